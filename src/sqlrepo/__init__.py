@@ -1,0 +1,1 @@
+"""Repositories over memory or a database."""
