@@ -1,0 +1,56 @@
+# Works from a bare checkout with python3 and make: whichever target comes first makes .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# Passed on to pytest: make test ARGS="-k savepoint -x"
+ARGS ?=
+
+# Databases that listen on this machine take part in the tests.
+export SQLREPO_TEST_LOCAL ?= 1
+
+.DEFAULT_GOAL := help
+.SILENT:
+.PHONY: help venv test lint types docs demo run wheel check clean
+
+help: ## list the targets
+	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+venv: $(READY) ## make .venv and install the library with its tools
+
+$(READY): pyproject.toml
+	echo "Making .venv and installing into it; this takes a minute."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+test: $(READY) ## run the whole suite, with branch coverage
+	$(BIN)/pytest --cov $(ARGS)
+
+lint: $(READY) ## check style, formatting and who imports whom
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet --diff
+	$(BIN)/lint-imports --no-logo
+
+types: $(READY) ## check types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+docs: $(READY) ## build the site into site/
+	$(BIN)/mkdocs build --strict --quiet
+	echo "The site is in site/index.html"
+
+demo: $(READY) ## send real requests to the example, on memory and on SQLite
+	$(BIN)/python -m examples.todo.demo
+
+run: $(READY) ## serve the example and print where its /docs are
+	$(BIN)/python -m examples.todo
+
+wheel: $(READY) ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+check: lint types test docs demo ## everything above that can fail
+
+clean: ## back to a bare checkout
+	rm -rf .venv build dist site htmlcov .coverage .coverage.* .hypothesis .*_cache
+	find src tests examples docs -type d -name __pycache__ -prune -exec rm -rf {} +
