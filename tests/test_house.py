@@ -1,0 +1,31 @@
+"""What importing the library may load: an application pays for the backends and edges it uses, and for nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+# Import names of everything optional: the backend, the edges' tools, the drivers and their machinery.
+OPTIONAL = {
+    "aiosqlite", "alembic", "asyncmy", "asyncpg", "fastapi", "greenlet", "hypothesis", "psycopg", "psycopg_pool",
+    "pymysql", "pytest", "sqlalchemy", "sqlite3", "sqlmodel", "starlette",
+}  # fmt: skip
+
+
+def loaded_by(module: str) -> set[str]:
+    """Import a module in a fresh interpreter and tell which top-level modules are there afterwards."""
+    program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["sqlrepo", "sqlrepo.memory"])
+def test_importing_loads_nothing_optional(module):
+    dragged_in = loaded_by(module) & OPTIONAL
+
+    assert not dragged_in, f"import {module} dragged in {', '.join(sorted(dragged_in))}"
+
+
+def test_the_probe_sees_what_an_import_loads():
+    assert {"sqlrepo", "sqlite3", "pytest"} <= loaded_by("sqlrepo, sqlite3, pytest")
