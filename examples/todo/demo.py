@@ -169,16 +169,15 @@ def _sent(client: httpx.Client, step: Step) -> Answer:
 
 
 def _renumbered(body: Json, ids: dict[int, int]) -> Json:
+    if isinstance(body, list):
+        return [_renumbered(item, ids) for item in body]
+    if not isinstance(body, dict):
+        return body
+    numbered = {name: _renumbered(value, ids) for name, value in body.items()}
     # A store may leave gaps in its ids, but hands them out in order; so the n-th new id seen is the n-th created.
-    match body:
-        case list():
-            return [_renumbered(item, ids) for item in body]
-        case {"id": int(number)}:
-            return {**body, "id": ids.setdefault(number, len(ids) + 1)}
-        case dict():
-            return {name: _renumbered(value, ids) for name, value in body.items()}
-        case _:
-            return body
+    if isinstance(number := body.get("id"), int):
+        numbered["id"] = ids.setdefault(number, len(ids) + 1)
+    return numbered
 
 
 def verdict(on_sqlite: list[Answer], on_memory: list[Answer]) -> int:

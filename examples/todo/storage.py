@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from sqlalchemy import String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.sqlalchemy import Database
 
 from examples.todo.domain import Todo, t
 from sqlrepo import BaseRepository, BaseUnitOfWork
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import Database
 
 
 class Base(DeclarativeBase):

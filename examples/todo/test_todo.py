@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlrepo.testing import Harness, RepositoryContract
 
 from examples.todo.domain import Todo
 from examples.todo.storage import TodoUnit, storage
+from sqlrepo.testing import Harness, RepositoryContract
 
 
 class TestTodos(RepositoryContract[Todo, int]):
