@@ -37,7 +37,7 @@ types: $(READY) ## check types with mypy and pyright
 	$(BIN)/pyright
 
 docs: $(READY) ## build the site into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	echo "The site is in site/index.html"
 
 demo: $(READY) ## send real requests to the example, on memory and on SQLite
