@@ -21,7 +21,7 @@ venv: $(READY) ## make .venv and install the library with its tools
 $(READY): pyproject.toml
 	echo "Making .venv and installing into it; this takes a minute."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 test: $(READY) ## run the whole suite, with branch coverage
@@ -47,7 +47,7 @@ run: $(READY) ## serve the example and print where its /docs are
 	$(BIN)/python -m examples.todo
 
 wheel: $(READY) ## build the wheel into dist/
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 check: lint types test docs demo ## everything above that can fail
 
