@@ -1,0 +1,337 @@
+"""The unit of work: who owns the transaction, when it begins, and how it ends.
+
+Knows the states of a unit and the rules of leaving it. Must not know what the statements are, nor any backend.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast, get_origin
+
+from typing_extensions import Self, TypeVar
+
+from sqlrepo.driver import Driver, Source
+from sqlrepo.errors import MappingError, ReadOnlyError, UnitStateError, UnsupportedError
+from sqlrepo.transaction import Callback, Transaction
+
+if TYPE_CHECKING:
+    from sqlrepo._repository import BaseRepository
+
+__all__ = ["BaseUnitOfWork"]
+
+C = TypeVar("C", default=None)
+R = TypeVar("R")
+
+_log = logging.getLogger("sqlrepo")
+
+
+class BaseUnitOfWork(Generic[C]):
+    """The base of units of work: all that happens inside ``with`` is committed together, or not at all.
+
+    Annotations declare the repositories: ``class Shop(BaseUnitOfWork): todos: Todos``. A unit connects at its first
+    statement, commits on a clean exit and rolls back on any exception; it may be entered again afterwards. It serves
+    one call at a time. (Martin Fowler, Patterns of Enterprise Application Architecture: Unit of Work.)
+
+    Args:
+        source: a `Database` or an `InMemoryDatabase`.
+        read_only: whether a write raises `ReadOnlyError`; such a unit takes no write lock.
+        context: what the application knows (tenant, user, clock), for its repositories to read.
+
+    Raises:
+        UnsupportedError: the source is none, or cannot keep one of the tables.
+    """
+
+    _names: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._names = _defining_names()
+
+    def __init__(self, source: Source, *, read_only: bool = False, context: C = cast(C, None)) -> None:
+        if not isinstance(source, Source):
+            raise UnsupportedError(f"{type(self).__name__} needs a Database or an InMemoryDatabase, got {source!r}")
+        self._source = source
+        self._read_only = read_only
+        self.context = context
+        self._call = Lock()
+        self._open = False
+        self._transaction = Transaction()
+        self._driver: Driver | None = None
+        for repository in _repositories(type(self)).values():
+            source.adopt(repository.definition().schema)
+
+    # -- repositories
+
+    def __getattr__(self, name: str) -> Any:
+        repository = _repositories(type(self)).get(name)
+        if repository is None:
+            raise _missing(type(self), name)
+        built = repository(self)
+        self.__dict__[name] = built
+        return built
+
+    # -- begin and end
+
+    def __enter__(self) -> Self:
+        with self._calling():
+            if self._open:
+                raise UnitStateError("already_open", f"{type(self).__name__} is open; use savepoint() to nest")
+            self._open = True
+            self._transaction = Transaction()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        callbacks: list[Callback] = []
+        overlapped = not self._call.acquire(blocking=False)
+        if overlapped:
+            self._call.acquire()  # another thread's call is still running; its statement ends before the rollback
+        try:
+            if overlapped:
+                error = _first(error, _busy(self))
+            if error is None:
+                callbacks = self._commit()
+            else:
+                self._undo(error)
+        finally:
+            self._open = False
+            self._call.release()
+        if overlapped and kind is None and error is not None:
+            raise error
+        _run(callbacks)
+
+    def commit(self) -> None:
+        """Commit now and give the connection back; the next statement begins another transaction.
+
+        Raises:
+            TransactionAbortedError: an earlier error aborted the transaction; it is rolled back.
+            UnitStateError: the unit is not open, or a savepoint is.
+        """
+        with self._calling():
+            self._require_outermost()
+            callbacks = self._commit()
+        _run(callbacks)
+
+    def rollback(self) -> None:
+        """Undo everything since the last commit and give the connection back; the unit stays open."""
+        with self._calling():
+            self._require_outermost()
+            self._rollback()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Nest: what happens inside is undone by an exception, without ending the transaction.
+
+        Raises:
+            TransactionAbortedError: on leaving normally, where a refused statement inside was caught; it is rolled back.
+        """
+        with self._calling():
+            name = self._started().savepoint()
+            transaction = self._transaction
+        try:
+            yield
+        except BaseException as error:
+            with self._calling():
+                self._roll_back_to(name, transaction, error)
+            raise
+        with self._calling():
+            if transaction is self._transaction:
+                self._leave_savepoint(name)
+
+    def on_commit(self, callback: Callback) -> None:
+        """Call a function after the commit, once the connection is given back; in order of registration.
+
+        It is dropped with the savepoint or the transaction it was registered in. One that raises undoes nothing and
+        does not stop the others: it is logged, and raised in an `ExceptionGroup` when all have run.
+        """
+        with self._calling():
+            self._require_open()
+            self._transaction.check()
+            self._transaction.on_commit(callback)
+
+    # -- for repositories
+
+    def run(self, work: Callable[[Driver], R], *, write: bool = False) -> R:
+        """Run the statements of one call; any failure of theirs aborts the transaction.
+
+        Raises:
+            UnitStateError: the unit is not open, or busy.
+            TransactionAbortedError: an earlier error aborted the transaction.
+            ReadOnlyError: a write in a read-only unit.
+        """
+        with self._calling():
+            if write and self._read_only:
+                self._require_open()
+                self._transaction.check()
+                raise ReadOnlyError(f"{type(self).__name__} was made with read_only=True")
+            driver = self._started()
+            try:
+                return work(driver)
+            except BaseException as error:
+                self._transaction.fail(error)
+                raise
+
+    def native(self, kind: Literal["session", "connection"]) -> Any:
+        """Give the backend's own session or connection, begun.
+
+        Raises:
+            UnsupportedError: the backend has none.
+        """
+        with self._calling():
+            return self._started().native(kind)
+
+    def doom(self, error: BaseException) -> None:
+        """Abort the transaction because a repository's own ``with`` was left by an exception."""
+        self._transaction.fail(error)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the unit is inside its ``with``."""
+        return self._open
+
+    # -- the machinery
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Serve one call at a time, whoever calls."""
+        if not self._call.acquire(blocking=False):
+            raise _busy(self)
+        try:
+            yield
+        finally:
+            self._call.release()
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise UnitStateError("not_open", f"enter it first: `with {type(self).__name__}(...) as unit:`")
+
+    def _require_outermost(self) -> None:
+        self._require_open()
+        if self._transaction.depth:
+            raise UnitStateError("already_open", "a savepoint is open; leave it before ending the transaction")
+
+    def _started(self) -> Driver:
+        """The driver, connected at the first statement of a transaction."""
+        self._require_open()
+        self._transaction.check()
+        if self._driver is None:
+            self._driver = self._source.begin(self._transaction, read_only=self._read_only)
+        return self._driver
+
+    def _commit(self) -> list[Callback]:
+        """Commit, or roll back what is aborted and say so; give what is to be called now."""
+        transaction, driver = self._transaction, self._driver
+        try:
+            transaction.check()
+        except BaseException as error:
+            self._undo(error)
+            raise
+        self._transaction, self._driver = Transaction(), None
+        if driver is not None:
+            driver.commit()
+        return transaction.callbacks
+
+    def _rollback(self) -> None:
+        driver, self._driver, self._transaction = self._driver, None, Transaction()
+        if driver is not None:
+            driver.rollback()
+
+    def _undo(self, error: BaseException) -> None:
+        """Roll back because of an error, which stays the one that is raised."""
+        try:
+            self._rollback()
+        except Exception as second:
+            error.add_note(f"rolling back failed as well: {type(second).__name__}: {second}")
+
+    def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
+        if self._driver is None or transaction is not self._transaction or transaction.fatal is not None:
+            return  # the whole transaction is gone, and its savepoints with it
+        try:
+            self._driver.rollback_to(savepoint)
+        except Exception as second:
+            transaction.fail(second)
+            error.add_note(f"rolling back to the savepoint failed as well: {type(second).__name__}: {second}")
+
+    def _leave_savepoint(self, savepoint: str) -> None:
+        transaction = self._transaction
+        try:
+            self._started().release(savepoint)
+        except BaseException as error:
+            self._roll_back_to(savepoint, transaction, error)
+            raise
+
+
+def _busy(unit: BaseUnitOfWork[Any]) -> UnitStateError:
+    return UnitStateError("busy", f"{type(unit).__name__} is running another call; give each thread or task its own")
+
+
+def _first(error: BaseException | None, second: BaseException) -> BaseException:
+    """Of two errors the first counts and the second becomes a note."""
+    if error is None:
+        return second
+    error.add_note(f"{type(second).__name__}: {second}")
+    return error
+
+
+def _run(callbacks: list[Callback]) -> None:
+    """Run what waited for the commit, all of it."""
+    failures: list[Exception] = []
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception as error:
+            _log.exception("an on_commit callback failed; the transaction is committed")
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("on_commit callbacks failed; the transaction is committed", failures)
+
+
+# -- declared repositories
+
+
+def _defining_names() -> Mapping[str, Any]:
+    """The local names around a class statement, where annotations may have to be looked up."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_name in ("__init_subclass__", "_defining_names") and frame.f_back:
+        frame = frame.f_back
+    return {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
+
+
+@cache
+def _repositories(cls: type[BaseUnitOfWork[Any]]) -> Mapping[str, type[BaseRepository[Any, Any]]]:
+    """The repositories a unit declares, by attribute; annotations of other types declare nothing."""
+    from sqlrepo._repository import BaseRepository
+
+    found: dict[str, type[BaseRepository[Any, Any]]] = {}
+    for base in reversed(cls.__mro__):
+        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+            resolved = _resolved(base, annotation)
+            origin = get_origin(resolved) or resolved
+            if isinstance(origin, type) and issubclass(origin, BaseRepository):
+                found[name] = origin
+    return found
+
+
+def _resolved(owner: type, annotation: Any) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    names = {**vars(sys.modules[owner.__module__]), **getattr(owner, "_names", {})}
+    try:
+        return eval(annotation, names)  # the user's own annotation, as typing.get_type_hints would
+    except NameError:
+        return None  # known to type checkers only; said when the attribute is asked for
+
+
+def _missing(cls: type, name: str) -> Exception:
+    for base in cls.__mro__:
+        annotation = base.__dict__.get("__annotations__", {}).get(name)
+        if isinstance(annotation, str) and _resolved(base, annotation) is None:
+            return MappingError(f"{cls.__name__}.{name}: {annotation!r} cannot be resolved when the program runs")
+    return AttributeError(f"{cls.__name__!r} has no attribute {name!r}")

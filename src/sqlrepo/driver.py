@@ -1,0 +1,119 @@
+"""What a backend must be able to do: a handful of primitives on flat rows of one table.
+
+Knows the shape of a request. Must not know entities: by the time a request arrives here every name is a column of the
+schema, every value has been checked, every literal has become a parameter (the idea is go-cloud's portable type over
+driver, and Ecto's Repo over Adapter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from sqlrepo.criteria import EVERYTHING, Criterion
+from sqlrepo.order import Sort
+from sqlrepo.schema import Schema
+from sqlrepo.transaction import Transaction
+
+__all__ = ["Driver", "Fetch", "Row", "Source", "Condition"]
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Which rows: a criterion whose literals are parameters, and the parameters.
+
+    Attributes:
+        shape: equal for all requests that differ in their values only, so that its compiled form can be kept.
+        params: the literals, by the numbers the shape gives them.
+    """
+
+    shape: Criterion = EVERYTHING
+    params: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Which columns of which rows, in which order.
+
+    Attributes:
+        columns: their names, in the order the rows are to have them.
+        where: which rows.
+        order: empty where the caller does not care.
+        limit: at most so many rows; None for all.
+        offset: so many rows are left out first.
+    """
+
+    columns: tuple[str, ...]
+    where: Condition = Condition()
+    order: tuple[Sort, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+
+
+class Driver(Protocol):
+    """A backend's connection within one transaction. Every failure is raised as an error of `sqlrepo.errors`."""
+
+    def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
+        """Read rows; NULL sorts before everything."""
+        ...
+
+    def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
+        """Count rows, no further than to ``limit``."""
+        ...
+
+    def insert(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]) -> list[Row]:
+        """Insert rows, all or none, and give what was stored, in their order; columns not named fill themselves."""
+        ...
+
+    def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
+        """Change rows, counting the schema's version up, and tell how many."""
+        ...
+
+    def delete(self, schema: Schema, where: Condition) -> int:
+        """Delete rows and tell how many."""
+        ...
+
+    def savepoint(self) -> str:
+        """Set a savepoint and give its name."""
+        ...
+
+    def release(self, savepoint: str) -> None:
+        """Let a savepoint go, keeping what was done since."""
+        ...
+
+    def rollback_to(self, savepoint: str) -> None:
+        """Undo what was done since a savepoint, and let it go."""
+        ...
+
+    def commit(self) -> None:
+        """Make everything permanent and give the connection back."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo everything and give the connection back."""
+        ...
+
+    def native(self, kind: str) -> Any:
+        """Give the backend's own ``"session"`` or ``"connection"``, or raise `UnsupportedError`."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Condition units of work get their transactions from: a `Database`, an `InMemoryDatabase`."""
+
+    def adopt(self, schema: Schema) -> None:
+        """Take notice of a table, once per repository class.
+
+        Raises:
+            MappingError: the backend knows another table of that name.
+            UnsupportedError: the backend cannot behave as the table demands; names column and reason.
+        """
+        ...
+
+    def begin(self, transaction: Transaction, *, read_only: bool) -> Driver:
+        """Open a connection and a transaction on it, whose savepoints and failures are reported to ``transaction``."""
+        ...

@@ -1,0 +1,151 @@
+"""What an entity is made of: the fields of a Pydantic model or dataclass, and how to read and copy one.
+
+Knows the kinds of class a user may write. Must not know tables or queries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import pydantic
+from pydantic import BaseModel
+from typing_extensions import TypeAliasType
+
+from sqlrepo.errors import MappingError
+from sqlrepo.values import ValueType, kind_of
+
+__all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields"]
+
+E = TypeVar("E")
+
+# Pydantic's own names for plain scalars; at run time they are classes no value is an instance of.
+_SCALARS: Mapping[Any, type] = {
+    pydantic.EmailStr: str,
+    pydantic.AwareDatetime: datetime,
+    pydantic.NaiveDatetime: datetime,
+    pydantic.PastDatetime: datetime,
+    pydantic.FutureDatetime: datetime,
+    pydantic.PastDate: date,
+    pydantic.FutureDate: date,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EntityField:
+    """One field of an entity.
+
+    Attributes:
+        name: its name.
+        type: the scalar it holds; OPAQUE where the annotation is no scalar.
+        optional: whether it may be None.
+        annotation: what the class says.
+    """
+
+    name: str
+    type: ValueType
+    optional: bool
+    annotation: Any
+
+
+def is_entity(cls: object) -> bool:
+    """Whether the class is one whose fields can be read."""
+    return isinstance(cls, type) and (issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls))
+
+
+@cache
+def describe(entity: type) -> Mapping[str, EntityField]:
+    """Read the fields of an entity class, in the order of their declaration.
+
+    Raises:
+        MappingError: the class is neither a Pydantic model nor a dataclass, or is not complete yet.
+    """
+    if issubclass(entity, BaseModel):
+        annotations = _of_model(entity)
+    elif dataclasses.is_dataclass(entity):
+        hints = _hints(entity)
+        annotations = {f.name: hints[f.name] for f in dataclasses.fields(entity) if f.init}
+    else:
+        raise MappingError(f"{entity.__name__} is neither a Pydantic model nor a dataclass")
+    return types.MappingProxyType({name: field_of(name, annotation) for name, annotation in annotations.items()})
+
+
+def _of_model(entity: type[BaseModel]) -> dict[str, Any]:
+    if not entity.__pydantic_complete__ and not entity.model_rebuild(raise_errors=False):
+        raise MappingError(f"{entity.__name__} has annotations that are not defined yet")
+    return {name: info.annotation for name, info in entity.model_fields.items()}
+
+
+def _hints(entity: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(entity, include_extras=True)
+    except NameError:
+        # A class local to a function: what cannot be resolved is known by name only, and treated as opaque.
+        resolved: dict[str, Any] = {}
+        for base in reversed(entity.__mro__):
+            names = {**vars(sys.modules[base.__module__]), base.__name__: base}
+            for name, annotation in base.__dict__.get("__annotations__", {}).items():
+                resolved[name] = _evaluated(annotation, names)
+        return resolved
+
+
+def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, names)  # as typing.get_type_hints does with the user's own annotation
+    except NameError:
+        return Any
+
+
+def field_of(name: str, annotation: Any) -> EntityField:
+    """Read one annotation: ``int | None``, ``Annotated[str, ...]``, ``Literal["a", "b"]``, a NewType, an Enum."""
+    members = _members(annotation)
+    scalars = [member for member in members if member is not type(None)]
+    optional = len(scalars) < len(members)
+    python = scalars[0] if len(set(scalars)) == 1 and isinstance(scalars[0], type) else object
+    return EntityField(name, ValueType(kind_of(python), python), optional, annotation)
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Flatten an annotation to the classes a value may be of."""
+    if isinstance(annotation, TypeAliasType) or type(annotation).__name__ == "TypeAliasType":
+        return _members(annotation.__value__)
+    if annotation is None:
+        return [type(None)]
+    if supertype := getattr(annotation, "__supertype__", None):
+        return _members(supertype)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin is Literal:
+        return [type(value) for value in get_args(annotation)]
+    if origin in (Union, types.UnionType):
+        return [member for part in get_args(annotation) for member in _members(part)]
+    bare = origin or annotation
+    return [_SCALARS.get(bare, bare)]
+
+
+def copied(entity: E, changes: Mapping[str, Any]) -> E:
+    """Return a copy of an entity with some fields replaced, not validated; the original stays as it is."""
+    if isinstance(entity, BaseModel):
+        return entity.model_copy(update=dict(changes))
+    copy: Callable[..., E] = dataclasses.replace  # type: ignore[assignment]  # typeshed wants a DataclassInstance
+    return copy(entity, **changes)
+
+
+def set_fields(changes: Any) -> dict[str, Any]:
+    """Read a partial change: the fields that were set on a Pydantic model, or a mapping's items."""
+    if isinstance(changes, BaseModel):
+        return {name: getattr(changes, name) for name in changes.model_fields_set}
+    if isinstance(changes, Mapping):
+        return dict(changes)
+    raise TypeError(f"changes are a Pydantic model or a mapping, not {type(changes).__name__}")
+
+

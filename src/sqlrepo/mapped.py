@@ -1,0 +1,262 @@
+"""Reads a mapped class into a `Schema`.
+
+The one portable module that imports SQLAlchemy, and only when a mapped class is given. Must not touch relationships or
+the targets of foreign keys: they may be defined later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from sqlrepo.errors import MappingError, UnsupportedError
+from sqlrepo.schema import Column, Default, Schema, Unique
+from sqlrepo.values import Kind, ValueType, WrongValueError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+__all__ = ["is_mapped", "schema_of"]
+
+_KNOWN: WeakKeyDictionary[type, Schema] = WeakKeyDictionary()
+
+_INT16, _INT32, _INT64 = ((-(2**bits), 2**bits - 1) for bits in (15, 31, 63))
+
+# SQLite keeps NUMERIC in a 64-bit float, which is exact to 15 digits.
+_EXACT_DIGITS = 15
+
+
+def is_mapped(model: object) -> bool:
+    """Whether SQLAlchemy has mapped the class by now."""
+    from sqlalchemy import inspect
+
+    return isinstance(model, type) and inspect(model, raiseerr=False) is not None
+
+
+def schema_of(model: type, *, complete: bool = True) -> Schema:
+    """Describe the table of a mapped class.
+
+    Args:
+        model: the mapped class.
+        complete: whether constraints are read too, and the result kept; columns alone can be read while other classes
+            are still being defined.
+
+    Raises:
+        MappingError: the class is not mapped to one table.
+    """
+    import sqlalchemy as sa
+
+    if model in _KNOWN:
+        return _KNOWN[model]
+    mapper = sa.inspect(model, raiseerr=False)
+    if mapper is None:
+        raise MappingError(f"{getattr(model, '__name__', model)!r} is no mapped class")
+    table = mapper.local_table
+    if not isinstance(table, sa.Table):
+        raise MappingError(f"{model.__name__} is not mapped to one table")
+    names = {column: key for key, column in mapper.columns.items() if getattr(column, "table", None) is table}
+    schema = Schema(
+        name=table.name,
+        namespace=table.schema,
+        columns=tuple(_column(names[column], column) for column in table.columns if column in names),
+        key=tuple(names[column] for column in table.primary_key.columns),
+        key_name=_name(table.primary_key),
+        version=names.get(mapper.version_id_col),
+        model=model,
+    )
+    if complete:
+        known = frozenset(schema.by_name)
+        schema = replace(
+            schema,
+            uniques=tuple(_uniques(table, names)),
+            refused=tuple(_refused(mapper, table, known)),
+        )
+        _KNOWN[model] = schema
+    return schema
+
+
+def _name(constraint: Any) -> str | None:
+    return str(constraint.name) if isinstance(constraint.name, str) else None
+
+
+def _column(name: str, column: sa.Column[Any]) -> Column:
+    import sqlalchemy as sa
+
+    value_type, refused = _value_type(column.type)
+    generated = column is column.table.autoincrement_column and (
+        column.default is None or isinstance(column.default, sa.Sequence)
+    )
+    default, onupdate = _python_default(column.default), _python_default(column.onupdate)
+    if not generated:
+        for what, given in (("default", column.default), ("onupdate", column.onupdate)):
+            if given is not None and _python_default(given) is None:
+                refused = refused or f"its {what} is computed by the database"
+        if column.computed is not None:
+            refused = refused or "it is computed by the database"
+        elif column.server_default is not None:
+            refused = refused or "its server default is filled in by the database"
+    return Column(
+        name=name,
+        type=value_type,
+        nullable=bool(column.nullable),
+        generated=generated,
+        default=default,
+        onupdate=onupdate,
+        server_default=column.server_default is not None or (column.default is not None and default is None),
+        computed=column.computed is not None,
+        column=column.name,
+        refused=refused,
+    )
+
+
+class _Context:
+    """What a context-sensitive default may ask: the values of the row so far."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def get_current_parameters(self, isolate_multiinsert_params: bool = True) -> dict[str, Any]:
+        """The row's other values, by column."""
+        return dict(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise UnsupportedError(f"a default asks its context for {name!r}; get_current_parameters() is what there is")
+
+
+def _python_default(default: Any) -> Default | None:
+    """A default that Python computes, as a function of the row's values."""
+    if default is None:
+        return None
+    if getattr(default, "is_callable", False):
+        call: Callable[[Any], Any] = default.arg
+        return lambda values: call(_Context(values))
+    if getattr(default, "is_scalar", False):
+        return lambda values: default.arg
+    return None
+
+
+# -- types
+
+
+def _value_type(type_: Any) -> tuple[ValueType, str | None]:
+    """Tell what a column type holds, and why memory refuses it if it does."""
+    import sqlalchemy as sa
+
+    if isinstance(portable := getattr(type_, "value_type", None), ValueType):
+        return portable, None
+    if isinstance(type_, sa.types.TypeDecorator):
+        return _decorated(type_)
+    for base, read in _readers():
+        if isinstance(type_, base):
+            found = read(type_)
+            return found if isinstance(found, tuple) else (found, None)
+    return ValueType(Kind.OPAQUE), f"its type {type_!r} has no portable meaning"
+
+
+def _decorated(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | None]:
+    """A user's own type: the limits are those of the type beneath, its two functions run as they are."""
+    import sqlalchemy as sa
+    from sqlalchemy.engine.default import DefaultDialect
+
+    below, refused = _value_type(type_.impl_instance)
+    bare, base, own = DefaultDialect(), sa.types.TypeDecorator, type(type_)
+    bind = result = None
+    if own.process_bind_param is not base.process_bind_param:
+        bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
+    if own.process_result_value is not base.process_result_value:
+        result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
+    return replace(below, bind=bind, result=result), refused
+
+
+def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str]]]]:
+    """The types SQLAlchemy ships, a subclass before its base."""
+    import sqlalchemy as sa
+
+    yield sa.Boolean, lambda _: ValueType(Kind.BOOLEAN, bool)
+    yield sa.SmallInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT16[0], high=_INT16[1])
+    yield sa.BigInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT64[0], high=_INT64[1])
+    yield sa.Integer, lambda _: ValueType(Kind.INTEGER, int, low=_INT32[0], high=_INT32[1])
+    yield sa.Enum, _enum
+    yield sa.CHAR, lambda t: (ValueType(Kind.TEXT, str, length=t.length), "CHAR pads or trims by database; use VARCHAR")
+    yield sa.String, lambda t: ValueType(Kind.TEXT, str, length=t.length)
+    yield sa.Uuid, lambda t: ValueType(Kind.UUID, UUID) if t.as_uuid else ValueType(Kind.TEXT, str, length=36)
+    yield sa.Float, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
+    yield sa.Numeric, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
+    yield sa.LargeBinary, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
+    yield sa.VARBINARY, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
+    yield sa.DateTime, lambda t: ValueType(Kind.DATETIME, datetime, aware=bool(t.timezone))
+    yield sa.Date, lambda _: ValueType(Kind.DATE, date)
+    yield sa.Time, lambda _: ValueType(Kind.TIME, time)
+    yield sa.Interval, lambda _: (ValueType(Kind.DURATION, timedelta), "intervals lose range and precision; use types.Duration")
+    yield sa.JSON, _json
+
+
+def _enum(type_: Any) -> ValueType:
+    if type_.enum_class is None:
+        return ValueType(Kind.TEXT, str, labels={text: text for text in type_.enums})
+    labels = dict(zip(type_.enum_class.__members__.values(), type_.enums, strict=False))
+    return ValueType(Kind.ENUM, type_.enum_class, labels=labels)
+
+
+def _decimal(type_: Any) -> ValueType | tuple[ValueType, str]:
+    found = ValueType(Kind.DECIMAL, Decimal, precision=type_.precision, scale=type_.scale)
+    if type_.precision is None or type_.scale is None:
+        return found, "NUMERIC without precision and scale rounds on MariaDB; give both"
+    if type_.precision > _EXACT_DIGITS:
+        return found, f"NUMERIC of more than {_EXACT_DIGITS} digits is not exact on SQLite; use types.Exact"
+    return found
+
+
+def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
+    def dumped(value: Any) -> str | None:
+        try:
+            return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise WrongValueError(f"is no JSON: {error}") from None
+
+    def loaded(stored: str | None) -> Any:
+        return None if stored is None else json.loads(stored)
+
+    found = ValueType(Kind.OPAQUE, bind=dumped, result=loaded)
+    return found if type_.none_as_null else (found, "JSON keeps None as the text null; give none_as_null=True")
+
+
+# -- the table
+
+
+def _uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
+    import sqlalchemy as sa
+
+    # In the order of declaration, which is the order in which PostgreSQL and MariaDB look at them.
+    for constraint in sorted(table.constraints, key=lambda declared: declared._creation_order):
+        if isinstance(constraint, sa.UniqueConstraint):
+            yield Unique(tuple(names[column] for column in constraint.columns), _name(constraint))
+    for index in table.indexes:
+        if index.unique and all(isinstance(column, sa.Column) for column in index.expressions):
+            yield Unique(tuple(names[column] for column in index.columns), _name(index))
+
+
+def _refused(mapper: Any, table: sa.Table, known: frozenset[str]) -> Iterator[str]:
+    """What memory cannot reproduce of the table as a whole."""
+    import sqlalchemy as sa
+
+    if mapper.inherits is not None or mapper.polymorphic_on is not None:
+        yield "inheritance"
+    for constraint in table.constraints:
+        if isinstance(constraint, sa.ForeignKeyConstraint):
+            yield f"foreign key ({', '.join(constraint.column_keys)})"
+        elif isinstance(constraint, sa.CheckConstraint) and not getattr(constraint, "_type_bound", False):
+            yield f"check {_name(constraint) or str(constraint.sqltext)}"
+    for index in table.indexes:
+        partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
+        if index.unique and (partial or not all(isinstance(column, sa.Column) for column in index.expressions)):
+            yield f"partial or functional unique index {index.name}"
+    for column in table.columns:
+        if column not in set(mapper.columns.values()):
+            yield f"column {column.name}, which the class does not map"

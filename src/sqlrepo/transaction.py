@@ -1,0 +1,106 @@
+"""One transaction as a unit of work sees it: its savepoints, what aborted it, what is to be done once it is committed.
+
+Knows the aborted rule, which is PostgreSQL's: after a refused statement nothing goes on until the transaction, or a
+savepoint set before it, is rolled back. Must not know how a backend does any of it; backends report here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, TransactionAbortedError, TransactionConflictError
+
+__all__ = ["Callback", "Transaction"]
+
+Callback: TypeAlias = Callable[[], Any]
+
+# After these the server has ended the transaction itself, savepoints and all.
+_FATAL = (TransactionConflictError, DatabaseUnavailableError)
+
+
+@dataclass(slots=True)
+class _Level:
+    """What happened since a savepoint was set; the lowest level is the transaction itself."""
+
+    savepoint: str | None
+    callbacks: list[Callback] = field(default_factory=list)
+    failure: BaseException | None = None
+
+
+class Transaction:
+    """The state of one transaction.
+
+    Attributes:
+        fatal: what ended the transaction for good, whatever savepoints there are.
+    """
+
+    __slots__ = ("_levels", "fatal")
+
+    def __init__(self) -> None:
+        self._levels = [_Level(None)]
+        self.fatal: BaseException | None = None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The first error that aborts the transaction and was not rolled back."""
+        return self.fatal or next((level.failure for level in self._levels if level.failure), None)
+
+    @property
+    def depth(self) -> int:
+        """How many savepoints are open."""
+        return len(self._levels) - 1
+
+    def fail(self, error: BaseException) -> None:
+        """Note a refused statement; the first one counts.
+
+        An error that is none of the library's leaves the state of the connection unknown, so it is fatal too.
+        """
+        if self.failure is not None:
+            return
+        if isinstance(error, _FATAL) or not isinstance(error, RepositoryError):
+            self.fatal = error
+        else:
+            self._levels[-1].failure = error
+
+    def check(self) -> None:
+        """Refuse to go on in an aborted transaction.
+
+        Raises:
+            TransactionAbortedError: from the error that aborted it.
+        """
+        if (failure := self.failure) is not None:
+            raise TransactionAbortedError from failure
+
+    def savepoint_set(self, name: str) -> None:
+        """Note a new savepoint."""
+        self._levels.append(_Level(name))
+
+    def savepoint_released(self, name: str) -> None:
+        """Note that what happened since a savepoint, and in those above it, now belongs to the level below."""
+        for level in self._above(name):
+            self._levels[-1].callbacks += level.callbacks
+            self._levels[-1].failure = self._levels[-1].failure or level.failure
+
+    def savepoint_rolled_back(self, name: str) -> None:
+        """Forget what happened since a savepoint, and in those above it."""
+        self._above(name)
+
+    def on_commit(self, callback: Callback) -> None:
+        """Keep a callback, dropped with the savepoint it was registered in."""
+        self._levels[-1].callbacks.append(callback)
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """What is to be called after the commit, in order of registration."""
+        return [callback for level in self._levels for callback in level.callbacks]
+
+    def _above(self, name: str) -> list[_Level]:
+        """Take away the levels from a savepoint upwards."""
+        names = [level.savepoint for level in self._levels]
+        if name not in names:
+            return []
+        index = names.index(name)
+        taken, self._levels[index:] = self._levels[index:], []
+        return taken
