@@ -12,16 +12,14 @@ from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast, get_origin
+from typing import Any, ClassVar, Generic, Literal, cast, get_origin
 
 from typing_extensions import Self, TypeVar
 
+from sqlrepo.definition import Declarative
 from sqlrepo.driver import Driver, Source
 from sqlrepo.errors import MappingError, ReadOnlyError, UnitStateError, UnsupportedError
 from sqlrepo.transaction import Callback, Transaction
-
-if TYPE_CHECKING:
-    from sqlrepo._repository import BaseRepository
 
 __all__ = ["BaseUnitOfWork"]
 
@@ -72,7 +70,7 @@ class BaseUnitOfWork(Generic[C]):
         repository = _repositories(type(self)).get(name)
         if repository is None:
             raise _missing(type(self), name)
-        built = repository(self)
+        built = repository(self)  # type: ignore[call-arg]  # repositories are built on their unit
         self.__dict__[name] = built
         return built
 
@@ -305,16 +303,14 @@ def _defining_names() -> Mapping[str, Any]:
 
 
 @cache
-def _repositories(cls: type[BaseUnitOfWork[Any]]) -> Mapping[str, type[BaseRepository[Any, Any]]]:
+def _repositories(cls: type[BaseUnitOfWork[Any]]) -> Mapping[str, type[Declarative[Any]]]:
     """The repositories a unit declares, by attribute; annotations of other types declare nothing."""
-    from sqlrepo._repository import BaseRepository
-
-    found: dict[str, type[BaseRepository[Any, Any]]] = {}
+    found: dict[str, type[Declarative[Any]]] = {}
     for base in reversed(cls.__mro__):
         for name, annotation in base.__dict__.get("__annotations__", {}).items():
             resolved = _resolved(base, annotation)
             origin = get_origin(resolved) or resolved
-            if isinstance(origin, type) and issubclass(origin, BaseRepository):
+            if isinstance(origin, type) and issubclass(origin, Declarative):
                 found[name] = origin
     return found
 

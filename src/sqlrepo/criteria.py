@@ -45,6 +45,7 @@ __all__ = [
     "iendswith",
     "iequals",
     "in_",
+    "is_everything",
     "is_null",
     "istartswith",
     "not_",
@@ -433,6 +434,31 @@ def rebuilt(criterion: Criterion, leaf: Callable[[Leaf], Criterion], depth: int 
             return leaf(criterion)
         case _:
             assert_never(criterion)
+
+
+def is_everything(criterion: Criterion) -> bool:
+    """Whether a criterion is true of every row, whatever is in it."""
+    match criterion:
+        case And(parts):
+            return all(map(is_everything, parts))
+        case Or(parts):
+            return any(map(is_everything, parts))
+        case Not(part):
+            return _is_nothing(part)
+        case _:
+            return False
+
+
+def _is_nothing(criterion: Criterion) -> bool:
+    match criterion:
+        case And(parts):
+            return any(map(_is_nothing, parts))
+        case Or(parts):
+            return all(map(_is_nothing, parts))
+        case Not(part):
+            return is_everything(part)
+        case _:
+            return False
 
 
 def _parts(kind: type[And | Or], given: object) -> tuple[Criterion, ...]:

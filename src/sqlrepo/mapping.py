@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sqlrepo.criteria import Compare, CompareFields, IsNull, Leaf, Match, OneOf, Ref
+from sqlrepo.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, rebuilt
 from sqlrepo.driver import Row
 from sqlrepo.entities import describe
 from sqlrepo.errors import InvalidLiteralError, InvalidValueError, MappingError, NotNullViolationError, QueryError, nearest
@@ -43,9 +43,9 @@ class Mapper(Generic[T]):
         entity: the entity class.
         schema: the table.
         columns: the column of a field where the names differ.
-        to_domain: builds an entity where the plain correspondence of fields and columns does not do.
-        to_row: the opposite; what it leaves out is left as it is.
         fold: how text is compared without regard to case.
+        custom_load: whether the repository builds entities itself (`to_domain`).
+        custom_dump: whether it reads them itself (`to_row`).
 
     Raises:
         MappingError: a field has no column, or a column that needs a value has no field.
@@ -55,67 +55,69 @@ class Mapper(Generic[T]):
         self,
         entity: type[T],
         schema: Schema,
-        columns: Mapping[str, str] | None = None,
-        to_domain: Callable[[Record], T] | None = None,
-        to_row: Callable[[T], Mapping[str, Any]] | None = None,
+        columns: Mapping[str, str],
+        *,
         fold: Fold = "unicode",
+        custom_load: bool = False,
+        custom_dump: bool = False,
     ) -> None:
         self.entity = entity
         self.schema = schema
-        self._to_domain = to_domain
-        self._to_row = to_row
         self._fold = fold
-        self._renamed = dict(columns or {})
+        self._renamed = columns
         self._columns = {
             name: schema.by_name[column]
             for name in describe(entity)
-            if (column := self._renamed.get(name, name)) in schema.by_name
+            if (column := columns.get(name, name)) in schema.by_name
         }
         self._fields = {column.name: name for name, column in self._columns.items()}
-        self._verify()
-        kept = set(schema.by_name) if to_domain else {*self._fields, *schema.key}
+        self._verify_names()
+        if not (custom_load and custom_dump):
+            self._verify_fields()
+        if not custom_dump:
+            self._verify_columns()
+        kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
         #: The columns that are fetched, in schema order.
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
-        self._build = self._custom if to_domain else self.builder(entity)
+        #: Builds an entity of each row of the selected columns.
+        self.load: Callable[[Sequence[Row]], list[T]] = self.builder(entity)
 
-    def _verify(self) -> None:
+    def _verify_names(self) -> None:
         for name, column in self._renamed.items():
-            if name not in describe(self.entity):
+            for given, known, what in (
+                (name, describe(self.entity), f"no field of {self.entity.__name__}"),
+                (column, self.schema.by_name, f"no column of table {self.schema.name}"),
+            ):
+                if given not in known:
+                    raise MappingError(f"`columns` names {given!r}, which is {what}{nearest(given, known)}")
+
+    def _verify_fields(self) -> None:
+        for name in describe(self.entity):
+            if name not in self._columns:
                 raise MappingError(
-                    f"columns of {self.entity.__name__} rename {name!r}, which is no field"
-                    f"{nearest(name, describe(self.entity))}"
+                    f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
+                    f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
                 )
-            if column not in self.schema.by_name:
-                raise MappingError(f"table {self.schema.name} has no column {column!r}{nearest(column, self.schema.by_name)}")
-        if self._to_domain is None or self._to_row is None:
-            for name in describe(self.entity):
-                if name not in self._columns:
-                    raise MappingError(
-                        f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
-                        f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
-                    )
-        if self._to_row is None:
-            for column in self.schema.columns:
-                if not (column.name in self._fields or column.fills_itself or column.name == self.schema.version):
-                    raise MappingError(
-                        f"column {column.name!r} of table {self.schema.name} needs a value that "
-                        f"{self.entity.__name__} does not have"
-                    )
+
+    def _verify_columns(self) -> None:
+        for column in self.schema.columns:
+            if not (column.name in self._fields or column.fills_itself or column.name == self.schema.version):
+                raise MappingError(
+                    f"column {column.name!r} of table {self.schema.name} needs a value that "
+                    f"{self.entity.__name__} does not have"
+                )
 
     # -- names
 
     def column(self, name: str) -> Column:
-        """The column of a field, or of one the entity lacks, by its own name.
+        """The column of a field.
 
         Raises:
-            QueryError: there is none.
+            QueryError: the entity has no such field, or it is kept in no column of its own.
         """
-        column = self._columns.get(name) or self.schema.by_name.get(name)
-        if column is None:
-            raise QueryError(
-                f"{self.entity.__name__} has no field with a column {name!r}{nearest(name, self._columns)}"
-            )
-        return column
+        if name not in self._columns:
+            raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
+        return self._columns[name]
 
     def field(self, column: str) -> str:
         """The field kept in a column; the column's own name where no field is."""
@@ -128,10 +130,6 @@ class Mapper(Generic[T]):
 
     # -- rows to entities
 
-    def load(self, rows: Sequence[Row]) -> list[T]:
-        """Build an entity of each row of the selected columns."""
-        return self._build(rows)
-
     def builder(self, model: type[Any], columns: Iterable[str] | None = None) -> Callable[[Sequence[Row]], list[Any]]:
         """Prepare the building of objects of a class from rows.
 
@@ -141,7 +139,7 @@ class Mapper(Generic[T]):
         """
         names = tuple(columns or self.selected)
         given = [(self.field(name), index) for index, name in enumerate(names) if self.field(name) in describe(model)]
-        zoned = [index for index, name in enumerate(names) if self.schema.by_name[name].type.aware]
+        zoned = self._zoned(names)
         adapter: TypeAdapter[list[Any]] | None = TypeAdapter(list[model]) if issubclass(model, BaseModel) else None
 
         def build(rows: Sequence[Row]) -> list[Any]:
@@ -165,36 +163,41 @@ class Mapper(Generic[T]):
         where = ".".join(map(str, place)) or "the whole row"
         return MappingError(f"row {key} of table {self.schema.name} is no {model.__name__}: {where}: {first['type']}")
 
-    def _custom(self, rows: Sequence[Row]) -> list[T]:
-        assert self._to_domain is not None
-        zoned = [index for index, name in enumerate(self.selected) if self.schema.by_name[name].type.aware]
-        return [
-            self._to_domain(Record(zip(self.selected, _in_utc(row, zoned), strict=True))) for row in rows
-        ]
+    def _zoned(self, names: Sequence[str]) -> list[int]:
+        return [index for index, name in enumerate(names) if self.schema.by_name[name].type.aware]
+
+    def records(self, rows: Sequence[Row]) -> list[Record]:
+        """Name the values of rows of the selected columns."""
+        zoned = self._zoned(self.selected)
+        return [Record(zip(self.selected, _in_utc(row, zoned), strict=True)) for row in rows]
 
     def record(self, record: Mapping[str, Any]) -> T:
         """Build the entity of one row by the plain correspondence of fields and columns."""
-        entity: T = self.builder(self.entity)([tuple(record[name] for name in self.selected)])[0]
-        return entity
+        return self.load([tuple(record[name] for name in self.selected)])[0]
 
     # -- entities to rows
 
     def values(self, entity: T) -> dict[str, Any]:
-        """Read an entity's fields, by column, unchecked."""
-        return {column.name: getattr(entity, name) for name, column in self._columns.items()}
-
-    def dump(self, entity: T) -> dict[str, Any]:
-        """Read an entity into checked values, by column.
+        """Read an entity's fields, by column, unchecked.
 
         Raises:
-            InvalidValueError: a value its column cannot hold, or the entity is of another class.
+            InvalidValueError: it is an instance of another class.
         """
         if not isinstance(entity, self.entity):
-            raise InvalidValueError(
-                self.entity.__name__, f"expected {self.entity.__name__}, got {type(entity).__name__}"
-            )
-        values = self._to_row(entity) if self._to_row else self.values(entity)
-        return {name: self.checked(self.column(name), value) for name, value in values.items()}
+            raise InvalidValueError(self.entity.__name__, f"expected one, got {type(entity).__name__}")
+        return {column.name: getattr(entity, name) for name, column in self._columns.items()}
+
+    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the values of a row, by column.
+
+        Raises:
+            InvalidValueError: a value its column cannot hold.
+            MappingError: `to_row` gave a column that is not there.
+        """
+        for name in values:
+            if name not in self.schema.by_name:
+                raise MappingError(f"table {self.schema.name} has no column {name!r}{nearest(name, self.schema.by_name)}")
+        return {name: self.checked(self.schema.by_name[name], value) for name, value in values.items()}
 
     def checked(self, column: Column, value: Any) -> Any:
         """Check one value against its column.
@@ -228,7 +231,7 @@ class Mapper(Generic[T]):
             elif column.default:
                 row[column.name] = self.checked(column, column.default(row))
             elif not column.fills_itself:
-                raise NotNullViolationError(None, (self.field(column.name),))
+                raise NotNullViolationError(None, (column.name,))
         return {name: row[name] for name in self.schema.by_name if name in row}
 
     def updated(self, values: Mapping[str, Any], *, explicit: bool) -> dict[str, Any]:
@@ -248,12 +251,33 @@ class Mapper(Generic[T]):
                 continue
             if name in values and (explicit or column.onupdate is None):
                 if values[name] is None and not column.nullable:
-                    raise NotNullViolationError(None, (self.field(name),))
+                    raise NotNullViolationError(None, (name,))
                 row[name] = values[name]
         for column in self.schema.columns:
             if column.onupdate and column.name not in row:
                 row[column.name] = self.checked(column, column.onupdate(row))
         return row
+
+    # -- keys
+
+    def key_values(self, id: Any) -> dict[str, Any]:
+        """Read a key: one value, or a tuple in the key's order.
+
+        Raises:
+            InvalidLiteralError: no key of this table looks like that.
+        """
+        columns = self.schema.key
+        values = (id,) if len(columns) == 1 else id
+        if not isinstance(values, tuple) or len(values) != len(columns):
+            raise InvalidLiteralError("key", f"expected a tuple of {', '.join(columns)}, got {type(id).__name__}")
+        if None in values:
+            raise InvalidLiteralError("key", "a key is never None")
+        return {name: self._literal(self.ref(name), value) for name, value in zip(columns, values, strict=True)}
+
+    def key_of(self, row: Row) -> Any:
+        """The key of a row of the selected columns, as `key_values` takes it."""
+        values = tuple(row[self.selected.index(name)] for name in self.schema.key)
+        return values[0] if len(values) == 1 else values
 
     # -- criteria
 
@@ -299,6 +323,21 @@ class Mapper(Generic[T]):
         if not self.schema.by_name[ref.name].type.kind.ordered:
             raise QueryError(f"{sort.ref} is kept in a column that has no order")
         return Sort(ref, sort.descending)
+
+    def printed(self, criterion: Criterion) -> str:
+        """Print a bound criterion the same way in every process."""
+
+        def stored(leaf: Leaf) -> Leaf:
+            type_ = self.schema.by_name[leaf.ref.name].type
+            match leaf:
+                case Compare(ref, op, value):
+                    return Compare(ref, op, type_.store(value))
+                case OneOf(ref, values):
+                    return OneOf(ref, tuple(map(type_.store, values)))
+                case CompareFields() | Match() | IsNull():
+                    return leaf
+
+        return str(rebuilt(criterion, stored))
 
     def _literal(self, ref: Ref, value: Any) -> Any:
         column = self.schema.by_name[ref.name]

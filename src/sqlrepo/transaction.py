@@ -52,6 +52,13 @@ class Transaction:
         """How many savepoints are open."""
         return len(self._levels) - 1
 
+    @property
+    def innermost(self) -> str:
+        """The name of the savepoint set last."""
+        name = self._levels[-1].savepoint
+        assert name is not None, "no savepoint is set"
+        return name
+
     def fail(self, error: BaseException) -> None:
         """Note a refused statement; the first one counts.
 

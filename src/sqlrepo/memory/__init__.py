@@ -1,0 +1,8 @@
+"""Memory as a database: the same repositories and units of work, the same constraints, no server."""
+
+from sqlrepo.memory.database import InMemoryDatabase
+from sqlrepo.memory.repository import InMemoryRepository, InMemoryUnitOfWork
+from sqlrepo.schema import Column, Schema, Unique
+from sqlrepo.values import Kind, ValueType
+
+__all__ = ["Column", "InMemoryDatabase", "InMemoryRepository", "InMemoryUnitOfWork", "Kind", "Schema", "Unique", "ValueType"]

@@ -1,0 +1,65 @@
+"""A database in memory: tables, and transactions on them.
+
+Knows which tables it can keep as a database would, and refuses the others. Must not know SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import RLock
+
+from sqlrepo.errors import MappingError, UnsupportedError
+from sqlrepo.memory.driver import MemoryDriver
+from sqlrepo.memory.table import Table
+from sqlrepo.schema import Schema
+from sqlrepo.transaction import Transaction
+
+__all__ = ["InMemoryDatabase"]
+
+
+class InMemoryDatabase:
+    """Where units of work keep their rows when there is no database.
+
+    Real transactions at read committed: own writes are visible, others' after their commit, and of two that write the
+    same row the second to commit gets a retryable `TransactionConflictError`. Threads and tasks may share it.
+    """
+
+    def __init__(self) -> None:
+        #: Held while a statement reads or writes the tables.
+        self.lock = RLock()
+        self._tables: dict[tuple[str | None, str], Table] = {}
+
+    def adopt(self, schema: Schema) -> None:
+        """Take notice of a table.
+
+        Raises:
+            UnsupportedError: memory cannot behave as the table demands; names each column with the reason.
+            MappingError: another table of that name is known.
+        """
+        with self.lock:
+            known = self._tables.get(schema.place)
+            if known is None:
+                if reasons := list(_refusals(schema)):
+                    raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
+                self._tables[schema.place] = Table(schema)
+            elif (known.schema.columns, known.schema.key) != (schema.columns, schema.key):
+                raise MappingError(f"there is another table {schema.name} with other columns")
+
+    def begin(self, transaction: Transaction, *, read_only: bool) -> MemoryDriver:
+        """Begin a transaction."""
+        return MemoryDriver(self, transaction)
+
+    def table(self, schema: Schema) -> Table:
+        """The table a schema describes."""
+        return self._tables[schema.place]
+
+    def dispose(self) -> None:
+        """Do nothing; there is no connection to close, and the rows stay."""
+
+
+def _refusals(schema: Schema) -> Iterator[str]:
+    """What memory would get wrong."""
+    yield from schema.refused
+    for column in schema.columns:
+        if column.refused:
+            yield f"column {column.name}: {column.refused}"

@@ -1,0 +1,145 @@
+"""One transaction on tables in memory.
+
+Knows the primitives, at read committed: own changes over what others have committed by now, the first committer of a
+row wins. Must not know entities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sqlrepo.driver import Condition, Fetch, Row
+from sqlrepo.errors import UnsupportedError
+from sqlrepo.memory.compiler import compiled, ordered, projection
+from sqlrepo.memory.table import Changes, Table
+from sqlrepo.schema import Schema
+from sqlrepo.transaction import Transaction
+
+if TYPE_CHECKING:
+    from sqlrepo.memory.database import InMemoryDatabase
+
+__all__ = ["MemoryDriver"]
+
+
+class MemoryDriver:
+    """A connection to an `InMemoryDatabase` within one transaction."""
+
+    def __init__(self, database: InMemoryDatabase, transaction: Transaction) -> None:
+        self._database = database
+        self._transaction = transaction
+        self._changes: dict[Table, Changes] = {}
+        self._savepoints: dict[str, dict[Table, int]] = {}
+
+    def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
+        """Read rows."""
+        rows = ordered(schema, self._chosen(schema, request.where), request.order)
+        stop = None if request.limit is None else request.offset + request.limit
+        return list(map(projection(schema, request.columns), islice(rows, request.offset, stop)))
+
+    def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
+        """Count rows."""
+        count = len(self._chosen(schema, where))
+        return count if limit is None else min(count, limit)
+
+    def insert(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]) -> list[Row]:
+        """Insert rows."""
+        with self._database.lock:
+            changes = self._of(schema)
+            stored = [self._completed(changes, columns, row) for row in rows]
+            for row in stored:
+                changes.insert(row)
+        return list(map(projection(schema, tuple(returning)), stored))
+
+    def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
+        """Change rows, in the order of their keys."""
+        stored = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, values, strict=True)}
+        with self._database.lock:
+            changes = self._of(schema)
+            chosen = sorted(self._chosen(schema, where), key=changes.table.key)
+            for row in chosen:
+                changes.replace(changes.table.key(row), self._changed(schema, row, stored))
+        return len(chosen)
+
+    def delete(self, schema: Schema, where: Condition) -> int:
+        """Delete rows."""
+        with self._database.lock:
+            changes = self._of(schema)
+            chosen = self._chosen(schema, where)
+            for row in chosen:
+                changes.delete(changes.table.key(row))
+        return len(chosen)
+
+    def savepoint(self) -> str:
+        """Remember how far the changes have come."""
+        name = f"savepoint_{len(self._savepoints) + 1}"
+        self._savepoints[name] = {table: changes.mark() for table, changes in self._changes.items()}
+        self._transaction.savepoint_set(name)
+        return name
+
+    def release(self, savepoint: str) -> None:
+        """Forget a savepoint and those after it."""
+        self._forget(savepoint)
+        self._transaction.savepoint_released(savepoint)
+
+    def rollback_to(self, savepoint: str) -> None:
+        """Take back what was done since a savepoint."""
+        marks = self._savepoints[savepoint]
+        for table, changes in self._changes.items():
+            changes.undo(marks.get(table, 0))
+        self._forget(savepoint)
+        self._transaction.savepoint_rolled_back(savepoint)
+
+    def commit(self) -> None:
+        """Make the changes everybody's, all or none."""
+        with self._database.lock:
+            for changes in self._changes.values():
+                changes.verify()
+            for changes in self._changes.values():
+                changes.apply()
+
+    def rollback(self) -> None:
+        """Drop the changes; nobody else has seen them."""
+        self._changes.clear()
+
+    def native(self, kind: str) -> Any:
+        """Refuse: there is no session or connection beneath."""
+        raise UnsupportedError(f"memory has no {kind}; write this method with criteria, or run it on a Database")
+
+    def _of(self, schema: Schema) -> Changes:
+        table = self._database.table(schema)
+        if table not in self._changes:
+            self._changes[table] = Changes(table)
+        return self._changes[table]
+
+    def _chosen(self, schema: Schema, where: Condition) -> list[Row]:
+        chosen = compiled(schema, where.shape)
+        params = chosen.params(where)
+        with self._database.lock:
+            rows: Iterable[Row]
+            if chosen.key is None:
+                rows = self._of(schema).rows()
+            else:
+                row = self._of(schema).row(tuple(params[index] for index in chosen.key))
+                rows = () if row is None else (row,)
+        return chosen.choose(rows, params)
+
+    def _completed(self, changes: Changes, columns: Sequence[str], row: Row) -> Row:
+        """A whole row of the stored form: what is not given is numbered or NULL."""
+        schema = changes.table.schema
+        given = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, row, strict=True)}
+        if schema.generated is not None:
+            given[schema.generated] = changes.table.numbered(given.get(schema.generated))
+        return tuple(given.get(column.name) for column in schema.columns)
+
+    def _changed(self, schema: Schema, row: Row, stored: dict[str, Any]) -> Row:
+        values = dict(stored)
+        if schema.version is not None:
+            values[schema.version] = row[schema.positions[schema.version]] + 1
+        return tuple(values.get(column.name, value) for column, value in zip(schema.columns, row, strict=True))
+
+    def _forget(self, savepoint: str) -> None:
+        names = list(self._savepoints)
+        for name in names[names.index(savepoint) :]:
+            del self._savepoints[name]

@@ -1,0 +1,211 @@
+"""Requests as SQL: one statement per shape, whose parameters are filled in at each call.
+
+Knows criteria over columns and how SQLAlchemy writes them. Must not know transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias, cast
+
+import sqlalchemy as sa
+from typing_extensions import assert_never
+
+from sqlrepo.criteria import And, Compare, CompareFields, Criterion, IsNull, Match, Not, OneOf, Operator, Or, Param
+from sqlrepo.driver import Condition, Fetch
+from sqlrepo.errors import MappingError
+from sqlrepo.order import Sort
+from sqlrepo.schema import Schema
+from sqlrepo.sqlalchemy.dialects import SQLite
+
+__all__ = ["Compiler", "columns_of", "where_clause"]
+
+Columns: TypeAlias = Mapping[str, sa.ColumnElement[Any]]
+#: Makes the bind parameter of a literal, of a column's type, after a function was applied to it.
+Bind: TypeAlias = Callable[[Param, Any, Callable[[Any], Any] | None], sa.ColumnElement[Any]]
+Parameters: TypeAlias = dict[str, Any]
+
+_COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
+    "==": lambda left, right: left == right,
+    "!=": lambda left, right: left != right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+}
+
+
+def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: SQLite) -> sa.ColumnElement[bool]:
+    """Write a criterion whose literals are `Param`s."""
+    match shape:
+        case And(parts):
+            return sa.and_(sa.true(), *(where_clause(part, columns, bind, dialect) for part in parts))
+        case Or(parts):
+            return sa.or_(sa.false(), *(where_clause(part, columns, bind, dialect) for part in parts))
+        case Not(part):
+            return sa.not_(where_clause(part, columns, bind, dialect))
+        case IsNull(ref):
+            return columns[ref.name].is_(sa.null())
+        case Compare(ref, op, value):
+            column = columns[ref.name]
+            return cast("sa.ColumnElement[bool]", _COMPARE[op](column, bind(value, column.type, None)))
+        case CompareFields(ref, op, other):
+            return cast("sa.ColumnElement[bool]", _COMPARE[op](columns[ref.name], columns[other.name]))
+        case OneOf(ref, values):
+            return columns[ref.name].in_(bind(values, columns[ref.name].type, None))
+        case Match(ref):
+            column, text = columns[ref.name], shape.text
+            plain = not isinstance(column.type, sa.types.TypeDecorator)
+
+            def needle(change: Callable[[Any], Any] | None = None) -> sa.ColumnElement[Any]:
+                return bind(text, column.type if change is None else sa.types.NULLTYPE, change)
+
+            return dialect.match(shape, column, needle, plain)
+        case _:
+            assert_never(shape)
+
+
+class Compiler:
+    """Writes the statements of one engine, and keeps them by shape."""
+
+    def __init__(self, dialect: SQLite) -> None:
+        self._dialect = dialect
+        # Bound per engine, so that statements go with it.
+        self._columns = lru_cache(maxsize=256)(columns_of)
+        self._where = lru_cache(maxsize=1024)(self._write_where)
+        self._select = lru_cache(maxsize=1024)(self._write_select)
+        self._count = lru_cache(maxsize=1024)(self._write_count)
+        self._update = lru_cache(maxsize=1024)(self._write_update)
+        self._delete = lru_cache(maxsize=1024)(self._write_delete)
+        self.insert = lru_cache(maxsize=256)(self._write_insert)
+
+    def select(self, schema: Schema, request: Fetch) -> tuple[sa.Executable, Parameters]:
+        """Write a request for rows."""
+        limited, skipping = request.limit is not None, request.offset > 0
+        statement = self._select(schema, request.columns, request.where.shape, request.order, limited, skipping)
+        parameters = self._parameters(schema, request.where)
+        if limited:
+            parameters["limit_"] = request.limit
+        if skipping:
+            parameters["offset_"] = request.offset
+        return statement, parameters
+
+    def count(self, schema: Schema, where: Condition, limit: int | None) -> tuple[sa.Executable, Parameters]:
+        """Write a count, no further than to a limit."""
+        parameters = self._parameters(schema, where)
+        if limit is not None:
+            parameters["limit_"] = limit
+        return self._count(schema, where.shape, limit is not None), parameters
+
+    def update(
+        self, schema: Schema, columns: Sequence[str], values: Sequence[Any], where: Condition
+    ) -> tuple[sa.Executable, Parameters]:
+        """Write a change of rows, which counts the version up."""
+        parameters = self._parameters(schema, where)
+        parameters |= {f"v{index}": value for index, value in enumerate(values)}
+        return self._update(schema, tuple(columns), where.shape), parameters
+
+    def delete(self, schema: Schema, where: Condition) -> tuple[sa.Executable, Parameters]:
+        """Write a deletion."""
+        return self._delete(schema, where.shape), self._parameters(schema, where)
+
+    def parameter_names(self, schema: Schema, columns: Sequence[str]) -> list[str]:
+        """What INSERT calls the values of columns."""
+        return [cast("sa.Column[Any]", self._columns(schema)[name]).key for name in columns]
+
+    def _parameters(self, schema: Schema, where: Condition) -> Parameters:
+        _, sources = self._where(schema, where.shape)
+        return {
+            name: where.params[index] if change is None else change(where.params[index])
+            for name, (index, change) in sources.items()
+        }
+
+    def _write_where(
+        self, schema: Schema, shape: Criterion
+    ) -> tuple[sa.ColumnElement[bool], dict[str, tuple[int, Callable[[Any], Any] | None]]]:
+        sources: dict[str, tuple[int, Callable[[Any], Any] | None]] = {}
+        several = _several(shape)
+
+        def bind(param: Param, type_: Any, change: Callable[[Any], Any] | None) -> sa.ColumnElement[Any]:
+            name = f"p{param.index}" if change is None else f"q{param.index}"
+            sources[name] = (param.index, change)
+            return sa.bindparam(name, type_=type_, expanding=param in several)
+
+        return where_clause(shape, self._columns(schema), bind, self._dialect), sources
+
+    def _write_select(
+        self,
+        schema: Schema,
+        names: tuple[str, ...],
+        shape: Criterion,
+        order: tuple[Sort, ...],
+        limited: bool,
+        skipping: bool,
+    ) -> sa.Executable:
+        columns = self._columns(schema)
+        statement = sa.select(*(columns[name] for name in names))
+        statement = statement.where(self._where(schema, shape)[0]).order_by(*self.order(schema, columns, order))
+        if limited:
+            statement = statement.limit(sa.bindparam("limit_", type_=sa.Integer))
+        return statement.offset(sa.bindparam("offset_", type_=sa.Integer)) if skipping else statement
+
+    def order(self, schema: Schema, columns: Columns, order: Sequence[Sort]) -> list[sa.ColumnElement[Any]]:
+        """Write an order."""
+        return [
+            (self._dialect.descending if sort.descending else self._dialect.ascending)(
+                columns[sort.ref.name], nullable=sort.ref.name in schema.nullable
+            )
+            for sort in order
+        ]
+
+    def _write_count(self, schema: Schema, shape: Criterion, limited: bool) -> sa.Executable:
+        columns = self._columns(schema)
+        where = self._where(schema, shape)[0]
+        table = _table(schema)
+        if not limited:
+            return sa.select(sa.func.count()).select_from(table).where(where)
+        found = sa.select(columns[schema.key[0]]).where(where).limit(sa.bindparam("limit_", type_=sa.Integer))
+        return sa.select(sa.func.count()).select_from(found.subquery())
+
+    def _write_insert(self, schema: Schema, returning: tuple[str, ...], *, many: bool) -> sa.Executable:
+        columns = self._columns(schema)
+        chosen = [columns[name] for name in returning]
+        return sa.insert(_table(schema)).returning(*chosen, sort_by_parameter_order=many)
+
+    def _write_update(self, schema: Schema, names: tuple[str, ...], shape: Criterion) -> sa.Executable:
+        columns = self._columns(schema)
+        values: dict[Any, Any] = {
+            columns[name]: sa.bindparam(f"v{index}", type_=columns[name].type) for index, name in enumerate(names)
+        }
+        if schema.version is not None:
+            values[columns[schema.version]] = columns[schema.version] + 1
+        return sa.update(_table(schema)).where(self._where(schema, shape)[0]).values(values)
+
+    def _write_delete(self, schema: Schema, shape: Criterion) -> sa.Executable:
+        return sa.delete(_table(schema)).where(self._where(schema, shape)[0])
+
+
+def _several(shape: Criterion) -> set[Param]:
+    """The parameters that hold several values."""
+    match shape:
+        case And(parts) | Or(parts):
+            return {param for part in parts for param in _several(part)}
+        case Not(part):
+            return _several(part)
+        case OneOf(_, values):
+            return {values}
+        case _:
+            return set()
+
+
+def columns_of(schema: Schema) -> Mapping[str, sa.ColumnElement[Any]]:
+    """The columns of a mapped class, by the names entities use."""
+    if schema.model is None:
+        raise MappingError(f"table {schema.name} has no mapped class, so it can be kept in memory only")
+    mapper = sa.inspect(schema.model)
+    return {name: mapper.columns[name] for name in schema.by_name}
+
+
+def _table(schema: Schema) -> sa.Table:
+    return cast(sa.Table, sa.inspect(schema.model).local_table)

@@ -1,0 +1,207 @@
+"""One transaction on a database.
+
+Knows the primitives as statements on one connection, and the Session that user code may ask for beside them. Must not
+know entities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from sqlrepo.driver import Condition, Fetch, Row
+from sqlrepo.errors import DatabaseUnavailableError, RepositoryError
+from sqlrepo.schema import Schema
+from sqlrepo.sqlalchemy.errors import translated
+from sqlrepo.transaction import Transaction
+
+if TYPE_CHECKING:
+    from sqlrepo.sqlalchemy.database import Database
+
+__all__ = ["SQLAlchemyDriver"]
+
+R = TypeVar("R")
+
+
+class SQLAlchemyDriver:
+    """A connection of a `Database` within one transaction."""
+
+    def __init__(self, database: Database, connection: sa.Connection, transaction: Transaction, read_only: bool) -> None:
+        self._database = database
+        self._connection = connection
+        self._transaction = transaction
+        self._read_only = read_only
+        self._session: Session | None = None
+        self._savepoints: dict[str, sa.NestedTransaction] = {}
+        self._count = 0
+        self._noted: RepositoryError | None = None
+        self._ending = False
+        self._forbidden = False
+
+    def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
+        """Read rows."""
+        statement, parameters = self._database.compiler.select(schema, request)
+        return [tuple(row) for row in self._execute(statement, parameters).all()]
+
+    def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
+        """Count rows."""
+        statement, parameters = self._database.compiler.count(schema, where, limit)
+        return int(self._execute(statement, parameters).scalar_one())
+
+    def insert(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]) -> list[Row]:
+        """Insert rows; sorted RETURNING gives them back in their order."""
+        names = self._database.compiler.parameter_names(schema, columns)
+        values = [dict(zip(names, row, strict=True)) for row in rows]
+        many = len(rows) > 1
+        statement = self._database.compiler.insert(schema, tuple(returning), many=many)
+        stored = self._execute(statement, values if many else values[0]).all()
+        self._expire()
+        return [tuple(row) for row in stored]
+
+    def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
+        """Change rows."""
+        return self._write(*self._database.compiler.update(schema, columns, values, where))
+
+    def delete(self, schema: Schema, where: Condition) -> int:
+        """Delete rows."""
+        return self._write(*self._database.compiler.delete(schema, where))
+
+    def savepoint(self) -> str:
+        """Set a savepoint; a read-only transaction has nothing to undo and sends none."""
+        if self._read_only:
+            name = f"read_only_{self._transaction.depth}"
+            self._transaction.savepoint_set(name)
+            return name
+        self._flush()
+        nested = self._guarded(self._connection.begin_nested)
+        name = self._transaction.innermost
+        self._savepoints[name] = nested
+        return name
+
+    def release(self, savepoint: str) -> None:
+        """Let a savepoint go."""
+        if savepoint not in self._savepoints:
+            self._transaction.savepoint_released(savepoint)
+            return
+        self._flush()
+        self._guarded(self._savepoints.pop(savepoint).commit)
+
+    def rollback_to(self, savepoint: str) -> None:
+        """Undo what was done since a savepoint."""
+        if savepoint not in self._savepoints:
+            self._transaction.savepoint_rolled_back(savepoint)
+            return
+        if self._session is not None:
+            self._session.expunge_all()
+        self._guarded(self._savepoints.pop(savepoint).rollback)
+
+    def commit(self) -> None:
+        """Commit; where that fails, roll back."""
+        try:
+            self._flush()
+            self._transaction.check()
+            self._ending = True
+            self._guarded(self._connection.commit)
+        except BaseException:
+            self._abandon()
+            raise
+        self._give_back()
+
+    def rollback(self) -> None:
+        """Roll back."""
+        self._ending = True
+        try:
+            self._guarded(self._connection.rollback)
+        finally:
+            self._give_back()
+
+    def native(self, kind: str) -> Any:
+        """Give the session or the connection, for statements of the user's own."""
+        if self._read_only and not self._forbidden:
+            self._database.dialect.forbid_writes(self._connection, forbidden=True)
+            self._forbidden = True
+        if kind == "connection":
+            return self._connection
+        if self._session is None:
+            # Its commit() flushes and its rollback() rolls all back: the unit of work owns the transaction.
+            self._session = Session(bind=self._connection, join_transaction_mode="rollback_only")
+        return self._session
+
+    # -- what the engine reports, whoever sent the statement
+
+    def failed(self, error: BaseException) -> None:
+        """Note a statement the database refused."""
+        self._noted = translated(error, self._database.schema_named)
+        self._transaction.fail(self._noted or error)
+
+    def rolled_back(self) -> None:
+        """Note a rollback that was not the unit's: everything is gone."""
+        if not self._ending:
+            self._transaction.fatal = self._transaction.fatal or DatabaseUnavailableError(
+                "the transaction was rolled back through .session or .connection", retryable=False
+            )
+
+    def savepoint_set(self, name: str | None) -> None:
+        """Note a savepoint; SQLAlchemy counts them, and does not say the name before it is used."""
+        self._count += 1
+        self._transaction.savepoint_set(name or f"sa_savepoint_{self._count}")
+
+    def savepoint_released(self, name: str) -> None:
+        """Note that a savepoint was let go."""
+        self._transaction.savepoint_released(name)
+
+    def savepoint_rolled_back(self, name: str) -> None:
+        """Note that what was done since a savepoint is undone."""
+        self._transaction.savepoint_rolled_back(name)
+
+    # -- the machinery
+
+    def _execute(self, statement: sa.Executable, parameters: Any) -> sa.CursorResult[Any]:
+        self._flush()
+        return self._guarded(lambda: self._connection.execute(statement, parameters))
+
+    def _write(self, statement: sa.Executable, parameters: Any) -> int:
+        count = self._execute(statement, parameters).rowcount
+        self._expire()
+        return count
+
+    def _guarded(self, call: Any) -> Any:
+        """Call into SQLAlchemy and turn what it raises into the library's errors."""
+        self._noted = None
+        try:
+            return call()
+        except (sa.exc.SQLAlchemyError, UnicodeEncodeError, OverflowError, LookupError) as error:
+            known = self._noted or translated(error, self._database.schema_named)
+            if known is None:
+                raise
+            raise known from error
+
+    def _flush(self) -> None:
+        """Send what waits in the user's session, so that statements see it."""
+        session = self._session
+        if session is not None and (session.new or session.dirty or session.deleted):
+            self._guarded(session.flush)
+
+    def _expire(self) -> None:
+        """Make the user's session read again what a statement may have changed."""
+        if self._session is not None:
+            self._session.expire_all()
+
+    def _abandon(self) -> None:
+        """After a failed COMMIT: nothing may stay open on a connection that others will use."""
+        self._ending = True
+        try:
+            self._database.dialect.after_failed_commit(self._connection)
+            self._connection.rollback()
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        if self._forbidden and not self._connection.invalidated:
+            self._database.dialect.forbid_writes(self._connection, forbidden=False)
+        self._connection.close()

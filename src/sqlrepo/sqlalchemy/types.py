@@ -1,0 +1,151 @@
+"""Column types that mean the same on every database.
+
+Knows which SQL type of which database keeps a value exactly. Must not know repositories.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Double, LargeBinary, Numeric, String, Uuid
+from sqlalchemy import Text as PlainText
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sqlrepo.values import Kind, ValueType
+
+__all__ = ["Bytes", "Duration", "Exact", "Float64", "Instant", "Text", "UniqueId"]
+
+_MYSQL = ("mysql", "mariadb")
+_CODE_POINTS = "utf8mb4_nopad_bin"
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def Text(length: int | None = None) -> String:  # noqa: N802  # stands where a type's name does
+    """Text that compares and sorts by code point, case, accents and trailing spaces included.
+
+    Args:
+        length: most characters; None for any number.
+    """
+    if length is None:
+        return (
+            PlainText()
+            .with_variant(postgresql.TEXT(collation="C"), "postgresql")
+            .with_variant(mysql.LONGTEXT(charset="utf8mb4", collation=_CODE_POINTS), *_MYSQL)
+        )
+    return (
+        String(length)
+        .with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+        .with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation=_CODE_POINTS), *_MYSQL)
+    )
+
+
+def Bytes(length: int | None = None) -> LargeBinary:  # noqa: N802
+    """Bytes.
+
+    Args:
+        length: most bytes; None for any number.
+    """
+    large = mysql.LONGBLOB() if length is None else mysql.VARBINARY(length)
+    return LargeBinary(length).with_variant(large, *_MYSQL)
+
+
+def Float64() -> Double[float]:  # noqa: N802
+    """A 64-bit float, which FLOAT is not on MariaDB."""
+    return Double()
+
+
+def UniqueId() -> Uuid[Any]:  # noqa: N802
+    """A UUID that sorts by its digits; MariaDB's own type sorts by swapped segments and refuses some values."""
+    return Uuid().with_variant(Uuid(native_uuid=False), *_MYSQL)
+
+
+class Exact(TypeDecorator[Decimal]):
+    """A decimal of a fixed number of digits, exact on SQLite too, which has none (it keeps the scaled integer).
+
+    Args:
+        precision: most digits, 18 at most.
+        scale: digits after the point; values that need more are refused, not rounded.
+    """
+
+    impl = Numeric
+    cache_ok = True
+
+    def __init__(self, precision: int, scale: int) -> None:
+        if not 0 <= scale <= precision <= 18:
+            raise ValueError("precision is 18 digits at most, and scale no more than precision")
+        super().__init__(precision, scale)
+        self.precision = precision
+        self.scale = scale
+
+    @property
+    def value_type(self) -> ValueType:
+        """What it holds."""
+        return ValueType(Kind.DECIMAL, Decimal, precision=self.precision, scale=self.scale)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """A big integer on SQLite, NUMERIC elsewhere."""
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(self.precision, self.scale))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        """Scale on SQLite."""
+        return int(value.scaleb(self.scale)) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """Scale back on SQLite."""
+        return Decimal(value).scaleb(-self.scale) if value is not None and dialect.name == "sqlite" else value
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment: takes datetimes of any zone, gives them back in UTC, to the microsecond."""
+
+    impl = DateTime
+    cache_ok = True
+
+    @property
+    def value_type(self) -> ValueType:
+        """What it holds."""
+        return ValueType(Kind.DATETIME, datetime, aware=True)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """With a zone where the database keeps one, to the microsecond everywhere."""
+        if dialect.name in _MYSQL:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC, without zone where the database keeps none."""
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise ValueError("an Instant needs a zone")
+        moment = value.astimezone(UTC)
+        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Say that it is UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Duration(TypeDecorator[timedelta]):
+    """A length of time, exact to the microsecond and of any size (kept as microseconds)."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    @property
+    def value_type(self) -> ValueType:
+        """What it holds."""
+        return ValueType(Kind.DURATION, timedelta)
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:
+        """To microseconds."""
+        return None if value is None else value // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:
+        """From microseconds."""
+        return None if value is None else value * _MICROSECOND
