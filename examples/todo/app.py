@@ -113,7 +113,8 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
             return _problem(422, "This cannot be asked.")
         case RepositoryError(retryable=True):
             return _problem(503, "Busy; please try again.", retry_after=1)
-    raise error
+        case _:
+            raise error
 
 
 def _problem(status: int, detail: str, *fields: str, retry_after: int | None = None) -> JSONResponse:
