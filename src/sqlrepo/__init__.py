@@ -1,23 +1,6 @@
-"""Repositories, query objects and units of work over a database or memory, with tests that prove the two are the same."""
+"""Repositories, query objects and units of work over a database or memory, and tests that prove them the same."""
 
-from sqlrepo._repository import BaseRepository
-from sqlrepo._unit import BaseUnitOfWork
-from sqlrepo.criteria import (
-    between,
-    contains,
-    endswith,
-    fields,
-    icontains,
-    iendswith,
-    iequals,
-    in_,
-    is_null,
-    istartswith,
-    not_,
-    not_in,
-    some,
-    startswith,
-)
+from sqlrepo._base import BaseRepository, BaseUnitOfWork
 from sqlrepo.errors import (
     CheckViolationError,
     ConstraintError,
@@ -40,6 +23,22 @@ from sqlrepo.errors import (
     UniqueViolationError,
     UnitStateError,
     UnsupportedError,
+)
+from sqlrepo.fields import (
+    between,
+    contains,
+    endswith,
+    fields,
+    icontains,
+    iendswith,
+    iequals,
+    in_,
+    is_null,
+    istartswith,
+    not_,
+    not_in,
+    some,
+    startswith,
 )
 from sqlrepo.order import asc, desc
 from sqlrepo.page import CursorPage, Page

@@ -16,7 +16,7 @@ from sqlrepo.order import Sort
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
 
-__all__ = ["Driver", "Fetch", "Row", "Source", "Condition"]
+__all__ = ["Condition", "Driver", "Fetch", "Row", "Source"]
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -64,7 +64,9 @@ class Driver(Protocol):
         """Count rows, no further than to ``limit``."""
         ...
 
-    def insert(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]) -> list[Row]:
+    def insert(
+        self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
+    ) -> list[Row]:
         """Insert rows, all or none, and give what was stored, in their order; columns not named fill themselves."""
         ...
 

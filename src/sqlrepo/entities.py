@@ -147,5 +147,3 @@ def set_fields(changes: Any) -> dict[str, Any]:
     if isinstance(changes, Mapping):
         return dict(changes)
     raise TypeError(f"changes are a Pydantic model or a mapping, not {type(changes).__name__}")
-
-

@@ -193,7 +193,10 @@ def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueTy
     yield sa.DateTime, lambda t: ValueType(Kind.DATETIME, datetime, aware=bool(t.timezone))
     yield sa.Date, lambda _: ValueType(Kind.DATE, date)
     yield sa.Time, lambda _: ValueType(Kind.TIME, time)
-    yield sa.Interval, lambda _: (ValueType(Kind.DURATION, timedelta), "intervals lose range and precision; use types.Duration")
+    yield (
+        sa.Interval,
+        lambda _: (ValueType(Kind.DURATION, timedelta), "intervals lose range and precision; use types.Duration"),
+    )
     yield sa.JSON, _json
 
 

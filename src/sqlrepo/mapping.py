@@ -14,7 +14,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlrepo.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, rebuilt
 from sqlrepo.driver import Row
 from sqlrepo.entities import describe
-from sqlrepo.errors import InvalidLiteralError, InvalidValueError, MappingError, NotNullViolationError, QueryError, nearest
+from sqlrepo.errors import (
+    InvalidLiteralError,
+    InvalidValueError,
+    MappingError,
+    NotNullViolationError,
+    QueryError,
+    nearest,
+)
 from sqlrepo.order import Sort
 from sqlrepo.schema import Column, Schema
 from sqlrepo.values import Kind, WrongValueError
@@ -196,7 +203,9 @@ class Mapper(Generic[T]):
         """
         for name in values:
             if name not in self.schema.by_name:
-                raise MappingError(f"table {self.schema.name} has no column {name!r}{nearest(name, self.schema.by_name)}")
+                raise MappingError(
+                    f"table {self.schema.name} has no column {name!r}{nearest(name, self.schema.by_name)}"
+                )
         return {name: self.checked(self.schema.by_name[name], value) for name, value in values.items()}
 
     def checked(self, column: Column, value: Any) -> Any:

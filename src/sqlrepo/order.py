@@ -10,8 +10,9 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlrepo.criteria import EVERYTHING, NOTHING, And, Compare, Criterion, Field, IsNull, Not, Or, Ref, field_named
+from sqlrepo.criteria import EVERYTHING, NOTHING, And, Compare, Criterion, IsNull, Not, Or, Ref
 from sqlrepo.errors import QueryError
+from sqlrepo.fields import Field, field_named
 
 __all__ = ["OrderBy", "Sort", "after", "asc", "desc", "reversed_order", "sorts"]
 

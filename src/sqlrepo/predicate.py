@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
-
-from typing_extensions import assert_never
+from typing import Any, TypeAlias, assert_never, cast
 
 from sqlrepo.criteria import (
     And,

@@ -14,10 +14,11 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, c
 
 from pydantic import BaseModel, ConfigDict
 
-from sqlrepo import criteria
-from sqlrepo.criteria import Criterion, Field, as_criterion, conjunction, field_named, fields
+from sqlrepo import fields as operators
+from sqlrepo.criteria import Criterion, as_criterion, conjunction
 from sqlrepo.entities import EntityField, describe, field_of
 from sqlrepo.errors import QueryError, nearest
+from sqlrepo.fields import Field, field_named, fields
 from sqlrepo.order import sorts
 from sqlrepo.values import Kind
 
@@ -57,18 +58,18 @@ _SUFFIXES: Mapping[str, _Suffix] = {
     "le": _Suffix(lambda field, value: field <= value),
     "gt": _Suffix(lambda field, value: field > value),
     "ge": _Suffix(lambda field, value: field >= value),
-    "in": _Suffix(criteria.in_, "several"),
-    "not_in": _Suffix(criteria.not_in, "several"),
-    "between": _Suffix(lambda field, pair: criteria.between(field, *pair), "pair"),
-    "contains": _Suffix(criteria.contains, "text"),
-    "icontains": _Suffix(criteria.icontains, "text"),
-    "startswith": _Suffix(criteria.startswith, "text"),
-    "istartswith": _Suffix(criteria.istartswith, "text"),
-    "endswith": _Suffix(criteria.endswith, "text"),
-    "iendswith": _Suffix(criteria.iendswith, "text"),
-    "iequals": _Suffix(criteria.iequals, "text"),
+    "in": _Suffix(operators.in_, "several"),
+    "not_in": _Suffix(operators.not_in, "several"),
+    "between": _Suffix(lambda field, pair: operators.between(field, *pair), "pair"),
+    "contains": _Suffix(operators.contains, "text"),
+    "icontains": _Suffix(operators.icontains, "text"),
+    "startswith": _Suffix(operators.startswith, "text"),
+    "istartswith": _Suffix(operators.istartswith, "text"),
+    "endswith": _Suffix(operators.endswith, "text"),
+    "iendswith": _Suffix(operators.iendswith, "text"),
+    "iequals": _Suffix(operators.iequals, "text"),
     "is_null": _Suffix(
-        lambda field, null: criteria.is_null(field) if null else criteria.not_(criteria.is_null(field)), "flag"
+        lambda field, null: operators.is_null(field) if null else operators.not_(operators.is_null(field)), "flag"
     ),
 }
 _ORDERED = ("lt", "le", "gt", "ge", "between")
@@ -143,7 +144,9 @@ def _entity(cls: type[BaseModel]) -> Any:
 def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
     entity = _entity(cls)
     if not isinstance(entity, type):
-        raise QueryError(f"{cls.__name__} does not say which entity it is about: class {cls.__name__}(QueryObject[Todo])")
+        raise QueryError(
+            f"{cls.__name__} does not say which entity it is about: class {cls.__name__}(QueryObject[Todo])"
+        )
     filters: dict[str, _Filter] = {}
     for name, info in cls.model_fields.items():
         if name == "criteria":

@@ -5,4 +5,13 @@ from sqlrepo.memory.repository import InMemoryRepository, InMemoryUnitOfWork
 from sqlrepo.schema import Column, Schema, Unique
 from sqlrepo.values import Kind, ValueType
 
-__all__ = ["Column", "InMemoryDatabase", "InMemoryRepository", "InMemoryUnitOfWork", "Kind", "Schema", "Unique", "ValueType"]
+__all__ = [
+    "Column",
+    "InMemoryDatabase",
+    "InMemoryRepository",
+    "InMemoryUnitOfWork",
+    "Kind",
+    "Schema",
+    "Unique",
+    "ValueType",
+]

@@ -84,8 +84,10 @@ def ordered(schema: Schema, rows: list[Row], order: Iterable[Sort]) -> list[Row]
     """Sort rows; NULL is smaller than everything."""
     for sort in reversed(tuple(order)):  # sorting is stable, so the most important key comes last
         place = schema.positions[sort.ref.name]
-        rows.sort(key=_nulls_smallest(place) if sort.ref.name in schema.nullable else itemgetter(place),
-                  reverse=sort.descending)
+        rows.sort(
+            key=_nulls_smallest(place) if sort.ref.name in schema.nullable else itemgetter(place),
+            reverse=sort.descending,
+        )
     return rows
 
 

@@ -43,7 +43,9 @@ class MemoryDriver:
         count = len(self._chosen(schema, where))
         return count if limit is None else min(count, limit)
 
-    def insert(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]) -> list[Row]:
+    def insert(
+        self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
+    ) -> list[Row]:
         """Insert rows."""
         with self._database.lock:
             changes = self._of(schema)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from sqlrepo._repository import BaseRepository
-from sqlrepo._unit import BaseUnitOfWork
+from sqlrepo._base.repository import BaseRepository
+from sqlrepo._base.unit import BaseUnitOfWork
 from sqlrepo.driver import Source
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.memory.database import InMemoryDatabase
@@ -34,9 +34,7 @@ class InMemoryUnitOfWork(BaseUnitOfWork[C]):
 class InMemoryRepository(BaseRepository[T, K]):
     """A repository on memory; each has a store of its own unless one is given."""
 
-    def __init__(
-        self, source: InMemoryDatabase | BaseUnitOfWork[Any] | None = None, *, context: Any = None
-    ) -> None:
+    def __init__(self, source: InMemoryDatabase | BaseUnitOfWork[Any] | None = None, *, context: Any = None) -> None:
         given = source if isinstance(source, BaseUnitOfWork) else _memory(type(self), source)
         super().__init__(given, context=context)
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, assert_never, cast
 
 import sqlalchemy as sa
-from typing_extensions import assert_never
 
 from sqlrepo.criteria import And, Compare, CompareFields, Criterion, IsNull, Match, Not, OneOf, Operator, Or, Param
 from sqlrepo.driver import Condition, Fetch

@@ -6,12 +6,11 @@ Knows SQLite. Must not know repositories or units of work.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, event, func, literal
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
-from typing_extensions import assert_never
 
 from sqlrepo.criteria import Match
 from sqlrepo.errors import UnsupportedError

@@ -29,7 +29,9 @@ R = TypeVar("R")
 class SQLAlchemyDriver:
     """A connection of a `Database` within one transaction."""
 
-    def __init__(self, database: Database, connection: sa.Connection, transaction: Transaction, read_only: bool) -> None:
+    def __init__(
+        self, database: Database, connection: sa.Connection, transaction: Transaction, read_only: bool
+    ) -> None:
         self._database = database
         self._connection = connection
         self._transaction = transaction
@@ -51,7 +53,9 @@ class SQLAlchemyDriver:
         statement, parameters = self._database.compiler.count(schema, where, limit)
         return int(self._execute(statement, parameters).scalar_one())
 
-    def insert(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]) -> list[Row]:
+    def insert(
+        self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
+    ) -> list[Row]:
         """Insert rows; sorted RETURNING gives them back in their order."""
         names = self._database.compiler.parameter_names(schema, columns)
         values = [dict(zip(names, row, strict=True)) for row in rows]

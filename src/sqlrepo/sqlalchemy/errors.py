@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -76,7 +75,9 @@ def _sqlite(error: sqlite3.Error, schemas: Schemas) -> RepositoryError:
 
 # A longer name stands before its beginning.
 _BY_CODE: Mapping[str, Callable[[str], RepositoryError]] = {
-    "SQLITE_BUSY_SNAPSHOT": lambda _: TransactionConflictError("another transaction wrote after this one began to read"),
+    "SQLITE_BUSY_SNAPSHOT": lambda _: TransactionConflictError(
+        "another transaction wrote after this one began to read"
+    ),
     "SQLITE_BUSY": lambda _: LockTimeoutError("another connection held the database's write lock for too long"),
     "SQLITE_LOCKED": lambda _: LockTimeoutError("another connection held a table's lock for too long"),
     "SQLITE_INTERRUPT": lambda _: StatementTimeoutError("the statement was interrupted"),
@@ -85,7 +86,9 @@ _BY_CODE: Mapping[str, Callable[[str], RepositoryError]] = {
     "SQLITE_MISMATCH": lambda _: InvalidValueError("a column", "cannot hold a value of this type"),
     "SQLITE_CONSTRAINT_DATATYPE": lambda _: InvalidValueError("a column", "cannot hold a value of this type"),
     "SQLITE_TOOBIG": lambda _: InvalidValueError("a column", "the value is larger than the database takes"),
-    "SQLITE_ERROR": lambda _: QueryError("the database does not understand the statement: is a table or column missing?"),
+    "SQLITE_ERROR": lambda _: QueryError(
+        "the database does not understand the statement: is a table or column missing?"
+    ),
 }
 
 
@@ -113,5 +116,3 @@ def _named_columns(text: str, schemas: Schemas) -> tuple[Schema | None, tuple[st
 def _declared_check(name: str, schemas: Schemas) -> str | None:
     """A check's name if the metadata has it; SQLite reports the text of one without a name."""
     return name if re.fullmatch(r"\w+", name) else None
-
-

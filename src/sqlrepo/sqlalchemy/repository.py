@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from sqlrepo._repository import BaseRepository
-from sqlrepo._unit import BaseUnitOfWork
+from sqlrepo._base.repository import BaseRepository
+from sqlrepo._base.unit import BaseUnitOfWork
 
 __all__ = ["SQLAlchemyRepository", "SQLAlchemyUnitOfWork"]
 

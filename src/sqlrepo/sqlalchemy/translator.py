@@ -10,12 +10,12 @@ from typing import Any, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from sqlrepo._base.selection import select
 from sqlrepo.criteria import Param
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.mapped import schema_of
 from sqlrepo.mapping import Mapper
 from sqlrepo.query import QueryObject, entity_of
-from sqlrepo.selection import select
 from sqlrepo.sqlalchemy.compiler import Compiler, columns_of, where_clause
 from sqlrepo.sqlalchemy.dialects import SQLite
 

@@ -87,7 +87,9 @@ class Exact(TypeDecorator[Decimal]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """A big integer on SQLite, NUMERIC elsewhere."""
-        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(self.precision, self.scale))
+        return dialect.type_descriptor(
+            BigInteger() if dialect.name == "sqlite" else Numeric(self.precision, self.scale)
+        )
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         """Scale on SQLite."""

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlrepo.criteria import And, Criterion, as_criterion, conjunction, equals, rebuilt
+from sqlrepo.criteria import And, Criterion, as_criterion, conjunction, rebuilt
 from sqlrepo.driver import Condition
 from sqlrepo.errors import QueryError
+from sqlrepo.fields import equals
 from sqlrepo.mapping import Mapper
 from sqlrepo.order import OrderBy, Sort, sorts
 from sqlrepo.predicate import parametrized

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
+from sqlrepo._base.generics import type_arguments
 from sqlrepo.driver import Row
 from sqlrepo.entities import describe, is_entity
 from sqlrepo.errors import MappingError, nearest
-from sqlrepo.generics import type_arguments
 from sqlrepo.mapping import Fold, Mapper, Record
 from sqlrepo.schema import Schema
 from sqlrepo.values import Kind
@@ -139,7 +139,9 @@ def _schema(cls: type[Declarative[Any]], complete: bool) -> Schema | None:
         return schema
     version = cls.columns.get(cls.version, cls.version)
     if version not in schema.by_name:
-        raise MappingError(f"version {cls.version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}")
+        raise MappingError(
+            f"version {cls.version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}"
+        )
     if schema.by_name[version].type.kind is not Kind.INTEGER:
         raise MappingError(f"version {cls.version!r} is no integer")
     return replace(schema, version=version)

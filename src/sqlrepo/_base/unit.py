@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Literal, cast, get_origin
+from typing import Any, ClassVar, Generic, Literal, Self, cast, get_origin
 
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
-from sqlrepo.definition import Declarative
+from sqlrepo._base.definition import Declarative
 from sqlrepo.driver import Driver, Source
 from sqlrepo.errors import MappingError, ReadOnlyError, UnitStateError, UnsupportedError
 from sqlrepo.transaction import Callback, Transaction

@@ -1,0 +1,263 @@
+"""The reading half of a repository.
+
+Knows what a question means: what is not found, what comes next. Must not know how rows are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+
+from sqlrepo._base.participant import Participant
+from sqlrepo._base.selection import Selection, condition
+from sqlrepo.criteria import Criterion, OneOf, Or
+from sqlrepo.driver import Driver, Fetch, Row
+from sqlrepo.errors import MultipleFoundError, NotFoundError, QueryError, UnsupportedError
+from sqlrepo.order import OrderBy, reversed_order
+from sqlrepo.order import after as rows_after
+from sqlrepo.page import CursorPage, Page, decoded, encoded
+from sqlrepo.query import QueryObject
+
+__all__ = ["Lock", "Reading"]
+
+T = TypeVar("T")
+K = TypeVar("K")
+S = TypeVar("S")
+
+Lock: TypeAlias = Literal["update", "skip", "nowait"]
+
+# Well below what any database takes as parameters of one statement, or as alternatives of one criterion.
+_KEYS_AT_ONCE = 500
+_COMPOSITE_KEYS_AT_ONCE = 50
+
+
+class Reading(Participant[T], Generic[T, K]):
+    """Getting entities by key and finding them by criteria."""
+
+    # -- reading by key
+
+    def get(self, id: K, *, lock: Lock | None = None) -> T:
+        """Get the entity with a key.
+
+        Args:
+            id: the key; a tuple, in the key's order, for a composite one.
+            lock: not supported yet.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = self.get_or_none(id, lock=lock)
+        if found is None:
+            raise NotFoundError(self._mapper.entity, id)
+        return found
+
+    def get_or_none(self, id: K, *, lock: Lock | None = None) -> T | None:
+        """Get the entity with a key, or None."""
+        _refuse_lock(lock)
+        rows = self._fetch_where(self._keyed(self._mapper.key_values(id)))
+        return self._load(rows)[0] if rows else None
+
+    def get_many(self, ids: Iterable[K]) -> list[T]:
+        """Get the entities with these keys, in their order; keys without an entity are passed over."""
+        keys = [tuple(self._mapper.key_values(id).values()) for id in ids]
+        requests = [Fetch(self._mapper.selected, condition(chunk)) for chunk in self._chunks(list(dict.fromkeys(keys)))]
+        rows = self._read(lambda driver: [row for request in requests for row in driver.fetch(self._schema, request)])
+        places = [self._mapper.selected.index(name) for name in self._schema.key]
+        by_key = dict(zip((tuple(row[place] for place in places) for row in rows), self._load(rows), strict=True))
+        return [by_key[key] for key in keys if key in by_key]
+
+    # -- reading by criteria
+
+    def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+        """Find the only entity that answers.
+
+        Raises:
+            NotFoundError: there is none.
+            MultipleFoundError: there is more than one.
+        """
+        selection = self._select(criteria, equals)
+        found = self._only(selection)
+        if found is None:
+            raise NotFoundError(self._mapper.entity, str(selection.criterion))
+        return found
+
+    def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+        """Find the only entity that answers, or None.
+
+        Raises:
+            MultipleFoundError: there is more than one.
+        """
+        return self._only(self._select(criteria, equals))
+
+    def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
+        """Find the first entity in an order, or None."""
+        selection = self._select(criteria, equals, order_by=order_by)
+        if selection.limit == 0:
+            return None
+        found = self._load(self._fetch(selection, limit=1, offset=selection.offset))
+        return found[0] if found else None
+
+    @overload
+    def find(
+        self,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        into: None = None,
+        lock: Lock | None = None,
+        **equals: Any,
+    ) -> list[T]: ...
+    @overload
+    def find(
+        self,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        into: type[S],
+        lock: Lock | None = None,
+        **equals: Any,
+    ) -> list[S]: ...
+    def find(
+        self,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        into: type[Any] | None = None,
+        lock: Lock | None = None,
+        **equals: Any,
+    ) -> list[Any]:
+        """Find the entities that answer.
+
+        Args:
+            criteria: expressions over `fields`, and at most one query object.
+            order_by: fields, `asc` or `desc` of them, or ``"-priority,key"``; the key is always appended.
+            limit: at most so many.
+            offset: leave out so many first.
+            into: a smaller model whose fields are selected instead of the whole entity.
+            lock: not supported yet.
+            equals: fields and the values they must have; None is NULL.
+
+        Raises:
+            QueryError: the question cannot be meant.
+        """
+        _refuse_lock(lock)
+        selection = self._select(criteria, equals, order_by=order_by, limit=limit, offset=offset)
+        if into is None:
+            return self._load(self._fetch(selection, limit=selection.limit, offset=selection.offset))
+        columns, build = self.definition().projection(into)
+        return build(self._fetch(selection, limit=selection.limit, offset=selection.offset, columns=columns))
+
+    def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
+        """Count the entities that answer; a query object's limit and offset do not matter."""
+        where = self._select(criteria, equals).where
+        return self._read(lambda driver: driver.count(self._schema, where))
+
+    def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
+        """Tell whether any entity answers."""
+        where = self._select(criteria, equals).where
+        return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
+
+    def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
+        """Give a page by the query object's limit and offset.
+
+        Args:
+            query: must have a limit.
+            with_total: whether to count all that answer, for a second statement where the page does not tell.
+        """
+        selection = self._select((query,), {})
+        limit = _limit_of(query, selection)
+        request = self._request(selection, limit=limit + 1, offset=selection.offset)
+
+        def work(driver: Driver) -> tuple[list[Row], int | None]:
+            rows = driver.fetch(self._schema, request)
+            whole = len(rows) <= limit and (rows or not selection.offset)
+            if not with_total:
+                return rows, None
+            return rows, selection.offset + len(rows) if whole else driver.count(self._schema, selection.where)
+
+        rows, total = self._read(work)
+        return Page(self._load(rows[:limit]), len(rows) > limit, total)
+
+    def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
+        """Give a page by position: right under ties and NULLs, and as cheap at the end as at the beginning.
+
+        Args:
+            query: must have a limit, of one row at least, and no offset.
+            after: the ``next`` of the page before.
+            before: the ``previous`` of the page behind.
+
+        Raises:
+            QueryError: the cursor belongs to another query, or both are given.
+        """
+        selection = self._select((query,), {})
+        limit = _limit_of(query, selection)
+        if limit < 1 or selection.offset or (after is not None and before is not None):
+            raise QueryError("scroll takes a limit of one at least, no offset, and one of `after` and `before`")
+        backwards, cursor = before is not None, after if before is None else before
+        types = [self._schema.by_name[sort.ref.name].type for sort in selection.order]
+        question = (
+            f"{self._schema.name}:{self._mapper.printed(selection.criterion)}:{','.join(map(str, selection.order))}"
+        )
+        order = reversed_order(selection.order) if backwards else selection.order
+        if cursor is not None:
+            position = decoded(question, types, cursor)
+            selection = selection.narrowed(rows_after(order, position, self._schema.nullable))
+        request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
+        rows = self._read(lambda driver: driver.fetch(self._schema, request))
+        more, rows = len(rows) > limit, rows[:limit]
+        rows = rows[::-1] if backwards else rows
+        places = [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
+        ends = [encoded(question, types, [row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
+        return CursorPage(
+            self._load(rows),
+            next=ends[-1] if rows and (backwards or more) else None,
+            previous=ends[0] if rows and (more if backwards else cursor is not None) else None,
+        )
+
+    # -- the way down
+
+    def _request(
+        self, selection: Selection, *, limit: int | None, offset: int = 0, columns: Sequence[str] | None = None
+    ) -> Fetch:
+        return Fetch(tuple(columns or self._mapper.selected), selection.where, selection.order, limit, offset)
+
+    def _fetch(
+        self, selection: Selection, *, limit: int | None, offset: int = 0, columns: Sequence[str] | None = None
+    ) -> list[Row]:
+        request = self._request(selection, limit=limit, offset=offset, columns=columns)
+        return self._read(lambda driver: driver.fetch(self._schema, request))
+
+    def _fetch_where(self, criterion: Criterion) -> list[Row]:
+        request = Fetch(self._mapper.selected, condition(criterion))
+        return self._read(lambda driver: driver.fetch(self._schema, request))
+
+    def _only(self, selection: Selection) -> T | None:
+        rows = self._fetch(selection, limit=2)
+        if len(rows) > 1:
+            raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
+        return self._load(rows)[0] if rows else None
+
+    def _chunks(self, keys: Sequence[tuple[Any, ...]]) -> Iterator[Criterion]:
+        """Criteria for many keys, each small enough for one statement."""
+        names = self._schema.key
+        size = _KEYS_AT_ONCE if len(names) == 1 else _COMPOSITE_KEYS_AT_ONCE
+        for start in range(0, len(keys), size):
+            chunk = keys[start : start + size]
+            if len(names) == 1:
+                yield OneOf(self._mapper.ref(names[0]), tuple(value for (value,) in chunk))
+            else:
+                yield Or(tuple(self._keyed(dict(zip(names, key, strict=True))) for key in chunk))
+
+
+def _refuse_lock(lock: Lock | None) -> None:
+    if lock is not None:
+        raise UnsupportedError(f"lock={lock!r}: row locks are not supported yet")
+
+
+def _limit_of(query: QueryObject[Any], selection: Selection) -> int:
+    if selection.limit is None:
+        raise QueryError(f"{type(query).__name__} has no limit, so its pages have no size")
+    return selection.limit
