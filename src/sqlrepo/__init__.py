@@ -24,7 +24,7 @@ from sqlrepo.errors import (
     UnitStateError,
     UnsupportedError,
 )
-from sqlrepo.fields import (
+from sqlrepo.expressions import (
     between,
     contains,
     endswith,
@@ -43,6 +43,7 @@ from sqlrepo.fields import (
 from sqlrepo.order import asc, desc
 from sqlrepo.page import CursorPage, Page
 from sqlrepo.predicate import matches
+from sqlrepo.protocols import Repository, UnitOfWork
 from sqlrepo.query import QueryObject, Where
 
 __all__ = [
@@ -64,12 +65,14 @@ __all__ = [
     "QueryError",
     "QueryObject",
     "ReadOnlyError",
+    "Repository",
     "RepositoryError",
     "StaleEntityError",
     "StatementTimeoutError",
     "TransactionAbortedError",
     "TransactionConflictError",
     "UniqueViolationError",
+    "UnitOfWork",
     "UnitStateError",
     "UnsupportedError",
     "Where",

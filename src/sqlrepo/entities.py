@@ -6,13 +6,14 @@ Knows the kinds of class a user may write. Must not know tables or queries.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 import pydantic
 from pydantic import BaseModel
@@ -24,6 +25,8 @@ from sqlrepo.values import ValueType, kind_of
 __all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields"]
 
 E = TypeVar("E")
+
+_DESCRIBED: WeakKeyDictionary[type, Mapping[str, EntityField]] = WeakKeyDictionary()
 
 # Pydantic's own names for plain scalars; at run time they are classes no value is an instance of.
 _SCALARS: Mapping[Any, type] = {
@@ -59,13 +62,14 @@ def is_entity(cls: object) -> bool:
     return isinstance(cls, type) and (issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls))
 
 
-@cache
 def describe(entity: type) -> Mapping[str, EntityField]:
     """Read the fields of an entity class, in the order of their declaration.
 
     Raises:
         MappingError: the class is neither a Pydantic model nor a dataclass, or is not complete yet.
     """
+    if entity in _DESCRIBED:
+        return _DESCRIBED[entity]
     if issubclass(entity, BaseModel):
         annotations = _of_model(entity)
     elif dataclasses.is_dataclass(entity):
@@ -73,7 +77,8 @@ def describe(entity: type) -> Mapping[str, EntityField]:
         annotations = {f.name: hints[f.name] for f in dataclasses.fields(entity) if f.init}
     else:
         raise MappingError(f"{entity.__name__} is neither a Pydantic model nor a dataclass")
-    return types.MappingProxyType({name: field_of(name, annotation) for name, annotation in annotations.items()})
+    known = types.MappingProxyType({name: field_of(name, annotation) for name, annotation in annotations.items()})
+    return _DESCRIBED.setdefault(entity, known)
 
 
 def _of_model(entity: type[BaseModel]) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def _hints(entity: type) -> dict[str, Any]:
         resolved: dict[str, Any] = {}
         for base in reversed(entity.__mro__):
             names = {**vars(sys.modules[base.__module__]), base.__name__: base}
-            for name, annotation in base.__dict__.get("__annotations__", {}).items():
+            for name, annotation in inspect.get_annotations(base).items():
                 resolved[name] = _evaluated(annotation, names)
         return resolved
 
@@ -99,7 +104,7 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        return eval(annotation, names)  # as typing.get_type_hints does with the user's own annotation
+        return eval(annotation, names)  # noqa: S307  # the user's own annotation, as typing.get_type_hints does
     except NameError:
         return Any
 
@@ -136,8 +141,9 @@ def copied(entity: E, changes: Mapping[str, Any]) -> E:
     """Return a copy of an entity with some fields replaced, not validated; the original stays as it is."""
     if isinstance(entity, BaseModel):
         return entity.model_copy(update=dict(changes))
-    copy: Callable[..., E] = dataclasses.replace  # type: ignore[assignment]  # typeshed wants a DataclassInstance
-    return copy(entity, **changes)
+    copy: Any = dataclasses.replace  # typed for dataclasses only, which E cannot say
+    replaced: E = copy(entity, **changes)
+    return replaced
 
 
 def set_fields(changes: Any) -> dict[str, Any]:

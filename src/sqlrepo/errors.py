@@ -195,7 +195,7 @@ class ReadOnlyError(RepositoryError):
 
 
 class TransactionAbortedError(RepositoryError):
-    """The transaction is aborted by an earlier error (its ``__cause__``): roll back, or use ``savepoint()`` next time."""
+    """An earlier error, its ``__cause__``, aborted the transaction: roll back, and use ``savepoint()`` next time."""
 
     def __str__(self) -> str:
         first = self.__cause__

@@ -54,7 +54,7 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
 
     if model in _KNOWN:
         return _KNOWN[model]
-    mapper = sa.inspect(model, raiseerr=False)
+    mapper: Any = sa.inspect(model, raiseerr=False)
     if mapper is None:
         raise MappingError(f"{getattr(model, '__name__', model)!r} is no mapped class")
     table = mapper.local_table
@@ -71,11 +71,10 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
         model=model,
     )
     if complete:
-        known = frozenset(schema.by_name)
         schema = replace(
             schema,
             uniques=tuple(_uniques(table, names)),
-            refused=tuple(_refused(mapper, table, known)),
+            refused=tuple(_refused(mapper, table)),
         )
         _KNOWN[model] = schema
     return schema
@@ -121,7 +120,7 @@ class _Context:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
-    def get_current_parameters(self, isolate_multiinsert_params: bool = True) -> dict[str, Any]:
+    def get_current_parameters(self, **_: bool) -> dict[str, Any]:
         """The row's other values, by column."""
         return dict(self._values)
 
@@ -137,7 +136,7 @@ def _python_default(default: Any) -> Default | None:
         call: Callable[[Any], Any] = default.arg
         return lambda values: call(_Context(values))
     if getattr(default, "is_scalar", False):
-        return lambda values: default.arg
+        return lambda _: default.arg
     return None
 
 
@@ -237,7 +236,7 @@ def _uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
     import sqlalchemy as sa
 
     # In the order of declaration, which is the order in which PostgreSQL and MariaDB look at them.
-    for constraint in sorted(table.constraints, key=lambda declared: declared._creation_order):
+    for constraint in sorted(table.constraints, key=_declared):
         if isinstance(constraint, sa.UniqueConstraint):
             yield Unique(tuple(names[column] for column in constraint.columns), _name(constraint))
     for index in table.indexes:
@@ -245,7 +244,13 @@ def _uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
             yield Unique(tuple(names[column] for column in index.columns), _name(index))
 
 
-def _refused(mapper: Any, table: sa.Table, known: frozenset[str]) -> Iterator[str]:
+def _declared(constraint: Any) -> int:
+    """When a constraint was declared; SQLAlchemy's own DDL is sorted by it, the public set is not."""
+    order: int = constraint._creation_order  # noqa: SLF001
+    return order
+
+
+def _refused(mapper: Any, table: sa.Table) -> Iterator[str]:
     """What memory cannot reproduce of the table as a whole."""
     import sqlalchemy as sa
 

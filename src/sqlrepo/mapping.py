@@ -70,7 +70,7 @@ class Mapper(Generic[T]):
     ) -> None:
         self.entity = entity
         self.schema = schema
-        self._fold = fold
+        self._fold: Fold = fold
         self._renamed = columns
         self._columns = {
             name: schema.by_name[column]
@@ -147,7 +147,8 @@ class Mapper(Generic[T]):
         names = tuple(columns or self.selected)
         given = [(self.field(name), index) for index, name in enumerate(names) if self.field(name) in describe(model)]
         zoned = self._zoned(names)
-        adapter: TypeAdapter[list[Any]] | None = TypeAdapter(list[model]) if issubclass(model, BaseModel) else None
+        listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
+        adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if issubclass(model, BaseModel) else None
 
         def build(rows: Sequence[Row]) -> list[Any]:
             if zoned:

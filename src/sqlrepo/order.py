@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from sqlrepo.criteria import EVERYTHING, NOTHING, And, Compare, Criterion, IsNull, Not, Or, Ref
 from sqlrepo.errors import QueryError
-from sqlrepo.fields import Field, field_named
+from sqlrepo.expressions import Field, field_named
 
 __all__ = ["OrderBy", "Sort", "after", "asc", "desc", "reversed_order", "sorts"]
 

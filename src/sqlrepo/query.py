@@ -10,15 +10,16 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict
 
-from sqlrepo import fields as operators
+from sqlrepo import expressions as operators
 from sqlrepo.criteria import Criterion, as_criterion, conjunction
 from sqlrepo.entities import EntityField, describe, field_of
 from sqlrepo.errors import QueryError, nearest
-from sqlrepo.fields import Field, field_named, fields
+from sqlrepo.expressions import Field, field_named, fields
 from sqlrepo.order import sorts
 from sqlrepo.values import Kind
 
@@ -74,7 +75,9 @@ _SUFFIXES: Mapping[str, _Suffix] = {
 }
 _ORDERED = ("lt", "le", "gt", "ge", "between")
 
-_Filter = Callable[[Any], Criterion]
+_Filter: TypeAlias = Callable[[Any], Criterion]
+
+_FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
 
 
 class QueryObject(BaseModel, Generic[T]):
@@ -90,14 +93,11 @@ class QueryObject(BaseModel, Generic[T]):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    _filters: ClassVar[Mapping[str, _Filter] | None] = None
-
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls._filters = None
         if cls.__pydantic_complete__ and isinstance(_entity(cls), type):
-            cls._filters = _read(cls)
+            _FILTERS[cls] = _read(cls)
 
     @property
     def criteria(self) -> bool:
@@ -119,17 +119,17 @@ def entity_of(query: QueryObject[Any]) -> type:
 
 def _filters_of(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
     """The filters of a class, read at first use where its definition had to wait for forward references."""
-    if cls._filters is None:
+    if cls not in _FILTERS:
         cls.model_rebuild()
-        cls._filters = _read(cls)
-    return cls._filters
+        _FILTERS[cls] = _read(cls)
+    return _FILTERS[cls]
 
 
 def _entity(cls: type[BaseModel]) -> Any:
     """What T is for a class, through generic classes in between."""
     bound: dict[Any, Any] = {}
     for base in cls.__mro__:
-        if not (isinstance(base, type) and issubclass(base, QueryObject)):
+        if not issubclass(base, QueryObject):
             continue
         metadata = base.__pydantic_generic_metadata__
         origin, args = metadata["origin"], metadata["args"]
@@ -222,7 +222,7 @@ def _fits(spec: EntityField, takes: str, annotation: Any) -> bool:
         origin = get_origin(part)
         if takes == "several" and origin in (list, tuple, set, frozenset) and _all_same(spec, args):
             return True
-        if takes == "pair" and origin is tuple and len(args) == 2 and _all_same(spec, args):
+        if takes == "pair" and origin is tuple and len(args) == len(("low", "high")) and _all_same(spec, args):
             return True
     return False
 

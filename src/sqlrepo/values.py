@@ -153,11 +153,10 @@ def _boolean(_: ValueType, value: Any) -> bool:
 def _integer(limits: ValueType, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong_class("int", value)
-    value = int(value)
-    low, high = limits.low, limits.high
-    if (low is not None and value < low) or (high is not None and value > high):
+    number, low, high = int(value), limits.low, limits.high
+    if (low is not None and number < low) or (high is not None and number > high):
         raise WrongValueError(f"out of range, {low} to {high}")
-    return value
+    return number
 
 
 def _float(_: ValueType, value: Any) -> float:

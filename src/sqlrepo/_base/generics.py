@@ -27,7 +27,7 @@ def type_arguments(cls: type, generic: type) -> tuple[Any, ...]:
     """
     for arguments in _bound(cls, generic, {}):
         return arguments
-    return tuple(generic.__parameters__)  # type: ignore[attr-defined]  # what Generic gives every generic class
+    return tuple(getattr(generic, "__parameters__", ()))
 
 
 def _bound(cls: type, generic: type, known: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:

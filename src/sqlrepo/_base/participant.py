@@ -13,7 +13,7 @@ from sqlrepo._base.definition import Declarative
 from sqlrepo._base.selection import Selection, select
 from sqlrepo._base.unit import BaseUnitOfWork
 from sqlrepo.criteria import And, Compare, Criterion
-from sqlrepo.driver import Driver, Source
+from sqlrepo.driver import Driver, Row, Source
 from sqlrepo.errors import ConstraintError, UnitStateError
 from sqlrepo.mapping import Mapper
 from sqlrepo.order import OrderBy

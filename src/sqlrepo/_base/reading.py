@@ -6,7 +6,7 @@ Knows what a question means: what is not found, what comes next. Must not know h
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from sqlrepo._base.participant import Participant
 from sqlrepo._base.selection import Selection, condition
@@ -16,15 +16,14 @@ from sqlrepo.errors import MultipleFoundError, NotFoundError, QueryError, Unsupp
 from sqlrepo.order import OrderBy, reversed_order
 from sqlrepo.order import after as rows_after
 from sqlrepo.page import CursorPage, Page, decoded, encoded
+from sqlrepo.protocols import Lock
 from sqlrepo.query import QueryObject
 
-__all__ = ["Lock", "Reading"]
+__all__ = ["Reading"]
 
 T = TypeVar("T")
 K = TypeVar("K")
 S = TypeVar("S")
-
-Lock: TypeAlias = Literal["update", "skip", "nowait"]
 
 # Well below what any database takes as parameters of one statement, or as alternatives of one criterion.
 _KEYS_AT_ONCE = 500
@@ -59,7 +58,7 @@ class Reading(Participant[T], Generic[T, K]):
 
     def get_many(self, ids: Iterable[K]) -> list[T]:
         """Get the entities with these keys, in their order; keys without an entity are passed over."""
-        keys = [tuple(self._mapper.key_values(id).values()) for id in ids]
+        keys = [tuple(self._mapper.key_values(one).values()) for one in ids]
         requests = [Fetch(self._mapper.selected, condition(chunk)) for chunk in self._chunks(list(dict.fromkeys(keys)))]
         rows = self._read(lambda driver: [row for request in requests for row in driver.fetch(self._schema, request)])
         places = [self._mapper.selected.index(name) for name in self._schema.key]

@@ -12,7 +12,7 @@ from typing import Any
 from sqlrepo.criteria import And, Criterion, as_criterion, conjunction, rebuilt
 from sqlrepo.driver import Condition
 from sqlrepo.errors import QueryError
-from sqlrepo.fields import equals
+from sqlrepo.expressions import equals
 from sqlrepo.mapping import Mapper
 from sqlrepo.order import OrderBy, Sort, sorts
 from sqlrepo.predicate import parametrized

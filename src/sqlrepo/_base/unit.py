@@ -5,20 +5,19 @@ Knows the states of a unit and the rules of leaving it. Must not know what the s
 
 from __future__ import annotations
 
+import inspect
 import logging
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import cache
 from threading import Lock
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Literal, Self, cast, get_origin
+from typing import Any, ClassVar, Generic, Literal, Self, cast
 
 from typing_extensions import TypeVar
 
-from sqlrepo._base.definition import Declarative
+from sqlrepo._base.declarations import Declarations, surrounding_names
 from sqlrepo.driver import Driver, Source
-from sqlrepo.errors import MappingError, ReadOnlyError, UnitStateError, UnsupportedError
+from sqlrepo.errors import ReadOnlyError, UnitStateError, UnsupportedError
 from sqlrepo.transaction import Callback, Transaction
 
 __all__ = ["BaseUnitOfWork"]
@@ -27,6 +26,8 @@ C = TypeVar("C", default=None)
 R = TypeVar("R")
 
 _log = logging.getLogger("sqlrepo")
+
+_NOTHING: Any = None  # the context of a unit that is given none
 
 
 class BaseUnitOfWork(Generic[C]):
@@ -45,14 +46,14 @@ class BaseUnitOfWork(Generic[C]):
         UnsupportedError: the source is none, or cannot keep one of the tables.
     """
 
-    _names: ClassVar[Mapping[str, Any]] = {}
+    _declarations: ClassVar[Declarations] = Declarations(object, {})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._names = _defining_names()
+        cls._declarations = Declarations(cls, surrounding_names(inspect.currentframe()))
 
-    def __init__(self, source: Source, *, read_only: bool = False, context: C = cast(C, None)) -> None:
-        if not isinstance(source, Source):
+    def __init__(self, source: Source, *, read_only: bool = False, context: C = _NOTHING) -> None:
+        if not isinstance(cast(object, source), Source):
             raise UnsupportedError(f"{type(self).__name__} needs a Database or an InMemoryDatabase, got {source!r}")
         self._source = source
         self._read_only = read_only
@@ -61,16 +62,13 @@ class BaseUnitOfWork(Generic[C]):
         self._open = False
         self._transaction = Transaction()
         self._driver: Driver | None = None
-        for repository in _repositories(type(self)).values():
+        for repository in self._declarations.repositories.values():
             source.adopt(repository.definition().schema)
 
     # -- repositories
 
     def __getattr__(self, name: str) -> Any:
-        repository = _repositories(type(self)).get(name)
-        if repository is None:
-            raise _missing(type(self), name)
-        built = repository(self)  # type: ignore[call-arg]  # repositories are built on their unit
+        built = self._declarations.named(name)(self)
         self.__dict__[name] = built
         return built
 
@@ -124,11 +122,11 @@ class BaseUnitOfWork(Generic[C]):
             self._rollback()
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> Generator[None]:
         """Nest: what happens inside is undone by an exception, without ending the transaction.
 
         Raises:
-            TransactionAbortedError: on leaving normally, where a refused statement inside was caught; it is rolled back.
+            TransactionAbortedError: on leaving normally after a refused statement; what is inside is rolled back.
         """
         with self._calling():
             name = self._started().savepoint()
@@ -197,7 +195,7 @@ class BaseUnitOfWork(Generic[C]):
     # -- the machinery
 
     @contextmanager
-    def _calling(self) -> Iterator[None]:
+    def _calling(self) -> Generator[None]:
         """Serve one call at a time, whoever calls."""
         if not self._call.acquire(blocking=False):
             raise _busy(self)
@@ -245,7 +243,7 @@ class BaseUnitOfWork(Generic[C]):
         """Roll back because of an error, which stays the one that is raised."""
         try:
             self._rollback()
-        except Exception as second:
+        except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
             error.add_note(f"rolling back failed as well: {type(second).__name__}: {second}")
 
     def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
@@ -253,7 +251,7 @@ class BaseUnitOfWork(Generic[C]):
             return  # the whole transaction is gone, and its savepoints with it
         try:
             self._driver.rollback_to(savepoint)
-        except Exception as second:
+        except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
             transaction.fail(second)
             error.add_note(f"rolling back to the savepoint failed as well: {type(second).__name__}: {second}")
 
@@ -284,50 +282,8 @@ def _run(callbacks: list[Callback]) -> None:
     for callback in callbacks:
         try:
             callback()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
             _log.exception("an on_commit callback failed; the transaction is committed")
             failures.append(error)
     if failures:
         raise ExceptionGroup("on_commit callbacks failed; the transaction is committed", failures)
-
-
-# -- declared repositories
-
-
-def _defining_names() -> Mapping[str, Any]:
-    """The local names around a class statement, where annotations may have to be looked up."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_name in ("__init_subclass__", "_defining_names") and frame.f_back:
-        frame = frame.f_back
-    return {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
-
-
-@cache
-def _repositories(cls: type[BaseUnitOfWork[Any]]) -> Mapping[str, type[Declarative[Any]]]:
-    """The repositories a unit declares, by attribute; annotations of other types declare nothing."""
-    found: dict[str, type[Declarative[Any]]] = {}
-    for base in reversed(cls.__mro__):
-        for name, annotation in base.__dict__.get("__annotations__", {}).items():
-            resolved = _resolved(base, annotation)
-            origin = get_origin(resolved) or resolved
-            if isinstance(origin, type) and issubclass(origin, Declarative):
-                found[name] = origin
-    return found
-
-
-def _resolved(owner: type, annotation: Any) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
-    names = {**vars(sys.modules[owner.__module__]), **getattr(owner, "_names", {})}
-    try:
-        return eval(annotation, names)  # the user's own annotation, as typing.get_type_hints would
-    except NameError:
-        return None  # known to type checkers only; said when the attribute is asked for
-
-
-def _missing(cls: type, name: str) -> Exception:
-    for base in cls.__mro__:
-        annotation = base.__dict__.get("__annotations__", {}).get(name)
-        if isinstance(annotation, str) and _resolved(base, annotation) is None:
-            return MappingError(f"{cls.__name__}.{name}: {annotation!r} cannot be resolved when the program runs")
-    return AttributeError(f"{cls.__name__!r} has no attribute {name!r}")

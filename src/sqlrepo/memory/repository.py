@@ -5,7 +5,7 @@ Knows only that a source may be left out. Must not know how the store works.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -21,12 +21,14 @@ T = TypeVar("T")
 K = TypeVar("K")
 C = TypeVarWithDefault("C", default=None)
 
+_NOTHING: Any = None
+
 
 class InMemoryUnitOfWork(BaseUnitOfWork[C]):
     """A unit of work on memory; each has a store of its own unless one is given."""
 
     def __init__(
-        self, source: InMemoryDatabase | None = None, *, read_only: bool = False, context: C = cast(C, None)
+        self, source: InMemoryDatabase | None = None, *, read_only: bool = False, context: C = _NOTHING
     ) -> None:
         super().__init__(_memory(type(self), source), read_only=read_only, context=context)
 

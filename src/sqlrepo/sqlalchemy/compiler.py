@@ -22,7 +22,7 @@ __all__ = ["Compiler", "columns_of", "where_clause"]
 
 Columns: TypeAlias = Mapping[str, sa.ColumnElement[Any]]
 #: Makes the bind parameter of a literal, of a column's type, after a function was applied to it.
-Bind: TypeAlias = Callable[[Param, Any, Callable[[Any], Any] | None], sa.ColumnElement[Any]]
+Bind: TypeAlias = Callable[[Param, Any, Callable[[Any], Any] | None], sa.BindParameter[Any]]
 Parameters: TypeAlias = dict[str, Any]
 
 _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
@@ -57,10 +57,10 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: SQLite
             column, text = columns[ref.name], shape.text
             plain = not isinstance(column.type, sa.types.TypeDecorator)
 
-            def needle(change: Callable[[Any], Any] | None = None) -> sa.ColumnElement[Any]:
+            def needle(change: Callable[[str], Any] | None) -> sa.ColumnElement[Any]:
                 return bind(text, column.type if change is None else sa.types.NULLTYPE, change)
 
-            return dialect.match(shape, column, needle, plain)
+            return dialect.match(shape, column, needle, plain=plain)
         case _:
             assert_never(shape)
 
@@ -126,14 +126,14 @@ class Compiler:
         sources: dict[str, tuple[int, Callable[[Any], Any] | None]] = {}
         several = _several(shape)
 
-        def bind(param: Param, type_: Any, change: Callable[[Any], Any] | None) -> sa.ColumnElement[Any]:
+        def bind(param: Param, type_: Any, change: Callable[[Any], Any] | None) -> sa.BindParameter[Any]:
             name = f"p{param.index}" if change is None else f"q{param.index}"
             sources[name] = (param.index, change)
             return sa.bindparam(name, type_=type_, expanding=param in several)
 
         return where_clause(shape, self._columns(schema), bind, self._dialect), sources
 
-    def _write_select(
+    def _write_select(  # noqa: PLR0917  # the arguments are the key of the cache
         self,
         schema: Schema,
         names: tuple[str, ...],

@@ -5,16 +5,17 @@ Knows how connections are made and given out. Must not know what is done on them
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
 from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.compiler import Compiler
-from sqlrepo.sqlalchemy.dialects import dialect_of
+from sqlrepo.sqlalchemy.dialects import SQLite, dialect_of
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import translated
 from sqlrepo.transaction import Transaction
@@ -63,7 +64,7 @@ class Database:
             DatabaseUnavailableError: there is none to be had.
         """
         connection = self._connected()
-        driver = SQLAlchemyDriver(self, connection, transaction, read_only)
+        driver = SQLAlchemyDriver(self, connection, transaction, read_only=read_only)
         self._drivers[connection] = driver
         try:
             self.dialect.begin(connection, read_only=read_only)
@@ -86,38 +87,29 @@ class Database:
     def _connected(self) -> sa.Connection:
         try:
             return self.engine.connect()
-        except sa.exc.SQLAlchemyError as error:
+        except exc.SQLAlchemyError as error:
             known = translated(error, self.schema_named) or DatabaseUnavailableError("the database cannot be reached")
             raise known from error
 
     def _listen(self) -> None:
         """Hear of failures and savepoints on the units' connections, also of those that user code causes."""
+        for name in ("rollback", "savepoint", "release_savepoint", "rollback_savepoint"):
+            event.listen(self.engine, name, self._reporting(name))
 
         def failed(context: sa.ExceptionContext) -> None:
             if (driver := self._of(context.connection)) is not None:
                 driver.failed(context.original_exception)
 
-        def rolled_back(connection: sa.Connection) -> None:
-            if (driver := self._of(connection)) is not None:
-                driver.rolled_back()
-
-        def savepoint_set(connection: sa.Connection, name: str | None) -> None:
-            if (driver := self._of(connection)) is not None:
-                driver.savepoint_set(name)
-
-        def savepoint_released(connection: sa.Connection, name: str, context: Any) -> None:
-            if (driver := self._of(connection)) is not None:
-                driver.savepoint_released(name)
-
-        def savepoint_rolled_back(connection: sa.Connection, name: str, context: Any) -> None:
-            if (driver := self._of(connection)) is not None:
-                driver.savepoint_rolled_back(name)
-
         event.listen(self.engine, "handle_error", failed)
-        event.listen(self.engine, "rollback", rolled_back)
-        event.listen(self.engine, "savepoint", savepoint_set)
-        event.listen(self.engine, "release_savepoint", savepoint_released)
-        event.listen(self.engine, "rollback_savepoint", savepoint_rolled_back)
+
+    def _reporting(self, name: str) -> Callable[..., None]:
+        """What tells a unit's driver of an event on its connection."""
+
+        def report(connection: sa.Connection, savepoint: str | None = None, _: Any = None) -> None:
+            if (driver := self._of(connection)) is not None:
+                driver.heard(name, savepoint)
+
+        return report
 
     def _of(self, connection: sa.Connection | None) -> SQLAlchemyDriver | None:
         return None if connection is None else self._drivers.get(connection)
@@ -128,6 +120,4 @@ def _engine(url: sa.URL) -> sa.Engine:
         raise UnsupportedError(f"{url.get_backend_name()} is not supported yet; there are sqlite and memory")
     if url.get_dialect().is_async:
         raise UnsupportedError(f"{url.drivername} is an async driver, which this Database does not take")
-    from sqlrepo.sqlalchemy.dialects import SQLite
-
     return sa.create_engine(url, **SQLite().engine_options(url))

@@ -6,6 +6,7 @@ Knows SQLite. Must not know repositories or units of work.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, event, func, literal
@@ -95,17 +96,24 @@ class SQLite:
         """Largest first."""
         return column.desc()
 
-    def match(self, node: Match, column: ColumnElement[Any], text: Any, plain: bool) -> ColumnElement[bool]:
+    def match(
+        self,
+        node: Match,
+        column: ColumnElement[Any],
+        text: Callable[[Callable[[str], Any] | None], ColumnElement[Any]],
+        *,
+        plain: bool,
+    ) -> ColumnElement[bool]:
         """Compare text by code point, or folded; LIKE would ignore the case of A to Z, and knows wildcards.
 
         Args:
             node: the criterion.
             column: what is searched.
-            text: gives the parameter, changed by a function first where one is given.
+            text: gives the parameter, after a function was applied to it where one is given.
             plain: whether the column keeps text as it is, so that a prefix is a range.
         """
         subject = self._folded(node, column)
-        needle = text()
+        needle = text(None)
         match node.kind:
             case "contains":
                 return func.instr(subject, needle) > literal(0)
@@ -116,7 +124,8 @@ class SQLite:
             case "startswith":
                 return func.substr(subject, 1, func.length(needle)) == needle
             case "endswith":
-                return func.substr(subject, func.length(subject) - func.length(needle) + 1) == needle
+                start = func.length(subject) - func.length(needle) + 1
+                return func.substr(subject, start) == needle
             case _:
                 assert_never(node.kind)
 

@@ -6,10 +6,11 @@ know entities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
 from sqlrepo.driver import Condition, Fetch, Row
@@ -30,7 +31,7 @@ class SQLAlchemyDriver:
     """A connection of a `Database` within one transaction."""
 
     def __init__(
-        self, database: Database, connection: sa.Connection, transaction: Transaction, read_only: bool
+        self, database: Database, connection: sa.Connection, transaction: Transaction, *, read_only: bool
     ) -> None:
         self._database = database
         self._connection = connection
@@ -39,7 +40,7 @@ class SQLAlchemyDriver:
         self._session: Session | None = None
         self._savepoints: dict[str, sa.NestedTransaction] = {}
         self._count = 0
-        self._noted: RepositoryError | None = None
+        self._noted: list[RepositoryError] = []
         self._ending = False
         self._forbidden = False
 
@@ -138,28 +139,23 @@ class SQLAlchemyDriver:
 
     def failed(self, error: BaseException) -> None:
         """Note a statement the database refused."""
-        self._noted = translated(error, self._database.schema_named)
-        self._transaction.fail(self._noted or error)
+        known = translated(error, self._database.schema_named)
+        if known is not None:
+            self._noted.append(known)
+        self._transaction.fail(known or error)
 
-    def rolled_back(self) -> None:
-        """Note a rollback that was not the unit's: everything is gone."""
-        if not self._ending:
-            self._transaction.fatal = self._transaction.fatal or DatabaseUnavailableError(
-                "the transaction was rolled back through .session or .connection", retryable=False
-            )
-
-    def savepoint_set(self, name: str | None) -> None:
-        """Note a savepoint; SQLAlchemy counts them, and does not say the name before it is used."""
-        self._count += 1
-        self._transaction.savepoint_set(name or f"sa_savepoint_{self._count}")
-
-    def savepoint_released(self, name: str) -> None:
-        """Note that a savepoint was let go."""
-        self._transaction.savepoint_released(name)
-
-    def savepoint_rolled_back(self, name: str) -> None:
-        """Note that what was done since a savepoint is undone."""
-        self._transaction.savepoint_rolled_back(name)
+    def heard(self, event: str, savepoint: str | None) -> None:
+        """Note what happened to the transaction's savepoints, and a rollback that was not the unit's."""
+        if event == "savepoint":
+            self._count += 1  # SQLAlchemy numbers them so, and says the name when it is used only
+            self._transaction.savepoint_set(savepoint or f"sa_savepoint_{self._count}")
+        elif event == "release_savepoint" and savepoint:
+            self._transaction.savepoint_released(savepoint)
+        elif event == "rollback_savepoint" and savepoint:
+            self._transaction.savepoint_rolled_back(savepoint)
+        elif event == "rollback" and not self._ending:
+            reason = "the transaction was rolled back through .session or .connection"
+            self._transaction.fail(DatabaseUnavailableError(reason, retryable=False))
 
     # -- the machinery
 
@@ -172,13 +168,13 @@ class SQLAlchemyDriver:
         self._expire()
         return count
 
-    def _guarded(self, call: Any) -> Any:
+    def _guarded(self, call: Callable[[], R]) -> R:
         """Call into SQLAlchemy and turn what it raises into the library's errors."""
-        self._noted = None
+        self._noted.clear()
         try:
             return call()
-        except (sa.exc.SQLAlchemyError, UnicodeEncodeError, OverflowError, LookupError) as error:
-            known = self._noted or translated(error, self._database.schema_named)
+        except (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError, LookupError) as error:
+            known = next(iter(self._noted), None) or translated(error, self._database.schema_named)
             if known is None:
                 raise
             raise known from error
@@ -186,7 +182,7 @@ class SQLAlchemyDriver:
     def _flush(self) -> None:
         """Send what waits in the user's session, so that statements see it."""
         session = self._session
-        if session is not None and (session.new or session.dirty or session.deleted):
+        if session is not None and any((session.new, session.dirty, session.deleted)):
             self._guarded(session.flush)
 
     def _expire(self) -> None:

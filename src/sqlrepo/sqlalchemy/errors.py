@@ -9,7 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 
-import sqlalchemy as sa
+from sqlalchemy import exc
 
 from sqlrepo.errors import (
     CheckViolationError,
@@ -45,12 +45,12 @@ def translated(error: BaseException, schemas: Schemas) -> RepositoryError | None
     """
     if isinstance(error, RepositoryError):
         return error
-    original = error.orig if isinstance(error, sa.exc.StatementError) and error.orig is not None else error
+    original = error.orig if isinstance(error, exc.StatementError) and error.orig is not None else error
     if isinstance(original, sqlite3.Error):
         return _sqlite(original, schemas)
     if isinstance(original, UnicodeEncodeError | OverflowError | LookupError):
         return InvalidValueError("a parameter", f"cannot be sent to the database ({type(original).__name__})")
-    if isinstance(error, sa.exc.TimeoutError):
+    if isinstance(error, exc.TimeoutError):
         return DatabaseUnavailableError("no connection of the pool became free in time")
     return None
 
@@ -64,7 +64,7 @@ def _sqlite(error: sqlite3.Error, schemas: Schemas) -> RepositoryError:
         schema, columns = _named_columns(text, schemas)
         return NotNullViolationError(None, columns if schema else ())
     if name == "SQLITE_CONSTRAINT_CHECK":
-        return CheckViolationError(_declared_check(text.partition(": ")[2], schemas))
+        return CheckViolationError(_declared_check(text.partition(": ")[2]))
     if name in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
         return ForeignKeyViolationError(None)  # SQLite names neither constraint nor columns
     if name == "SQLITE_ERROR" and "generated column" in text:
@@ -113,6 +113,6 @@ def _named_columns(text: str, schemas: Schemas) -> tuple[Schema | None, tuple[st
     return schema, tuple(known.get(column, column) for _, _, column in places)
 
 
-def _declared_check(name: str, schemas: Schemas) -> str | None:
+def _declared_check(name: str) -> str | None:
     """A check's name if the metadata has it; SQLite reports the text of one without a name."""
     return name if re.fullmatch(r"\w+", name) else None

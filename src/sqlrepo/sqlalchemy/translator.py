@@ -49,7 +49,7 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     selection = select(mapper, (query,), {})
     where, dialect, columns = selection.where, SQLite(), columns_of(mapper.schema)
 
-    def bind(param: Param, type_: Any, change: Any) -> sa.ColumnElement[Any]:
+    def bind(param: Param, type_: Any, change: Any) -> sa.BindParameter[Any]:
         value = where.params[param.index]
         if isinstance(value, tuple):
             return sa.bindparam(None, value, type_=type_, expanding=True, unique=True)

@@ -20,6 +20,7 @@ __all__ = ["Bytes", "Duration", "Exact", "Float64", "Instant", "Text", "UniqueId
 
 _MYSQL = ("mysql", "mariadb")
 _CODE_POINTS = "utf8mb4_nopad_bin"
+_MOST_DIGITS = 18  # what a 64-bit integer holds
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -74,7 +75,7 @@ class Exact(TypeDecorator[Decimal]):
     cache_ok = True
 
     def __init__(self, precision: int, scale: int) -> None:
-        if not 0 <= scale <= precision <= 18:
+        if not 0 <= scale <= precision <= _MOST_DIGITS:
             raise ValueError("precision is 18 digits at most, and scale no more than precision")
         super().__init__(precision, scale)
         self.precision = precision

@@ -98,7 +98,9 @@ class Field(Combinable):
         return self._compare(">=", other)
 
     def __getattr__(self, name: str) -> Any:
-        raise QueryError(f"{self!r} has no attribute {name!r}; operators on a field are functions of sqlrepo")
+        if name.startswith("__"):
+            raise AttributeError(name)  # what inspect, copy and debuggers ask of any object
+        raise NoAttributeError(f"{self!r} has no attribute {name!r}; operators on a field are functions of sqlrepo")
 
     def _compare(self, op: Operator, other: object) -> Criterion:
         if op not in ("==", "!=") and not self.spec.type.kind.ordered:
@@ -121,6 +123,10 @@ class Field(Combinable):
             return self.spec.type.check(value)
         except WrongValueError as wrong:
             raise InvalidLiteralError(self.ref.name, str(wrong)) from None
+
+
+class NoAttributeError(QueryError, AttributeError):
+    """A field is treated like its value, ``t.key.lower()``; an `AttributeError` too, so that `hasattr` can ask."""
 
 
 class Fields:
@@ -150,7 +156,9 @@ def field_named(entity: type, name: str) -> Field:
 
 
 def fields(entity: type[T]) -> T:
-    """Give the fields of an entity class for use in criteria: ``t = fields(Todo); t.priority >= 3``.
+    """Give the names that criteria are written with.
+
+    With ``t = fields(Todo)``, ``(t.priority >= 3) & not_(t.done)`` is a criterion.
 
     Args:
         entity: a Pydantic model or dataclass, frozen and slotted ones too.

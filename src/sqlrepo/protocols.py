@@ -1,0 +1,160 @@
+"""What callers type against: a repository and a unit of work, whoever implements them.
+
+Knows signatures. Must not know any implementation; a hand-written stand-in matches as well as ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+
+from sqlrepo.order import OrderBy
+from sqlrepo.page import CursorPage, Page
+from sqlrepo.query import QueryObject
+
+__all__ = ["Lock", "Repository", "UnitOfWork"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+K_contra = TypeVar("K_contra", contravariant=True)
+
+Lock: TypeAlias = Literal["update", "skip", "nowait"]
+
+
+class Repository(Protocol[T, K_contra]):
+    """A collection of entities of one class, by key and by criteria; see `BaseRepository` for each method.
+
+    In a protocol of one's own, repositories are properties:
+    ``@property`` / ``def todos(self) -> Repository[Todo, int]: ...``
+    """
+
+    def get(self, id: K_contra, *, lock: Lock | None = None) -> T:
+        """Get the entity with a key."""
+        ...
+
+    def get_or_none(self, id: K_contra, *, lock: Lock | None = None) -> T | None:
+        """Get the entity with a key, or None."""
+        ...
+
+    def get_many(self, ids: Iterable[K_contra]) -> list[T]:
+        """Get the entities with these keys, in their order."""
+        ...
+
+    def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+        """Find the only entity that answers."""
+        ...
+
+    def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+        """Find the only entity that answers, or None."""
+        ...
+
+    def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
+        """Find the first entity in an order, or None."""
+        ...
+
+    @overload
+    def find(
+        self,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        into: None = None,
+        lock: Lock | None = None,
+        **equals: Any,
+    ) -> list[T]: ...
+    @overload
+    def find(
+        self,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        into: type[S],
+        lock: Lock | None = None,
+        **equals: Any,
+    ) -> list[S]: ...
+
+    def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
+        """Count the entities that answer."""
+        ...
+
+    def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
+        """Tell whether any entity answers."""
+        ...
+
+    def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
+        """Give a page by offset."""
+        ...
+
+    def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
+        """Give a page by position."""
+        ...
+
+    def add(self, entity: T) -> T:
+        """Insert an entity."""
+        ...
+
+    def add_many(self, entities: Iterable[T]) -> list[T]:
+        """Insert entities, all or none."""
+        ...
+
+    def update(self, entity: T) -> T:
+        """Write all of an entity over its row."""
+        ...
+
+    def patch(self, id: K_contra, changes: Any) -> T:
+        """Write some fields of the row with a key."""
+        ...
+
+    def save(self, entity: T) -> T:
+        """Insert an entity, or write it over its row."""
+        ...
+
+    def delete(self, id: K_contra) -> None:
+        """Delete the entity with a key."""
+        ...
+
+    def remove(self, entity: T) -> None:
+        """Delete an entity's row, if it is at the entity's version."""
+        ...
+
+    def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False) -> int:
+        """Set fields of all entities that answer."""
+        ...
+
+    def delete_where(self, *criteria: bool, everything: bool = False) -> int:
+        """Delete all entities that answer."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """Who owns a transaction; see `BaseUnitOfWork` for each method."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit on a clean exit, else roll back."""
+        ...
+
+    def commit(self) -> None:
+        """Commit now."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo everything since the last commit."""
+        ...
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Nest."""
+        ...
+
+    def on_commit(self, callback: Callable[[], Any]) -> None:
+        """Call a function after the commit."""
+        ...
