@@ -57,7 +57,7 @@ class Driver(Protocol):
     """A backend's connection within one transaction. Every failure is raised as an error of `sqlrepo.errors`."""
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
-        """Read rows; NULL sorts before everything."""
+        """Read rows, aware datetimes in UTC; NULL sorts before everything."""
         ...
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:

@@ -19,7 +19,7 @@ import pydantic
 from pydantic import BaseModel
 from typing_extensions import TypeAliasType
 
-from sqlrepo.errors import MappingError
+from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.values import ValueType, kind_of
 
 __all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields"]
@@ -147,9 +147,13 @@ def copied(entity: E, changes: Mapping[str, Any]) -> E:
 
 
 def set_fields(changes: Any) -> dict[str, Any]:
-    """Read a partial change: the fields that were set on a Pydantic model, or a mapping's items."""
+    """Read a partial change: the fields that were set on a Pydantic model, or a mapping's items.
+
+    Raises:
+        QueryError: it is neither.
+    """
     if isinstance(changes, BaseModel):
         return {name: getattr(changes, name) for name in changes.model_fields_set}
     if isinstance(changes, Mapping):
         return dict(changes)
-    raise TypeError(f"changes are a Pydantic model or a mapping, not {type(changes).__name__}")
+    raise QueryError(f"changes are a Pydantic model or a mapping, not {type(changes).__name__}")

@@ -33,6 +33,7 @@ __all__ = [
     "UnitStateError",
     "UnsupportedError",
     "nearest",
+    "noted",
 ]
 
 
@@ -195,7 +196,15 @@ class ReadOnlyError(RepositoryError):
 
 
 class TransactionAbortedError(RepositoryError):
-    """An earlier error, its ``__cause__``, aborted the transaction: roll back, and use ``savepoint()`` next time."""
+    """An earlier error, its ``__cause__``, aborted the transaction: roll back, and use ``savepoint()`` next time.
+
+    Retryable where that error is.
+    """
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]  # known when the cause is
+        """Whether the unit of work, run again, may succeed."""
+        return isinstance(self.__cause__, RepositoryError) and self.__cause__.retryable
 
     def __str__(self) -> str:
         first = self.__cause__
@@ -236,6 +245,11 @@ class UnitStateError(RepositoryError, RuntimeError):
 
     def __str__(self) -> str:
         return f"{self.hint} ({self.reason})"
+
+
+def noted(first: BaseException, second: BaseException, doing: str) -> None:
+    """Of two errors the first counts, and the second becomes a note of it."""
+    first.add_note(f"{doing} failed as well: {type(second).__name__}: {second}")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ Knows an entity class and a schema, and that they must fit. Must not know querie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -146,13 +145,10 @@ class Mapper(Generic[T]):
         """
         names = tuple(columns or self.selected)
         given = [(self.field(name), index) for index, name in enumerate(names) if self.field(name) in describe(model)]
-        zoned = self._zoned(names)
         listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
         adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if issubclass(model, BaseModel) else None
 
         def build(rows: Sequence[Row]) -> list[Any]:
-            if zoned:
-                rows = [_in_utc(row, zoned) for row in rows]
             values = [{name: row[index] for name, index in given} for row in rows]
             if adapter is None:
                 return [model(**value) for value in values]
@@ -171,13 +167,9 @@ class Mapper(Generic[T]):
         where = ".".join(map(str, place)) or "the whole row"
         return MappingError(f"row {key} of table {self.schema.name} is no {model.__name__}: {where}: {first['type']}")
 
-    def _zoned(self, names: Sequence[str]) -> list[int]:
-        return [index for index, name in enumerate(names) if self.schema.by_name[name].type.aware]
-
     def records(self, rows: Sequence[Row]) -> list[Record]:
         """Name the values of rows of the selected columns."""
-        zoned = self._zoned(self.selected)
-        return [Record(zip(self.selected, _in_utc(row, zoned), strict=True)) for row in rows]
+        return [Record(zip(self.selected, row, strict=True)) for row in rows]
 
     def record(self, record: Mapping[str, Any]) -> T:
         """Build the entity of one row by the plain correspondence of fields and columns."""
@@ -355,13 +347,3 @@ class Mapper(Generic[T]):
             return column.type.check(value)
         except WrongValueError as wrong:
             raise InvalidLiteralError(self.field(ref.name), str(wrong)) from None
-
-
-def _in_utc(row: Row, zoned: Sequence[int]) -> Row:
-    """Give aware datetimes back in UTC, also from a database that keeps no zone."""
-    values = list(row)
-    for index in zoned:
-        moment = values[index]
-        if moment is not None:
-            values[index] = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return tuple(values)

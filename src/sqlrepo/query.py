@@ -194,7 +194,24 @@ def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
     return field_named(entity, readings[0][0]), readings[0][1]
 
 
+# How other libraries spell operators; the nearest of ours would be another one.
+_ELSEWHERE = {
+    "gte": "ge",
+    "lte": "le",
+    "like": "contains",
+    "ilike": "icontains",
+    "isnull": "is_null",
+    "notin": "not_in",
+    "iexact": "iequals",
+    "exact": "eq",
+    "range": "between",
+}
+
+
 def _meant(name: str, known: Iterable[str]) -> str:
+    stem, _, spelt = name.rpartition("_")
+    if spelt in _ELSEWHERE and stem.rstrip("_") in known:
+        return f"; did you mean {stem.rstrip('_') + '_' + _ELSEWHERE[spelt]!r}?"
     candidates = [*known, *(f"{field}_{operator}" for field in known for operator in _SUFFIXES)]
     field = next((field for field in known if name.startswith(f"{field}_")), None)
     return nearest(name, candidates) if field is None else nearest(name, [c for c in candidates if c.startswith(field)])

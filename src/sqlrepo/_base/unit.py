@@ -11,13 +11,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, cast
 
 from typing_extensions import TypeVar
 
 from sqlrepo._base.declarations import Declarations, surrounding_names
 from sqlrepo.driver import Driver, Source
-from sqlrepo.errors import ReadOnlyError, UnitStateError, UnsupportedError
+from sqlrepo.errors import ReadOnlyError, UnitStateError, UnsupportedError, noted
 from sqlrepo.transaction import Callback, Transaction
 
 __all__ = ["BaseUnitOfWork"]
@@ -67,10 +67,12 @@ class BaseUnitOfWork(Generic[C]):
 
     # -- repositories
 
-    def __getattr__(self, name: str) -> Any:
-        built = self._declarations.named(name)(self)
-        self.__dict__[name] = built
-        return built
+    if not TYPE_CHECKING:  # or every misspelt attribute would be one
+
+        def __getattr__(self, name: str) -> Any:
+            built = self._declarations.named(name)(self)
+            self.__dict__[name] = built
+            return built
 
     # -- begin and end
 
@@ -244,7 +246,7 @@ class BaseUnitOfWork(Generic[C]):
         try:
             self._rollback()
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
-            error.add_note(f"rolling back failed as well: {type(second).__name__}: {second}")
+            noted(error, second, "rolling back")
 
     def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
         if self._driver is None or transaction is not self._transaction or transaction.fatal is not None:
@@ -253,7 +255,7 @@ class BaseUnitOfWork(Generic[C]):
             self._driver.rollback_to(savepoint)
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
             transaction.fail(second)
-            error.add_note(f"rolling back to the savepoint failed as well: {type(second).__name__}: {second}")
+            noted(error, second, "rolling back to the savepoint")
 
     def _leave_savepoint(self, savepoint: str) -> None:
         transaction = self._transaction

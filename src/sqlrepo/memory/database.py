@@ -42,8 +42,8 @@ class InMemoryDatabase:
                 if reasons := list(_refusals(schema)):
                     raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
                 self._tables[schema.place] = Table(schema)
-            elif (known.schema.columns, known.schema.key) != (schema.columns, schema.key):
-                raise MappingError(f"there is another table {schema.name} with other columns")
+            elif _shape(known.schema) != _shape(schema):
+                raise MappingError(f"there is another table {schema.name} with other columns or constraints")
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> MemoryDriver:
         """Begin a transaction."""
@@ -55,6 +55,11 @@ class InMemoryDatabase:
 
     def dispose(self) -> None:
         """Do nothing; there is no connection to close, and the rows stay."""
+
+
+def _shape(schema: Schema) -> tuple[object, ...]:
+    """What two descriptions of one table must agree on."""
+    return (schema.columns, schema.key, schema.uniques)
 
 
 def _refusals(schema: Schema) -> Iterator[str]:

@@ -7,6 +7,7 @@ know entities.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
 from sqlrepo.driver import Condition, Fetch, Row
-from sqlrepo.errors import DatabaseUnavailableError, RepositoryError
+from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, noted
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.errors import translated
 from sqlrepo.transaction import Transaction
@@ -47,7 +48,7 @@ class SQLAlchemyDriver:
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows."""
         statement, parameters = self._database.compiler.select(schema, request)
-        return [tuple(row) for row in self._execute(statement, parameters).all()]
+        return self._rows(schema, request.columns, self._execute(statement, parameters))
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         """Count rows."""
@@ -62,9 +63,9 @@ class SQLAlchemyDriver:
         values = [dict(zip(names, row, strict=True)) for row in rows]
         many = len(rows) > 1
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
-        stored = self._execute(statement, values if many else values[0]).all()
+        stored = self._rows(schema, returning, self._execute(statement, values if many else values[0]))
         self._expire()
-        return [tuple(row) for row in stored]
+        return stored
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows."""
@@ -110,8 +111,11 @@ class SQLAlchemyDriver:
             self._transaction.check()
             self._ending = True
             self._guarded(self._connection.commit)
-        except BaseException:
-            self._abandon()
+        except BaseException as error:
+            try:
+                self._abandon()
+            except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
+                noted(error, second, "undoing the failed commit")
             raise
         self._give_back()
 
@@ -163,6 +167,12 @@ class SQLAlchemyDriver:
         self._flush()
         return self._guarded(lambda: self._connection.execute(statement, parameters))
 
+    def _rows(self, schema: Schema, columns: Sequence[str], result: sa.CursorResult[Any]) -> list[Row]:
+        """Flat rows; a database that keeps no zone gives datetimes without one, which are in UTC all the same."""
+        rows = [tuple(row) for row in result.all()]
+        zoned = [place for place, name in enumerate(columns) if schema.by_name[name].type.aware]
+        return [_in_utc(row, zoned) for row in rows] if zoned else rows
+
     def _write(self, statement: sa.Executable, parameters: Any) -> int:
         count = self._execute(statement, parameters).rowcount
         self._expire()
@@ -200,8 +210,19 @@ class SQLAlchemyDriver:
             self._give_back()
 
     def _give_back(self) -> None:
-        if self._session is not None:
-            self._session.close()
-        if self._forbidden and not self._connection.invalidated:
-            self._database.dialect.forbid_writes(self._connection, forbidden=False)
-        self._connection.close()
+        try:
+            if self._session is not None:
+                self._session.close()
+            if self._forbidden and not self._connection.invalidated:
+                self._database.dialect.forbid_writes(self._connection, forbidden=False)
+        finally:
+            self._connection.close()
+
+
+def _in_utc(row: Row, places: Sequence[int]) -> Row:
+    values = list(row)
+    for place in places:
+        moment = values[place]
+        if moment is not None:
+            values[place] = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return tuple(values)

@@ -1,1 +1,12 @@
-"""The contract suite: the tests that prove a repository behaves the same on every backend."""
+"""The contract of repositories and units of work as a test suite for your own; needs pytest (the ``testing`` extra)."""
+
+import pytest
+
+# Before they are imported, so that a failure shows the values that were compared.
+pytest.register_assert_rewrite("sqlrepo.testing.cases", "sqlrepo.testing.subject")
+
+from sqlrepo.testing.clause import deliberate  # noqa: E402  # see above
+from sqlrepo.testing.contract import RepositoryContract  # noqa: E402
+from sqlrepo.testing.harness import Capabilities, Harness  # noqa: E402
+
+__all__ = ["Capabilities", "Harness", "RepositoryContract", "deliberate"]

@@ -1,0 +1,189 @@
+"""What type checkers make of the public names; checked by `make types`, never run.
+
+A line that must be an error carries an ignore, and an ignore that is not needed is an error itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, Protocol, assert_type
+
+from pydantic import BaseModel
+from sqlalchemy import Connection
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqlrepo import (
+    BaseRepository,
+    BaseUnitOfWork,
+    CursorPage,
+    Page,
+    QueryObject,
+    Repository,
+    UnitOfWork,
+    asc,
+    contains,
+    desc,
+    fields,
+    in_,
+    matches,
+    not_,
+    some,
+)
+from sqlrepo.memory import InMemoryDatabase, InMemoryUnitOfWork
+from sqlrepo.sqlalchemy import Database, SQLAlchemyRepository, SQLAlchemyUnitOfWork
+from sqlrepo.testing import Harness, RepositoryContract
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class TodoRow(Base):
+    __tablename__ = "todo"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    done: Mapped[bool]
+    priority: Mapped[int]
+    due: Mapped[date | None]
+
+
+class Todo(BaseModel):
+    id: int | None = None
+    key: str
+    done: bool = False
+    priority: int = 0
+    due: date | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    key: str
+
+
+class TodoQuery(QueryObject[Todo]):
+    key_contains: str | None = None
+    order_by: Literal["key"] = "key"
+    limit: int = 10
+
+
+class OtherQuery(QueryObject[Summary]):
+    key: str | None = None
+
+
+class Todos(BaseRepository[Todo, int]):
+    model = TodoRow
+
+
+class SqlTodos(SQLAlchemyRepository[Todo, int]):
+    model = TodoRow
+
+    def ids(self) -> list[int]:
+        assert_type(self.session, Session)
+        assert_type(self.connection, Connection)
+        return list(self.session.scalars(TodoRow.__table__.select()))
+
+
+class Shop(BaseUnitOfWork):
+    todos: Todos
+
+
+@dataclass
+class Tenant:
+    name: str
+
+
+class TenantShop(BaseUnitOfWork[Tenant]):
+    todos: Todos
+
+
+class SqlShop(SQLAlchemyUnitOfWork):
+    todos: SqlTodos
+
+
+t = fields(Todo)
+todos = Todos(InMemoryDatabase())
+
+
+def criteria_are_bools_and_their_fields_are_checked() -> None:
+    assert_type(t, Todo)
+    assert_type((t.priority >= 3) & not_(t.done), bool)
+    assert_type(contains(t.key, "a") | in_(t.priority, [1, 2]), bool)
+    assert_type(some(t.due), date)
+    assert_type(matches(t.done, Todo(key="a")), bool)
+    repr(t.kye)  # type: ignore[attr-defined]
+    repr(t.priority >= "3")  # type: ignore[operator]
+    contains(t.priority, "3")  # type: ignore[arg-type]
+
+
+def reading_gives_entities() -> None:
+    assert_type(todos.get(1), Todo)
+    assert_type(todos.get_or_none(1), Todo | None)
+    assert_type(todos.get_many([1, 2]), list[Todo])
+    assert_type(todos.one(t.key == "a"), Todo)
+    assert_type(todos.one_or_none(key="a"), Todo | None)
+    assert_type(todos.first(order_by=desc(t.priority)), Todo | None)
+    assert_type(todos.find(t.done, TodoQuery(), order_by=(asc(t.due), "key"), limit=3), list[Todo])
+    assert_type(todos.find(into=Summary), list[Summary])
+    assert_type(todos.page(TodoQuery()), Page[Todo])
+    assert_type(todos.page(TodoQuery()).items, list[Todo])
+    assert_type(todos.scroll(TodoQuery()), CursorPage[Todo])
+    assert_type(todos.count(), int)
+    assert_type(todos.exists(t.done), bool)
+    todos.get("1")  # type: ignore[arg-type]
+    todos.page(OtherQuery())  # type: ignore[arg-type]
+    todos.find(Summary("a"))  # type: ignore[call-overload]
+    todos.delete_where(TodoQuery())  # type: ignore[arg-type]
+
+
+def writing_takes_entities() -> None:
+    with Shop(InMemoryDatabase()) as shop:
+        assert_type(shop, Shop)
+        assert_type(shop.todos, Todos)
+        assert_type(shop.todos.add(Todo(key="a")), Todo)
+        assert_type(shop.todos.add_many([Todo(key="a")]), list[Todo])
+        assert_type(shop.todos.patch(1, {"done": True}), Todo)
+        assert_type(shop.todos.update_where(t.done, set_={"done": False}), int)
+        shop.todos.add(Summary("a"))  # type: ignore[arg-type]
+        repr(shop.todo)  # type: ignore[attr-defined]
+
+
+def units_are_made_on_any_source() -> None:
+    Shop(Database("sqlite://"))
+    SqlShop(Database("sqlite://"), read_only=True)
+    InMemoryUnitOfWork()
+    assert_type(TenantShop(InMemoryDatabase(), context=Tenant("a")).context, Tenant)
+    assert_type(Shop(InMemoryDatabase()).context, None)
+    Shop("sqlite://")  # type: ignore[arg-type]
+
+
+class HasTodos(UnitOfWork, Protocol):
+    @property
+    def todos(self) -> Repository[Todo, int]: ...
+
+
+def bases_match_their_protocols() -> None:
+    repository: Repository[Todo, int] = todos
+    unit: UnitOfWork = Shop(InMemoryDatabase())
+    service: Callable[[HasTodos], int] = count_done
+    assert_type(repository.get(1), Todo)
+    assert_type(service(Shop(InMemoryDatabase())), int)
+    with unit.savepoint():
+        pass
+    wrong: Repository[Summary, int] = todos  # type: ignore[assignment]
+    del wrong
+
+
+def count_done(unit: HasTodos) -> int:
+    with unit:
+        return unit.todos.count(t.done)
+
+
+class TestTodos(RepositoryContract[Todo, int]):
+    def harness(self, request: Any) -> Harness[Todo]:
+        return Harness(
+            open=lambda: Shop(InMemoryDatabase()),
+            make=lambda n: Todo(key=f"k{n}"),
+            change=lambda todo: todo.model_copy(update={"done": not todo.done}),
+        )
