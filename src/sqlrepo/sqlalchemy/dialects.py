@@ -31,6 +31,9 @@ class SQLite:
 
     name = "sqlite"
 
+    def __init__(self) -> None:
+        self._examined = False
+
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Options of `create_engine`; an in-memory database is one connection, handed to one unit at a time."""
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}}
@@ -61,7 +64,8 @@ class SQLite:
         pooled = connection.connection
         if _PREPARED not in pooled.info:
             self._prepare(pooled.dbapi_connection, pooled.info)
-            self._examine(pooled.dbapi_connection)
+            if not self._examined:
+                self._examine(pooled.dbapi_connection)
         connection.execution_options(sqlrepo_read_only=read_only)
         connection.begin()
         if not getattr(pooled.dbapi_connection, "in_transaction", True):
@@ -72,6 +76,8 @@ class SQLite:
         info[_PREPARED] = True
 
     def _examine(self, connection: Any) -> None:
+        """Name what an engine of the application's lacks, once."""
+        self._examined = True
         if not connection.execute("PRAGMA foreign_keys").fetchone()[0]:
             warnings.warn(
                 "this engine does not enforce foreign keys (PRAGMA foreign_keys = ON); give Database the URL instead, "
