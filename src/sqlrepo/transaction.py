@@ -71,6 +71,11 @@ class Transaction:
         else:
             self._levels[-1].failure = error
 
+    def doom(self, error: BaseException) -> None:
+        """Abort without a refused statement; a savepoint set before can still be rolled back to."""
+        if self.failure is None:
+            self._levels[-1].failure = error
+
     def check(self) -> None:
         """Refuse to go on in an aborted transaction.
 

@@ -60,6 +60,7 @@ class BaseUnitOfWork(Generic[C]):
         self.context = context
         self._call = Lock()
         self._open = False
+        self._leaving: BaseException | None = None
         self._transaction = Transaction()
         self._driver: Driver | None = None
         for repository in self._declarations.repositories.values():
@@ -87,13 +88,11 @@ class BaseUnitOfWork(Generic[C]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if not self._call.acquire(blocking=False):
+            self._left_while_busy(error)
+            return
         callbacks: list[Callback] = []
-        overlapped = not self._call.acquire(blocking=False)
-        if overlapped:
-            self._call.acquire()  # another thread's call is still running; its statement ends before the rollback
         try:
-            if overlapped:
-                error = _first(error, _busy(self))
             if error is None:
                 callbacks = self._commit()
             else:
@@ -101,8 +100,6 @@ class BaseUnitOfWork(Generic[C]):
         finally:
             self._open = False
             self._call.release()
-        if overlapped and kind is None and error is not None:
-            raise error
         _run(callbacks)
 
     def commit(self) -> None:
@@ -187,7 +184,7 @@ class BaseUnitOfWork(Generic[C]):
 
     def doom(self, error: BaseException) -> None:
         """Abort the transaction because a repository's own ``with`` was left by an exception."""
-        self._transaction.fail(error)
+        self._transaction.doom(error)
 
     @property
     def is_open(self) -> bool:
@@ -205,6 +202,26 @@ class BaseUnitOfWork(Generic[C]):
             yield
         finally:
             self._call.release()
+            self._settle()
+
+    def _left_while_busy(self, error: BaseException | None) -> None:
+        """Leave while another thread's or task's call is running: nothing is committed, and that call ends the unit."""
+        busy = _busy(self)
+        self._leaving = error or busy
+        self._settle()
+        if error is None:
+            raise busy
+        noted(error, busy, "leaving the unit of work")
+
+    def _settle(self) -> None:
+        """Roll back a unit that was left while a call was running; whichever of the two comes last does it."""
+        while self._leaving is not None and self._call.acquire(blocking=False):
+            try:
+                if self._leaving is not None:
+                    self._undo(self._leaving)
+                    self._leaving, self._open = None, False
+            finally:
+                self._call.release()
 
     def _require_open(self) -> None:
         if not self._open:
@@ -268,14 +285,6 @@ class BaseUnitOfWork(Generic[C]):
 
 def _busy(unit: BaseUnitOfWork[Any]) -> UnitStateError:
     return UnitStateError("busy", f"{type(unit).__name__} is running another call; give each thread or task its own")
-
-
-def _first(error: BaseException | None, second: BaseException) -> BaseException:
-    """Of two errors the first counts and the second becomes a note."""
-    if error is None:
-        return second
-    error.add_note(f"{type(second).__name__}: {second}")
-    return error
 
 
 def _run(callbacks: list[Callback]) -> None:
