@@ -81,6 +81,7 @@ class Mapper(Generic[T]):
         if not (custom_load and custom_dump):
             self._verify_fields()
         if not custom_dump:
+            self._verify_types()
             self._verify_columns()
         kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
         #: The columns that are fetched, in schema order.
@@ -97,12 +98,25 @@ class Mapper(Generic[T]):
                 if given not in known:
                     raise MappingError(f"`columns` names {given!r}, which is {what}{nearest(given, known)}")
 
+        for name, column in self._columns.items():
+            if (other := self._fields[column.name]) != name:
+                raise MappingError(f"fields {name!r} and {other!r} are both kept in column {column.name!r}")
+
     def _verify_fields(self) -> None:
         for name in describe(self.entity):
             if name not in self._columns:
                 raise MappingError(
                     f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
                     f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
+                )
+
+    def _verify_types(self) -> None:
+        for name, column in self._columns.items():
+            field = describe(self.entity)[name]
+            if not column.type.takes(field.type):
+                raise MappingError(
+                    f"field {name!r} is {field.annotation}, which column {column.name!r} of table {self.schema.name} "
+                    f"({column.type.kind.value}) cannot hold; override to_domain and to_row to convert"
                 )
 
     def _verify_columns(self) -> None:

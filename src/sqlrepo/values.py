@@ -117,6 +117,15 @@ class ValueType:
             _CHECKS[self.kind](self, stored)
         return value
 
+    def takes(self, other: ValueType) -> bool:
+        """Whether any value of another type may pass the check; not known where one of them is not a plain scalar."""
+        kinds = (other.kind, self.kind)
+        if self.bind is not None or Kind.OPAQUE in kinds or other.kind is self.kind:
+            return True
+        if other.kind is Kind.ENUM:
+            return kind_of(self.python) in (Kind.TEXT, Kind.INTEGER) and issubclass(other.python, self.python)
+        return kinds in ((Kind.INTEGER, Kind.FLOAT), (Kind.INTEGER, Kind.DECIMAL))
+
     def store(self, value: Any) -> Any:
         """Turn a checked value into what a table of rows keeps, compares and sorts."""
         if value is None and self.bind is None:

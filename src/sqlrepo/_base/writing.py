@@ -14,7 +14,7 @@ from sqlrepo._base.selection import Selection, condition
 from sqlrepo.criteria import is_everything
 from sqlrepo.driver import Driver, Fetch, Row
 from sqlrepo.entities import set_fields
-from sqlrepo.errors import InvalidValueError, NotFoundError, QueryError, StaleEntityError
+from sqlrepo.errors import InvalidValueError, MappingError, NotFoundError, QueryError, StaleEntityError
 from sqlrepo.query import QueryObject
 
 __all__ = ["Writing"]
@@ -52,7 +52,7 @@ class Writing(Participant[T], Generic[T, K]):
             StaleEntityError: the row is at another version than the entity.
         """
         values = self._dump(entity)
-        identity = self._identity(values)
+        identity = self._told(self._identity(values))
         changes = self._changes(values)
         return self._changed(identity, changes, values.get(self._schema.version or ""))
 
@@ -76,10 +76,9 @@ class Writing(Participant[T], Generic[T, K]):
     def save(self, entity: T) -> T:
         """Insert an entity, or write it over its row where there is one; atomic."""
         values = self._dump(entity)
-        names = self._identity_columns()
-        if any(values.get(name) is None for name in names):
+        identity = self._identity(values)
+        if None in identity.values():
             return self.add(entity)
-        identity = {name: values[name] for name in names}
         changes = self._changes(values)
         row = self._foreseen(lambda: self._mapper.inserted(values))
         expected = values.get(self._schema.version or "")
@@ -113,7 +112,7 @@ class Writing(Participant[T], Generic[T, K]):
             StaleEntityError: the row is at another version than the entity.
         """
         values = self._dump(entity)
-        identity = self._identity(values)
+        identity = self._told(self._identity(values))
         expected = values.get(self._schema.version or "")
         where = condition(self._keyed(self._versioned(identity, expected)))
 
@@ -175,15 +174,21 @@ class Writing(Participant[T], Generic[T, K]):
 
     def _changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a full update writes: all but what identifies the row."""
-        fixed = {*self._identity_columns(), *self._schema.key}
+        fixed = {*self.definition().identity, *self._schema.key}
         changes = {name: value for name, value in values.items() if name not in fixed}
         return self._foreseen(lambda: self._mapper.updated(changes, explicit=False))
 
-    def _identity_columns(self) -> tuple[str, ...]:
-        return self.definition().identity
-
     def _identity(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        identity = {name: values.get(name) for name in self._identity_columns()}
+        """The values that tell an entity's row; None where they are not known yet."""
+        columns = self.definition().identity
+        if missing := [name for name in columns if name not in values]:
+            raise MappingError(
+                f"{self._mapper.entity.__name__} has no {', '.join(missing)}, so it tells no row; declare `identity`, "
+                "the fields of a unique constraint"
+            )
+        return {name: values[name] for name in columns}
+
+    def _told(self, identity: dict[str, Any]) -> dict[str, Any]:
         for name, value in identity.items():
             if value is None:
                 raise InvalidValueError(self._mapper.field(name), "is None, so it tells no row; add() the entity first")
