@@ -98,9 +98,9 @@ class Mapper(Generic[T]):
                 if given not in known:
                     raise MappingError(f"`columns` names {given!r}, which is {what}{nearest(given, known)}")
 
-        for name, column in self._columns.items():
-            if (other := self._fields[column.name]) != name:
-                raise MappingError(f"fields {name!r} and {other!r} are both kept in column {column.name!r}")
+        for name, kept in self._columns.items():
+            if (other := self._fields[kept.name]) != name:
+                raise MappingError(f"fields {name!r} and {other!r} are both kept in column {kept.name!r}")
 
     def _verify_fields(self) -> None:
         for name in describe(self.entity):
