@@ -39,8 +39,7 @@ class Writing(Participant[T], Generic[T, K]):
         """Insert entities, all or none, and give them as they were stored, in their order."""
         values = [self._dump(entity) for entity in entities]
         rows = self._foreseen(lambda: [self._mapper.inserted(value) for value in values])
-        stored = self._write(lambda driver: self._insert(driver, rows)) if rows else []
-        return self._load(stored)
+        return self._load(self._write(lambda driver: self._insert(driver, rows)))
 
     def update(self, entity: T) -> T:
         """Write all of an entity over its row and give it as it is stored.

@@ -97,6 +97,9 @@ class Database:
             event.listen(self.engine, name, self._reporting(name))
 
         def failed(context: sa.ExceptionContext) -> None:
+            if not isinstance(context.original_exception, Exception):
+                # An interrupt leaves SQLite's connection whole; dropping it would drop an in-memory database.
+                context.is_disconnect = False
             if (driver := self._of(context.connection)) is not None:
                 driver.failed(context.original_exception)
 
