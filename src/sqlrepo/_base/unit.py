@@ -266,8 +266,11 @@ class BaseUnitOfWork(Generic[C]):
             noted(error, second, "rolling back")
 
     def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
-        if self._driver is None or transaction is not self._transaction or transaction.fatal is not None:
-            return  # the whole transaction is gone, and its savepoints with it
+        if self._driver is None or transaction is not self._transaction:
+            return
+        if transaction.fatal is not None:
+            transaction.savepoint_rolled_back(savepoint)  # the server has ended it with the whole transaction
+            return
         try:
             self._driver.rollback_to(savepoint)
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
