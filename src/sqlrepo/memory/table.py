@@ -150,7 +150,7 @@ class Changes:
                 continue
             committed = self.table.indexes[number].get(value)
             holder = committed if committed not in self.written else None
-            if self._indexes[number].get(value, holder) not in (None, own):
+            if {holder, self._indexes[number].get(value)} - {None, own}:
                 raise self._violation(number)
 
     def _violation(self, number: int) -> UniqueViolationError:
