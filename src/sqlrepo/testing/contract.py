@@ -1,0 +1,93 @@
+"""The contract as one class: derive from it, give it a harness, and every case runs on your own entity.
+
+Knows how the cases come together. Must not hold any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import pytest
+
+from sqlrepo.testing.cases.callbacks import CallbackCases
+from sqlrepo.testing.cases.constraints import ConstraintCases
+from sqlrepo.testing.cases.criteria import CriteriaCases
+from sqlrepo.testing.cases.isolation import IsolationCases
+from sqlrepo.testing.cases.order import OrderCases
+from sqlrepo.testing.cases.reading import ReadingCases
+from sqlrepo.testing.cases.savepoints import SavepointCases
+from sqlrepo.testing.cases.setting import SettingCases
+from sqlrepo.testing.cases.text import TextCases
+from sqlrepo.testing.cases.units import UnitCases
+from sqlrepo.testing.cases.values import ValueCases
+from sqlrepo.testing.cases.versions import VersionCases
+from sqlrepo.testing.cases.writing import WritingCases
+from sqlrepo.testing.clause import clause_of, is_deliberate
+from sqlrepo.testing.harness import Harness
+from sqlrepo.testing.subject import Subject
+
+__all__ = ["RepositoryContract", "cases_of"]
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+class _NotCollected:
+    """``__test__`` of the contract itself; its subclasses have none, so pytest judges them by their names."""
+
+    def __get__(self, instance: object, owner: type) -> bool:
+        if owner.__module__ == __name__:
+            return False
+        raise AttributeError("__test__")
+
+
+class RepositoryContract(
+    SettingCases[T, K],
+    ReadingCases[T, K],
+    CriteriaCases[T, K],
+    TextCases[T, K],
+    OrderCases[T, K],
+    WritingCases[T, K],
+    ValueCases[T, K],
+    ConstraintCases[T, K],
+    VersionCases[T, K],
+    UnitCases[T, K],
+    SavepointCases[T, K],
+    CallbackCases[T, K],
+    IsolationCases[T, K],
+    Generic[T, K],
+):
+    """What every repository promises, checked on yours: ``class TestTodos(RepositoryContract[Todo, int])``.
+
+    The subclass has one fixture, ``harness``, which gives a `Harness` over an empty store; give it params to run all
+    cases on several backends. Each case names its clause in the contract's document. A clause that needs what the
+    entity does not have (a nullable field, say) is reported as skipped, with the reason.
+
+    Raises:
+        TypeError: when the class is defined: a method hides a case and is not marked `deliberate`.
+    """
+
+    __test__: Any = _NotCollected()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, case in cases_of(RepositoryContract).items():
+            given = getattr(cls, name, None)
+            if given is not case and not is_deliberate(given):
+                raise TypeError(
+                    f"{cls.__name__}.{name} hides the case of clause {clause_of(case)}; rename it, "
+                    f"or mark it @deliberate('the reason')"
+                )
+
+    @pytest.fixture
+    def subject(self, harness: Harness[T, K], record_property: Callable[[str, object], None]) -> Subject[T, K]:
+        """The harness, and what its repository says of the entity."""
+        record_property("sqlrepo_capabilities_off", " ".join(harness.capabilities.off))
+        return Subject(harness)
+
+
+def cases_of(contract: type) -> dict[str, Callable[..., None]]:
+    """The cases a class inherits or defines, by name, in the order of their clauses."""
+    found = {name: getattr(contract, name) for name in dir(contract) if name.startswith("test_")}
+    return {name: case for name, case in found.items() if clause_of(case)}

@@ -1,0 +1,89 @@
+"""What a user gives the contract: how to open the store under test, how to make entities, what the backend cannot do.
+
+Knows the shape of these only. Must not know the cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, Self
+
+from typing_extensions import TypeVar
+
+from sqlrepo import BaseRepository, BaseUnitOfWork
+
+__all__ = ["Capabilities", "Harness"]
+
+T = TypeVar("T", default=Any)
+K = TypeVar("K", default=Any)
+
+#: What the backends this library knows cannot do.
+_OFF = {"memory": (), "sqlite": ("concurrent_writers", "rereads_committed", "conflict_at_commit", "fresh_keys")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do beyond what every backend must.
+
+    All are on by default. One that is off changes what its cases demand, as said below; no case is left out for it.
+
+    Attributes:
+        concurrent_writers: two units of work over one store may have written at the same time, and both commit. Off:
+            the second one waits for the first to end, or is refused with a retryable error (SQLite: one writer).
+        rereads_committed: a unit that reads again sees what others committed meanwhile. Off: it sees what it saw, or
+            nobody can commit meanwhile.
+        conflict_at_commit: of two units that write the same row, the second to commit gets a retryable
+            `TransactionConflictError`. Off: the second one to write waits for the first, or is refused at once.
+        fresh_keys: a generated key is never given out twice. Off: it may come again once its row is deleted.
+    """
+
+    concurrent_writers: bool = True
+    rereads_committed: bool = True
+    conflict_at_commit: bool = True
+    fresh_keys: bool = True
+
+    @classmethod
+    def of(cls, backend: str) -> Self:
+        """What a backend of this library can do: ``Capabilities.of("sqlite")``.
+
+        Args:
+            backend: its name, or a URL that begins with it.
+
+        Raises:
+            ValueError: there is no such backend.
+        """
+        name = backend.partition(":")[0].partition("+")[0]
+        if name not in _OFF:
+            raise ValueError(f"no backend is called {name!r}; there are {', '.join(_OFF)}")
+        return replace(cls(), **dict.fromkeys(_OFF[name], False))
+
+    @property
+    def off(self) -> tuple[str, ...]:
+        """The names of those that are switched off."""
+        return tuple(field.name for field in fields(self) if not getattr(self, field.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harness(Generic[T, K]):
+    """What the contract needs to know of one store; any object with these members will do.
+
+    Attributes:
+        open: gives a context manager over this test's store that yields a unit of work or a repository; both kinds
+            are such context managers themselves: ``open=lambda: Shop(db)``. The store is empty of the entity at
+            first, and may hold what the entity refers to. Cases open several at once, from other threads too.
+        make: gives the n-th entity, n counting from 1: valid, not stored yet, and different from the others in key
+            and uniques. An entity must stay valid with a field's value taken from another, or with None where both
+            the class and the table allow it.
+        change: gives the entity with some field altered that is neither its key nor its version.
+        capabilities: what the backend can do.
+        open_read_only: like `open`, for a unit of work made with ``read_only=True``; without it, the clauses about
+            read-only units are reported as not checked.
+    """
+
+    open: Callable[[], AbstractContextManager[BaseUnitOfWork[Any] | BaseRepository[T, K]]]
+    make: Callable[[int], T]
+    change: Callable[[T], T]
+    capabilities: Capabilities = Capabilities()
+    open_read_only: Callable[[], AbstractContextManager[BaseUnitOfWork[Any] | BaseRepository[T, K]]] | None = None

@@ -1,0 +1,352 @@
+"""The repository under test: its store, its entity, and which fields of the entity the cases may play with.
+
+Knows the public side of repositories and units of work, and the description of the table. Must not know a backend, nor
+what the cases check.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property, reduce
+from operator import and_
+from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
+
+from pydantic import BaseModel, create_model
+
+from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryError, QueryObject, fields
+from sqlrepo.testing.clause import NotApplicableError
+from sqlrepo.testing.harness import Harness
+
+__all__ = ["Cases", "Place", "Subject"]
+
+T = TypeVar("T")
+K = TypeVar("K")
+R = TypeVar("R")
+
+# How long a unit is given that can go on, and one that is expected to wait for another, in seconds.
+_SOON = 5.0
+_A_WHILE = 0.1
+
+# How many entities are looked at to learn which values a field can have.
+_SAMPLES = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """A field of the entity and the column it is kept in.
+
+    Attributes:
+        name: the field.
+        column: the column, as the repository's table describes it.
+        spec: the field, as the entity's class describes it.
+        fixed: whether the cases leave it alone: key, uniques, version, what the table fills in by itself on update.
+        values: different values that entities made by the harness have in it, never None.
+    """
+
+    name: str
+    column: Any
+    spec: Any
+    fixed: bool
+    values: tuple[Any, ...]
+
+    @property
+    def kind(self) -> str:
+        """What sort of value it holds, by the name of the Python class."""
+        return str(self.column.type.kind.value)
+
+    @property
+    def optional(self) -> bool:
+        """Whether both the table and the class allow None."""
+        return bool(self.column.nullable and self.spec.optional)
+
+    @property
+    def plain(self) -> bool:
+        """Whether its values are stored as they are, so that Python compares and sorts them as the store does."""
+        return bool(self.column.type.plain) and self.kind == self.spec.type.kind.value != "object"
+
+
+class Subject(Generic[T, K]):
+    """A harness, and what its repository says of the entity."""
+
+    def __init__(self, harness: Harness[T, K]) -> None:
+        self.harness = harness
+        self.entity: type[T] = type(harness.make(1))
+        self.alone = isinstance(harness.open(), BaseRepository)
+        with self.open() as repository:
+            self._repository = repository
+        definition = type(repository).definition()
+        self.mapper = definition.mapper
+        self.schema = definition.schema
+        self.identity: tuple[str, ...] = tuple(map(self.mapper.field, definition.identity))
+        self.identified = set(definition.identity) != set(self.schema.key)
+
+    # -- units of work
+
+    def open(self) -> AbstractContextManager[BaseRepository[T, K]]:
+        """Open a unit of work and give the entity's repository in it; its ``unit`` is the unit of work."""
+        return self._opened(self.harness.open)
+
+    def open_read_only(self) -> AbstractContextManager[BaseRepository[T, K]]:
+        """Open a read-only unit of work and give the entity's repository in it."""
+        opener = getattr(self.harness, "open_read_only", None)
+        if opener is None:
+            raise NotApplicableError("the harness has no open_read_only")
+        return self._opened(opener)
+
+    @contextmanager
+    def _opened(self, opener: Callable[[], AbstractContextManager[Any]]) -> Iterator[BaseRepository[T, K]]:
+        with opener() as opened:
+            yield _repository_of(opened, self.entity)
+
+    def run(self, work: Callable[[BaseRepository[T, K]], R]) -> R:
+        """Do something in a unit of work of its own."""
+        with self.open() as repository:
+            return work(repository)
+
+    def all(self) -> list[T]:
+        """What a unit begun now sees, in the order of the keys."""
+        return self.run(lambda repository: repository.find())
+
+    def store(self, entities: Iterable[T]) -> list[T]:
+        """Commit entities and give them as they are stored."""
+        return self.run(lambda repository: repository.add_many(entities))
+
+    @contextmanager
+    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Iterator[Callable[[], Future[R]]]:
+        """Let another unit of work, in another thread, do something while the caller's is open.
+
+        Gives a function that starts it. On leaving, the other one is waited for; by then the caller's must have ended.
+        """
+        with ThreadPoolExecutor(1) as others:
+            yield lambda: others.submit(self.run, work)
+
+    def settled(self, other: Future[Any], *, expected: bool) -> bool:
+        """Whether another unit of work has ended by now.
+
+        Args:
+            other: it.
+            expected: whether the backend's capabilities say that it need not wait for the caller's.
+        """
+        return not wait([other], _SOON if expected else _A_WHILE).not_done
+
+    # -- entities
+
+    def make(self, count: int, *, start: int = 1) -> list[T]:
+        """Make entities that are not stored yet."""
+        return [self.harness.make(number) for number in range(start, start + count)]
+
+    def change(self, entity: T) -> T:
+        """Alter some field that is no key."""
+        return self.harness.change(copy.deepcopy(entity))
+
+    def copied(self, entity: T, changes: Mapping[str, Any]) -> T:
+        """Copy an entity with some fields replaced, without validation where its class can be had without."""
+        if isinstance(entity, BaseModel):
+            return cast(T, entity.model_copy(update=dict(changes)))
+        try:
+            return cast(T, dataclasses.replace(cast(Any, entity), **changes))
+        except (TypeError, ValueError) as error:
+            raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
+
+    def seen(self, given: Any) -> Any:
+        """What is compared of an entity, or of several: themselves, or their values where the class does not compare."""
+        if isinstance(given, Sequence):
+            return [self.seen(one) for one in given]
+        if given is None or self.entity.__eq__ is not object.__eq__:
+            return given
+        return self.row(given)
+
+    def row(self, entity: T) -> dict[str, Any]:
+        """An entity's values, by column."""
+        return dict(self._repository.to_row(entity))
+
+    def kept(self, entity: T) -> dict[str, Any]:
+        """What must come back as it was given, by column: not what the table fills in, counts or rewrites."""
+        return {
+            name: value
+            for name, value in self.row(entity).items()
+            if (column := self.schema.by_name[name]).type.bind is None
+            and not (column.computed or column.onupdate or name == self.schema.version)
+            and not (value is None and column.fills_itself and not column.nullable)
+        }
+
+    def key(self, entity: T) -> K:
+        """The key of a stored entity, as `get` takes it."""
+        if not self.mapper.has_key:
+            raise NotApplicableError(f"{self.entity.__name__} does not carry its key")
+        values = tuple(getattr(entity, self.mapper.field(name)) for name in self.schema.key)
+        return cast(K, values[0] if len(values) == 1 else values)
+
+    def is_(self, entity: T) -> bool:
+        """The criterion that only this entity's row answers."""
+        named = cast(Any, fields(self.entity))
+        [values] = self.identities([entity])
+        equal = [getattr(named, name) == value for name, value in zip(self.identity, values, strict=True)]
+        return cast(bool, reduce(and_, equal))
+
+    def identities(self, entities: Iterable[T]) -> list[tuple[Any, ...]]:
+        """What tells each of the entities from all others."""
+        if not (self.mapper.has_key or self.identified):
+            self.lacks("neither its key nor an `identity` in its place")
+        return [tuple(getattr(entity, name) for name in self.identity) for entity in entities]
+
+    def gone(self) -> T:
+        """A stored entity, whose row was deleted again."""
+        [stored] = self.store(self.make(1, start=100))
+        self.run(lambda repository: repository.remove(stored))
+        return stored
+
+    # -- fields
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """The entity's fields that are kept in a column of their own."""
+        samples = [entity for made in self.make(_SAMPLES) for entity in (made, self.change(made))]
+        return [place for column in self.schema.columns if (place := self._place(column, samples)) is not None]
+
+    def _place(self, column: Any, samples: Sequence[T]) -> Place | None:
+        name = self.mapper.field(column.name)
+        try:
+            if self.mapper.column(name) is not column:
+                return None
+        except QueryError:
+            return None
+        unique = {other for one in self.schema.uniques for other in one.columns}
+        fixed = column.name in {*self.schema.key, *unique, self.schema.version} or bool(column.onupdate or column.computed)
+        spec = cast(Any, getattr(cast(Any, fields(self.entity)), name)).spec
+        values = [value for entity in samples if (value := getattr(entity, name)) is not None]
+        return Place(name, column, spec, fixed, tuple(_distinct(values)))
+
+    def place(self, column: str) -> Place | None:
+        """The field that is kept in a column."""
+        return next((place for place in self.places if place.column.name == column), None)
+
+    def field(self, place: Place) -> Any:
+        """A field, for use in criteria."""
+        return getattr(fields(self.entity), place.name)
+
+    def lacks(self, what: str) -> NoReturn:
+        """Report that a case needs what the entity does not have."""
+        raise NotApplicableError(f"{self.entity.__name__} has {what}")
+
+    def compared(self, *kinds: str) -> Place:
+        """A field that can be compared and sorted, one with many values and no other meaning before others."""
+        found = [place for place in self.places if place.plain and (not kinds or place.kind in kinds) and place.values]
+        if not found:
+            self.lacks(f"no field of type {' or '.join(kinds) or 'str, int, date, ...'} that is stored as it is")
+        return max(found, key=lambda place: (not place.fixed, place.kind != "bool", len(place.values)))
+
+    def free(self) -> Place:
+        """A field that any row may have any value in."""
+        found = [place for place in self.places if place.plain and not place.fixed and len(place.values) > 1]
+        if not found:
+            self.lacks("no field besides keys and uniques that can be compared, with two values or more")
+        return max(found, key=lambda place: (place.kind != "bool", len(place.values)))
+
+    def optional(self) -> Place:
+        """A field that any row may have any value in, and None."""
+        found = [place for place in self.places if place.plain and place.optional and not place.fixed]
+        found = [place for place in found if len(place.values) > 1]
+        if not found:
+            self.lacks("no field that may be None, besides uniques, and can be compared, with two values or more")
+        return max(found, key=lambda place: (place.kind != "bool", len(place.values)))
+
+    def version(self) -> Place:
+        """The field that counts writes."""
+        if self.schema.version is None:
+            self.lacks("no version")
+        return self.place(self.schema.version) or self.lacks("no field for its version")
+
+    def spread(self, place: Place, values: Sequence[Any]) -> list[T]:
+        """Commit entities that have these values in a field, one for each."""
+        made = self.make(len(values))
+        return self.store(
+            self.copied(entity, {place.name: value}) for entity, value in zip(made, values, strict=True)
+        )
+
+    def ties(self) -> tuple[Place, list[T]]:
+        """Commit entities of which several agree in a field, and some have None there where that may be."""
+        place = next((one for one in self.places if one.plain and one.optional and not one.fixed and one.values), None)
+        place = place or self.free()
+        low, high = place.values[0], place.values[-1]
+        pattern = [high, low, None, high, low, None, low] if place.optional else [high, low, high, low, high, low, low]
+        return place, self.spread(place, pattern)
+
+    def uniques(self) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+        """The unique constraints besides the key whose columns are all fields: their names, and the fields."""
+        for unique in self.schema.uniques:
+            if all(self.place(column) is not None for column in unique.columns):
+                yield unique.name, tuple(map(self.mapper.field, unique.columns))
+
+    def clash(self, entity: T, stored: T) -> T:
+        """Give an entity the values of another that no two rows may share."""
+        names = next((names for _, names in self.uniques()), ())
+        if self.mapper.has_key and (not names or None in [getattr(stored, name) for name in names]):
+            names = tuple(map(self.mapper.field, self.schema.key))
+        if not names:
+            self.lacks("neither its key nor a unique constraint")
+        return self.copied(entity, {name: getattr(stored, name) for name in names})
+
+    def query(self, **options: Any) -> QueryObject[T]:
+        """Make a query object over the entity.
+
+        Args:
+            options: ``limit``, ``offset``, ``order_by``; or a filter and its value, such as ``priority__ge=3``.
+        """
+        types: dict[str, Any] = {"limit": int, "offset": int}
+        if "order_by" in options:
+            types["order_by"] = Literal[options["order_by"]]
+        definitions = {name: (types[name] if name in types else self._filtered(name), ...) for name in options}
+        base = cast(Any, QueryObject)[self.entity]
+        model = create_model(f"{self.entity.__name__}Query", __base__=base, **cast(Any, definitions))
+        return cast("QueryObject[T]", model(**options))
+
+    def _filtered(self, name: str) -> Any:
+        field, _, operator = name.rpartition("__")
+        annotation = next(place.spec.type.python for place in self.places if place.name == (field or name))
+        return list[annotation] if operator in ("in", "not_in") else annotation
+
+
+class Cases(Generic[T, K]):
+    """The base of the classes that hold cases; a case is a method that takes the `Subject`."""
+
+
+def _repository_of(opened: Any, entity: type[T]) -> BaseRepository[T, Any]:
+    """The repository of an entity class: what was opened itself, or the one that the unit of work declares."""
+    if isinstance(opened, BaseRepository):
+        return opened
+    if not isinstance(opened, BaseUnitOfWork):
+        raise TypeError(f"the harness's open() yields a unit of work or a repository, not {type(opened).__name__}")
+    names = [name for base in type(opened).__mro__ for name in vars(base).get("__annotations__", {})]
+    declared = [_attribute(opened, name) for name in dict.fromkeys(names)]
+    found = [one for one in declared if isinstance(one, BaseRepository)]
+    fitting = [one for one in found if type(one).definition().mapper.entity is entity]
+    if len(fitting) != 1:
+        raise TypeError(
+            f"{type(opened).__name__} declares {len(fitting) or 'no'} repositories of {entity.__name__}; "
+            "let the harness's open() yield the repository that is meant"
+        )
+    return fitting[0]
+
+
+def _attribute(unit: Any, name: str) -> Any:
+    try:
+        return getattr(unit, name, None)
+    except MappingError:  # an annotation that only type checkers can resolve declares nothing
+        return None
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    """Leave out repetitions, in order where there is one."""
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    try:
+        return sorted(found)
+    except TypeError:
+        return found
