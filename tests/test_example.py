@@ -1,6 +1,7 @@
 """The to-do service behaves the same over HTTP on memory and on SQLite, and its demo says so."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -299,6 +300,21 @@ def test_write_is_seen_by_the_next_request_over_a_socket(tmp_path: Path) -> None
         for n in range(50):
             created = client.post("/todos", json={"key": f"k{n}", "value": "x"})
             assert client.get(f"/todos/k{n}").json() == created.json()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+C cannot be sent to one process there")
+def test_ctrl_c_ends_the_server_quietly(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    command = [sys.executable, "-m", "examples.todo"]
+    environment = {**os.environ, "DATABASE_URL": "memory://", "PORT": "0"}
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, cwd=demo.CHECKOUT, env=environment, stdout=output, stderr=output) as server,
+    ):
+        demo._address(server, log)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=30) == 0
+    assert "Traceback" not in log.read_text()
 
 
 def test_demo_says_the_answers_are_equal() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 
 import uvicorn
 
@@ -11,11 +12,21 @@ from examples.todo.app import create_app
 def main() -> None:
     """Serves until it is told to stop."""
     app = create_app()
-    # Bound here and handed over: the number printed is the number served, with no moment between for another program.
-    with socket.create_server(("127.0.0.1", int(os.environ.get("PORT", "0")))) as listener:
+    with _bound(int(os.environ.get("PORT", "0"))) as listener:
         port = listener.getsockname()[1]
         print(f"The to-dos are on http://127.0.0.1:{port}/docs (Ctrl+C ends).", flush=True)
-        uvicorn.Server(uvicorn.Config(app)).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # the server has ended in good order by then
+            uvicorn.Server(uvicorn.Config(app)).run(sockets=[listener])
+
+
+def _bound(port: int) -> socket.socket:
+    # Bound here and handed over: the number printed is the number served, with no moment between for another program.
+    # asyncio sends small answers at once (TCP_NODELAY) only on a socket that says it is TCP; else each waits 40 ms.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    if os.name == "posix":  # elsewhere the option means that two servers may share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
 
 
 if __name__ == "__main__":
