@@ -1,0 +1,355 @@
+"""After a refused statement nothing goes on, on every backend, until it is rolled back; savepoints undo exactly."""
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from sqlrepo import (
+    InvalidValueError,
+    MultipleFoundError,
+    NotFoundError,
+    QueryError,
+    ReadOnlyError,
+    TransactionAbortedError,
+    TransactionConflictError,
+    UniqueViolationError,
+    UnitStateError,
+)
+from tests.units.domain import Lab, Shop, Tag, Tags, Todo, Todos, connections_out, leave_by, todo
+
+
+def refuse(shop):
+    """Send a statement the table refuses, and catch the error."""
+    with pytest.raises(UniqueViolationError) as caught:
+        shop.todos.add_many([Todo(key="twice"), Todo(key="twice")])
+    return caught.value
+
+
+def keys(db):
+    return [one.key for one in Todos(db).find()]
+
+
+def test_every_call_after_a_refused_statement_is_refused(db):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        first = refuse(shop)
+        for call in (
+            shop.todos.find,
+            lambda: shop.todos.get(1),
+            lambda: shop.todos.get_many([1]),
+            lambda: shop.todos.add(Todo(key="b")),
+            lambda: shop.todos.update_where(todo.done, set_={"value": "v"}),
+            shop.tags.count,
+            lambda: Tags(shop).add(Tag(owner="a", name="b")),
+            lambda: shop.savepoint().__enter__(),
+            lambda: shop.on_commit(print),
+        ):
+            with pytest.raises(TransactionAbortedError) as caught:
+                call()
+            assert caught.value.__cause__ is first
+            assert caught.value.retryable is False
+        shop.rollback()
+        shop.todos.add(Todo(key="c"))
+
+    assert keys(db) == ["c"]
+
+
+def test_leaving_normally_while_aborted_rolls_back_and_says_so(db):
+    with pytest.raises(TransactionAbortedError) as caught:
+        leave_aborted(db)
+
+    assert isinstance(caught.value.__cause__, UniqueViolationError)
+    assert keys(db) == []
+    assert connections_out(db) == 0
+
+
+def leave_aborted(db, then=lambda shop: None):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        refuse(shop)
+        then(shop)
+
+
+def test_committing_while_aborted_rolls_back_and_says_so(db):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        first = refuse(shop)
+        with pytest.raises(TransactionAbortedError) as caught:
+            shop.commit()
+        assert caught.value.__cause__ is first
+        assert connections_out(db) == 0
+        assert shop.todos.count() == 0  # it is rolled back, so the unit goes on
+        shop.todos.add(Todo(key="b"))
+
+    assert keys(db) == ["b"]
+
+
+def test_leaving_by_another_exception_raises_that_one(db):
+    with pytest.raises(KeyError):
+        leave_by(KeyError(), Shop(db), refuse)
+
+    assert keys(db) == []
+
+
+def test_the_refused_statement_s_own_error_leaves_the_unit(db):
+    def work(shop):
+        shop.todos.add(Todo(key="a"))
+        shop.todos.add(Todo(key="a"))
+
+    with pytest.raises(UniqueViolationError) as caught:
+        leave_by(KeyError("never"), Shop(db), work)
+    assert not hasattr(caught.value, "__notes__")
+    assert keys(db) == []
+
+
+def test_what_is_found_before_or_after_a_statement_does_not_abort(db):
+    with Shop(db) as shop:
+        shop.todos.add_many([Todo(key="a"), Todo(key="b")])
+        for error, call in (
+            (InvalidValueError, lambda: shop.todos.add(Todo(key="x" * 21))),
+            (QueryError, lambda: shop.todos.find(nope=1)),
+            (NotFoundError, lambda: shop.todos.get(99)),
+            (NotFoundError, lambda: shop.todos.delete(99)),
+            (MultipleFoundError, lambda: shop.todos.one(done=False)),
+        ):
+            with pytest.raises(error):
+                call()
+        shop.todos.add(Todo(key="c"))
+
+    assert keys(db) == ["a", "b", "c"]
+
+
+def test_a_repository_alone_aborts_too(db):
+    with Todos(db) as todos:
+        todos.add(Todo(key="a"))
+        with pytest.raises(UniqueViolationError):
+            todos.add(Todo(key="a"))
+        with pytest.raises(TransactionAbortedError):
+            todos.count()
+        todos.unit.rollback()
+
+
+def test_a_joined_repository_s_with_left_by_an_exception_aborts_the_unit(db):
+    with Shop(db) as shop:
+        with pytest.raises(KeyError):
+            leave_by(KeyError(), shop.todos, lambda todos: todos.add(Todo(key="a")))
+        with pytest.raises(TransactionAbortedError) as caught:
+            shop.tags.count()
+        assert isinstance(caught.value.__cause__, KeyError)
+        shop.rollback()
+    with Shop(db) as shop:
+        with pytest.raises(KeyError), shop.savepoint():
+            leave_by(KeyError(), shop.todos, lambda todos: todos.add(Todo(key="a")))
+        shop.todos.add(Todo(key="b"))
+
+    assert keys(db) == ["b"]
+
+
+# -- savepoints
+
+
+def test_a_savepoint_makes_a_refused_statement_harmless(db):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        with pytest.raises(UniqueViolationError), shop.savepoint():
+            shop.todos.add_many([Todo(key="b"), Todo(key="a")])
+        shop.todos.add(Todo(key="c"))
+
+    assert keys(db) == ["a", "c"]
+
+
+def test_a_savepoint_undoes_exactly_what_happened_in_it(db):
+    with Lab(db) as lab:
+        lab.todos.add_many([Todo(id=1, key="a"), Todo(id=2, key="b"), Todo(id=3, key="c")])
+        lab.tags.add(Tag(owner="a", name="b"))
+        before = (lab.todos.find(), lab.tags.find())
+
+        def work(_):
+            lab.todos.update(Todo(id=1, key="x", value="v"))
+            lab.todos.delete(2)
+            lab.todos.add(Todo(id=2, key="a"))
+            lab.todos.delete(3)
+            lab.todos.add(Todo(id=9, key="b"))
+            lab.todos.update_where(everything=True, set_={"priority": 5})
+            lab.tags.delete(("a", "b"))
+            lab.tags.add(Tag(owner="a", name="b", weight=7))
+            lab.tags.save(Tag(owner="c", name="d"))
+
+        with pytest.raises(KeyError):
+            leave_by(KeyError(), lab.savepoint(), work)
+        assert (lab.todos.find(), lab.tags.find()) == before
+        lab.todos.update(Todo(id=3, key="x"))  # uniques are as they were, too
+        with pytest.raises(UniqueViolationError), lab.savepoint():
+            lab.todos.add(Todo(key="a"))
+
+    assert keys(db) == ["a", "b", "x"]
+
+
+def nested(shop, *, inner=None, outer=None):
+    """Work in two savepoints, each left normally or by an exception."""
+    try:
+        with shop.savepoint():
+            shop.todos.add(Todo(key="outer 1"))
+            try:
+                with shop.savepoint():
+                    shop.todos.add(Todo(key="inner"))
+                    if inner:
+                        raise inner
+            except KeyError:
+                pass
+            shop.todos.add(Todo(key="outer 2"))
+            if outer:
+                raise outer
+    except KeyError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("errors", "left"),
+    [
+        ({}, ["a", "outer 1", "inner", "outer 2", "z"]),
+        ({"inner": KeyError()}, ["a", "outer 1", "outer 2", "z"]),
+        ({"outer": KeyError()}, ["a", "z"]),
+        ({"inner": KeyError(), "outer": KeyError()}, ["a", "z"]),
+    ],
+)
+def test_savepoints_nest(db, errors, left):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        nested(shop, **errors)
+        shop.todos.add(Todo(key="z"))
+
+    assert sorted(keys(db)) == sorted(left)
+
+
+def test_a_refused_statement_in_an_inner_savepoint_leaves_the_outer_one_alone(db):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        with shop.savepoint():
+            shop.todos.add(Todo(key="b"))
+            with pytest.raises(UniqueViolationError), shop.savepoint():
+                shop.todos.add(Todo(key="b"))
+            shop.todos.add(Todo(key="c"))
+
+    assert keys(db) == ["a", "b", "c"]
+
+
+def test_a_savepoint_left_normally_after_a_refused_statement_is_rolled_back(db):
+    def work(shop):
+        shop.todos.add(Todo(key="b"))
+        refuse(shop)
+
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        with pytest.raises(TransactionAbortedError) as caught, shop.savepoint():
+            work(shop)
+        assert isinstance(caught.value.__cause__, UniqueViolationError)
+        shop.todos.add(Todo(key="c"))  # the savepoint is gone, so the unit goes on
+
+    assert keys(db) == ["a", "c"]
+
+
+def test_a_savepoint_after_a_refused_statement_does_not_help(db):
+    with Shop(db) as shop:
+        refuse(shop)
+        with pytest.raises(TransactionAbortedError):
+            shop.savepoint().__enter__()
+        shop.rollback()
+
+
+def test_a_refused_statement_in_the_outer_is_not_cured_by_an_inner_rollback(db):
+    def work(shop):
+        refuse(shop)
+        with shop.savepoint():
+            pass
+
+    with Shop(db) as shop:
+        with pytest.raises(TransactionAbortedError), shop.savepoint():
+            work(shop)
+        assert shop.todos.count() == 0
+
+
+def test_a_conflict_aborts_through_savepoints(db):
+    def conflict(_):
+        raise TransactionConflictError("lost")
+
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        with pytest.raises(TransactionConflictError), shop.savepoint():
+            shop.run(conflict)
+        with pytest.raises(TransactionAbortedError) as caught:
+            shop.todos.count()
+        assert isinstance(caught.value.__cause__, TransactionConflictError)
+        shop.rollback()
+        assert shop.todos.count() == 0
+
+
+def test_a_savepoint_left_by_an_exception_that_leaves_the_unit_too_is_gone(db):
+    shop = Shop(db)
+
+    def work(shop):
+        with shop.savepoint(), shop.savepoint():
+            shop.todos.add(Todo(key="a"))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        leave_by(ValueError("never"), shop, work)
+    with shop, shop.savepoint():
+        assert shop.todos.count() == 0
+
+
+def test_rolling_back_the_unit_inside_a_savepoint_of_its_own_is_refused(db):
+    with Shop(db) as shop, shop.savepoint():
+        shop.todos.add(Todo(key="a"))
+        with pytest.raises(UnitStateError):
+            shop.rollback()
+    assert keys(db) == ["a"]
+
+
+# -- read-only units
+
+
+def test_a_write_in_a_read_only_unit_is_refused_and_does_not_abort(db):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(id=1, key="a"))
+    with Shop(db, read_only=True) as shop:
+        for call in (
+            lambda: shop.todos.add(Todo(key="b")),
+            lambda: shop.todos.update(Todo(id=1, key="b")),
+            lambda: shop.todos.save(Todo(id=1, key="b")),
+            lambda: shop.todos.patch(1, {"key": "b"}),
+            lambda: shop.todos.delete(1),
+            lambda: shop.todos.remove(Todo(id=1, key="a")),
+            lambda: shop.todos.delete_where(everything=True),
+            lambda: shop.todos.update_where(everything=True, set_={"value": "v"}),
+            lambda: shop.todos.add_many([]),
+        ):
+            with pytest.raises(ReadOnlyError):
+                call()
+        with shop.savepoint():
+            assert shop.todos.count() == 1
+        with pytest.raises(KeyError):
+            leave_by(KeyError(), shop.savepoint(), lambda _: shop.todos.count())
+        assert shop.todos.get(1).key == "a"
+
+    assert keys(db) == ["a"]
+    assert connections_out(db) == 0
+
+
+def test_units_of_other_kinds_are_not_read_only_afterwards(sqlite):
+    with Shop(sqlite, read_only=True) as shop:
+        shop.todos.count()
+        shop.connection.exec_driver_sql("SELECT 1")
+    with Shop(sqlite) as shop:
+        shop.todos.add(Todo(key="a"))
+    assert keys(sqlite) == ["a"]
+
+
+def test_a_read_only_unit_is_read_only_on_the_connection_too(sqlite):
+    with Shop(sqlite, read_only=True) as shop:
+        with pytest.raises(OperationalError):
+            shop.connection.exec_driver_sql("INSERT INTO tag VALUES ('a', 'b', 1)")
+        with pytest.raises(TransactionAbortedError) as caught:
+            shop.todos.count()
+        assert isinstance(caught.value.__cause__, ReadOnlyError)
+        shop.rollback()
+    assert Tags(sqlite).count() == 0

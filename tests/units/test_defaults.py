@@ -1,0 +1,310 @@
+"""Columns that fill themselves: defaults, stamps of updates, versions, generated keys."""
+
+from dataclasses import dataclass, replace
+from itertools import count
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import (
+    BaseRepository,
+    InvalidValueError,
+    NotFoundError,
+    NotNullViolationError,
+    QueryError,
+    StaleEntityError,
+    TransactionAbortedError,
+    fields,
+)
+from tests.units.domain import Account, Accounts, Bank, Shop, Todo, account
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+ticks = count(100)
+
+
+class NoteRow(Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(sa.String(20))
+    state: Mapped[str] = mapped_column(sa.String(20), default="new")
+    made: Mapped[int] = mapped_column(default=lambda: next(ticks))
+    seen: Mapped[int] = mapped_column(default=lambda: next(ticks), onupdate=lambda: next(ticks))
+    title: Mapped[str] = mapped_column(default=lambda context: context.get_current_parameters()["text"].title())
+    mood: Mapped[str | None] = mapped_column(default="calm")
+    by: Mapped[str | None] = mapped_column(onupdate="someone")
+
+
+class Note(BaseModel):
+    id: int | None = None
+    text: str
+    state: str | None = None
+    made: int | None = None
+    seen: int | None = None
+    title: str | None = None
+    mood: str | None = None
+    by: str | None = None
+
+
+class Notes(BaseRepository[Note, int]):
+    model = NoteRow
+
+
+class Line(BaseModel):
+    """What is left when everything that fills itself is left out."""
+
+    text: str
+
+
+class Lines(BaseRepository[Line, int]):
+    model = NoteRow
+
+
+note = fields(Note)
+
+
+@pytest.fixture
+def notes(empty):
+    with Notes(empty(Base)) as notes:
+        yield notes
+
+
+def test_none_lets_a_default_fire_where_a_value_is_needed_and_is_null_elsewhere(notes):
+    stored = notes.add(Note(text="buy milk"))
+
+    assert (stored.state, stored.title, stored.mood, stored.by) == ("new", "Buy Milk", None, None)
+    assert isinstance(stored.made, int)
+    assert stored.seen > stored.made
+    assert notes.get(stored.id) == stored
+
+
+def test_what_the_entity_leaves_out_gets_its_default_null_or_not(notes):
+    Lines(notes.unit).add_many([Line(text="a"), Line(text="b")])
+
+    assert [(one.state, one.title, one.mood, one.by) for one in notes.find()] == [
+        ("new", "A", "calm", None), ("new", "B", "calm", None)]  # fmt: skip
+    assert len({one.made for one in notes.find()}) == 2
+
+
+def test_a_given_value_wins_over_the_default(notes):
+    given = Note(id=7, text="a", state="old", made=1, seen=2, title="T", mood="", by="me")
+
+    assert notes.add(given) == given
+
+
+def test_an_update_stamps_and_does_not_take_the_stamp_from_the_entity(notes):
+    stored = notes.add(Note(text="a", by="me"))
+    written = notes.update(stored.model_copy(update={"text": "b", "seen": 1, "by": "you"}))
+
+    assert written.text == "b"
+    assert written.seen > stored.seen
+    assert written.by == "someone"
+    assert written.made == stored.made
+    assert notes.save(written).seen > written.seen
+
+
+def test_a_patch_stamps_unless_it_says_so_itself(notes):
+    stored = notes.add(Note(text="a"))
+
+    assert notes.patch(stored.id, {"text": "b"}).by == "someone"
+    assert notes.patch(stored.id, {"by": "me"}).by == "me"
+    assert notes.patch(stored.id, {"by": None}).by is None
+    assert notes.patch(stored.id, {"seen": 5}).seen == 5
+
+
+def test_a_set_form_stamps_too(notes):
+    notes.add(Note(text="a", seen=1))
+
+    assert notes.update_where(note.text == "a", set_={"state": "old"}) == 1
+    assert notes.one(text="a").seen > 1
+    assert notes.update_where(note.text == "a", set_={"seen": 3}) == 1
+    assert notes.one(text="a").seen == 3
+
+
+def test_an_empty_patch_changes_nothing(notes):
+    stored = notes.add(Note(text="a"))
+
+    assert notes.patch(stored.id, {}) == stored
+    assert notes.get(stored.id) == stored
+    with pytest.raises(NotFoundError):
+        notes.patch(99, {})
+
+
+def test_a_default_is_checked_like_any_value(empty):
+    class Local(DeclarativeBase):
+        pass
+
+    class Row(Local):
+        __tablename__ = "row"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        code: Mapped[str] = mapped_column(sa.String(2), default="long")
+
+    class One(BaseModel):
+        id: int | None = None
+
+    class Rows(BaseRepository[One, int]):
+        model = Row
+
+    with Rows(empty(Local)) as rows, pytest.raises(InvalidValueError) as caught:
+        rows.add(One())
+    assert caught.value.field == "code"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda todos: todos.add(Todo.model_construct(key=None, value="", done=False, priority=0, id=None, due=None)),
+        lambda todos: todos.patch(1, {"key": None}),
+        lambda todos: todos.update_where(everything=True, set_={"key": None}),
+    ],
+)
+def test_none_where_a_value_is_needed_is_a_not_null_violation_that_aborts(db, write):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(id=1, key="a"))
+        with pytest.raises(NotNullViolationError) as caught:
+            write(shop.todos)
+        assert caught.value.fields == ("key",)
+        with pytest.raises(TransactionAbortedError):
+            shop.todos.count()
+        shop.rollback()
+
+
+# -- versions
+
+
+def test_every_write_counts_the_version_up(db):
+    with Bank(db) as bank:
+        one = bank.accounts.add(Account("a", version=77))
+        assert one.version == 1
+        assert bank.accounts.update(one).version == 2
+        assert bank.accounts.patch(one.id, {"balance": 1}).version == 3
+        assert bank.accounts.save(bank.accounts.get(one.id)).version == 4
+        assert bank.accounts.update_where(account.name == "a", set_={"balance": 2}) == 1
+        assert bank.accounts.get(one.id).version == 5
+        bank.accounts.update_where(everything=True, set_={"balance": 3})
+        assert bank.accounts.get(one.id).version == 6
+
+
+def test_a_stale_version_is_refused_and_does_not_abort(db):
+    with Bank(db) as bank:
+        old = bank.accounts.add(Account("a"))
+        new = bank.accounts.update(replace(old, balance=1))
+        for write in (
+            lambda: bank.accounts.update(old),
+            lambda: bank.accounts.save(old),
+            lambda: bank.accounts.remove(old),
+            lambda: bank.accounts.patch(old.id, {"balance": 9, "version": old.version}),
+            lambda: bank.accounts.patch(old.id, {"version": old.version}),
+        ):
+            with pytest.raises(StaleEntityError) as caught:
+                write()
+            assert (caught.value.entity, caught.value.key, caught.value.version) == (Account, old.id, old.version)
+            assert caught.value.retryable is False
+        assert bank.accounts.get(old.id) == new
+        assert bank.accounts.patch(old.id, {"balance": 9, "version": new.version}).version == 3
+
+    assert Accounts(db).get(old.id).balance == 9
+
+
+def test_what_is_gone_is_not_found_whatever_its_version(db):
+    with Bank(db) as bank:
+        old = bank.accounts.add(Account("a"))
+        bank.accounts.delete(old.id)
+        for write in (
+            lambda: bank.accounts.update(old),
+            lambda: bank.accounts.remove(old),
+            lambda: bank.accounts.patch(old.id, {"balance": 1, "version": old.version}),
+            lambda: bank.accounts.patch(old.id, {"balance": 1}),
+            lambda: bank.accounts.delete(old.id),
+            lambda: bank.accounts.get(old.id),
+        ):
+            with pytest.raises(NotFoundError) as caught:
+                write()
+            assert (caught.value.entity, caught.value.key) == (Account, old.id)
+        assert bank.accounts.count() == 0
+
+
+def test_an_entity_without_a_version_is_written_over_unconditionally(db):
+    with Bank(db) as bank:
+        stored = bank.accounts.add(Account("a"))
+        bank.accounts.update(stored)
+
+        assert bank.accounts.update(Account("a", 5, stored.id, None)).version == 3
+        bank.accounts.delete(stored.id)
+
+
+def test_a_version_cannot_be_set(db):
+    with Bank(db) as bank:
+        bank.accounts.add(Account("a"))
+        with pytest.raises(QueryError):
+            bank.accounts.update_where(everything=True, set_={"version": 9})
+        assert bank.accounts.get(1).version == 1
+
+
+def test_the_version_may_be_named_by_the_repository_and_left_out_of_the_entity(empty):
+    class Local(DeclarativeBase):
+        pass
+
+    class DocRow(Local):
+        __tablename__ = "doc"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        text: Mapped[str]
+        revision: Mapped[int]
+
+    @dataclass
+    class Doc:
+        text: str
+        id: int | None = None
+        rev: int | None = None
+
+    @dataclass
+    class Plain:
+        text: str
+        id: int | None = None
+
+    class Docs(BaseRepository[Doc, int]):
+        model = DocRow
+        columns = {"rev": "revision"}  # noqa: RUF012
+        version = "rev"
+
+    class Plains(BaseRepository[Plain, int]):
+        model = DocRow
+        version = "revision"
+
+    with Docs(empty(Local)) as docs:
+        stored = docs.add(Doc("a"))
+        assert stored == Doc("a", 1, 1)
+        Plains(docs.unit).update(Plain("b", 1))
+        with pytest.raises(StaleEntityError):
+            docs.update(stored)
+        assert docs.get(1) == Doc("b", 1, 2)
+        Plains(docs.unit).add(Plain("c"))
+        assert docs.get(2).rev == 1
+
+
+# -- generated keys
+
+
+def test_generated_keys_go_on_behind_a_given_one(db):
+    with Shop(db) as shop:
+        stored = shop.todos.add_many(
+            [Todo(key="a"), Todo(id=50, key="b"), Todo(key="c"), Todo(id=7, key="d"), Todo(key="e")]
+        )
+
+        assert [one.key for one in stored] == list("abcde")
+        assert [stored[1].id, stored[3].id] == [50, 7]
+        assert len({one.id for one in stored}) == 5
+        assert shop.todos.add(Todo(key="f")).id > 50
+        assert shop.todos.get_many([one.id for one in stored]) == stored
+
+
+def test_a_generated_key_may_be_negative_but_not_zero(db):
+    with Shop(db) as shop:
+        assert shop.todos.add(Todo(id=-5, key="a")).id == -5
+        with pytest.raises(InvalidValueError):
+            shop.todos.save(Todo(id=0, key="b"))

@@ -1,0 +1,225 @@
+"""Engines the application has already, and SELECTs of its own: used as they are, and right all the same."""
+
+import warnings
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool, StaticPool
+
+from sqlrepo import QueryError, UniqueViolationError
+from sqlrepo.sqlalchemy import Database, apply_query
+from tests.units.domain import (
+    Account,
+    AccountRow,
+    Bank,
+    Base,
+    Shop,
+    Tag,
+    TagRow,
+    Todo,
+    TodoQuery,
+    TodoRow,
+    Todos,
+    leave_by,
+)
+
+
+def keys(db):
+    return [one.key for one in Todos(db).find()]
+
+
+def plain(tmp_path, **options):
+    return sa.create_engine(f"sqlite:///{tmp_path}/theirs.db", **options)
+
+
+def hooked(tmp_path, **options):
+    """An engine as SQLAlchemy's documentation makes it for SQLite."""
+    engine = plain(tmp_path, **options)
+
+    @event.listens_for(engine, "connect")
+    def connected(connection, _):
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection):
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def enforcing(tmp_path, **options):
+    """An engine in the driver's own mode that enforces foreign keys."""
+    engine = plain(tmp_path, **options)
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON"))
+    return engine
+
+
+@pytest.fixture(
+    params=[
+        hooked,
+        enforcing,
+        lambda path: enforcing(path, poolclass=NullPool),
+        lambda path: enforcing(path, poolclass=StaticPool),
+        lambda path: enforcing(path, isolation_level="SERIALIZABLE"),
+    ],
+    ids=["hooked", "plain", "null pool", "static pool", "serializable"],
+)
+def engine(request, tmp_path):
+    engine = request.param(tmp_path)
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_transactions_are_right_on_an_engine_of_somebody_else_s(engine):
+    db = Database(engine)
+    with pytest.raises(KeyError):
+        leave_by(KeyError(), Shop(db), lambda shop: shop.todos.add(Todo(key="a")))
+    assert keys(db) == []
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="b"))
+        shop.rollback()
+        shop.todos.add(Todo(key="c"))
+        shop.commit()
+        shop.todos.add(Todo(key="d"))
+    assert keys(db) == ["c", "d"]
+
+
+def test_savepoints_are_right_on_an_engine_of_somebody_else_s(engine):
+    db = Database(engine)
+
+    def work(shop):
+        with shop.savepoint():
+            shop.todos.add(Todo(key="a"))
+        with pytest.raises(UniqueViolationError), shop.savepoint():
+            shop.todos.add_many([Todo(key="b"), Todo(key="a")])
+
+    with pytest.raises(KeyError):
+        leave_by(KeyError(), Shop(db), work)  # a savepoint at the beginning must not commit when it is released
+    assert keys(db) == []
+    with Shop(db) as shop:
+        work(shop)
+    assert keys(db) == ["a"]
+
+
+def test_an_engine_of_somebody_else_s_is_not_changed(tmp_path):
+    engine = enforcing(tmp_path)
+    Base.metadata.create_all(engine)
+
+    def seen():
+        with engine.connect() as connection:
+            driver = connection.connection.dbapi_connection
+            pragmas = ("foreign_keys", "journal_mode", "busy_timeout", "query_only")
+            return [
+                driver.isolation_level,
+                driver.in_transaction,
+                connection.get_execution_options().get("isolation_level"),
+                *(driver.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas),
+            ]
+
+    before = seen()
+    db = Database(engine)
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+    with Shop(db, read_only=True) as shop:
+        shop.session.get(TodoRow, 1)
+
+    assert db.engine is engine
+    assert seen() == before
+    with Session(engine) as session:
+        session.add(TodoRow(key="b", value="", done=False, priority=0))
+        session.commit()
+    assert keys(db) == ["a", "b"]
+    engine.dispose()
+
+
+def test_what_an_engine_lacks_is_named_once(tmp_path):
+    engine = plain(tmp_path, poolclass=NullPool)
+    Base.metadata.create_all(engine)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        db = Database(engine)
+        for key in "abc":
+            with Shop(db) as shop:
+                shop.todos.add(Todo(key=key))
+
+    assert [one.category for one in caught] == [RuntimeWarning]
+
+
+def test_an_engine_that_lacks_nothing_is_not_warned_about(tmp_path):
+    engine = hooked(tmp_path)
+    Base.metadata.create_all(engine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert keys(Database(engine)) == []
+    engine.dispose()
+
+
+def test_errors_of_the_application_s_own_connections_do_not_reach_a_unit(tmp_path):
+    engine = enforcing(tmp_path)
+    Base.metadata.create_all(engine)
+    db = Database(engine)
+    with Shop(db, read_only=True) as shop:
+        shop.todos.count()
+        with engine.connect() as other, pytest.raises(sa.exc.OperationalError):
+            other.exec_driver_sql("SELECT * FROM nowhere")
+        assert shop.todos.count() == 0
+    engine.dispose()
+
+
+# -- the translator alone
+
+
+@pytest.fixture
+def session(sqlite):
+    with Shop(sqlite) as shop:
+        shop.todos.add_many(
+            [Todo(key=key, priority=i % 2, done=i > 2) for i, key in enumerate(["a%", "ab", "É", "b_", "%"])]
+        )
+        shop.tags.add_many([Tag(owner="ab", name="x"), Tag(owner="b_", name="y")])
+    with Bank(sqlite) as bank:
+        bank.accounts.add(Account("ab"))
+    with Session(sqlite.engine) as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        TodoQuery(),
+        TodoQuery(key_contains="%"),
+        TodoQuery(key_in=["ab", "b_"], order_by="-priority"),
+        TodoQuery(key_in=[]),
+        TodoQuery(due_is_null=True, limit=2, offset=1, order_by="-due"),
+        TodoQuery(text="a", done=False),
+        TodoQuery(limit=0),
+        TodoQuery(offset=3),
+    ],
+)
+def test_a_select_is_narrowed_as_a_repository_would(session, sqlite, query):
+    found = [one.key for one in session.scalars(apply_query(sa.select(TodoRow), query))]
+    session.close()
+
+    assert found == [one.key for one in Todos(sqlite).find(query)]
+
+
+def test_a_select_keeps_its_own_joins_and_conditions(session):
+    joined = sa.select(TodoRow, TagRow).join(TagRow, TagRow.owner == TodoRow.key).where(TagRow.name != "x")
+    found = session.execute(apply_query(joined, TodoQuery(done=True))).all()
+
+    assert [(one.key, tag.name) for one, tag in found] == [("b_", "y")]
+
+
+def test_one_statement_takes_several_queries(session):
+    statement = apply_query(apply_query(sa.select(TodoRow), TodoQuery(key_contains="a")), TodoQuery(key_contains="%"))
+
+    assert [one.key for one in session.scalars(statement)] == ["a%"]
+
+
+def test_a_select_of_another_class_is_refused():
+    for statement in (sa.select(AccountRow), sa.select(TagRow), sa.select(sa.literal(1)), sa.select(sa.func.count())):
+        with pytest.raises(QueryError):
+            apply_query(statement, TodoQuery(done=True, order_by="priority"))

@@ -1,0 +1,175 @@
+"""What waits for the commit runs after it, in order, once the connection is back, and undoes nothing."""
+
+import logging
+
+import pytest
+
+from sqlrepo import TransactionAbortedError, UniqueViolationError
+from tests.units.domain import Shop, Todo, Todos, connections_out, leave_by
+
+
+def test_callbacks_run_in_order_after_the_commit_and_once(db):
+    seen = []
+    with Shop(db) as shop:
+        shop.on_commit(lambda: seen.append(("first", connections_out(db), Todos(db).count())))
+        shop.todos.add(Todo(key="a"))
+        shop.on_commit(lambda: seen.append(("second", connections_out(db), Todos(db).count())))
+        assert seen == []
+    with shop:
+        pass
+
+    assert seen == [("first", 0, 1), ("second", 0, 1)]
+
+
+def test_callbacks_run_without_a_statement_too(db):
+    seen = []
+    with Shop(db) as shop:
+        shop.on_commit(lambda: seen.append(1))
+
+    assert seen == [1]
+
+
+def test_callbacks_run_after_an_early_commit(db):
+    seen = []
+    with Shop(db) as shop:
+        shop.on_commit(lambda: seen.append(1))
+        shop.commit()
+        assert seen == [1]
+        shop.on_commit(lambda: seen.append(2))
+        shop.rollback()
+        shop.on_commit(lambda: seen.append(3))
+
+    assert seen == [1, 3]
+
+
+def test_callbacks_go_with_the_transaction_that_registered_them(db):
+    seen = []
+    with pytest.raises(KeyError):
+        leave_by(KeyError(), Shop(db), lambda shop: shop.on_commit(lambda: seen.append(1)))
+
+    assert seen == []
+
+
+def test_callbacks_go_with_the_savepoint_that_registered_them(db):
+    seen = []
+    with Shop(db) as shop:
+        shop.on_commit(lambda: seen.append("before"))
+        with shop.savepoint():
+            shop.on_commit(lambda: seen.append("kept"))
+            with pytest.raises(KeyError):
+                leave_by(KeyError(), shop.savepoint(), lambda _: shop.on_commit(lambda: seen.append("inner")))
+        with pytest.raises(KeyError):
+            leave_by(KeyError(), shop.savepoint(), lambda _: nested(shop, seen))
+        shop.on_commit(lambda: seen.append("after"))
+        assert seen == []
+
+    assert seen == ["before", "kept", "after"]
+
+
+def nested(shop, seen):
+    with shop.savepoint():
+        shop.on_commit(lambda: seen.append("released, then undone with the outer one"))
+
+
+def test_callbacks_do_not_run_when_the_unit_was_aborted(db):
+    seen = []
+    with pytest.raises(TransactionAbortedError):
+        leave_aborted(db, seen)
+
+    assert seen == []
+
+
+def leave_aborted(db, seen):
+    with Shop(db) as shop:
+        shop.on_commit(lambda: seen.append(1))
+        with pytest.raises(UniqueViolationError):
+            shop.todos.add_many([Todo(key="a"), Todo(key="a")])
+
+
+def commit_with(db, *callbacks):
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+        for callback in callbacks:
+            shop.on_commit(callback)
+
+
+def test_a_callback_that_raises_stops_no_other_and_undoes_nothing(db, caplog):
+    seen, errors = [], [KeyError("one"), ValueError("two")]
+
+    def fail(error):
+        raise error
+
+    with caplog.at_level(logging.ERROR, logger="sqlrepo"), pytest.raises(ExceptionGroup) as caught:
+        commit_with(
+            db, lambda: fail(errors[0]), lambda: seen.append(1), lambda: fail(errors[1]), lambda: seen.append(2)
+        )
+
+    assert list(caught.value.exceptions) == errors
+    assert seen == [1, 2]
+    assert [record.exc_info[1] for record in caplog.records if record.name == "sqlrepo"] == errors
+    assert Todos(db).count() == 1
+    assert connections_out(db) == 0
+
+
+def test_a_callback_may_use_the_database_and_the_same_unit(db):
+    shop = Shop(db)
+
+    def again():
+        with shop:
+            shop.todos.add(Todo(key="b"))
+
+    with shop:
+        shop.todos.add(Todo(key="a"))
+        shop.on_commit(again)
+
+    assert [one.key for one in Todos(db).find()] == ["a", "b"]
+
+
+def test_a_callback_of_an_early_commit_may_write_in_the_next_transaction(db):
+    with Shop(db) as shop:
+        shop.on_commit(lambda: shop.todos.add(Todo(key="b")))
+        shop.commit()
+
+    assert Todos(db).count() == 1
+
+
+def test_a_repository_alone_has_the_callbacks_of_its_unit(db):
+    seen = []
+    with Todos(db) as todos:
+        todos.unit.on_commit(lambda: seen.append(1))
+
+    assert seen == [1]
+
+
+def test_an_exception_group_leaves_an_unit_that_can_be_entered_again(db):
+    shop = Shop(db)
+
+    def once():
+        with shop:
+            shop.todos.add(Todo(key="a"))
+            shop.on_commit(lambda: 1 / 0)
+
+    with pytest.raises(ExceptionGroup):
+        once()
+    with shop:
+        assert shop.todos.count() == 1
+
+
+def test_an_interrupt_in_a_callback_is_not_swallowed(db):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        commit_with(db, interrupt)
+    assert Todos(db).count() == 1
+
+
+async def later():
+    """What only an async unit may wait for."""
+
+
+def test_an_async_callback_is_refused_on_a_sync_unit(db):
+    with Shop(db) as shop, pytest.raises(Exception, match="async") as caught:
+        shop.on_commit(later)
+
+    assert type(caught.value).__module__.startswith("sqlrepo")

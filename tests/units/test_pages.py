@@ -1,0 +1,267 @@
+"""Orders with NULL smallest and the key behind them, pages by offset, and pages by position."""
+
+import base64
+from datetime import date
+from itertools import pairwise
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from sqlrepo import CursorPage, Page, QueryError, QueryObject, asc, desc
+from tests.units.domain import (
+    Account,
+    Bank,
+    Colour,
+    Lab,
+    Shop,
+    Specimen,
+    Specimens,
+    Tag,
+    Todo,
+    TodoQuery,
+    Todos,
+    database,
+    specimen,
+    tag,
+    todo,
+)
+from tests.units.samples import OTHERS, TEXTS
+
+DUES = [date(2024, 1, 2), None, date(2024, 1, 1), None, date(2024, 1, 2), None, date(2024, 1, 1)]
+
+
+@pytest.fixture
+def todos(db):
+    with Shop(db) as shop:
+        shop.todos.add_many(
+            [Todo(key=f"k{6 - i}", due=due, priority=i % 3, done=i % 2 == 0) for i, due in enumerate(DUES)]
+        )
+    return Todos(db)
+
+
+def smallest_null(value):
+    return (value is not None, value or date.min)
+
+
+@pytest.mark.parametrize(
+    ("order_by", "key", "reverse"),
+    [
+        (None, lambda one: one.id, False),
+        ("due", lambda one: (smallest_null(one.due), one.id), False),
+        ("-due", lambda one: (smallest_null(one.due), one.id), True),
+        (todo.due, lambda one: (smallest_null(one.due), one.id), False),
+        (asc(todo.due), lambda one: (smallest_null(one.due), one.id), False),
+        (desc(todo.due), lambda one: (smallest_null(one.due), one.id), True),
+        ("priority,due", lambda one: (one.priority, smallest_null(one.due), one.id), False),
+        ("priority, -priority", lambda one: (one.priority, one.id), False),
+        ("-priority,-due", lambda one: (one.priority, smallest_null(one.due), one.id), True),
+        ((todo.priority, "due"), lambda one: (one.priority, smallest_null(one.due), one.id), False),
+        (("priority", "due,key"), lambda one: (one.priority, smallest_null(one.due), one.key), False),
+        ("-id", lambda one: one.id, True),
+        ("done,-key", lambda one: (one.done, [-ord(c) for c in one.key]), False),
+        ("-priority,key", lambda one: (-one.priority, one.key), False),
+        ((), lambda one: one.id, False),
+    ],
+)
+def test_null_is_smallest_and_the_key_decides_ties(todos, order_by, key, reverse):
+    expected = sorted(todos.find(), key=key, reverse=reverse)
+
+    assert todos.find(order_by=order_by) == expected
+    assert todos.first(order_by=order_by) == expected[0]
+    assert todos.find(order_by=order_by, limit=2, offset=3) == expected[3:5]
+
+
+def test_the_key_follows_the_direction_of_the_last_sort_key(todos):
+    found = todos.find(order_by=(todo.priority, desc(todo.done)))
+    ties = [
+        [one.id for one in found if (one.priority, one.done) == pair] for pair in {(t.priority, t.done) for t in found}
+    ]
+
+    assert all(ids == sorted(ids, reverse=True) for ids in ties)
+
+
+def test_a_composite_key_is_appended_whole(db):
+    with Shop(db) as shop:
+        shop.tags.add_many([Tag(owner=owner, name=name) for owner in "ba" for name in "yx"])
+
+        assert [(one.owner, one.name) for one in shop.tags.find()] == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
+        assert [(one.owner, one.name) for one in shop.tags.find(order_by=desc(tag.weight))] == [
+            ("b", "y"), ("b", "x"), ("a", "y"), ("a", "x")]  # fmt: skip
+        assert [one.name for one in shop.tags.find(order_by=tag.name)] == ["x", "x", "y", "y"]
+
+
+def test_limit_and_offset_come_after_filter_and_order(todos):
+    expected = [one for one in todos.find(order_by="-key") if not one.done]
+
+    assert todos.find(done=False, order_by="-key", limit=2) == expected[:2]
+    assert todos.find(done=False, order_by="-key", offset=2) == expected[2:]
+    assert todos.find(limit=0) == []
+    assert todos.find(offset=100) == []
+    assert todos.first(TodoQuery(offset=2, order_by="key")) == todos.find(order_by="key")[2]
+    assert todos.first(TodoQuery(limit=0)) is None
+
+
+# -- by offset
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 7, 8])
+@pytest.mark.parametrize("offset", [0, 1, 6, 7, 9])
+def test_pages_are_slices_that_know_what_follows(todos, limit, offset):
+    everything = todos.find(order_by="-due,priority")
+    query = TodoQuery(limit=limit, offset=offset, order_by="-due,priority")
+
+    expected = everything[offset : offset + limit]
+    assert todos.page(query) == Page(expected, has_next=len(everything) > offset + limit, total=None)
+    assert todos.page(query, with_total=True) == Page(expected, has_next=len(everything) > offset + limit, total=7)
+
+
+def test_a_total_counts_what_the_filter_chooses(todos):
+    assert todos.page(TodoQuery(done=True, limit=1), with_total=True).total == 4
+    assert todos.page(TodoQuery(done=True, limit=1, offset=50), with_total=True).total == 4
+    assert todos.page(TodoQuery(key_in=[], limit=1), with_total=True) == Page([], has_next=False, total=0)
+
+
+# -- by position
+
+
+def walk(repository, query):
+    """All pages of a scroll, forwards."""
+    pages, cursor = [], None
+    while True:
+        pages.append(repository.scroll(query, after=cursor))
+        cursor = pages[-1].next
+        if cursor is None:
+            return pages
+
+
+@pytest.mark.parametrize("order_by", [None, "priority", "-priority", "due", "-due", "-due,priority", "key"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+def test_scrolling_visits_every_row_once_and_in_order(todos, order_by, limit):
+    query = TodoQuery(order_by=order_by, limit=limit)
+    pages = walk(todos, query)
+
+    assert [one for page in pages for one in page.items] == todos.find(order_by=order_by)
+    assert [page.has_next for page in pages] == [True] * (len(pages) - 1) + [False]
+    assert [page.has_previous for page in pages] == [False] + [True] * (len(pages) - 1)
+    for before, after in pairwise(pages):
+        assert todos.scroll(query, before=after.previous).items == before.items
+
+
+def test_scrolling_back_from_the_last_page_reaches_the_first(todos):
+    query = TodoQuery(order_by="-due", limit=3)
+    back = todos.scroll(query, before=walk(todos, query)[-1].previous)
+    first = todos.scroll(query, before=back.previous)
+
+    assert first.items == todos.scroll(query).items
+    assert not first.has_previous
+    assert todos.scroll(query, after=first.next).items == back.items
+
+
+def test_an_empty_scroll_leads_nowhere(todos):
+    assert todos.scroll(TodoQuery(key_in=[], limit=2)) == CursorPage([])
+
+
+def test_a_cursor_survives_the_deletion_of_its_row(todos, db):
+    query = TodoQuery(order_by="-priority", limit=3)
+    page = todos.scroll(query)
+    expected = todos.find(order_by="-priority")[3:]
+    with Shop(db) as shop:
+        shop.todos.delete(page.items[-1].id)
+
+    assert todos.scroll(query, after=page.next).items == expected[:3]
+
+
+def test_a_cursor_fits_another_limit_of_the_same_query(todos):
+    cursor = todos.scroll(TodoQuery(order_by="key", limit=2)).next
+
+    assert len(todos.scroll(TodoQuery(order_by="key", limit=4), after=cursor).items) == 4
+
+
+def test_a_foreign_cursor_is_refused(todos, db):
+    query = TodoQuery(order_by="due", limit=2)
+    cursor = todos.scroll(query).next
+    with Bank(db) as bank:
+        bank.accounts.add_many([Account("a"), Account("b"), Account("c")])
+
+    for other in (
+        TodoQuery(order_by="-due", limit=2),
+        TodoQuery(order_by="key", limit=2),
+        TodoQuery(limit=2),
+        TodoQuery(order_by="due", limit=2, done=True),
+        TodoQuery(order_by="due", limit=2, key_contains="k"),
+    ):
+        with pytest.raises(QueryError):
+            todos.scroll(other, after=cursor)
+        with pytest.raises(QueryError):
+            todos.scroll(other, before=cursor)
+
+
+def test_a_damaged_cursor_is_refused(todos):
+    query = TodoQuery(order_by="due", limit=2)
+    cursor = todos.scroll(query).next
+    body = base64.urlsafe_b64encode(b'[null,"1 OR 1=1"]').decode()
+
+    for damaged in (
+        "", " ", "x", "nonsense", "é", "\ud800", "\0", "=" * 8, "9" * 5000, body,
+        cursor[:-1], cursor[1:], cursor + "A", cursor + "\n", cursor[::-1], cursor.swapcase(), cursor[:16] + body,
+        cursor[:-2] + ("AA" if cursor[-2:] != "AA" else "BB"),
+    ):  # fmt: skip
+        for argument in ("after", "before"):
+            with pytest.raises(QueryError):
+                todos.scroll(query, **{argument: damaged})
+
+
+@pytest.mark.parametrize("cursor", [1, b"abc", ["a"], 1.5, object()])
+def test_a_cursor_that_is_no_text_is_refused(todos, cursor):
+    with pytest.raises(QueryError):
+        todos.scroll(TodoQuery(limit=2), after=cursor)
+
+
+def test_two_cursors_at_once_are_refused(todos):
+    query = TodoQuery(limit=2)
+    cursor = todos.scroll(query).next
+
+    with pytest.raises(QueryError):
+        todos.scroll(query, after=cursor, before=cursor)
+
+
+NAMES = [name for name in Specimen.model_fields if name not in ("id", "other", "rank")]
+
+
+class SpecimenQuery(QueryObject[Specimen]):
+    order_by: Literal[*NAMES, *(f"-{name}" for name in NAMES)]  # type: ignore[valid-type]
+    limit: int = Field(default=2)
+
+
+def test_scrolling_works_over_every_type(db):
+    with Lab(db) as lab:
+        columns = {"text": TEXTS[1:8] + TEXTS[-3:], **OTHERS}
+        lab.specimens.add_many(
+            Specimen(id=row, **{name: values[(row * 3) % len(values)] for name, values in columns.items()})
+            for row in range(9)
+        )
+        for name in NAMES:
+            for order_by in (name, f"-{name}"):
+                everything = lab.specimens.find(order_by=order_by)
+                query = SpecimenQuery(order_by=order_by)
+                assert [one for page in walk(lab.specimens, query) for one in page.items] == everything
+
+
+def test_cursors_of_one_backend_fit_the_other():
+    pages = []
+    for db in map(database, ["memory", "sqlite"]):
+        with Shop(db) as shop:
+            shop.todos.add_many([Todo(key=key) for key in "abc"])
+            pages.append(shop.todos.scroll(TodoQuery(order_by="-due", limit=2)))
+        db.dispose()
+
+    assert pages[0] == pages[1]
+
+
+def test_orders_by_enumerations_go_by_name(db):
+    with Lab(db) as lab:
+        lab.specimens.add_many([Specimen(id=i, colour=colour) for i, colour in enumerate([*Colour, None])])
+
+    assert [one.colour for one in Specimens(db).find(order_by=specimen.colour)] == [
+        None, Colour.BLUE, Colour.GREEN, Colour.RED]  # fmt: skip

@@ -1,0 +1,187 @@
+"""SQLite: threads and writers, how many statements a call costs."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy import event
+
+from sqlrepo import LockTimeoutError
+from sqlrepo.sqlalchemy import Database
+from tests.units.domain import (
+    Shop,
+    Tag,
+    Tags,
+    Todo,
+    TodoQuery,
+    Todos,
+    connections_out,
+    create,
+    leave_by,
+    todo,
+)
+
+
+def keys(db):
+    return [one.key for one in Todos(db).find()]
+
+
+def enforce_foreign_keys(connection, _):
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+@pytest.fixture
+def sent(sqlite):
+    """The statements that go to the database, savepoints and BEGIN included."""
+    statements = []
+    Todos(sqlite).count()
+    event.listen(sqlite.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    return statements
+
+
+# -- statements
+
+
+@pytest.mark.parametrize(
+    ("call", "statements"),
+    [
+        (lambda shop: shop.todos.get(1), 1),
+        (lambda shop: shop.todos.get_or_none(9), 1),
+        (lambda shop: shop.todos.get_many(range(1, 400)), 1),
+        (lambda shop: shop.todos.get_many(range(1, 1201)), 3),
+        (lambda shop: shop.todos.one(key="a"), 1),
+        (lambda shop: shop.todos.find(todo.priority > 1), 1),
+        (lambda shop: shop.todos.first(), 1),
+        (lambda shop: shop.todos.count(), 1),
+        (lambda shop: shop.todos.exists(), 1),
+        (lambda shop: shop.todos.page(TodoQuery(limit=2)), 1),
+        (lambda shop: shop.todos.page(TodoQuery(limit=2), with_total=True), 2),
+        (lambda shop: shop.todos.page(TodoQuery(limit=2, offset=2), with_total=True), 1),
+        (lambda shop: shop.todos.page(TodoQuery(limit=5), with_total=True), 1),
+        (lambda shop: shop.todos.page(TodoQuery(limit=5, offset=9), with_total=True), 2),
+        (lambda shop: shop.todos.scroll(TodoQuery(limit=2)), 1),
+        (lambda shop: shop.todos.add(Todo(key="x")), 1),
+        (lambda shop: shop.todos.update(Todo(id=1, key="x")), 2),
+        (lambda shop: shop.todos.patch(1, {"value": "v"}), 2),
+        (lambda shop: shop.todos.save(Todo(key="x")), 1),
+        (lambda shop: shop.todos.save(Todo(id=1, key="x")), 2),
+        (lambda shop: shop.todos.delete(1), 1),
+        (lambda shop: shop.todos.remove(Todo(id=1, key="a")), 1),
+        (lambda shop: shop.todos.delete_where(todo.done), 1),
+        (lambda shop: shop.todos.update_where(todo.done, set_={"value": "v"}), 1),
+        (lambda shop: shop.tags.find(), 1),
+    ],
+)
+def test_a_call_costs_few_statements(sqlite, sent, call, statements):
+    with Shop(sqlite) as shop:
+        shop.todos.add_many([Todo(key="a"), Todo(key="b"), Todo(key="c")])
+        sent.clear()
+        call(shop)
+        assert len(sent) == statements, sent
+
+
+def test_a_unit_that_does_nothing_sends_nothing(sqlite, sent):
+    with Shop(sqlite):
+        pass
+
+    assert sent == []
+
+
+def test_a_repository_alone_reads_with_one_statement_in_a_plain_transaction(sqlite, sent):
+    Todos(sqlite).find()
+
+    assert sent[0] == "BEGIN"
+    assert len(sent) == 2
+
+
+class Key(BaseModel):
+    key: str
+
+
+def test_a_smaller_model_reads_its_columns_only(sqlite, sent):
+    Todos(sqlite).find(into=Key)
+
+    assert "key" in sent[-1]
+    assert "value" not in sent[-1]
+
+
+def test_a_unit_that_may_write_takes_the_lock_at_once(sqlite, sent):
+    with Shop(sqlite) as shop:
+        shop.todos.count()
+    with Shop(sqlite, read_only=True) as shop:
+        shop.todos.count()
+
+    assert [statement for statement in sent if statement.startswith("BEGIN")] == ["BEGIN IMMEDIATE", "BEGIN"]
+
+
+# -- many at once
+
+
+def test_threads_share_an_in_memory_database(sqlite):
+    def write(number):
+        with Shop(sqlite) as shop:
+            shop.todos.add(Todo(key=f"{number}"))
+            shop.tags.add(Tag(owner="t", name=f"{number}", weight=shop.todos.count()))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(30)))
+
+    assert Todos(sqlite).count() == 30
+    assert sorted(one.weight for one in Tags(sqlite).find()) == list(range(1, 31))
+    assert connections_out(sqlite) == 0
+
+
+def test_a_unit_on_an_in_memory_database_waits_for_the_one_before(sqlite):
+    entered = threading.Event()
+
+    def other():
+        entered.set()
+        with Shop(sqlite) as shop:
+            return shop.todos.count()
+
+    with ThreadPoolExecutor(1) as pool:
+        with Shop(sqlite) as shop:
+            shop.todos.add(Todo(key="a"))
+            waiting = pool.submit(other)
+            entered.wait(5)
+        assert waiting.result(5) == 1
+
+
+def test_two_writers_of_a_file_lose_nothing(file):
+    with Shop(file) as shop:
+        shop.tags.add(Tag(owner="t", name="count"))
+
+    def count_up(_):
+        with Shop(file) as shop:
+            tag = shop.tags.get(("t", "count"))
+            shop.tags.update(tag.model_copy(update={"weight": tag.weight + 1}))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(count_up, range(20)))
+
+    assert Tags(file).get(("t", "count")).weight == 20
+
+
+def test_a_second_writer_that_waits_too_long_gets_a_lock_timeout(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/busy.db", connect_args={"timeout": 0.05})
+    event.listen(engine, "connect", enforce_foreign_keys)
+    db = create(Database(engine))
+    with Shop(db) as first:
+        first.todos.add(Todo(key="a"))
+        with pytest.raises(LockTimeoutError) as caught:
+            leave_by(KeyError("never"), Shop(db), lambda shop: shop.todos.count())
+        assert caught.value.retryable
+        first.todos.add(Todo(key="b"))
+
+    assert keys(db) == ["a", "b"]
+    assert connections_out(db) == 0
+    db.dispose()
+
+
+def test_readers_of_a_file_are_not_kept_waiting_by_a_writer(file):
+    with Shop(file) as shop:
+        shop.todos.add(Todo(key="a"))
+        assert keys(file) == []
+    assert keys(file) == ["a"]
