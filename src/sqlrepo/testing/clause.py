@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class NotApplicableError(Exception):
-    """The entity, or the harness, lacks what a case needs; it is reported as skipped, with the clause and the reason."""
+    """The entity, or the harness, lacks what a case needs; reported as skipped, with clause and reason."""
 
 
 def clause(number: str) -> Callable[[F], F]:

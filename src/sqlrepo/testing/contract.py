@@ -27,7 +27,10 @@ from sqlrepo.testing.clause import clause_of, is_deliberate
 from sqlrepo.testing.harness import Harness
 from sqlrepo.testing.subject import Subject
 
-__all__ = ["RepositoryContract", "cases_of"]
+__all__ = ["CAPABILITIES_OFF", "RepositoryContract", "cases_of"]
+
+#: The property of a test's report that names the capabilities its harness switches off.
+CAPABILITIES_OFF = "sqlrepo_capabilities_off"
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -83,7 +86,7 @@ class RepositoryContract(
     @pytest.fixture
     def subject(self, harness: Harness[T, K], record_property: Callable[[str, object], None]) -> Subject[T, K]:
         """The harness, and what its repository says of the entity."""
-        record_property("sqlrepo_capabilities_off", " ".join(harness.capabilities.off))
+        record_property(CAPABILITIES_OFF, " ".join(harness.capabilities.off))
         return Subject(harness)
 
 

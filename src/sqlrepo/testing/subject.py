@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, reduce
@@ -17,11 +17,11 @@ from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
 from pydantic import BaseModel, create_model
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryError, QueryObject, fields
+from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryError, QueryObject, RepositoryError, fields
 from sqlrepo.testing.clause import NotApplicableError
 from sqlrepo.testing.harness import Harness
 
-__all__ = ["Cases", "Place", "Subject"]
+__all__ = ["AppError", "Cases", "Other", "Place", "Subject"]
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -33,6 +33,10 @@ _A_WHILE = 0.1
 
 # How many entities are looked at to learn which values a field can have.
 _SAMPLES = 8
+
+
+class AppError(Exception):
+    """What the application raises in the middle of a unit of work."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +73,48 @@ class Place:
         return bool(self.column.type.plain) and self.kind == self.spec.type.kind.value != "object"
 
 
+class Other(Generic[R]):
+    """Another unit of work, in another thread.
+
+    Args:
+        submit: starts it.
+    """
+
+    def __init__(self, submit: Callable[[], Future[R]]) -> None:
+        self._submit = submit
+        self._future: Future[R] | None = None
+
+    def start(self, *, free: bool) -> bool:
+        """Start it, and give it time.
+
+        Args:
+            free: whether the backend's capabilities say that it need not wait for the caller's unit.
+
+        Returns:
+            whether it has ended.
+        """
+        self._future = self._submit()
+        return not wait([self._future], _SOON if free else _A_WHILE).not_done
+
+    def held_back(self) -> bool:
+        """Whether it waits, or was refused so that it may try again."""
+        if self._future is None or not self._future.done():
+            return True
+        return isinstance(self.error, RepositoryError) and self.error.retryable
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it ended with, once it has ended."""
+        assert self._future is not None, "it was not started"
+        return self._future.exception()
+
+    @property
+    def result(self) -> R:
+        """What it gave, once it has ended."""
+        assert self._future is not None, "it was not started"
+        return self._future.result()
+
+
 class Subject(Generic[T, K]):
     """A harness, and what its repository says of the entity."""
 
@@ -98,7 +144,7 @@ class Subject(Generic[T, K]):
         return self._opened(opener)
 
     @contextmanager
-    def _opened(self, opener: Callable[[], AbstractContextManager[Any]]) -> Iterator[BaseRepository[T, K]]:
+    def _opened(self, opener: Callable[[], AbstractContextManager[Any]]) -> Generator[BaseRepository[T, K]]:
         with opener() as opened:
             yield _repository_of(opened, self.entity)
 
@@ -116,22 +162,13 @@ class Subject(Generic[T, K]):
         return self.run(lambda repository: repository.add_many(entities))
 
     @contextmanager
-    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Iterator[Callable[[], Future[R]]]:
+    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Other[R]]:
         """Let another unit of work, in another thread, do something while the caller's is open.
 
-        Gives a function that starts it. On leaving, the other one is waited for; by then the caller's must have ended.
+        On leaving it is waited for; by then the caller's must have ended.
         """
-        with ThreadPoolExecutor(1) as others:
-            yield lambda: others.submit(self.run, work)
-
-    def settled(self, other: Future[Any], *, expected: bool) -> bool:
-        """Whether another unit of work has ended by now.
-
-        Args:
-            other: it.
-            expected: whether the backend's capabilities say that it need not wait for the caller's.
-        """
-        return not wait([other], _SOON if expected else _A_WHILE).not_done
+        with ThreadPoolExecutor(1) as thread:
+            yield Other(lambda: thread.submit(self.run, work))
 
     # -- entities
 
@@ -153,12 +190,17 @@ class Subject(Generic[T, K]):
             raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
 
     def seen(self, given: Any) -> Any:
-        """What is compared of an entity, or of several: themselves, or their values where the class does not compare."""
+        """What is compared of entities: they themselves, or their values where the class does not compare."""
         if isinstance(given, Sequence):
             return [self.seen(one) for one in given]
         if given is None or self.entity.__eq__ is not object.__eq__:
             return given
         return self.row(given)
+
+    def in_any_order(self, entities: Iterable[T]) -> list[Any]:
+        """What is compared of several entities, where their order does not matter."""
+        found: list[Any] = self.seen(sorted(entities, key=lambda entity: repr(self.identities([entity]))))
+        return found
 
     def row(self, entity: T) -> dict[str, Any]:
         """An entity's values, by column."""
@@ -173,6 +215,11 @@ class Subject(Generic[T, K]):
             and not (column.computed or column.onupdate or name == self.schema.version)
             and not (value is None and column.fills_itself and not column.nullable)
         }
+
+    def check_kept(self, stored: T, given: T) -> None:
+        """Compare an entity that came back with what was given, but for what is not the caller's to give."""
+        kept, expected = self.row(stored), self.kept(given)
+        assert {name: kept[name] for name in expected} == expected
 
     def key(self, entity: T) -> K:
         """The key of a stored entity, as `get` takes it."""
@@ -216,8 +263,9 @@ class Subject(Generic[T, K]):
         except QueryError:
             return None
         unique = {other for one in self.schema.uniques for other in one.columns}
-        fixed = column.name in {*self.schema.key, *unique, self.schema.version} or bool(column.onupdate or column.computed)
-        spec = cast(Any, getattr(cast(Any, fields(self.entity)), name)).spec
+        known = {*self.schema.key, *unique, self.schema.version}
+        fixed = column.name in known or bool(column.onupdate or column.computed)
+        spec = getattr(cast(Any, fields(self.entity)), name).spec
         values = [value for entity in samples if (value := getattr(entity, name)) is not None]
         return Place(name, column, spec, fixed, tuple(_distinct(values)))
 
@@ -264,9 +312,7 @@ class Subject(Generic[T, K]):
     def spread(self, place: Place, values: Sequence[Any]) -> list[T]:
         """Commit entities that have these values in a field, one for each."""
         made = self.make(len(values))
-        return self.store(
-            self.copied(entity, {place.name: value}) for entity, value in zip(made, values, strict=True)
-        )
+        return self.store(self.copied(entity, {place.name: value}) for entity, value in zip(made, values, strict=True))
 
     def ties(self) -> tuple[Place, list[T]]:
         """Commit entities of which several agree in a field, and some have None there where that may be."""
@@ -307,8 +353,8 @@ class Subject(Generic[T, K]):
 
     def _filtered(self, name: str) -> Any:
         field, _, operator = name.rpartition("__")
-        annotation = next(place.spec.type.python for place in self.places if place.name == (field or name))
-        return list[annotation] if operator in ("in", "not_in") else annotation
+        python: Any = next(place.spec.type.python for place in self.places if place.name == (field or name))
+        return list.__class_getitem__(python) if operator in ("in", "not_in") else python
 
 
 class Cases(Generic[T, K]):

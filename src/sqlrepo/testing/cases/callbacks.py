@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import pytest
 
 from sqlrepo.testing.clause import clause
-from sqlrepo.testing.subject import Cases, Subject
+from sqlrepo.testing.subject import AppError, Cases, Subject
 
 T = TypeVar("T")
 K = TypeVar("K")
 
 
-class _Failure(Exception):
-    """What the application raises in the middle."""
+class _Recorder(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self.records.append(record)
 
 
 @contextmanager
-def _logged() -> Iterator[list[logging.LogRecord]]:
+def _logged() -> Generator[list[logging.LogRecord]]:
     """Collect what the library logs."""
-    records: list[logging.LogRecord] = []
-    handler, logger = logging.Handler(), logging.getLogger("sqlrepo")
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler, logger = _Recorder(), logging.getLogger("sqlrepo")
     logger.addHandler(handler)
     try:
-        yield records
+        yield handler.records
     finally:
         logger.removeHandler(handler)
 
@@ -66,10 +72,10 @@ class CallbackCases(Cases[T, K]):
     def test_callbacks_are_dropped_with_the_transaction(self, subject: Subject[T, K]) -> None:
         """Register callbacks before a failure, before an early rollback, and in a unit that is then used again."""
         calls: list[str] = []
-        with pytest.raises(_Failure), subject.open() as repository:
+        with pytest.raises(AppError), subject.open() as repository:
             repository.add(subject.harness.make(1))
             repository.unit.on_commit(lambda: calls.append("failed"))
-            raise _Failure
+            raise AppError
         with repository.unit:
             repository.unit.on_commit(lambda: calls.append("rolled back"))
             repository.unit.rollback()
@@ -83,11 +89,11 @@ class CallbackCases(Cases[T, K]):
         with subject.open() as repository:
             unit = repository.unit
             unit.on_commit(lambda: calls.append("before"))
-            with pytest.raises(_Failure), unit.savepoint():
+            with pytest.raises(AppError), unit.savepoint():
                 unit.on_commit(lambda: calls.append("inside"))
                 with unit.savepoint():
                     unit.on_commit(lambda: calls.append("deeper"))
-                raise _Failure
+                raise AppError
             unit.on_commit(lambda: calls.append("after"))
         assert calls == ["before", "after"]
 
@@ -95,17 +101,17 @@ class CallbackCases(Cases[T, K]):
     def test_failing_callback_undoes_nothing_and_stops_none(self, subject: Subject[T, K]) -> None:
         """Register two callbacks that raise, and one between them that does not."""
         calls: list[str] = []
-        raised = [_Failure("one"), _Failure("two")]
+        raised = [AppError("one"), AppError("two")]
 
         def failing(error: Exception) -> None:
             raise error
 
         with _logged() as records, pytest.raises(ExceptionGroup) as caught, subject.open() as repository:
-            stored = repository.add(subject.harness.make(1))
+            repository.add(subject.harness.make(1))
             repository.unit.on_commit(lambda: failing(raised[0]))
             repository.unit.on_commit(lambda: calls.append("between"))
             repository.unit.on_commit(lambda: failing(raised[1]))
         assert list(caught.value.exceptions) == raised
         assert calls == ["between"]
         assert [record.exc_info[1] for record in records if record.exc_info] == raised
-        assert subject.seen(subject.all()) == subject.seen([stored])
+        assert len(subject.all()) == 1

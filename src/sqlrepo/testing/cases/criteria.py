@@ -1,4 +1,4 @@
-"""What criteria find, three-valued logic included; Python says what is expected, over the entities as they are stored."""
+"""What criteria find, three-valued logic included; Python says what is expected of the entities that are stored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ _COMPARISONS: tuple[Callable[[Any, Any], Any], ...] = (
 )  # fmt: skip
 
 
-def _check(subject: Subject[T, K], repository: BaseRepository[T, K], criterion: bool, holds: Callable[[T], bool]) -> None:
+def _check(
+    subject: Subject[T, K], repository: BaseRepository[T, K], criterion: bool, holds: Callable[[T], bool]
+) -> None:
     """Compare what a criterion finds with the entities of which a Python function says that it holds."""
     expected = [entity for entity in repository.find() if holds(entity)]
     found = repository.find(criterion)
@@ -142,7 +144,7 @@ class CriteriaCases(Cases[T, K]):
             for criterion, holds in (
                 ((field == low) | null, lambda own: own is None or own == low),
                 (not_((field == low) & not_(null)), lambda own: own is None or own != low),
-                ((field == low) & null, lambda own: False),
+                ((field == low) & null, lambda _: False),
                 (not_((field == low) | null), lambda own: own is not None and own != low),
             ):
                 _check(subject, repository, criterion, _of(place, holds))
@@ -167,8 +169,8 @@ class CriteriaCases(Cases[T, K]):
         field, wanted = subject.field(place), [place.values[0], place.values[-1]]
         with subject.open() as repository:
             _check(subject, repository, in_(field, wanted), _of(place, lambda own: own in wanted))
-            _check(subject, repository, in_(field, []), lambda entity: False)
-            _check(subject, repository, not_in(field, []), lambda entity: True)
+            _check(subject, repository, in_(field, []), lambda _: False)
+            _check(subject, repository, not_in(field, []), lambda _: True)
             _check(subject, repository, not_in(field, wanted), _of(place, _known(lambda own: own not in wanted)))
 
     @clause("3.8")
@@ -209,7 +211,7 @@ class CriteriaCases(Cases[T, K]):
             assert subject.seen(repository.find(one, not_(other))) == subject.seen([stored[0]])
             both = subject.identities(stored[:2])
             _check(subject, repository, one | other, lambda entity: subject.identities([entity])[0] in both)
-            equal = {subject.identity[0]: getattr(stored[0], subject.identity[0])}
+            equal: dict[str, Any] = {subject.identity[0]: getattr(stored[0], subject.identity[0])}
             assert repository.find(other, one, **equal) == []
             assert subject.seen(repository.find(one, **equal)) == subject.seen([stored[0]])
 
@@ -244,7 +246,12 @@ class CriteriaCases(Cases[T, K]):
         subject.store(subject.make(6))
         value, field = place.values[len(place.values) // 2], subject.field(place)
         with subject.open() as repository:
-            for criterion in (field >= value, not_(field == value), in_(field, [value, place.values[0]]), is_null(field)):
+            for criterion in (
+                field >= value,
+                not_(field == value),
+                in_(field, [value, place.values[0]]),
+                is_null(field),
+            ):
                 _check(subject, repository, criterion, partial(matches, criterion))
 
     @clause("3.14")
@@ -253,10 +260,11 @@ class CriteriaCases(Cases[T, K]):
         stored = subject.store(subject.make(2))
         named = cast(Any, fields(subject.entity))
         with subject.open() as repository:
+            unknown: dict[str, Any] = {"no such field": 1}
             for wrong in (
                 lambda: repository.find(True),
                 lambda: repository.count(cast(Any, stored[0])),
-                lambda: repository.find(**{"no such field": 1}),
+                lambda: repository.find(**unknown),
                 lambda: repository.find(named.no_such_field == 1),
                 lambda: repository.find(order_by="no_such_field"),
                 lambda: bool(subject.is_(stored[0])),
@@ -273,7 +281,8 @@ class CriteriaCases(Cases[T, K]):
         with subject.open() as repository:
             with pytest.raises(InvalidLiteralError) as caught:
                 repository.find(subject.field(place) == object())
+            equal: dict[str, Any] = {place.name: object()}
             with pytest.raises(InvalidLiteralError):
-                repository.find(**{place.name: object()})
+                repository.find(**equal)
             assert repository.find() == []
         assert caught.value.field == place.name

@@ -5,8 +5,7 @@ Where a backend lets only one of them write at a time, the second waits or is re
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -18,22 +17,10 @@ from sqlrepo import (
     UniqueViolationError,
 )
 from sqlrepo.testing.clause import clause
-from sqlrepo.testing.subject import Cases, Subject
+from sqlrepo.testing.subject import AppError, Cases, Subject
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-
-class _Failure(Exception):
-    """What the application raises in the middle."""
-
-
-def _held_back(other: Future[Any]) -> bool:
-    """Whether another unit waits, or was refused so that it may try again."""
-    if not other.done():
-        return True
-    error = other.exception()
-    return isinstance(error, RepositoryError) and error.retryable
 
 
 class IsolationCases(Cases[T, K]):
@@ -43,32 +30,31 @@ class IsolationCases(Cases[T, K]):
     def test_uncommitted_writes_are_not_seen_by_others(self, subject: Subject[T, K]) -> None:
         """Look from another unit at what is rolled back in the end."""
         stored = subject.store(subject.make(2))
-        with subject.another(lambda repository: repository.find()) as start:
-            with pytest.raises(_Failure), subject.open() as repository:
-                repository.add(subject.harness.make(3))
-                repository.update(subject.change(stored[0]))
-                repository.remove(stored[1])
-                other = start()
-                subject.settled(other, expected=subject.harness.capabilities.concurrent_writers)
-                raise _Failure
-            seen = other.result()
-        assert subject.seen(seen) == subject.seen(stored)
+        with (
+            subject.another(lambda repository: repository.find()) as other,
+            pytest.raises(AppError),
+            subject.open() as repository,
+        ):
+            repository.add(subject.harness.make(3))
+            repository.update(subject.change(stored[0]))
+            repository.remove(stored[1])
+            other.start(free=subject.harness.capabilities.concurrent_writers)
+            raise AppError
+        assert subject.in_any_order(other.result) == subject.in_any_order(stored)
 
     @clause("14.2")
     def test_two_units_write_at_once(self, subject: Subject[T, K]) -> None:
         """Insert in two units, the second of which commits first; or waits, where the backend has one writer."""
         able = subject.harness.capabilities.concurrent_writers
         made = subject.make(2)
-        with subject.another(lambda repository: repository.add(made[1])) as start:
-            with subject.open() as repository:
-                first = repository.add(made[0])
-                other = start()
-                settled = subject.settled(other, expected=able)
-                if able:
-                    assert settled, "the second writer waited; declare Capabilities(concurrent_writers=False)"
-                else:
-                    assert _held_back(other), "the second writer did not wait; declare concurrent_writers"
-            second = subject.run(lambda repository: repository.add(made[1])) if other.exception() else other.result()
+        with subject.another(lambda repository: repository.add(made[1])) as other, subject.open() as repository:
+            first = repository.add(made[0])
+            ended = other.start(free=able)
+            if able:
+                assert ended, "the second writer waited; declare Capabilities(concurrent_writers=False)"
+            else:
+                assert other.held_back(), "the second writer did not wait; declare concurrent_writers"
+        second = subject.run(lambda repository: repository.add(made[1])) if other.error else other.result
         found = subject.seen(subject.all())
         assert len(found) == 2
         assert all(entity in found for entity in subject.seen([first, second]))
@@ -79,15 +65,12 @@ class IsolationCases(Cases[T, K]):
         able = subject.harness.capabilities.rereads_committed
         made = subject.make(2)
         subject.store(made[:1])
-        with subject.another(lambda repository: repository.add(made[1])) as start:
-            with subject.open() as repository:
-                before = repository.find()
-                other = start()
-                subject.settled(other, expected=able)
-                again = repository.find()
-                assert len(again) - len(before) == int(able), f"rereads_committed is declared to be {able}"
-            stored = 1 if other.exception() else 2
-        assert len(subject.all()) == stored
+        with subject.another(lambda repository: repository.add(made[1])) as other, subject.open() as repository:
+            before = repository.find()
+            other.start(free=able)
+            again = repository.find()
+            assert len(again) - len(before) == int(able), f"rereads_committed is declared to be {able}"
+        assert len(subject.all()) == (1 if other.error else 2)
 
     @clause("14.4")
     def test_two_units_write_the_same_row(self, subject: Subject[T, K]) -> None:
@@ -101,18 +84,16 @@ class IsolationCases(Cases[T, K]):
             repository.update_where(subject.is_(stored), set_={place.name: high})
             return repository.one()
 
-        with subject.another(write) as start:
-            others: list[Future[T]] = []
+        with subject.another(write) as other:
 
             def overtaken() -> None:
                 with subject.open() as repository:
                     repository.update(subject.change(stored))
-                    others.append(start())
-                    settled = subject.settled(others[0], expected=able)
+                    ended = other.start(free=able)
                     if able:
-                        assert settled, "the second writer waited; declare Capabilities(conflict_at_commit=False)"
+                        assert ended, "the second writer waited; declare Capabilities(conflict_at_commit=False)"
                     else:
-                        assert _held_back(others[0]), "the second writer did not wait; declare conflict_at_commit"
+                        assert other.held_back(), "the second writer did not wait; declare conflict_at_commit"
 
             if able:
                 with pytest.raises(TransactionConflictError) as caught:
@@ -120,8 +101,8 @@ class IsolationCases(Cases[T, K]):
                 assert caught.value.retryable
             else:
                 overtaken()
-            expected = high if others[0].exception() is None else getattr(subject.change(stored), place.name)
         [found] = subject.all()
+        expected = getattr(subject.change(stored), place.name) if other.error else high
         assert getattr(found, place.name) == expected
 
     @clause("14.5")
@@ -134,19 +115,16 @@ class IsolationCases(Cases[T, K]):
         def write(repository: BaseRepository[T, K]) -> T:
             return repository.update(subject.change(stored))
 
-        with subject.another(write) as start:
-            outcomes: list[BaseException | None] = []
+        with subject.another(write) as other:
+            losers: list[BaseException] = []
             try:
                 with subject.open() as repository:
                     read = repository.one()
-                    other = start()
-                    subject.settled(other, expected=able)
+                    other.start(free=able)
                     repository.update(subject.change(read))
-                outcomes.append(None)
             except (StaleEntityError, TransactionConflictError) as error:
-                outcomes.append(error)
-            outcomes.append(other.exception())
-        losers = [error for error in outcomes if error is not None]
+                losers.append(error)
+        losers += [other.error] if other.error else []
         assert len(losers) == 1
         assert isinstance(losers[0], StaleEntityError | TransactionConflictError)
         version = subject.version().name
@@ -159,17 +137,15 @@ class IsolationCases(Cases[T, K]):
         [model] = subject.store(subject.make(1))
         subject.run(lambda repository: repository.remove(model))
         one, two = (subject.clash(entity, model) for entity in subject.make(2, start=2))
-        with subject.another(lambda repository: repository.add(two)) as start:
+        with subject.another(lambda repository: repository.add(two)) as other:
             failed: list[BaseException] = []
             try:
                 with subject.open() as repository:
                     repository.add(one)
-                    other = start()
-                    subject.settled(other, expected=able)
+                    other.start(free=able)
             except RepositoryError as error:
                 failed.append(error)
-            if (error := other.exception()) is not None:
-                failed.append(error)
+        failed += [other.error] if other.error else []
         assert len(failed) == 1
         assert isinstance(failed[0], UniqueViolationError | TransactionConflictError)
         assert len(subject.all()) == 1

@@ -78,7 +78,9 @@ class TextCases(Cases[T, K]):
     @clause("4.5")
     def test_null_is_found_by_no_search(self, subject: Subject[T, K]) -> None:
         """Search for the empty text, which every text holds."""
-        place = next((one for one in subject.places if one.plain and one.optional and one.kind == "str" and one.values), None)
+        place = next(
+            (one for one in subject.places if one.plain and one.optional and one.kind == "str" and one.values), None
+        )
         if place is None or place.fixed:
             subject.lacks("no text field that may be None")
         subject.spread(place, [place.values[0], None, place.values[-1]])

@@ -8,14 +8,10 @@ import pytest
 
 from sqlrepo import BaseRepository, ReadOnlyError, TransactionAbortedError, UnitStateError
 from sqlrepo.testing.clause import clause
-from sqlrepo.testing.subject import Cases, Subject
+from sqlrepo.testing.subject import AppError, Cases, Subject
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-
-class _Failure(Exception):
-    """What the application raises in the middle."""
 
 
 class _Cancellation(BaseException):
@@ -40,7 +36,7 @@ class UnitCases(Cases[T, K]):
         with subject.open() as repository:
             _upset(subject, repository, stored)
             expected = repository.find()
-        assert subject.seen(subject.all()) == subject.seen(expected)
+        assert subject.in_any_order(subject.all()) == subject.in_any_order(expected)
         assert subject.seen(expected) != subject.seen(stored)
 
     @clause("10.2")
@@ -52,12 +48,12 @@ class UnitCases(Cases[T, K]):
             changed = repository.update(subject.change(stored[0]))
             assert subject.seen(repository.one(subject.is_(changed))) == subject.seen(changed)
             repository.remove(stored[1])
-            assert subject.seen(repository.find()) == subject.seen([changed])
+            assert subject.in_any_order(repository.find()) == subject.in_any_order([changed])
 
     @clause("10.3")
     def test_exception_undoes_everything(self, subject: Subject[T, K]) -> None:
         """Leave a unit by an exception of the application's."""
-        self._undone(subject, _Failure())
+        self._undone(subject, AppError())
 
     @clause("10.3")
     def test_cancellation_undoes_everything(self, subject: Subject[T, K]) -> None:
@@ -68,12 +64,13 @@ class UnitCases(Cases[T, K]):
     def test_early_commit_stays(self, subject: Subject[T, K]) -> None:
         """Commit in the middle, go on, and fail."""
         made = subject.make(2)
-        with pytest.raises(_Failure), subject.open() as repository:
-            kept = repository.add(made[0])
+        with pytest.raises(AppError), subject.open() as repository:
+            repository.add(made[0])
             repository.unit.commit()
             repository.add(made[1])
-            raise _Failure
-        assert subject.seen(subject.all()) == subject.seen([kept])
+            raise AppError
+        [kept] = subject.all()
+        subject.check_kept(kept, made[0])
 
     @clause("10.5")
     def test_early_rollback_undoes_and_goes_on(self, subject: Subject[T, K]) -> None:
@@ -82,7 +79,7 @@ class UnitCases(Cases[T, K]):
         with subject.open() as repository:
             _upset(subject, repository, stored)
             repository.unit.rollback()
-            assert subject.seen(repository.find()) == subject.seen(stored)
+            assert subject.in_any_order(repository.find()) == subject.in_any_order(stored)
             added = repository.add(subject.harness.make(8))
         found = subject.all()
         assert len(found) == 4
@@ -94,9 +91,9 @@ class UnitCases(Cases[T, K]):
         made = subject.make(3)
         with subject.open() as repository:
             repository.add(made[0])
-        with pytest.raises(_Failure), repository.unit:
+        with pytest.raises(AppError), repository.unit:
             repository.add(made[1])
-            raise _Failure
+            raise AppError
         with repository.unit:
             assert repository.count() == 1
             repository.add(made[2])
@@ -137,7 +134,7 @@ class UnitCases(Cases[T, K]):
         with subject.open() as repository:
             assert repository.count() == 2
         if subject.alone:
-            assert subject.seen(repository.find()) == subject.seen(stored)
+            assert subject.in_any_order(repository.find()) == subject.in_any_order(stored)
             return
         with pytest.raises(UnitStateError) as caught:
             repository.find()
@@ -158,8 +155,8 @@ class UnitCases(Cases[T, K]):
             ):
                 with pytest.raises(ReadOnlyError):
                     write()
-            assert subject.seen(repository.find()) == subject.seen(stored)
-        assert subject.seen(subject.all()) == subject.seen(stored)
+            assert subject.in_any_order(repository.find()) == subject.in_any_order(stored)
+        assert subject.in_any_order(subject.all()) == subject.in_any_order(stored)
 
     @clause("10.11")
     def test_repository_left_by_an_exception_dooms_its_unit(self, subject: Subject[T, K]) -> None:
@@ -168,9 +165,9 @@ class UnitCases(Cases[T, K]):
             with subject.open() as repository, pytest.raises(UnitStateError), repository:
                 pass
             return
-        error = _Failure()
-        with pytest.raises(TransactionAbortedError) as caught, subject.open() as repository:
-            with pytest.raises(_Failure), repository:
+        error = AppError()
+        with pytest.raises(TransactionAbortedError) as caught, subject.open() as repository:  # noqa: SIM117
+            with pytest.raises(AppError), repository:
                 repository.add(subject.harness.make(1))
                 raise error
         assert caught.value.__cause__ is error
@@ -192,4 +189,4 @@ class UnitCases(Cases[T, K]):
             _upset(subject, repository, stored)
             raise error
         assert caught.value is error
-        assert subject.seen(subject.all()) == subject.seen(stored)
+        assert subject.in_any_order(subject.all()) == subject.in_any_order(stored)

@@ -33,7 +33,7 @@ class VersionCases(Cases[T, K]):
         versions = [getattr(stored, name)]
 
         def noted(entity: T) -> None:
-            assert subject.seen(subject.all()) == subject.seen([entity])
+            assert subject.in_any_order(subject.all()) == subject.in_any_order([entity])
             versions.append(getattr(entity, name))
 
         noted(subject.run(lambda repository: repository.update(stored)))
@@ -55,8 +55,8 @@ class VersionCases(Cases[T, K]):
                     call(old)
                 assert caught.value.entity is subject.entity
                 assert caught.value.version == getattr(old, subject.version().name)
-            assert subject.seen(repository.find()) == subject.seen([new])
-        assert subject.seen(subject.all()) == subject.seen([new])
+            assert subject.in_any_order(repository.find()) == subject.in_any_order([new])
+        assert subject.in_any_order(subject.all()) == subject.in_any_order([new])
 
     @clause("9.3")
     def test_patch_compares_the_version_it_is_given(self, subject: Subject[T, K]) -> None:
@@ -94,4 +94,4 @@ class VersionCases(Cases[T, K]):
         written = subject.run(lambda repository: repository.update(subject.change(first)))
         with pytest.raises(StaleEntityError), subject.open() as repository:
             repository.update(second)
-        assert subject.seen(subject.all()) == subject.seen([written])
+        assert subject.in_any_order(subject.all()) == subject.in_any_order([written])

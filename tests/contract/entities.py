@@ -1,0 +1,151 @@
+"""Entities of every make, their tables and repositories; nothing here knows the contract."""
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+
+from pydantic import BaseModel
+from sqlalchemy import Date, Numeric, String, UniqueConstraint
+from sqlalchemy import Enum as EnumType
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import BaseRepository, BaseUnitOfWork
+
+
+class Base(DeclarativeBase): ...
+
+
+# -- a Pydantic model with a generated key
+
+
+class Todo(BaseModel):
+    id: int | None = None
+    key: str
+    value: str
+    done: bool = False
+    priority: int = 0
+
+
+class TodoRow(Base):
+    __tablename__ = "todo"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(100), unique=True)
+    value: Mapped[str] = mapped_column(String(500))
+    done: Mapped[bool]
+    priority: Mapped[int]
+
+
+class Todos(BaseRepository[Todo, int]):
+    model = TodoRow
+
+
+def make_todo(n: int) -> Todo:
+    return Todo(key=f"k{n}", value=f"{n}00% of Thing_{n}", done=n % 2 == 0, priority=n % 3)
+
+
+# -- a frozen dataclass with slots, a composite key of the caller's, and fields that may be None
+
+
+class Rank(Enum):
+    STALLS = 1
+    BALCONY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    row: str
+    number: int
+    rank: Rank
+    ticket: str | None = None
+    guest: str | None = None
+    price: Decimal | None = None
+    free_from: date | None = None
+    taken: bool | None = None
+
+
+class SeatRow(Base):
+    __tablename__ = "seat"
+    __table_args__ = (UniqueConstraint("guest", "ticket", name="uq_seat_guest"),)
+    row: Mapped[str] = mapped_column(String(2), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    rank: Mapped[Rank] = mapped_column(EnumType(Rank, native_enum=False))
+    ticket: Mapped[str | None] = mapped_column(String(20))
+    guest: Mapped[str | None] = mapped_column(String(80))
+    price: Mapped[Decimal | None] = mapped_column(Numeric(8, 2))
+    free_from: Mapped[date | None] = mapped_column(Date)
+    taken: Mapped[bool | None]
+
+
+class Seats(BaseRepository[Seat, tuple[str, int]]):
+    model = SeatRow
+
+
+def make_seat(n: int) -> Seat:
+    day = date(2024, 2, 20 + n % 9)
+    rank = Rank.BALCONY if n % 2 else Rank.STALLS
+    return Seat("CBA"[n % 3], n, rank, f"T{n}", f"Éve {n}", Decimal(n) / 4, day, n % 2 == 0)
+
+
+# -- a dataclass with a version, in columns of other names
+
+
+@dataclass
+class Account:
+    number: int
+    owner: str
+    note: str | None = None
+    balance: int = 0
+    revision: int | None = None
+
+
+class AccountRow(Base):
+    __tablename__ = "account"
+    id: Mapped[int] = mapped_column("account_id", primary_key=True, autoincrement=False)
+    user_name: Mapped[str] = mapped_column("user", String(40), unique=True)
+    remark: Mapped[str | None] = mapped_column(String(40))
+    balance: Mapped[int]
+    version_id: Mapped[int] = mapped_column("v")
+    __mapper_args__ = {"version_id_col": version_id}  # noqa: RUF012  # as SQLAlchemy's documentation has it
+
+
+class Accounts(BaseRepository[Account, int]):
+    model = AccountRow
+    columns = {"number": "id", "owner": "user_name", "note": "remark", "revision": "version_id"}  # noqa: RUF012
+
+
+def make_account(n: int) -> Account:
+    return Account(1000 - n, f"owner {n}", f"Note {n}" if n % 2 else None, n * 10)
+
+
+# -- an entity that does not carry its row's key
+
+
+class Label(BaseModel):
+    name: str
+    colour: str | None = None
+    weight: float = 0.0
+
+
+class LabelRow(Base):
+    __tablename__ = "label"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(30), unique=True)
+    colour: Mapped[str | None] = mapped_column(String(10))
+    weight: Mapped[float]
+
+
+class Labels(BaseRepository[Label, int]):
+    model = LabelRow
+    identity = ("name",)
+
+
+def make_label(n: int) -> Label:
+    return Label(name=f"Label {n}", colour=("red", "Green", None)[n % 3], weight=n / 8)
+
+
+class House(BaseUnitOfWork):
+    todos: Todos
+    seats: Seats
+    accounts: Accounts
+    labels: Labels

@@ -1,0 +1,94 @@
+"""Our own use of the contract, as any user's: entities of every make, on memory and on SQLite."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from sqlrepo.testing import Harness, RepositoryContract
+from tests.contract.entities import (
+    Account,
+    House,
+    Label,
+    Labels,
+    Seat,
+    Todo,
+    Todos,
+    make_account,
+    make_label,
+    make_seat,
+    make_todo,
+)
+
+
+class TestModel(RepositoryContract[Todo, int]):
+    @pytest.fixture
+    def harness(self, store):
+        return Harness(
+            open=lambda: House(store.database),
+            open_read_only=lambda: House(store.database, read_only=True),
+            make=make_todo,
+            change=lambda todo: todo.model_copy(update={"value": f"{todo.value}, changed"}),
+            capabilities=store.capabilities,
+        )
+
+
+class TestModelInRepositoryAlone(RepositoryContract[Todo, int]):
+    @pytest.fixture
+    def harness(self, store):
+        return Harness(
+            open=lambda: Todos(store.database),
+            make=make_todo,
+            change=lambda todo: todo.model_copy(update={"value": f"{todo.value}, changed"}),
+            capabilities=store.capabilities,
+        )
+
+
+class TestFrozenDataclassWithCompositeKey(RepositoryContract[Seat, tuple[str, int]]):
+    @pytest.fixture
+    def harness(self, store):
+        return Harness(
+            open=lambda: House(store.database),
+            open_read_only=lambda: House(store.database, read_only=True),
+            make=make_seat,
+            change=lambda seat: replace(seat, taken=not seat.taken),
+            capabilities=store.capabilities,
+        )
+
+
+class TestVersionAndRenamedColumns(RepositoryContract[Account, int]):
+    @pytest.fixture
+    def harness(self, store):
+        return Harness(
+            open=lambda: House(store.database),
+            open_read_only=lambda: House(store.database, read_only=True),
+            make=make_account,
+            change=lambda account: replace(account, balance=account.balance + 7),
+            capabilities=store.capabilities,
+        )
+
+
+class LabelHarness:
+    """No `Harness`, but an object with its members; `open` yields the repository of an open unit."""
+
+    def __init__(self, store):
+        self.store = store
+        self.capabilities = store.capabilities
+
+    @contextmanager
+    def open(self) -> Iterator[Labels]:
+        with House(self.store.database) as house:
+            yield house.labels
+
+    def make(self, n: int) -> Label:
+        return make_label(n)
+
+    def change(self, label: Label) -> Label:
+        return label.model_copy(update={"weight": label.weight + 1})
+
+
+class TestEntityWithoutItsKey(RepositoryContract[Label, int]):
+    @pytest.fixture
+    def harness(self, store):
+        return LabelHarness(store)

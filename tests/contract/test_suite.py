@@ -1,0 +1,138 @@
+"""The suite itself: its list of clauses, what it refuses, what it finds by itself."""
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sqlrepo import BaseUnitOfWork
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.testing import Capabilities, Harness, RepositoryContract, deliberate
+from sqlrepo.testing.contract import cases_of
+from sqlrepo.testing.subject import Subject
+from tests.contract.entities import Todo, Todos, make_todo
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "contract.md"
+CASES = cases_of(RepositoryContract)
+
+
+def harness(**members):
+    database = InMemoryDatabase()
+    return Harness(
+        **{"open": lambda: Todos(database), "make": make_todo, "change": lambda todo: todo, **members}
+    )  # fmt: skip
+
+
+# -- the list of clauses
+
+
+def test_document_and_cases_hold_the_same_clauses():
+    written = re.findall(r"^- \*\*(\d+\.\d+)\*\* ", DOCUMENT.read_text(), re.MULTILINE)
+
+    assert len(written) == len(set(written)), "a number is given twice"
+    assert set(written) - {case.clause for case in CASES.values()} == set(), "clauses that no case checks"
+    assert {case.clause for case in CASES.values()} - set(written) == set(), "cases of clauses that are not written"
+
+
+def test_clauses_are_numbered_without_gaps():
+    written = re.findall(r"^(?:## |- \*\*)(\d+)(?:\.(\d+))?", DOCUMENT.read_text(), re.MULTILINE)
+    section = number = 0
+    for head, tail in written:
+        section, number = (section, number + 1) if tail else (section + 1, 0)
+        assert (int(head), int(tail or 0)) == (section, number)
+
+
+def test_every_method_that_pytest_would_collect_cites_a_clause():
+    assert {name for name in dir(RepositoryContract) if name.startswith("test_")} == set(CASES)
+
+
+def test_every_case_says_what_it_does():
+    assert [name for name, case in CASES.items() if not case.__doc__] == []
+
+
+# -- deriving from it
+
+
+def test_contract_itself_is_not_collected():
+    class TestOwn(RepositoryContract[Todo, int]): ...
+
+    assert RepositoryContract.__test__ is False
+    assert getattr(TestOwn, "__test__", True) is True
+
+
+def test_hiding_a_case_is_refused():
+    with pytest.raises(TypeError, match=r"TestOwn\.test_order_follows_a_field hides the case of clause 5\.2"):
+
+        class TestOwn(RepositoryContract[Todo, int]):
+            def test_order_follows_a_field(self): ...
+
+
+def test_switching_a_case_off_in_a_mixin_is_refused():
+    class Silence:
+        test_order_follows_a_field = None
+
+    with pytest.raises(TypeError, match=r"clause 5\.2"):
+
+        class TestOwn(Silence, RepositoryContract[Todo, int]): ...
+
+
+def test_hiding_a_case_deliberately_is_allowed():
+    class TestOwn(RepositoryContract[Todo, int]):
+        @deliberate("orders of this table follow a dictionary")
+        def test_order_follows_a_field(self): ...
+
+    class TestDerived(TestOwn): ...
+
+    assert TestDerived.test_order_follows_a_field is TestOwn.test_order_follows_a_field
+
+
+# -- capabilities
+
+
+def test_capabilities_are_on_unless_a_backend_is_known_to_lack_them():
+    assert Capabilities().off == Capabilities.of("memory").off == ()
+    assert "concurrent_writers" in Capabilities.of("sqlite").off
+    assert Capabilities.of("sqlite:///a.db") == Capabilities.of("sqlite+pysqlite://") == Capabilities.of("sqlite")
+    assert Capabilities(fresh_keys=False).off == ("fresh_keys",)
+
+
+def test_unknown_backend_has_no_known_capabilities():
+    with pytest.raises(ValueError, match="'oracle'"):
+        Capabilities.of("oracle://")
+
+
+# -- finding the repository
+
+
+class Two(BaseUnitOfWork):
+    todos: Todos
+    archive: Todos
+
+
+class Without(BaseUnitOfWork):
+    number: int = 1
+
+
+@pytest.mark.parametrize("unit", [Two, Without])
+def test_repository_that_cannot_be_told_is_asked_for(unit):
+    with pytest.raises(TypeError, match="let the harness's open"):
+        Subject(harness(open=lambda: unit(InMemoryDatabase())))
+
+
+def test_repository_that_is_meant_may_be_given():
+    @contextmanager
+    def opened():
+        with Two(InMemoryDatabase()) as unit:
+            yield unit.archive
+
+    assert Subject(harness(open=opened)).entity is Todo
+
+
+def test_what_is_neither_unit_nor_repository_is_refused():
+    @contextmanager
+    def opened():
+        yield object()
+
+    with pytest.raises(TypeError, match="a unit of work or a repository"):
+        Subject(harness(open=opened))
