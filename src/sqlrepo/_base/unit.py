@@ -146,6 +146,8 @@ class BaseUnitOfWork(Generic[C]):
         It is dropped with the savepoint or the transaction it was registered in. One that raises undoes nothing and
         does not stop the others: it is logged, and raised in an `ExceptionGroup` when all have run.
         """
+        if inspect.iscoroutinefunction(callback):
+            raise UnsupportedError("an async callback needs an async unit of work")
         with self._calling():
             self._require_open()
             self._transaction.check()

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.orm import Session
 
 from sqlrepo.driver import Condition, Fetch, Row
 from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, noted
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.errors import translated
+from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class SQLAlchemyDriver:
         self._connection = connection
         self._transaction = transaction
         self._read_only = read_only
-        self._session: Session | None = None
+        self._session: UnitSession | None = None
         self._savepoints: dict[str, sa.NestedTransaction] = {}
         self._count = 0
         self._noted: list[RepositoryError] = []
@@ -135,8 +135,7 @@ class SQLAlchemyDriver:
         if kind == "connection":
             return self._connection
         if self._session is None:
-            # Its commit() flushes and its rollback() rolls all back: the unit of work owns the transaction.
-            self._session = Session(bind=self._connection, join_transaction_mode="rollback_only")
+            self._session = UnitSession(self._connection)
         return self._session
 
     # -- what the engine reports, whoever sent the statement
