@@ -39,7 +39,8 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
         QueryError: the statement selects no mapped class, or the query asks for a field it has no column for.
     """
     chosen = cast(Any, statement)
-    model = next((found["entity"] for found in chosen.column_descriptions if isinstance(found["entity"], type)), None)
+    described = (found.get("entity") for found in chosen.column_descriptions)
+    model = next((entity for entity in described if isinstance(entity, type)), None)
     if model is None:
         raise QueryError("apply_query needs a SELECT of a mapped class")
     try:
