@@ -41,8 +41,11 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 MatchKind: TypeAlias = Literal["contains", "startswith", "endswith", "equals"]
 Case: TypeAlias = Literal["exact", "folded", "ascii", "unicode"]
 
-# Deeper trees overflow the stack of a recursive SQL compiler somewhere above 100 levels.
+# Deeper trees overflow the stack of a recursive SQL compiler somewhere above 100 levels; SQLite takes a chain of 1,000
+# terms for as many levels; asyncpg sends at most 32,767 parameters.
 MAX_DEPTH = 50
+MAX_LEAVES = 500
+MAX_VALUES = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,23 +223,36 @@ def as_criterion(given: object) -> Criterion:
     raise QueryError(f"{type(given).__name__} is no criterion; write one with fields(...), keywords or a QueryObject")
 
 
-def rebuilt(criterion: Criterion, leaf: Callable[[Leaf], Criterion], depth: int = 0) -> Criterion:
+def rebuilt(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterion:
     """Rebuild a criterion with every leaf replaced by ``leaf(node)``.
 
     Raises:
-        QueryError: it is nested deeper than every backend can follow.
+        QueryError: it is deeper or longer than every backend can follow.
     """
-    if depth > MAX_DEPTH:
-        raise QueryError(f"criteria are nested deeper than {MAX_DEPTH} levels; use in_() for long alternatives")
-    match criterion:
-        case And(parts) | Or(parts):
-            return replace(criterion, parts=tuple(rebuilt(part, leaf, depth + 1) for part in parts))
-        case Not(part):
-            return Not(rebuilt(part, leaf, depth + 1))
-        case Compare() | CompareFields() | OneOf() | Match() | IsNull():
-            return leaf(criterion)
-        case _:
-            assert_never(criterion)
+    leaves = values = 0
+
+    def visit(node: Criterion, depth: int) -> Criterion:
+        nonlocal leaves, values
+        if depth > MAX_DEPTH:
+            raise QueryError(f"criteria are nested deeper than {MAX_DEPTH} levels")
+        match node:
+            case And(parts) | Or(parts):
+                return replace(node, parts=tuple(visit(part, depth + 1) for part in parts))
+            case Not(part):
+                return Not(visit(part, depth + 1))
+            case Compare() | CompareFields() | OneOf() | Match() | IsNull():
+                leaves += 1
+                values += len(node.values) if isinstance(node, OneOf) and isinstance(node.values, tuple) else 1
+                if leaves > MAX_LEAVES or values > MAX_VALUES:
+                    raise QueryError(
+                        f"criteria have more than {MAX_LEAVES} comparisons or {MAX_VALUES} values; write alternatives "
+                        "of one field with in_(), and ask for many values in several queries"
+                    )
+                return leaf(node)
+            case _:
+                assert_never(node)
+
+    return visit(criterion, 0)
 
 
 def is_everything(criterion: Criterion) -> bool:

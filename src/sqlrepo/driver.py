@@ -107,6 +107,11 @@ class Driver(Protocol):
 class Source(Protocol):
     """Condition units of work get their transactions from: a `Database`, an `InMemoryDatabase`."""
 
+    @property
+    def lacks(self) -> frozenset[str]:
+        """The capabilities the backend does not have, by the names of `sqlrepo.testing.Capabilities`."""
+        ...
+
     def adopt(self, schema: Schema) -> None:
         """Take notice of a table, once per repository class.
 

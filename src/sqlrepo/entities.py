@@ -114,7 +114,8 @@ def field_of(name: str, annotation: Any) -> EntityField:
     members = _members(annotation)
     scalars = [member for member in members if member is not type(None)]
     optional = len(scalars) < len(members)
-    python = scalars[0] if len(set(scalars)) == 1 and isinstance(scalars[0], type) else object
+    known = len(set(scalars)) == 1 and isinstance(scalars[0], type) and scalars[0] is not Any
+    python = scalars[0] if known else object
     return EntityField(name, ValueType(kind_of(python), python), optional, annotation)
 
 

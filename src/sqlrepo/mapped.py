@@ -149,8 +149,6 @@ def _value_type(type_: Any) -> tuple[ValueType, str | None]:
 
     if isinstance(portable := getattr(type_, "value_type", None), ValueType):
         return portable, None
-    if isinstance(type_, sa.types.TypeDecorator):
-        return _decorated(type_)
     for base, read in _readers():
         if isinstance(type_, base):
             found = read(type_)
@@ -170,6 +168,8 @@ def _decorated(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
         bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
     if own.process_result_value is not base.process_result_value:
         result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
+    if own.bind_processor is not base.bind_processor or own.result_processor is not base.result_processor:
+        refused = refused or "its type works on the driver's values, which memory has none of"
     return replace(below, bind=bind, result=result), refused
 
 
@@ -177,6 +177,9 @@ def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueTy
     """The types SQLAlchemy ships, a subclass before its base."""
     import sqlalchemy as sa
 
+    yield sa.Interval, lambda _: (ValueType(Kind.DURATION, timedelta), "intervals lose range; use types.Duration")
+    yield sa.PickleType, lambda _: (ValueType(Kind.OPAQUE), "pickles have no portable meaning")
+    yield sa.types.TypeDecorator, _decorated
     yield sa.Boolean, lambda _: ValueType(Kind.BOOLEAN, bool)
     yield sa.SmallInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT16[0], high=_INT16[1])
     yield sa.BigInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT64[0], high=_INT64[1])
@@ -191,12 +194,13 @@ def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueTy
     yield sa.VARBINARY, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
     yield sa.DateTime, lambda t: ValueType(Kind.DATETIME, datetime, aware=bool(t.timezone))
     yield sa.Date, lambda _: ValueType(Kind.DATE, date)
-    yield sa.Time, lambda _: ValueType(Kind.TIME, time)
-    yield (
-        sa.Interval,
-        lambda _: (ValueType(Kind.DURATION, timedelta), "intervals lose range and precision; use types.Duration"),
-    )
+    yield sa.Time, _time
     yield sa.JSON, _json
+
+
+def _time(type_: Any) -> ValueType | tuple[ValueType, str]:
+    found = ValueType(Kind.TIME, time)
+    return (found, "a time's zone is dropped by every database") if type_.timezone else found
 
 
 def _enum(type_: Any) -> ValueType:

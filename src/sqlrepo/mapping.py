@@ -224,7 +224,7 @@ class Mapper(Generic[T]):
         try:
             return column.check(value)
         except WrongValueError as wrong:
-            raise InvalidValueError(self.field(column.name), str(wrong)) from None
+            raise InvalidValueError(self.field(column.name), str(wrong)) from wrong.__cause__
 
     def inserted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Complete the values of a new row: defaults fire, columns that fill themselves are left out.
@@ -286,8 +286,9 @@ class Mapper(Generic[T]):
         values = (id,) if len(columns) == 1 else id
         if not isinstance(values, tuple) or len(values) != len(columns):
             raise InvalidLiteralError("key", f"expected a tuple of {', '.join(columns)}, got {type(id).__name__}")
-        if None in values:
-            raise InvalidLiteralError("key", "a key is never None")
+        for name, value in zip(columns, values, strict=True):
+            if value is None:
+                raise InvalidLiteralError(self.field(name), "is part of the key, which is never None")
         return {name: self._literal(self.ref(name), value) for name, value in zip(columns, values, strict=True)}
 
     def key_of(self, row: Row) -> Any:
@@ -360,4 +361,4 @@ class Mapper(Generic[T]):
         try:
             return column.type.check(value)
         except WrongValueError as wrong:
-            raise InvalidLiteralError(self.field(ref.name), str(wrong)) from None
+            raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__

@@ -112,7 +112,12 @@ class ValueType:
         """
         if self.bind is None:
             return _CHECKS[self.kind](self, value)
-        stored = self.bind(value)
+        try:
+            stored = self.bind(value)
+        except WrongValueError:
+            raise
+        except Exception as error:
+            raise WrongValueError(f"is refused by its column type ({type(error).__name__})") from error
         if stored is not None:
             _CHECKS[self.kind](self, stored)
         return value

@@ -20,7 +20,8 @@ from sqlrepo.query import QueryObject, entity_of
 
 __all__ = ["Selection", "condition", "select"]
 
-_MOST_ROWS = 2**63 - 1
+# Limit, offset and the one row more that tells whether there is a next page add up to a 64-bit integer.
+_MOST_ROWS = 2**62 - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,11 @@ class BaseUnitOfWork(Generic[C]):
         self._transaction.doom(error)
 
     @property
+    def source(self) -> Source:
+        """What the unit was made on."""
+        return self._source
+
+    @property
     def is_open(self) -> bool:
         """Whether the unit is inside its ``with``."""
         return self._open

@@ -29,6 +29,14 @@ class InMemoryDatabase:
         self.lock = RLock()
         self._tables: dict[tuple[str | None, str], Table] = {}
 
+    def __repr__(self) -> str:
+        return f"InMemoryDatabase({', '.join(name for _, name in self._tables)})"
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
+        return frozenset()
+
     def adopt(self, schema: Schema) -> None:
         """Take notice of a table.
 

@@ -47,6 +47,14 @@ class Database:
             self.dialect.set_up(self.engine)
         self._listen()
 
+    def __repr__(self) -> str:
+        return f"Database({self.engine.url!r})"  # a password is not shown
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
+        return self.dialect.lacks
+
     def adopt(self, schema: Schema) -> None:
         """Take notice of a table.
 

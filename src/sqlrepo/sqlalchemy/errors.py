@@ -51,7 +51,8 @@ def translated(error: BaseException, schemas: Schemas) -> RepositoryError | None
     if isinstance(original, UnicodeEncodeError | OverflowError | LookupError):
         return InvalidValueError("a parameter", f"cannot be sent to the database ({type(original).__name__})")
     if isinstance(error, exc.TimeoutError):
-        return DatabaseUnavailableError("no connection of the pool became free in time")
+        reason = "no connection of the pool became free in time (an in-memory SQLite has one, for one unit at a time)"
+        return DatabaseUnavailableError(reason)
     return None
 
 
