@@ -174,10 +174,10 @@ def test_query_nobody_declared_is_422(four: Ask, query: str) -> None:
     assert four("GET", f"/todos?{query}").status_code == 422
 
 
-@pytest.mark.parametrize("offset", [10**6, 2**63 - 1, 2**63, 10**30])
+@pytest.mark.parametrize("offset", [10**6, 2**62 - 1, 2**62, 10**30])
 def test_absurd_offset_is_no_server_error(four: Ask, offset: int) -> None:
     answer = four("GET", "/todos", params={"offset": offset})
-    assert answer.status_code == (200 if offset < 2**63 else 422)
+    assert answer.status_code == (200 if offset < 2**62 else 422)
     assert answer.json().get("items", []) == []
 
 
