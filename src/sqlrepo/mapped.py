@@ -145,8 +145,6 @@ def _python_default(default: Any) -> Default | None:
 
 def _value_type(type_: Any) -> tuple[ValueType, str | None]:
     """Tell what a column type holds, and why memory refuses it if it does."""
-    import sqlalchemy as sa
-
     if isinstance(portable := getattr(type_, "value_type", None), ValueType):
         return portable, None
     for base, read in _readers():
@@ -173,7 +171,7 @@ def _decorated(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
     return replace(below, bind=bind, result=result), refused
 
 
-def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str]]]]:
+def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:
     """The types SQLAlchemy ships, a subclass before its base."""
     import sqlalchemy as sa
 
