@@ -1,0 +1,302 @@
+"""Transactions of memory: units open at once, the first committer of a row wins, and what is undone leaves no trace."""
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from sqlrepo import StaleEntityError, TransactionConflictError, UniqueViolationError
+from sqlrepo.memory import InMemoryDatabase
+from tests.units.domain import Account, Accounts, Bank, Shop, Tag, Tags, Todo, Todos, leave_by, todo
+
+
+@pytest.fixture
+def memory():
+    return InMemoryDatabase()
+
+
+def seeded(db, *keys):
+    with Shop(db) as shop:
+        return shop.todos.add_many([Todo(key=key) for key in keys])
+
+
+def keys(db):
+    return [one.key for one in Todos(db).find()]
+
+
+def conflicting(unit):
+    """Leave a unit whose commit must be refused."""
+    with pytest.raises(TransactionConflictError) as caught:
+        unit.__exit__(None, None, None)
+    assert caught.value.retryable
+
+
+def entered(db):
+    unit = Shop(db)
+    return unit.__enter__()
+
+
+def test_two_units_are_open_at_once_and_see_what_is_committed(memory):
+    first, second = entered(memory), entered(memory)
+    first.todos.add(Todo(key="a"))
+
+    assert (first.todos.count(), second.todos.count()) == (1, 0)
+    first.__exit__(None, None, None)
+    assert second.todos.count() == 1
+    second.todos.add(Todo(key="b"))
+    second.__exit__(None, None, None)
+    assert keys(memory) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda shop, one: shop.todos.update(one.model_copy(update={"value": "second"})),
+        lambda shop, one: shop.todos.patch(one.id, {"value": "second"}),
+        lambda shop, one: shop.todos.save(one.model_copy(update={"value": "second"})),
+        lambda shop, one: shop.todos.delete(one.id),
+        lambda shop, one: shop.todos.update_where(todo.key == "a", set_={"value": "second"}),
+        lambda shop, one: shop.todos.delete_where(todo.key == "a"),
+    ],
+)
+def test_the_first_committer_of_a_row_wins(memory, write):
+    (one,) = seeded(memory, "a")
+    first, second = entered(memory), entered(memory)
+    first.todos.patch(one.id, {"value": "first"})
+    write(second, one)
+    second.todos.add(Todo(key="lost, too"))
+    first.__exit__(None, None, None)
+    conflicting(second)
+
+    assert [(one.key, one.value) for one in Todos(memory).find()] == [("a", "first")]
+    with second:
+        second.todos.patch(one.id, {"value": "again"})
+    assert Todos(memory).get(one.id).value == "again"
+
+
+def test_writing_a_row_that_another_unit_deleted_is_a_conflict(memory):
+    (one,) = seeded(memory, "a")
+    first, second = entered(memory), entered(memory)
+    first.todos.delete(one.id)
+    second.todos.patch(one.id, {"value": "second"})
+    first.__exit__(None, None, None)
+    conflicting(second)
+
+    assert keys(memory) == []
+
+
+def test_units_that_write_different_rows_do_not_conflict(memory):
+    a, b = seeded(memory, "a", "b")
+    first, second = entered(memory), entered(memory)
+    first.todos.patch(a.id, {"value": "1"})
+    second.todos.patch(b.id, {"value": "2"})
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+
+    assert [one.value for one in Todos(memory).find()] == ["1", "2"]
+
+
+def test_a_unit_that_only_reads_never_conflicts(memory):
+    (one,) = seeded(memory, "a")
+    first, second = entered(memory), entered(memory)
+    assert second.todos.get(one.id) == one
+    first.todos.delete(one.id)
+    first.__exit__(None, None, None)
+
+    assert second.todos.get_or_none(one.id) is None
+    second.__exit__(None, None, None)
+
+
+def test_uniques_are_looked_at_again_at_the_commit(memory):
+    first, second = entered(memory), entered(memory)
+    first.todos.add(Todo(key="same"))
+    second.todos.add(Todo(key="same"))
+    second.tags.add(Tag(owner="a", name="b"))
+    first.__exit__(None, None, None)
+    with pytest.raises(UniqueViolationError) as caught:
+        second.__exit__(None, None, None)
+
+    assert caught.value.fields == ("key",)
+    assert Todos(memory).count() == 1
+    assert Tags(memory).count() == 0
+
+
+def test_a_key_that_was_taken_meanwhile_is_a_unique_violation(memory):
+    first, second = entered(memory), entered(memory)
+    for unit in (first, second):
+        unit.tags.add(Tag(owner="a", name="b"))
+    first.__exit__(None, None, None)
+    with pytest.raises(UniqueViolationError) as caught:
+        second.__exit__(None, None, None)
+
+    assert caught.value.fields == ("owner", "name")
+
+
+def test_a_value_that_was_freed_meanwhile_may_be_taken(memory):
+    (one,) = seeded(memory, "a")
+    first, second = entered(memory), entered(memory)
+    first.todos.patch(one.id, {"key": "b"})
+    first.__exit__(None, None, None)
+    second.todos.add(Todo(key="a"))
+    second.__exit__(None, None, None)
+
+    assert sorted(keys(memory)) == ["a", "b"]
+
+
+def test_a_value_taken_by_a_commit_is_seen_at_the_next_statement(memory):
+    first, second = entered(memory), entered(memory)
+    second.todos.count()
+    first.todos.add(Todo(key="a"))
+    first.__exit__(None, None, None)
+    with pytest.raises(UniqueViolationError), second.savepoint():
+        second.todos.add(Todo(key="a"))
+    second.__exit__(None, None, None)
+
+
+def test_a_row_changed_and_changed_back_in_one_unit_conflicts_with_nobody_s_values(memory):
+    a, b = seeded(memory, "a", "b")
+    with Shop(memory) as shop:
+        shop.todos.patch(a.id, {"key": "x"})
+        shop.todos.patch(b.id, {"key": "a"})
+        shop.todos.patch(b.id, {"key": "b"})
+        shop.todos.patch(a.id, {"key": "a"})
+    with Shop(memory) as shop, pytest.raises(UniqueViolationError), shop.savepoint():
+        shop.todos.add(Todo(key="a"))
+
+    assert keys(memory) == ["a", "b"]
+
+
+def test_a_swap_of_unique_values_is_committed_whole(memory):
+    a, b = seeded(memory, "a", "b")
+    with Shop(memory) as shop:
+        shop.todos.patch(a.id, {"key": "x"})
+        shop.todos.patch(b.id, {"key": "a"})
+        shop.todos.patch(a.id, {"key": "b"})
+    with Shop(memory) as shop:
+        for key in "ab":
+            with pytest.raises(UniqueViolationError), shop.savepoint():
+                shop.todos.add(Todo(key=key))
+        shop.todos.add(Todo(key="x"))
+
+    assert keys(memory) == ["b", "a", "x"]
+
+
+def test_what_was_rolled_back_leaves_no_trace_but_a_gap(memory):
+    (first,) = seeded(memory, "a")
+    with pytest.raises(KeyError):
+        leave_by(KeyError(), Shop(memory), lambda shop: shop.todos.add_many([Todo(key="b"), Todo(key="c")]))
+    (second,) = seeded(memory, "b")
+
+    assert second.id == first.id + 3
+    assert keys(memory) == ["a", "b"]
+
+
+def test_numbers_are_never_given_twice(memory):
+    (one,) = seeded(memory, "a")
+    with Shop(memory) as shop:
+        shop.todos.delete(one.id)
+        assert shop.todos.add(Todo(key="a")).id > one.id
+        with pytest.raises(KeyError):
+            leave_by(KeyError(), shop.savepoint(), lambda _: shop.todos.add(Todo(id=500, key="b")))
+        assert shop.todos.add(Todo(key="c")).id > one.id + 1
+    with Shop(memory) as first, Shop(memory) as second:
+        assert first.todos.add(Todo(key="d")).id != second.todos.add(Todo(key="e")).id
+
+
+def test_a_rolled_back_savepoint_is_no_write(memory):
+    (one,) = seeded(memory, "a")
+    first, second = entered(memory), entered(memory)
+    with pytest.raises(KeyError):
+        leave_by(KeyError(), second.savepoint(), lambda _: second.todos.patch(one.id, {"value": "second"}))
+    first.todos.patch(one.id, {"value": "first"})
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+
+    assert Todos(memory).get(one.id).value == "first"
+
+
+# -- threads
+
+
+def hammered(db, write, threads=4, rounds=25):
+    """Let threads count up until each has succeeded so often, and tell how often they had to try."""
+    tries = []
+
+    def work(number):
+        pause = random.Random(number)
+        for _ in range(rounds):
+            for _ in range(500):
+                tries.append(number)
+                try:
+                    write(db)
+                    break
+                except (StaleEntityError, TransactionConflictError):
+                    time.sleep(pause.random() / 2000)
+            else:
+                raise AssertionError("never succeeded")
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    return len(tries)
+
+
+def count_up(db):
+    with Bank(db) as bank:
+        one = bank.accounts.get(1)
+        bank.accounts.update(replace(one, balance=one.balance + 1))
+
+
+def test_a_counter_with_a_version_loses_no_write(shared):
+    with Bank(shared) as bank:
+        bank.accounts.add(Account("a"))
+    assert hammered(shared, count_up) >= 100
+
+    assert (Accounts(shared).get(1).balance, Accounts(shared).get(1).version) == (100, 101)
+
+
+def test_threads_that_add_get_different_keys(shared):
+    def write(number):
+        with Shop(shared) as shop:
+            return [one.id for one in shop.todos.add_many([Todo(key=f"{number}.{i}") for i in range(5)])]
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = [one for batch in pool.map(write, range(20)) for one in batch]
+
+    assert len(set(ids)) == 100 == Todos(shared).count()
+
+
+def test_of_threads_that_add_the_same_key_one_succeeds(memory):
+    together = threading.Barrier(4)
+
+    def write(_):
+        together.wait(5)
+        try:
+            with Shop(memory) as shop:
+                shop.todos.add(Todo(key="same"))
+        except UniqueViolationError:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(write, range(4))) == 1
+    assert keys(memory) == ["same"]
+
+
+def test_a_commit_is_seen_whole_or_not_at_all(memory):
+    seeded(memory, "a", "b")
+    done = threading.Event()
+
+    def write():
+        for number in range(200):
+            with Shop(memory) as shop:
+                shop.todos.update_where(everything=True, set_={"priority": number})
+        done.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        while not done.is_set():
+            assert len({one.priority for one in Todos(memory).find()}) == 1
+        writing.result(5)

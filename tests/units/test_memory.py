@@ -1,0 +1,349 @@
+"""What memory can be told by hand, and what it refuses when a repository is built, by name."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import (
+    BaseRepository,
+    BaseUnitOfWork,
+    InvalidValueError,
+    MappingError,
+    NotFoundError,
+    NotNullViolationError,
+    QueryObject,
+    StaleEntityError,
+    UniqueViolationError,
+    UnsupportedError,
+    fields,
+)
+from sqlrepo.memory import Column, InMemoryDatabase, InMemoryRepository, Kind, Schema, Unique, ValueType
+from tests.units.domain import Base, Shop, Todo, Todos, create, leave_by
+
+# -- a table described by hand
+
+
+@dataclass(frozen=True)
+class Book:
+    title: str
+    author: str | None = None
+    shelf: str = "a"
+    place: int = 0
+    id: int | None = None
+    version: int | None = None
+
+
+class Books(InMemoryRepository[Book, int]):
+    schema = Schema(
+        "book",
+        (
+            Column("id", ValueType(Kind.INTEGER, int, low=-(2**31), high=2**31 - 1), generated=True),
+            Column("title", ValueType(Kind.TEXT, str, length=10)),
+            Column("author", ValueType(Kind.TEXT, str), nullable=True),
+            Column("shelf", ValueType(Kind.TEXT, str), default=lambda _: "default"),
+            Column("place", ValueType(Kind.INTEGER, int, low=0, high=9), onupdate=lambda _: 9),
+            Column("version", ValueType(Kind.INTEGER, int)),
+        ),
+        ("id",),
+        uniques=(Unique(("title",), "book_title"), Unique(("author", "shelf"))),
+        version="version",
+    )
+
+
+class BookQuery(QueryObject[Book]):
+    title_startswith: str | None = None
+    limit: int = 2
+
+
+book = fields(Book)
+
+
+def test_a_schema_by_hand_is_obeyed():
+    with Books() as books:
+        stored = books.add(Book("one", "ann"))
+        assert stored == Book("one", "ann", "a", 0, 1, 1) == books.get(1)
+        with pytest.raises(InvalidValueError) as wrong:
+            books.add(Book("much too long"))
+        assert wrong.value.field == "title"
+        with pytest.raises(InvalidValueError):
+            books.add(Book("two", place=10))
+        with pytest.raises(UniqueViolationError) as taken, books.unit.savepoint():
+            books.add(Book("one"))
+        assert (taken.value.constraint, taken.value.fields) == ("book_title", ("title",))
+        with pytest.raises(UniqueViolationError) as taken, books.unit.savepoint():
+            books.add(Book("two", "ann"))
+        assert (taken.value.constraint, taken.value.fields) == (None, ("author", "shelf"))
+        with pytest.raises(NotNullViolationError), books.unit.savepoint():
+            books.patch(1, {"title": None})
+        assert books.update(stored) == Book("one", "ann", "a", 9, 1, 2)
+        with pytest.raises(StaleEntityError):
+            books.remove(stored)
+        books.add_many([Book("two"), Book("three")])  # NULLs under a unique do not meet
+        assert [one.title for one in books.page(BookQuery(title_startswith="t")).items] == ["two", "three"]
+        assert books.find(order_by=book.author)[0].author is None
+
+
+def test_a_repository_without_a_database_has_a_store_of_its_own():
+    with Books() as one, Books() as other:
+        one.add(Book("a"))
+        assert other.count() == 0
+    shared = InMemoryDatabase()
+    with Books(shared) as one:
+        one.add(Book("a"))
+    assert Books(shared).count() == 1
+
+
+def test_a_schema_by_hand_cannot_be_kept_in_a_database(sqlite):
+    class Kept(BaseRepository[Book, int]):
+        schema = Books.schema
+
+    with pytest.raises((UnsupportedError, MappingError)):
+        Kept(sqlite)
+    with pytest.raises(UnsupportedError):
+        Books(sqlite)
+    assert Kept(InMemoryDatabase()).count() == 0
+
+
+def test_a_unit_takes_a_repository_on_memory_only():
+    class Library(BaseUnitOfWork):
+        books: Books
+
+    with Library(InMemoryDatabase()) as library:
+        assert library.books.add(Book("a")).id == 1
+
+
+# -- refused
+
+
+def refused(*columns, args=()):
+    """Build a repository of a table with these columns besides its key, and give the error."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    body = {"__tablename__": "odd", "id": mapped_column(sa.Integer, primary_key=True), "__table_args__": args}
+    row = type("Row", (Own,), body | {column.name: column for column in columns})
+
+    class Entity(BaseModel):
+        id: int | None = None
+
+    class Odd(BaseRepository[Entity, int]):
+        model = row
+
+    class OddUnit(BaseUnitOfWork):
+        odd: Odd
+
+    for build in (Odd, OddUnit):
+        with pytest.raises(UnsupportedError) as caught:
+            build(InMemoryDatabase())
+    return str(caught.value)
+
+
+class Unknown(sa.types.UserDefinedType):
+    cache_ok = True
+
+    def get_col_spec(self):
+        return "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        sa.Column("bad", sa.Integer, server_default=sa.text("7"), nullable=True),
+        sa.Column("bad", sa.DateTime, server_default=sa.func.now()),
+        sa.Column("bad", sa.Integer, sa.Computed("id + 1")),
+        sa.Column("bad", sa.DateTime, default=sa.func.now()),
+        sa.Column("bad", sa.DateTime, onupdate=sa.func.now(), nullable=True),
+        sa.Column("bad", sa.Integer, sa.Sequence("numbers"), nullable=True),
+        sa.Column("bad", sa.CHAR(3), nullable=True),
+        sa.Column("bad", sa.Interval, nullable=True),
+        sa.Column("bad", sa.Numeric, nullable=True),
+        sa.Column("bad", sa.Numeric(10), nullable=True),
+        sa.Column("bad", sa.Numeric(30, 2), nullable=True),
+        sa.Column("bad", sa.JSON, nullable=True),
+        sa.Column("bad", sa.ARRAY(sa.Integer), nullable=True),
+        sa.Column("bad", sa.Time(timezone=True), nullable=True),
+        sa.Column("bad", Unknown(), nullable=True),
+        sa.Column("bad", sa.PickleType, nullable=True),
+    ],
+    ids=lambda column: type(column.type).__name__,
+)
+def test_a_column_memory_cannot_keep_is_refused_by_name(column):
+    message = refused(sa.Column("fine", sa.Integer, nullable=True), column)
+
+    assert "odd" in message
+    assert "bad" in message
+    assert "fine" not in message
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        ((sa.ForeignKeyConstraint(["fine"], ["other.id"]),), "fine"),
+        ((sa.CheckConstraint("fine > 0", name="positive"),), "positive"),
+        ((sa.CheckConstraint("fine > 0"),), "fine"),
+        ((sa.Index("partial", "fine", unique=True, sqlite_where=sa.text("fine > 0")),), "partial"),
+        ((sa.Index("functional", sa.text("abs(fine)"), unique=True),), "functional"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_a_constraint_memory_cannot_keep_is_refused_by_name(args, name):
+    message = refused(sa.Column("fine", sa.Integer, nullable=True), args=args)
+
+    assert "odd" in message
+    assert name in message
+
+
+def test_everything_that_is_refused_is_named_at_once():
+    message = refused(
+        sa.Column("one", sa.CHAR(3), nullable=True),
+        sa.Column("two", sa.Interval, nullable=True),
+        args=(sa.CheckConstraint("id > 0", name="positive"),),
+    )
+
+    assert all(name in message for name in ("one", "two", "positive"))
+
+
+def test_what_memory_refuses_works_on_a_database(sqlite):
+    class Own(DeclarativeBase):
+        pass
+
+    class EventRow(Own):
+        __tablename__ = "event"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+        code: Mapped[str] = mapped_column(sa.CHAR(3))
+        lasts: Mapped[timedelta] = mapped_column(sa.Interval, default=timedelta(1))
+        price: Mapped[Decimal] = mapped_column(sa.Numeric(10, 2))
+        twice: Mapped[int] = mapped_column(sa.Computed("id * 2"))
+
+    class Event(BaseModel):
+        id: int | None = None
+        at: datetime | None = None
+        code: str
+        lasts: timedelta | None = None
+        price: Decimal = Decimal("1.50")
+        twice: int | None = None
+
+    class Events(BaseRepository[Event, int]):
+        model = EventRow
+
+    create(sqlite, Own)
+    with Events(sqlite) as events:
+        stored = events.add(Event(code="abc", twice=77))
+        assert stored.at is not None
+        assert (stored.id, stored.twice, stored.lasts) == (1, 2, timedelta(1))
+        assert events.update(stored.model_copy(update={"twice": 5, "code": "abd"})).twice == 2
+        assert events.get(1).code == "abd"
+
+
+# -- names
+
+
+def test_two_tables_of_one_name_are_a_mapping_error():
+    class Own(DeclarativeBase):
+        pass
+
+    class OtherRow(Own):
+        __tablename__ = "todo"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        key: Mapped[str]
+
+    class Other(BaseModel):
+        id: int | None = None
+        key: str
+
+    class Others(BaseRepository[Other, int]):
+        model = OtherRow
+
+    db = InMemoryDatabase()
+    Todos(db)
+    with pytest.raises(MappingError, match="todo"):
+        Others(db)
+    assert Todos(db).count() == 0
+    assert Others(InMemoryDatabase()).count() == 0
+
+
+def test_tables_that_differ_in_their_constraints_only_are_different():
+    class Own(DeclarativeBase):
+        pass
+
+    class Row(Own):
+        __tablename__ = "book"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    class UniqueRow(type("Again", (DeclarativeBase,), {})):
+        __tablename__ = "book"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str] = mapped_column(unique=True)
+
+    class Title(BaseModel):
+        id: int | None = None
+        title: str
+
+    def keep(row):
+        class Titles(BaseRepository[Title, int]):
+            model = row
+
+        return Titles
+
+    db = InMemoryDatabase()
+    keep(Row)(db)
+    with pytest.raises(MappingError):
+        keep(UniqueRow)(db)
+
+
+def test_two_mapped_classes_of_one_table_share_its_rows():
+    class Again(BaseRepository[Todo, int]):
+        model = Todos.model
+        fold = "ascii"
+
+    db = InMemoryDatabase()
+    with Again(db) as again:
+        again.add(Todo(key="a"))
+    assert Todos(db).count() == 1
+
+
+def test_tables_of_one_name_in_two_schemas_are_two_tables():
+    def keep(namespace):
+        class Own(DeclarativeBase):
+            pass
+
+        class NoteRow(Own):
+            __tablename__ = "note"
+            __table_args__ = {"schema": namespace}  # noqa: RUF012
+            id: Mapped[int] = mapped_column(primary_key=True)
+            text: Mapped[str]
+
+        class Note(BaseModel):
+            id: int | None = None
+            text: str
+
+        class Notes(BaseRepository[Note, int]):
+            model = NoteRow
+
+        return Notes, Note
+
+    db = InMemoryDatabase()
+    (one, note), (other, _) = keep("a"), keep("b")
+    with one(db) as notes:
+        notes.add(note(text="x"))
+    assert (one(db).count(), other(db).count()) == (1, 0)
+
+
+def test_disposing_of_memory_keeps_its_rows():
+    db = InMemoryDatabase()
+    with Shop(db) as shop:
+        shop.todos.add(Todo(key="a"))
+    db.dispose()
+
+    assert Todos(db).count() == 1
+    assert db is create(db, Base)
+    with pytest.raises(NotFoundError):
+        leave_by(KeyError(), Shop(db), lambda shop: shop.todos.get(99))
