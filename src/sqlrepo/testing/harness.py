@@ -73,7 +73,7 @@ class Harness(Generic[T, K]):
         open: gives a context manager over this test's store that yields a unit of work or a repository; both kinds
             are such context managers themselves: ``open=lambda: Shop(db)``. The store is empty of the entity at
             first, and may hold what the entity refers to. Cases open several at once, from other threads too.
-        make: gives the n-th entity, n counting from 1: valid, not stored yet, and different from the others in key
+        make: gives the n-th entity, n from 1 to 15: valid, not stored yet, and different from the others in key
             and uniques. An entity must stay valid with a field's value taken from another, or with None where both
             the class and the table allow it.
         change: gives the entity with some field altered that is neither its key nor its version.

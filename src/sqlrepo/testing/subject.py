@@ -1,132 +1,62 @@
-"""The repository under test: its store, its entity, and which fields of the entity the cases may play with.
+"""The repository under test: its store and its entity, as cases use them.
 
-Knows the public side of repositories and units of work, and the description of the table. Must not know a backend, nor
-what the cases check.
+Knows the public side of repositories and units of work. Must not know a backend, nor what the cases check.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property, reduce
+from functools import reduce
 from operator import and_
-from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryError, QueryObject, RepositoryError, fields
+from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, fields
 from sqlrepo.testing.clause import NotApplicableError
 from sqlrepo.testing.harness import Harness
+from sqlrepo.testing.places import Place, Places
+from sqlrepo.testing.rival import Rival
 
-__all__ = ["AppError", "Cases", "Other", "Place", "Subject"]
+__all__ = ["AppError", "Cases", "Subject"]
 
 T = TypeVar("T")
 K = TypeVar("K")
 R = TypeVar("R")
 
-# How long a unit is given that can go on, and one that is expected to wait for another, in seconds.
-_SOON = 5.0
-_A_WHILE = 0.1
-
 # How many entities are looked at to learn which values a field can have.
-_SAMPLES = 8
+_SAMPLES = 6
+
+# The number of an entity that is stored by no case beside others.
+_ANOTHER = 15
 
 
 class AppError(Exception):
     """What the application raises in the middle of a unit of work."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """A field of the entity and the column it is kept in.
-
-    Attributes:
-        name: the field.
-        column: the column, as the repository's table describes it.
-        spec: the field, as the entity's class describes it.
-        fixed: whether the cases leave it alone: key, uniques, version, what the table fills in by itself on update.
-        values: different values that entities made by the harness have in it, never None.
-    """
-
-    name: str
-    column: Any
-    spec: Any
-    fixed: bool
-    values: tuple[Any, ...]
-
-    @property
-    def kind(self) -> str:
-        """What sort of value it holds, by the name of the Python class."""
-        return str(self.column.type.kind.value)
-
-    @property
-    def optional(self) -> bool:
-        """Whether both the table and the class allow None."""
-        return bool(self.column.nullable and self.spec.optional)
-
-    @property
-    def plain(self) -> bool:
-        """Whether its values are stored as they are, so that Python compares and sorts them as the store does."""
-        return bool(self.column.type.plain) and self.kind == self.spec.type.kind.value != "object"
-
-
-class Other(Generic[R]):
-    """Another unit of work, in another thread.
+class Subject(Places[T], Generic[T, K]):
+    """A harness, and what its repository says of the entity.
 
     Args:
-        submit: starts it.
+        harness: a `Harness`, or an object with its members.
+
+    Raises:
+        TypeError: what the harness opens is no repository of the entity, and declares none, or several.
     """
-
-    def __init__(self, submit: Callable[[], Future[R]]) -> None:
-        self._submit = submit
-        self._future: Future[R] | None = None
-
-    def start(self, *, free: bool) -> bool:
-        """Start it, and give it time.
-
-        Args:
-            free: whether the backend's capabilities say that it need not wait for the caller's unit.
-
-        Returns:
-            whether it has ended.
-        """
-        self._future = self._submit()
-        return not wait([self._future], _SOON if free else _A_WHILE).not_done
-
-    def held_back(self) -> bool:
-        """Whether it waits, or was refused so that it may try again."""
-        if self._future is None or not self._future.done():
-            return True
-        return isinstance(self.error, RepositoryError) and self.error.retryable
-
-    @property
-    def error(self) -> BaseException | None:
-        """What it ended with, once it has ended."""
-        assert self._future is not None, "it was not started"
-        return self._future.exception()
-
-    @property
-    def result(self) -> R:
-        """What it gave, once it has ended."""
-        assert self._future is not None, "it was not started"
-        return self._future.result()
-
-
-class Subject(Generic[T, K]):
-    """A harness, and what its repository says of the entity."""
 
     def __init__(self, harness: Harness[T, K]) -> None:
         self.harness = harness
-        self.entity: type[T] = type(harness.make(1))
         self.alone = isinstance(harness.open(), BaseRepository)
+        self.entity = type(harness.make(1))
         with self.open() as repository:
             self._repository = repository
         definition = type(repository).definition()
-        self.mapper = definition.mapper
-        self.schema = definition.schema
+        super().__init__(definition, lambda: self.make(_SAMPLES), self.change)
         self.identity: tuple[str, ...] = tuple(map(self.mapper.field, definition.identity))
         self.identified = set(definition.identity) != set(self.schema.key)
 
@@ -162,19 +92,23 @@ class Subject(Generic[T, K]):
         return self.run(lambda repository: repository.add_many(entities))
 
     @contextmanager
-    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Other[R]]:
+    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Rival[R]]:
         """Let another unit of work, in another thread, do something while the caller's is open.
 
         On leaving it is waited for; by then the caller's must have ended.
         """
         with ThreadPoolExecutor(1) as thread:
-            yield Other(lambda: thread.submit(self.run, work))
+            yield Rival(lambda: thread.submit(self.run, work))
 
     # -- entities
 
     def make(self, count: int, *, start: int = 1) -> list[T]:
         """Make entities that are not stored yet."""
         return [self.harness.make(number) for number in range(start, start + count)]
+
+    def store_samples(self) -> list[T]:
+        """Commit the entities whose values are the `values` of their fields, last one first."""
+        return self.store(self.make(_SAMPLES)[::-1])
 
     def change(self, entity: T) -> T:
         """Alter some field that is no key."""
@@ -243,71 +177,11 @@ class Subject(Generic[T, K]):
 
     def gone(self) -> T:
         """A stored entity, whose row was deleted again."""
-        [stored] = self.store(self.make(1, start=100))
+        [stored] = self.store(self.make(1, start=_ANOTHER))
         self.run(lambda repository: repository.remove(stored))
         return stored
 
-    # -- fields
-
-    @cached_property
-    def places(self) -> list[Place]:
-        """The entity's fields that are kept in a column of their own."""
-        samples = [entity for made in self.make(_SAMPLES) for entity in (made, self.change(made))]
-        return [place for column in self.schema.columns if (place := self._place(column, samples)) is not None]
-
-    def _place(self, column: Any, samples: Sequence[T]) -> Place | None:
-        name = self.mapper.field(column.name)
-        try:
-            if self.mapper.column(name) is not column:
-                return None
-        except QueryError:
-            return None
-        unique = {other for one in self.schema.uniques for other in one.columns}
-        known = {*self.schema.key, *unique, self.schema.version}
-        fixed = column.name in known or bool(column.onupdate or column.computed)
-        spec = getattr(cast(Any, fields(self.entity)), name).spec
-        values = [value for entity in samples if (value := getattr(entity, name)) is not None]
-        return Place(name, column, spec, fixed, tuple(_distinct(values)))
-
-    def place(self, column: str) -> Place | None:
-        """The field that is kept in a column."""
-        return next((place for place in self.places if place.column.name == column), None)
-
-    def field(self, place: Place) -> Any:
-        """A field, for use in criteria."""
-        return getattr(fields(self.entity), place.name)
-
-    def lacks(self, what: str) -> NoReturn:
-        """Report that a case needs what the entity does not have."""
-        raise NotApplicableError(f"{self.entity.__name__} has {what}")
-
-    def compared(self, *kinds: str) -> Place:
-        """A field that can be compared and sorted, one with many values and no other meaning before others."""
-        found = [place for place in self.places if place.plain and (not kinds or place.kind in kinds) and place.values]
-        if not found:
-            self.lacks(f"no field of type {' or '.join(kinds) or 'str, int, date, ...'} that is stored as it is")
-        return max(found, key=lambda place: (not place.fixed, place.kind != "bool", len(place.values)))
-
-    def free(self) -> Place:
-        """A field that any row may have any value in."""
-        found = [place for place in self.places if place.plain and not place.fixed and len(place.values) > 1]
-        if not found:
-            self.lacks("no field besides keys and uniques that can be compared, with two values or more")
-        return max(found, key=lambda place: (place.kind != "bool", len(place.values)))
-
-    def optional(self) -> Place:
-        """A field that any row may have any value in, and None."""
-        found = [place for place in self.places if place.plain and place.optional and not place.fixed]
-        found = [place for place in found if len(place.values) > 1]
-        if not found:
-            self.lacks("no field that may be None, besides uniques, and can be compared, with two values or more")
-        return max(found, key=lambda place: (place.kind != "bool", len(place.values)))
-
-    def version(self) -> Place:
-        """The field that counts writes."""
-        if self.schema.version is None:
-            self.lacks("no version")
-        return self.place(self.schema.version) or self.lacks("no field for its version")
+    # -- what cases store
 
     def spread(self, place: Place, values: Sequence[Any]) -> list[T]:
         """Commit entities that have these values in a field, one for each."""
@@ -322,12 +196,6 @@ class Subject(Generic[T, K]):
         pattern = [high, low, None, high, low, None, low] if place.optional else [high, low, high, low, high, low, low]
         return place, self.spread(place, pattern)
 
-    def uniques(self) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-        """The unique constraints besides the key whose columns are all fields: their names, and the fields."""
-        for unique in self.schema.uniques:
-            if all(self.place(column) is not None for column in unique.columns):
-                yield unique.name, tuple(map(self.mapper.field, unique.columns))
-
     def clash(self, entity: T, stored: T) -> T:
         """Give an entity the values of another that no two rows may share."""
         names = next((names for _, names in self.uniques()), ())
@@ -336,25 +204,6 @@ class Subject(Generic[T, K]):
         if not names:
             self.lacks("neither its key nor a unique constraint")
         return self.copied(entity, {name: getattr(stored, name) for name in names})
-
-    def query(self, **options: Any) -> QueryObject[T]:
-        """Make a query object over the entity.
-
-        Args:
-            options: ``limit``, ``offset``, ``order_by``; or a filter and its value, such as ``priority__ge=3``.
-        """
-        types: dict[str, Any] = {"limit": int, "offset": int}
-        if "order_by" in options:
-            types["order_by"] = Literal[options["order_by"]]
-        definitions = {name: (types[name] if name in types else self._filtered(name), ...) for name in options}
-        base = cast(Any, QueryObject)[self.entity]
-        model = create_model(f"{self.entity.__name__}Query", __base__=base, **cast(Any, definitions))
-        return cast("QueryObject[T]", model(**options))
-
-    def _filtered(self, name: str) -> Any:
-        field, _, operator = name.rpartition("__")
-        python: Any = next(place.spec.type.python for place in self.places if place.name == (field or name))
-        return list.__class_getitem__(python) if operator in ("in", "not_in") else python
 
 
 class Cases(Generic[T, K]):
@@ -384,15 +233,3 @@ def _attribute(unit: Any, name: str) -> Any:
         return getattr(unit, name, None)
     except MappingError:  # an annotation that only type checkers can resolve declares nothing
         return None
-
-
-def _distinct(values: Sequence[Any]) -> list[Any]:
-    """Leave out repetitions, in order where there is one."""
-    found: list[Any] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    try:
-        return sorted(found)
-    except TypeError:
-        return found

@@ -14,7 +14,8 @@ from sqlrepo import (
     UniqueViolationError,
 )
 from sqlrepo.testing.clause import clause
-from sqlrepo.testing.subject import Cases, Place, Subject
+from sqlrepo.testing.places import Place
+from sqlrepo.testing.subject import Cases, Subject
 
 T = TypeVar("T")
 K = TypeVar("K")

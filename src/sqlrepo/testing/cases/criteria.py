@@ -23,7 +23,8 @@ from sqlrepo import (
     some,
 )
 from sqlrepo.testing.clause import clause
-from sqlrepo.testing.subject import Cases, Place, Subject
+from sqlrepo.testing.places import Place
+from sqlrepo.testing.subject import Cases, Subject
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -89,7 +90,7 @@ class CriteriaCases(Cases[T, K]):
     @clause("3.1")
     def test_comparisons_compare(self, subject: Subject[T, K]) -> None:
         """Compare every field that is stored as it is with a value from the middle."""
-        subject.store(subject.make(6))
+        subject.store_samples()
         places = [place for place in subject.places if place.plain and place.values]
         if not places:
             subject.compared()
@@ -103,7 +104,7 @@ class CriteriaCases(Cases[T, K]):
     def test_between_includes_both_ends(self, subject: Subject[T, K]) -> None:
         """Ask for a range whose ends are values of rows."""
         place = subject.compared()
-        subject.store(subject.make(6))
+        subject.store_samples()
         low, high = place.values[len(place.values) // 3], place.values[-1]
         with subject.open() as repository:
             criterion = between(subject.field(place), low, high)
@@ -165,7 +166,7 @@ class CriteriaCases(Cases[T, K]):
     def test_in_asks_for_one_of_several(self, subject: Subject[T, K]) -> None:
         """Ask for two values, and for none."""
         place = subject.compared()
-        subject.store(subject.make(6))
+        subject.store_samples()
         field, wanted = subject.field(place), [place.values[0], place.values[-1]]
         with subject.open() as repository:
             _check(subject, repository, in_(field, wanted), _of(place, lambda own: own in wanted))
@@ -188,7 +189,7 @@ class CriteriaCases(Cases[T, K]):
     def test_spellings_ask_the_same(self, subject: Subject[T, K]) -> None:
         """Ask by expression, keyword and query object, and by two at once."""
         place = subject.compared()
-        subject.store(subject.make(6))
+        subject.store_samples()
         value = place.values[0]
         with subject.open() as repository:
             expected = repository.find(subject.field(place) == value)
@@ -219,7 +220,7 @@ class CriteriaCases(Cases[T, K]):
     def test_bool_field_is_a_criterion(self, subject: Subject[T, K]) -> None:
         """Use a bool field by itself and negated."""
         place = subject.compared("bool")
-        subject.store(subject.make(6))
+        subject.store_samples()
         field = subject.field(place)
         with subject.open() as repository:
             _check(subject, repository, field, _of(place, lambda own: own is True))
@@ -228,7 +229,7 @@ class CriteriaCases(Cases[T, K]):
     @clause("3.12")
     def test_fields_compare_with_each_other(self, subject: Subject[T, K]) -> None:
         """Compare every field with every other one of its type, itself included."""
-        subject.store(subject.make(6))
+        subject.store_samples()
         places = [place for place in subject.places if place.plain and place.values]
         if not places:
             subject.compared()
@@ -243,7 +244,7 @@ class CriteriaCases(Cases[T, K]):
     def test_matches_agrees_with_find(self, subject: Subject[T, K]) -> None:
         """Evaluate criteria in Python, on the entities that were found."""
         place = subject.compared()
-        subject.store(subject.make(6))
+        subject.store_samples()
         value, field = place.values[len(place.values) // 2], subject.field(place)
         with subject.open() as repository:
             for criterion in (

@@ -8,7 +8,8 @@ import pytest
 
 from sqlrepo import BaseRepository, QueryError, asc, desc, not_
 from sqlrepo.testing.clause import clause
-from sqlrepo.testing.subject import Cases, Place, Subject
+from sqlrepo.testing.places import Place
+from sqlrepo.testing.subject import Cases, Subject
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -38,7 +39,7 @@ class OrderCases(Cases[T, K]):
     @clause("5.2")
     def test_order_follows_a_field(self, subject: Subject[T, K]) -> None:
         """Sort by every field that can be, in both directions and in both spellings."""
-        subject.store(subject.make(6)[::-1])
+        subject.store_samples()
         places = [place for place in subject.places if place.plain and place.values] or [subject.compared()]
         with subject.open() as repository:
             everything = repository.find()

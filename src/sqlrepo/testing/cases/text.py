@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from sqlrepo import contains, endswith, icontains, iendswith, iequals, istartswith, startswith
 from sqlrepo.testing.clause import clause
-from sqlrepo.testing.subject import Cases, Place, Subject
+from sqlrepo.testing.places import Place
+from sqlrepo.testing.subject import Cases, Subject
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -22,7 +23,7 @@ _EXACT: tuple[tuple[Callable[[Any, str], bool], Callable[[str, str], bool]], ...
 def _stored_texts(subject: Subject[T, K]) -> tuple[Place, list[str]]:
     """Commit entities; give a text field, and the texts in it that are not empty."""
     place = subject.compared("str")
-    stored = subject.store(subject.make(6))
+    stored = subject.store_samples()
     texts = [text for entity in stored if (text := getattr(entity, place.name))]
     return (place, texts) if texts else subject.lacks("no text")
 

@@ -1,0 +1,333 @@
+"""Memory backends that are broken on purpose, each in one way: what the contract must find.
+
+Most stand between the library and a working driver and change what goes through, so they break what any backend could
+break, whatever is inside it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlrepo.criteria import EVERYTHING, And, Compare, Criterion, IsNull, Leaf, Match, Not, OneOf, Or, Param, rebuilt
+from sqlrepo.driver import Condition, Driver, Fetch
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.memory.table import Changes
+from sqlrepo.schema import Schema
+from sqlrepo.transaction import Transaction
+
+
+class Mutant:
+    """A driver that passes everything on; subclasses change one thing."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.driver, name)
+
+
+class MutatedDatabase(InMemoryDatabase):
+    """Memory behind a mutant."""
+
+    def __init__(self, mutant: type[Mutant]) -> None:
+        super().__init__()
+        self.mutant = mutant
+
+    def begin(self, transaction: Transaction, *, read_only: bool) -> Any:
+        return self.mutant(super().begin(transaction, read_only=read_only))
+
+    def adopt(self, schema: Schema) -> None:
+        super().adopt(self.mutant.demanded(schema) if hasattr(self.mutant, "demanded") else schema)
+
+
+class Misread(Mutant):
+    """The base of those that take criteria for something else."""
+
+    def misread(self, schema: Schema, where: Condition) -> Condition:
+        raise NotImplementedError
+
+    def fetch(self, schema, request):
+        return self.driver.fetch(schema, replace(request, where=self.misread(schema, request.where)))
+
+    def count(self, schema, where, limit=None):
+        return self.driver.count(schema, self.misread(schema, where), limit)
+
+    def update(self, schema, columns, values, where):
+        return self.driver.update(schema, columns, values, self.misread(schema, where))
+
+    def delete(self, schema, where):
+        return self.driver.delete(schema, self.misread(schema, where))
+
+
+def leaves(shape: Criterion) -> list[Leaf]:
+    found: list[Leaf] = []
+
+    def collect(leaf: Leaf) -> Leaf:
+        found.append(leaf)
+        return leaf
+
+    rebuilt(shape, collect)
+    return found
+
+
+def negations(shape: Criterion, change: Callable[[Not], Criterion]) -> Criterion:
+    match shape:
+        case And(parts) | Or(parts):
+            return replace(shape, parts=tuple(negations(part, change) for part in parts))
+        case Not():
+            return change(shape)
+        case _:
+            return shape
+
+
+# -- criteria
+
+
+class TwoValuedNot(Misread):
+    """What is unknown counts as false, so its negation is true."""
+
+    def misread(self, schema, where):
+        def true_of_nulls(negated: Not) -> Criterion:
+            refs = {leaf.ref for leaf in leaves(negated.part) if not isinstance(leaf, IsNull)}
+            return Or((negated, *(IsNull(ref) for ref in refs)))
+
+        return replace(where, shape=negations(where.shape, true_of_nulls))
+
+
+class PercentIsAWildcard(Misread):
+    """A search for text with % in it finds everything."""
+
+    def misread(self, schema, where):
+        def pattern(leaf: Leaf) -> Criterion:
+            wild = isinstance(leaf, Match) and "%" in where.params[leaf.text.index]
+            return EVERYTHING if wild else leaf
+
+        return replace(where, shape=rebuilt(where.shape, pattern))
+
+
+class CaseIsIgnored(Misread):
+    """A search for text finds it in any case, as LIKE does on SQLite."""
+
+    def misread(self, schema, where):
+        params = list(where.params)
+
+        def folded(leaf: Leaf) -> Leaf:
+            if not isinstance(leaf, Match) or leaf.case != "exact":
+                return leaf
+            params[leaf.text.index] = params[leaf.text.index].lower()
+            return replace(leaf, case="ascii")
+
+        shape = rebuilt(where.shape, folded)
+        return Condition(shape, tuple(params))
+
+
+class CaseIsNeverIgnored(Misread):
+    """icontains is contains."""
+
+    def misread(self, schema, where):
+        def exact(leaf: Leaf) -> Leaf:
+            return replace(leaf, case="exact") if isinstance(leaf, Match) else leaf
+
+        return replace(where, shape=rebuilt(where.shape, exact))
+
+
+class EndsAreLeftOut(Misread):
+    """<= is <."""
+
+    def misread(self, schema, where):
+        def strict(leaf: Leaf) -> Leaf:
+            return replace(leaf, op="<") if isinstance(leaf, Compare) and leaf.op == "<=" else leaf
+
+        return replace(where, shape=rebuilt(where.shape, strict))
+
+
+class OnlyTheFirstOfSeveral(Misread):
+    """in_ looks at one value."""
+
+    def misread(self, schema, where):
+        params = list(where.params)
+        for leaf in leaves(where.shape):
+            if isinstance(leaf, OneOf) and isinstance(leaf.values, Param):
+                params[leaf.values.index] = params[leaf.values.index][:1]
+        return replace(where, params=tuple(params))
+
+
+class VersionIsIgnored(Misread):
+    """Updates and deletes do not look at the version they expect."""
+
+    def misread(self, schema, where):
+        if not isinstance(where.shape, And):
+            return where
+        parts = [part for part in where.shape.parts if not _about(part, schema.version)]
+        return replace(where, shape=And(tuple(parts)))
+
+
+def _about(part: Criterion, column: str | None) -> bool:
+    return isinstance(part, Compare) and part.ref.name == column
+
+
+# -- reading
+
+
+class LimitBeforeFilter(Mutant):
+    """The limit is taken from the whole table, the criteria are applied to what remains."""
+
+    def fetch(self, schema, request):
+        limited = self.driver.fetch(schema, replace(request, where=Condition()))
+        whole = self.driver.fetch(schema, replace(request, limit=None, offset=0))
+        return [row for row in whole if row in limited]
+
+
+class NullIsLargest(Mutant):
+    """NULL sorts behind everything."""
+
+    def fetch(self, schema, request):
+        columns = tuple(schema.by_name)
+        rows = self.driver.fetch(schema, Fetch(columns, request.where))
+        for sort in reversed(request.order):
+            place = schema.positions[sort.ref.name]
+            rows.sort(key=lambda row: (row[place] is None, row[place] or type(row[place])()), reverse=sort.descending)
+        return _cut(schema, request, rows)
+
+
+class OrderIsForgotten(Mutant):
+    """Rows come by key, whatever order was asked for."""
+
+    def fetch(self, schema, request):
+        return self.driver.fetch(
+            schema, replace(request, order=tuple(s for s in request.order if s.ref.name in schema.key))
+        )
+
+
+class OffsetIsForgotten(Mutant):
+    """Every page is the first one."""
+
+    def fetch(self, schema, request):
+        return self.driver.fetch(schema, replace(request, offset=0))
+
+
+def _cut(schema: Schema, request: Fetch, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    stop = None if request.limit is None else request.offset + request.limit
+    places = [schema.positions[name] for name in request.columns]
+    return [tuple(row[place] for place in places) for row in rows[request.offset : stop]]
+
+
+class CountIgnoresCriteria(Mutant):
+    """count and exists are about the whole table."""
+
+    def count(self, schema, where, limit=None):
+        return self.driver.count(schema, Condition(), limit)
+
+
+# -- writing
+
+
+class UniqueIsIgnored(Mutant):
+    """Only the key is unique."""
+
+    @staticmethod
+    def demanded(schema: Schema) -> Schema:
+        return replace(schema, uniques=())
+
+
+class OnlyTheFirstIsChanged(Mutant):
+    """update_where stops after one row."""
+
+    def update(self, schema, columns, values, where):
+        keys = self.driver.fetch(schema, Fetch(schema.key, where, limit=1))
+        ref = [replace(leaf.ref, name=name) for leaf in leaves(where.shape)[:1] for name in schema.key]
+        if not keys or not ref:
+            return self.driver.update(schema, columns, values, where)
+        one = And(tuple(Compare(ref, "==", Param(index)) for index, ref in enumerate(ref)))
+        return self.driver.update(schema, columns, values, Condition(one, keys[0]))
+
+
+class DeletesTooMuch(Mutant):
+    """delete empties the table."""
+
+    def delete(self, schema, where):
+        return self.driver.count(schema, where) and (self.driver.delete(schema, Condition()) and 1)
+
+
+class LastColumnIsForgotten(Mutant):
+    """An update leaves out what it was told last."""
+
+    def update(self, schema, columns, values, where):
+        return self.driver.update(schema, columns[:-1], values[:-1], where)
+
+
+class InsertedBackwards(Mutant):
+    """add_many gives its entities in another order than it got them."""
+
+    def insert(self, schema, columns, rows, returning):
+        return self.driver.insert(schema, columns, rows, returning)[::-1]
+
+
+class InsertedOneByOne(Mutant):
+    """A batch that fails keeps the rows before, even if a savepoint is rolled back: each is its own transaction."""
+
+    def insert(self, schema, columns, rows, returning):
+        return [stored for row in rows for stored in self._committed(schema, columns, row, returning)]
+
+    def _committed(self, schema, columns, row, returning):
+        stored = self.driver.insert(schema, columns, [row], returning)
+        self.driver.commit()
+        self.driver._changes.clear()
+        return stored
+
+
+# -- transactions
+
+
+class RollbackDoesNothing(Mutant):
+    """What was done stays, as in a fake that nobody rolled back in a test."""
+
+    def rollback(self):
+        self.driver.commit()
+
+
+class SavepointRollbackDoesNothing(Mutant):
+    """What was done inside a savepoint stays; only the books are kept."""
+
+    def rollback_to(self, savepoint):
+        kept, self.driver._changes = self.driver._changes, {}
+        self.driver.rollback_to(savepoint)
+        self.driver._changes = kept
+
+
+class SavepointRollbackUndoesEverything(Mutant):
+    """What was done before a savepoint goes with it."""
+
+    def rollback_to(self, savepoint):
+        for changes in self.driver._changes.values():
+            changes.undo(0)
+        self.driver._savepoints = {name: {} for name in self.driver._savepoints}
+        self.driver.rollback_to(savepoint)
+
+
+class CommitLosesRows(Mutant):
+    """A commit forgets the last thing that was done."""
+
+    def commit(self):
+        for changes in self.driver._changes.values():
+            changes.undo(max(0, changes.mark() - 1))
+        self.driver.commit()
+
+
+class LastCommitWins(Mutant):
+    """Nobody looks whether others wrote the same rows meanwhile."""
+
+    def commit(self):
+        verify, Changes.verify = Changes.verify, lambda self: None
+        try:
+            self.driver.commit()
+        finally:
+            Changes.verify = verify
+
+
+class EveryoneSeesEverything(Mutant):
+    """What one unit has not committed yet is there for all."""
+
+    def __init__(self, driver):
+        super().__init__(driver)
+        driver._changes = driver._database.__dict__.setdefault("shared", {})

@@ -1,0 +1,232 @@
+"""The suite finds what it is there to find: backends that are broken on purpose fail, and by the right clauses."""
+
+from dataclasses import dataclass, fields, replace
+from datetime import date
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Date, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import BaseRepository, BaseUnitOfWork
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.memory.table import Table
+from sqlrepo.testing import Harness, RepositoryContract
+from sqlrepo.testing.contract import cases_of
+from sqlrepo.testing.subject import Subject
+from sqlrepo.transaction import Transaction
+from sqlrepo.values import ValueType
+from tests.contract import mutants
+
+CASES = cases_of(RepositoryContract)
+
+
+@dataclass
+class Task:
+    """An entity that has everything a case may need."""
+
+    key: str
+    id: int | None = None
+    note: str | None = None
+    due: date | None = None
+    code: str | None = None
+    done: bool = False
+    priority: int = 0
+    version: int | None = None
+
+
+class Base(DeclarativeBase): ...
+
+
+class TaskRow(Base):
+    __tablename__ = "task"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(20), unique=True)
+    note: Mapped[str | None] = mapped_column(String(40))
+    due: Mapped[date | None] = mapped_column(Date)
+    code: Mapped[str | None] = mapped_column(String(10), unique=True)
+    done: Mapped[bool]
+    priority: Mapped[int]
+    version: Mapped[int]
+
+
+class Tasks(BaseRepository[Task, int]):
+    model = TaskRow
+    version = "version"
+
+
+class Work(BaseUnitOfWork):
+    tasks: Tasks
+
+
+def make(n: int) -> Task:
+    due = date(2024, 1, n) if n % 3 else None
+    return Task(f"Key {n}", note=f"Note {n}", due=due, code=f"C{n}", done=n % 2 == 0, priority=n % 4)
+
+
+def outcomes(make_database, unit=Work, names=tuple(CASES), **members):
+    """Run cases in this process, each on a store of its own; tell which failed and which were not checked."""
+    failed, unchecked = {}, set()
+    for name in names:
+        database = make_database()
+        harness = Harness(
+            open=lambda: unit(database),  # noqa: B023  # used in this round only
+            open_read_only=lambda: unit(database, read_only=True),  # noqa: B023
+            make=members.get("make", make),
+            change=members.get("change", lambda task: replace(task, priority=task.priority + 10)),
+        )
+        try:
+            CASES[name](RepositoryContract(), Subject(harness))
+        except pytest.skip.Exception:
+            unchecked.add(name)
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  # whatever it is, it is what was looked for
+            failed[name] = error
+    return failed, unchecked
+
+
+def clauses(failed):
+    return {CASES[name].clause for name in failed}
+
+
+def test_memory_as_it_is_fails_nothing_and_leaves_nothing_unchecked():
+    assert outcomes(InMemoryDatabase) == ({}, set())
+
+
+def test_mutant_that_changes_nothing_fails_nothing():
+    assert outcomes(lambda: mutants.MutatedDatabase(mutants.Mutant)) == ({}, set())
+
+
+FOUND_BY = {
+    mutants.UniqueIsIgnored: {"8.1", "8.3", "12.1"},
+    mutants.TwoValuedNot: {"3.4", "3.5"},
+    mutants.RollbackDoesNothing: {"10.3", "10.5"},
+    mutants.SavepointRollbackDoesNothing: {"11.1", "11.3"},
+    mutants.LimitBeforeFilter: {"5.5"},
+    mutants.NullIsLargest: {"5.3"},
+    mutants.PercentIsAWildcard: {"4.2"},
+    mutants.CaseIsIgnored: {"4.3"},
+    mutants.CaseIsNeverIgnored: {"4.4"},
+    mutants.EndsAreLeftOut: {"3.1", "3.2"},
+    mutants.OnlyTheFirstOfSeveral: {"3.7"},
+    mutants.VersionIsIgnored: {"9.2", "9.3", "9.5"},
+    mutants.OrderIsForgotten: {"5.2"},
+    mutants.OffsetIsForgotten: {"5.5", "5.8"},
+    mutants.CountIgnoresCriteria: {"3.1"},
+    mutants.OnlyTheFirstIsChanged: {"6.13"},
+    mutants.DeletesTooMuch: {"6.11", "6.12"},
+    mutants.LastColumnIsForgotten: {"6.6", "6.8"},
+    mutants.InsertedBackwards: {"6.2"},
+    mutants.InsertedOneByOne: {"8.6", "10.3"},
+    mutants.SavepointRollbackUndoesEverything: {"11.1"},
+    mutants.CommitLosesRows: {"10.1"},
+    mutants.LastCommitWins: {"14.4", "14.6"},
+    mutants.EveryoneSeesEverything: {"14.1"},
+}
+
+
+@pytest.mark.parametrize("mutant", FOUND_BY, ids=lambda mutant: mutant.__name__)
+def test_broken_backend_is_found_out(mutant):
+    names = [name for name, case in CASES.items() if case.clause in FOUND_BY[mutant]]
+
+    failed, _ = outcomes(lambda: mutants.MutatedDatabase(mutant), names=names)
+
+    assert clauses(failed) == FOUND_BY[mutant]
+
+
+def test_every_mutant_is_tried():
+    known = {value for value in vars(mutants).values() if isinstance(value, type) and issubclass(value, mutants.Mutant)}
+
+    assert known - set(FOUND_BY) == {mutants.Mutant, mutants.Misread}
+
+
+# -- what stands above the driver
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "mistake", "found"),
+    [
+        pytest.param(Transaction, "savepoint_rolled_back", Transaction.savepoint_released, {"13.4"}, id="callbacks"),
+        pytest.param(ValueType, "check", lambda self, value: value, {"2.4", "3.15", "8.8", "8.9", "8.10"}, id="values"),
+        pytest.param(Table, "unique_values", lambda self, row: [(row[0],), (row[1],), (row[4],)], {"8.4"}, id="nulls"),
+    ],
+)
+def test_mistake_in_one_place_is_found_out(owner, name, mistake, found, monkeypatch):
+    monkeypatch.setattr(owner, name, mistake)
+
+    failed, _ = outcomes(InMemoryDatabase)
+
+    assert found <= clauses(failed)
+
+
+# -- what the harness does wrong
+
+
+def stored_before():
+    database = InMemoryDatabase()
+    with Work(database) as work:
+        work.tasks.add(make(14))
+    return database
+
+
+def in_place(task):
+    task.priority += 1
+    return task
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        pytest.param({"make_database": stored_before}, {"1.1"}, id="not-empty"),
+        pytest.param({"make": lambda n: make(1)}, {"1.2"}, id="all-the-same"),
+        pytest.param({"make": lambda n: replace(make(n), note=str(uuid4()))}, {"1.2"}, id="never-the-same"),
+        pytest.param({"change": in_place}, {"1.3"}, id="changed-in-place"),
+        pytest.param({"change": lambda task: task}, {"1.3"}, id="not-changed"),
+        pytest.param({"change": lambda task: replace(task, id=(task.id or 0) + 1)}, {"1.3"}, id="key-changed"),
+    ],
+)
+def test_mistake_of_the_harness_is_told_first(members, found):
+    names = [name for name, case in CASES.items() if case.clause.startswith("1.")]
+
+    failed, _ = outcomes(**{"make_database": InMemoryDatabase, "names": names, **members})
+
+    assert clauses(failed) == found
+
+
+# -- the fake that many write first: it keeps the caller's object
+
+
+class ForgetfulTasks(Tasks):
+    """Keeps the caller's own objects beside the rows, and gives them back."""
+
+    def add_many(self, entities):
+        given = list(entities)
+        stored = super().add_many(given)
+        for entity, row in zip(given, stored, strict=True):
+            for field in fields(Task):
+                setattr(entity, field.name, getattr(row, field.name))
+            self._kept()[entity.id] = entity
+        return given
+
+    def update(self, entity):
+        stored = super().update(entity)
+        kept = self._kept()[stored.id] = entity
+        kept.version = stored.version
+        return kept
+
+    def to_domain(self, row):
+        return self._kept().get(row["id"]) or super().to_domain(row)
+
+    def _kept(self):
+        return self.unit._source.__dict__.setdefault("kept", {})
+
+
+class ForgetfulWork(BaseUnitOfWork):
+    tasks: ForgetfulTasks
+
+
+def test_keeping_the_callers_object_is_found_out():
+    names = [name for name, case in CASES.items() if case.clause.startswith("7.")]
+
+    failed, _ = outcomes(InMemoryDatabase, ForgetfulWork, names)
+
+    assert clauses(failed) == {"7.1", "7.2", "7.3", "7.4"}
