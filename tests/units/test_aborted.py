@@ -305,6 +305,21 @@ def test_rolling_back_the_unit_inside_a_savepoint_of_its_own_is_refused(db):
     assert keys(db) == ["a"]
 
 
+def test_savepoints_left_out_of_order_are_refused(db):
+    def work(shop):
+        outer, inner = shop.savepoint(), shop.savepoint()
+        outer.__enter__()
+        shop.todos.add(Todo(key="a"))
+        inner.__enter__()
+        outer.__exit__(None, None, None)
+        inner.__exit__(None, None, None)
+
+    with pytest.raises(UnitStateError):
+        leave_by(KeyError("never"), Shop(db), work)
+    assert keys(db) == []
+    assert connections_out(db) == 0
+
+
 # -- read-only units
 
 

@@ -282,6 +282,8 @@ def test_a_set_form_without_criterion_is_refused(shop, criteria):
         lambda todos: todos.update_where(TodoQuery(done=True), set_={"value": "v"}),
         lambda todos: todos.delete_where(todo.done, everything=True),
         lambda todos: todos.update_where(todo.done, set_={}),
+        lambda todos: todos.update_where(todo.done, set_=None),
+        lambda todos: todos.update_where(todo.done, set_=["value"]),
         lambda todos: todos.update_where(todo.done, set_={"nope": 1}),
         lambda todos: todos.update_where(todo.done, set_={"id": 1}),
         lambda todos: todos.update_where(todo.done, set_={"priority": todo.priority}),

@@ -27,7 +27,20 @@ from sqlrepo import (
     some,
     startswith,
 )
-from tests.units.domain import Account, Colour, Shop, Specimen, Todo, Todos, account, specimen, tag, todo
+from tests.units.domain import (
+    Account,
+    Colour,
+    Shop,
+    Specimen,
+    Tag,
+    Todo,
+    TodoQuery,
+    Todos,
+    account,
+    specimen,
+    tag,
+    todo,
+)
 
 
 @pytest.mark.parametrize(
@@ -263,3 +276,19 @@ def test_fields_of_the_class_s_base_fit_its_repository(db):
 
     with pytest.raises(QueryError):
         Todos(db).find(fields(Wide).priority == 1)
+
+
+def test_matches_takes_a_query_object():
+    query = TodoQuery(priority_ge=2, done=False, limit=0, offset=9)
+
+    assert matches(query, Todo(key="a", priority=2))
+    assert not matches(query, Todo(key="a", priority=1))
+    assert matches(TodoQuery(), Todo(key="a"))
+
+
+def test_matches_refuses_another_class():
+    for other in (Tag(owner="a", name="b"), None, {"key": "a"}, Account("a")):
+        with pytest.raises(QueryError):
+            matches(todo.key == "a", other)
+        with pytest.raises(QueryError):
+            matches(todo.priority > 1, other)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sqlrepo import TransactionAbortedError, UniqueViolationError
+from sqlrepo import RepositoryError, TransactionAbortedError, UniqueViolationError
 from tests.units.domain import Shop, Todo, Todos, connections_out, leave_by
 
 
@@ -173,3 +173,13 @@ def test_an_async_callback_is_refused_on_a_sync_unit(db):
         shop.on_commit(later)
 
     assert type(caught.value).__module__.startswith("sqlrepo")
+
+
+def test_what_cannot_be_called_is_refused(db):
+    with Shop(db) as shop:
+        for given in (None, 3, "print"):
+            with pytest.raises((TypeError, RepositoryError)):
+                shop.on_commit(given)
+        shop.todos.add(Todo(key="a"))
+
+    assert Todos(db).count() == 1

@@ -268,3 +268,17 @@ def test_a_session_is_closed_with_the_unit(sqlite):
         shop.tags.add(Tag(owner="a", name="b"))
         assert shop.session.get(TagRow, ("a", "b")).weight == 0
     assert Tags(sqlite).count() == 1
+
+
+def test_objects_from_before_a_savepoint_stay_in_the_session(sqlite):
+    with Shop(sqlite) as shop:
+        shop.todos.add(Todo(id=1, key="a"))
+        loaded, added = shop.session.get(TodoRow, 1), row("b")
+        shop.session.add(added)
+        with pytest.raises(KeyError):
+            leave_by(KeyError(), shop.savepoint(), lambda _: shop.todos.patch(1, {"priority": 9}))
+        assert loaded.priority == 0
+        loaded.value = added.value = "changed afterwards"
+
+    assert [(one.key, one.value) for one in Todos(sqlite).find()] == [
+        ("a", "changed afterwards"), ("b", "changed afterwards")]  # fmt: skip
