@@ -7,20 +7,17 @@ import pytest
 
 from examples.todo.domain import Todo
 from examples.todo.storage import TodoUnit, storage
-from sqlrepo.testing import Capabilities, Harness, RepositoryContract
+from sqlrepo.testing import Harness, RepositoryContract
 
 
 class TestTodos(RepositoryContract[Todo, int]):
     @pytest.fixture(params=["memory://", "sqlite:///{}/todo.db"], ids=["memory", "sqlite"])
     def harness(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness[Todo, int]]:
-        url = request.param.format(tmp_path.as_posix())
-        db = storage(url)
+        db = storage(request.param.format(tmp_path.as_posix()))
         yield Harness(
             open=lambda: TodoUnit(db),
-            open_read_only=lambda: TodoUnit(db, read_only=True),
             make=lambda n: Todo(key=f"k{n}", value=f"thing {n}", done=n % 2 == 0, priority=n % 3),
             change=lambda todo: todo.model_copy(update={"value": f"{todo.value}, changed"}),
-            capabilities=Capabilities.of(url),
         )
         db.dispose()
 

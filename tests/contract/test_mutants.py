@@ -71,7 +71,6 @@ def outcomes(make_database, unit=Work, names=tuple(CASES), **members):
         database = make_database()
         harness = Harness(
             open=lambda: unit(database),  # noqa: B023  # used in this round only
-            open_read_only=lambda: unit(database, read_only=True),  # noqa: B023
             make=members.get("make", make),
             change=members.get("change", lambda task: replace(task, priority=task.priority + 10)),
         )

@@ -24,61 +24,55 @@ from tests.contract.entities import (
 
 class TestModel(RepositoryContract[Todo, int]):
     @pytest.fixture
-    def harness(self, store):
+    def harness(self, database):
         return Harness(
-            open=lambda: House(store.database),
-            open_read_only=lambda: House(store.database, read_only=True),
+            open=lambda: House(database),
             make=make_todo,
             change=lambda todo: todo.model_copy(update={"value": f"{todo.value}, changed"}),
-            capabilities=store.capabilities,
         )
 
 
 class TestModelInRepositoryAlone(RepositoryContract[Todo, int]):
     @pytest.fixture
-    def harness(self, store):
+    def harness(self, database):
         return Harness(
-            open=lambda: Todos(store.database),
+            open=lambda: Todos(database),
             make=make_todo,
             change=lambda todo: todo.model_copy(update={"value": f"{todo.value}, changed"}),
-            capabilities=store.capabilities,
         )
 
 
 class TestFrozenDataclassWithCompositeKey(RepositoryContract[Seat, tuple[str, int]]):
     @pytest.fixture
-    def harness(self, store):
+    def harness(self, database):
         return Harness(
-            open=lambda: House(store.database),
-            open_read_only=lambda: House(store.database, read_only=True),
+            open=lambda: House(database),
             make=make_seat,
             change=lambda seat: replace(seat, taken=not seat.taken),
-            capabilities=store.capabilities,
         )
 
 
 class TestVersionAndRenamedColumns(RepositoryContract[Account, int]):
     @pytest.fixture
-    def harness(self, store):
+    def harness(self, database):
         return Harness(
-            open=lambda: House(store.database),
-            open_read_only=lambda: House(store.database, read_only=True),
+            open=lambda: House(database),
             make=make_account,
             change=lambda account: replace(account, balance=account.balance + 7),
-            capabilities=store.capabilities,
         )
 
 
 class LabelHarness:
     """No `Harness`, but an object with its members; `open` yields the repository of an open unit."""
 
-    def __init__(self, store):
-        self.store = store
-        self.capabilities = store.capabilities
+    capabilities = None
+
+    def __init__(self, database):
+        self.database = database
 
     @contextmanager
     def open(self) -> Iterator[Labels]:
-        with House(self.store.database) as house:
+        with House(self.database) as house:
             yield house.labels
 
     def make(self, n: int) -> Label:
@@ -90,5 +84,5 @@ class LabelHarness:
 
 class TestEntityWithoutItsKey(RepositoryContract[Label, int]):
     @pytest.fixture
-    def harness(self, store):
-        return LabelHarness(store)
+    def harness(self, database):
+        return LabelHarness(database)

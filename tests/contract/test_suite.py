@@ -8,6 +8,7 @@ import pytest
 
 from sqlrepo import BaseUnitOfWork
 from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import Database
 from sqlrepo.testing import Capabilities, Harness, RepositoryContract, deliberate
 from sqlrepo.testing.contract import cases_of
 from sqlrepo.testing.subject import Subject
@@ -90,16 +91,19 @@ def test_hiding_a_case_deliberately_is_allowed():
 # -- capabilities
 
 
-def test_capabilities_are_on_unless_a_backend_is_known_to_lack_them():
-    assert Capabilities().off == Capabilities.of("memory").off == ()
-    assert "concurrent_writers" in Capabilities.of("sqlite").off
-    assert Capabilities.of("sqlite:///a.db") == Capabilities.of("sqlite+pysqlite://") == Capabilities.of("sqlite")
+def test_capabilities_are_on_unless_switched_off():
+    assert Capabilities().off == ()
     assert Capabilities(fresh_keys=False).off == ("fresh_keys",)
 
 
-def test_unknown_backend_has_no_known_capabilities():
-    with pytest.raises(ValueError, match="'oracle'"):
-        Capabilities.of("oracle://")
+def test_backends_say_what_they_lack():
+    assert Capabilities.of(InMemoryDatabase()).off == ()
+    assert "concurrent_writers" in Capabilities.of(Database("sqlite://")).off
+
+
+def test_harness_may_know_better_than_the_backend():
+    assert Subject(harness()).capabilities == Capabilities()
+    assert Subject(harness(capabilities=Capabilities(fresh_keys=False))).capabilities.off == ("fresh_keys",)
 
 
 # -- finding the repository

@@ -86,8 +86,9 @@ class RepositoryContract(
     @pytest.fixture
     def subject(self, harness: Harness[T, K], record_property: Callable[[str, object], None]) -> Subject[T, K]:
         """The harness, and what its repository says of the entity."""
-        record_property(CAPABILITIES_OFF, " ".join(harness.capabilities.off))
-        return Subject(harness)
+        subject = Subject(harness)
+        record_property(CAPABILITIES_OFF, " ".join(subject.capabilities.off))
+        return subject
 
 
 def cases_of(contract: type) -> dict[str, Callable[..., None]]:

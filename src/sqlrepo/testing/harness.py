@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from typing import Any, Generic, Self
+from typing import Any, Generic, Protocol, Self
 
 from typing_extensions import TypeVar
 
@@ -19,15 +19,22 @@ __all__ = ["Capabilities", "Harness"]
 T = TypeVar("T", default=Any)
 K = TypeVar("K", default=Any)
 
-#: What the backends this library knows cannot do.
-_OFF = {"memory": (), "sqlite": ("concurrent_writers", "rereads_committed", "conflict_at_commit", "fresh_keys")}
+
+class Lacking(Protocol):
+    """What says of itself which capabilities it does not have."""
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """Their names."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a backend can do beyond what every backend must.
 
-    All are on by default. One that is off changes what its cases demand, as said below; no case is left out for it.
+    All are on by default; backends name what they lack. One that is off changes what its cases demand, as said below;
+    no case is left out for it.
 
     Attributes:
         concurrent_writers: two units of work over one store may have written at the same time, and both commit. Off:
@@ -45,19 +52,9 @@ class Capabilities:
     fresh_keys: bool = True
 
     @classmethod
-    def of(cls, backend: str) -> Self:
-        """What a backend of this library can do: ``Capabilities.of("sqlite")``.
-
-        Args:
-            backend: its name, or a URL that begins with it.
-
-        Raises:
-            ValueError: there is no such backend.
-        """
-        name = backend.partition(":")[0].partition("+")[0]
-        if name not in _OFF:
-            raise ValueError(f"no backend is called {name!r}; there are {', '.join(_OFF)}")
-        return replace(cls(), **dict.fromkeys(_OFF[name], False))
+    def of(cls, source: Lacking) -> Self:
+        """What a `Database` or an `InMemoryDatabase` says of itself."""
+        return replace(cls(), **dict.fromkeys(source.lacks, False))
 
     @property
     def off(self) -> tuple[str, ...]:
@@ -77,13 +74,10 @@ class Harness(Generic[T, K]):
             and uniques. An entity must stay valid with a field's value taken from another, or with None where both
             the class and the table allow it.
         change: gives the entity with some field altered that is neither its key nor its version.
-        capabilities: what the backend can do.
-        open_read_only: like `open`, for a unit of work made with ``read_only=True``; without it, the clauses about
-            read-only units are reported as not checked.
+        capabilities: what the backend can do; None for what it says of itself.
     """
 
     open: Callable[[], AbstractContextManager[BaseUnitOfWork[Any] | BaseRepository[T, K]]]
     make: Callable[[int], T]
     change: Callable[[T], T]
-    capabilities: Capabilities = Capabilities()
-    open_read_only: Callable[[], AbstractContextManager[BaseUnitOfWork[Any] | BaseRepository[T, K]]] | None = None
+    capabilities: Capabilities | None = None

@@ -9,7 +9,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import reduce
 from operator import and_
 from typing import Any, Generic, TypeVar, cast
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, fields
 from sqlrepo.testing.clause import NotApplicableError
-from sqlrepo.testing.harness import Harness
+from sqlrepo.testing.harness import Capabilities, Harness
 from sqlrepo.testing.places import Place, Places
 from sqlrepo.testing.rival import Rival
 
@@ -55,6 +55,7 @@ class Subject(Places[T], Generic[T, K]):
         self.entity = type(harness.make(1))
         with self.open() as repository:
             self._repository = repository
+        self.capabilities = harness.capabilities or Capabilities.of(repository.unit.source)
         definition = type(repository).definition()
         super().__init__(definition, lambda: self.make(_SAMPLES), self.change)
         self.identity: tuple[str, ...] = tuple(map(self.mapper.field, definition.identity))
@@ -62,21 +63,19 @@ class Subject(Places[T], Generic[T, K]):
 
     # -- units of work
 
-    def open(self) -> AbstractContextManager[BaseRepository[T, K]]:
+    @contextmanager
+    def open(self) -> Generator[BaseRepository[T, K]]:
         """Open a unit of work and give the entity's repository in it; its ``unit`` is the unit of work."""
-        return self._opened(self.harness.open)
-
-    def open_read_only(self) -> AbstractContextManager[BaseRepository[T, K]]:
-        """Open a read-only unit of work and give the entity's repository in it."""
-        opener = getattr(self.harness, "open_read_only", None)
-        if opener is None:
-            raise NotApplicableError("the harness has no open_read_only")
-        return self._opened(opener)
+        with self.harness.open() as opened:
+            yield _repository_of(opened, self.entity)
 
     @contextmanager
-    def _opened(self, opener: Callable[[], AbstractContextManager[Any]]) -> Generator[BaseRepository[T, K]]:
-        with opener() as opened:
-            yield _repository_of(opened, self.entity)
+    def open_read_only(self) -> Generator[BaseRepository[T, K]]:
+        """Open a read-only unit of work on the same source and give the entity's repository in it."""
+        with self.open() as repository:
+            unit = repository.unit
+        with BaseUnitOfWork(unit.source, read_only=True, context=unit.context) as read_only:
+            yield type(repository)(read_only)
 
     def run(self, work: Callable[[BaseRepository[T, K]], R]) -> R:
         """Do something in a unit of work of its own."""

@@ -38,14 +38,14 @@ class IsolationCases(Cases[T, K]):
             repository.add(subject.harness.make(3))
             repository.update(subject.change(stored[0]))
             repository.remove(stored[1])
-            other.start(free=subject.harness.capabilities.concurrent_writers)
+            other.start(free=subject.capabilities.concurrent_writers)
             raise AppError
         assert subject.in_any_order(other.result) == subject.in_any_order(stored)
 
     @clause("14.2")
     def test_two_units_write_at_once(self, subject: Subject[T, K]) -> None:
         """Insert in two units, the second of which commits first; or waits, where the backend has one writer."""
-        able = subject.harness.capabilities.concurrent_writers
+        able = subject.capabilities.concurrent_writers
         made = subject.make(2)
         with subject.another(lambda repository: repository.add(made[1])) as other, subject.open() as repository:
             first = repository.add(made[0])
@@ -62,7 +62,7 @@ class IsolationCases(Cases[T, K]):
     @clause("14.3")
     def test_reading_again_sees_commits_only_where_declared(self, subject: Subject[T, K]) -> None:
         """Read, let another unit commit if it can, and read again."""
-        able = subject.harness.capabilities.rereads_committed
+        able = subject.capabilities.rereads_committed
         made = subject.make(2)
         subject.store(made[:1])
         with subject.another(lambda repository: repository.add(made[1])) as other, subject.open() as repository:
@@ -75,7 +75,7 @@ class IsolationCases(Cases[T, K]):
     @clause("14.4")
     def test_two_units_write_the_same_row(self, subject: Subject[T, K]) -> None:
         """Change a row in two units: the second to commit is refused, or the second to write waits."""
-        able = subject.harness.capabilities.conflict_at_commit
+        able = subject.capabilities.conflict_at_commit
         place = subject.free()
         low, high = place.values[0], place.values[-1]
         [stored] = subject.spread(place, [low])
@@ -109,7 +109,7 @@ class IsolationCases(Cases[T, K]):
     def test_version_is_compared_with_what_others_committed(self, subject: Subject[T, K]) -> None:
         """Read in two units and write in both: one of them loses, whichever way the backend tells it."""
         subject.version()
-        able = subject.harness.capabilities.concurrent_writers
+        able = subject.capabilities.concurrent_writers
         [stored] = subject.store(subject.make(1))
 
         def write(repository: BaseRepository[T, K]) -> T:
@@ -133,7 +133,7 @@ class IsolationCases(Cases[T, K]):
     @clause("14.6")
     def test_two_units_insert_the_same_values(self, subject: Subject[T, K]) -> None:
         """Insert entities that agree in a unique constraint in two units: one of them is stored."""
-        able = subject.harness.capabilities.concurrent_writers
+        able = subject.capabilities.concurrent_writers
         [model] = subject.store(subject.make(1))
         subject.run(lambda repository: repository.remove(model))
         one, two = (subject.clash(entity, model) for entity in subject.make(2, start=2))

@@ -59,7 +59,7 @@ class WritingCases(Cases[T, K]):
         [stored] = subject.store([one])
         subject.run(lambda repository: repository.remove(stored))
         [again] = subject.store([other])
-        if subject.harness.capabilities.fresh_keys:
+        if subject.capabilities.fresh_keys:
             assert subject.key(again) != subject.key(stored)
         assert subject.in_any_order(subject.all()) == subject.in_any_order([again])
 
