@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import NullPool, SingletonThreadPool, StaticPool
 
 from sqlrepo import QueryError, UniqueViolationError
 from sqlrepo.sqlalchemy import Database, apply_query
@@ -62,10 +62,10 @@ def enforcing(tmp_path, **options):
         hooked,
         enforcing,
         lambda path: enforcing(path, poolclass=NullPool),
-        lambda path: enforcing(path, poolclass=StaticPool),
         lambda path: enforcing(path, isolation_level="SERIALIZABLE"),
+        lambda path: enforcing(path, isolation_level="AUTOCOMMIT"),
     ],
-    ids=["hooked", "plain", "null pool", "static pool", "serializable"],
+    ids=["hooked", "plain", "null pool", "serializable", "autocommit"],
 )
 def engine(request, tmp_path):
     engine = request.param(tmp_path)
@@ -147,6 +147,21 @@ def test_what_an_engine_lacks_is_named_once(tmp_path):
                 shop.todos.add(Todo(key=key))
 
     assert [one.category for one in caught] == [RuntimeWarning]
+
+
+@pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool])
+def test_a_pool_that_shares_its_connection_is_named(tmp_path, pool):
+    engine = hooked(tmp_path, poolclass=pool)
+    Base.metadata.create_all(engine)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        db = Database(engine)
+        for _ in range(2):
+            assert keys(db) == []
+
+    assert [one.category for one in caught] == [RuntimeWarning]
+    assert pool.__name__ in str(caught[0].message)
+    engine.dispose()
 
 
 def test_an_engine_that_lacks_nothing_is_not_warned_about(tmp_path):

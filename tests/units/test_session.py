@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from sqlrepo import BaseUnitOfWork, TransactionAbortedError, UniqueViolationError, UnsupportedError
+from sqlrepo import BaseUnitOfWork, ReadOnlyError, TransactionAbortedError, UniqueViolationError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
 from tests.units.domain import Shop, Tag, TagRow, Tags, Todo, TodoRow, Todos, connections_out, leave_by
 
@@ -282,3 +282,50 @@ def test_objects_from_before_a_savepoint_stay_in_the_session(sqlite):
 
     assert [(one.key, one.value) for one in Todos(sqlite).find()] == [
         ("a", "changed afterwards"), ("b", "changed afterwards")]  # fmt: skip
+
+
+def test_a_refused_flush_at_the_end_of_a_savepoint_undoes_it(sqlite):
+    with Shop(sqlite) as shop:
+        shop.todos.add(Todo(key="a"))
+        with pytest.raises(UniqueViolationError), shop.savepoint():
+            shop.session.add_all([row("b"), row("a")])
+        shop.todos.add(Todo(key="c"))
+
+    assert keys(sqlite) == ["a", "c"]
+
+
+def test_a_write_of_the_session_in_a_read_only_unit_stores_nothing(sqlite):
+    with pytest.raises(ReadOnlyError):
+        add_read_only(sqlite)
+    with Shop(sqlite) as shop:
+        shop.session.add(row("b"))
+    assert keys(sqlite) == ["b"]
+    assert connections_out(sqlite) == 0
+
+
+def add_read_only(db):
+    with Shop(db, read_only=True) as shop:
+        shop.session.add(row("a"))
+
+
+def test_closing_the_session_leaves_the_unit_alone(sqlite):
+    with Shop(sqlite) as shop:
+        shop.todos.add(Todo(key="a"))
+        shop.session.close()
+        shop.todos.add(Todo(key="b"))
+        shop.session.add(row("c"))
+
+    assert keys(sqlite) == ["a", "b", "c"]
+
+
+def test_closing_the_connection_loses_the_transaction_and_says_so(sqlite):
+    with Shop(sqlite) as shop:
+        shop.todos.add(Todo(key="a"))
+        shop.connection.close()
+        with pytest.raises(TransactionAbortedError):
+            shop.todos.add(Todo(key="b"))
+        shop.rollback()
+        shop.todos.add(Todo(key="c"))
+
+    assert keys(sqlite) == ["c"]
+    assert connections_out(sqlite) == 0

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, UnitStateError, UnsupportedError
+from sqlrepo import BaseRepository, BaseUnitOfWork, TransactionAbortedError, UnitStateError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase, InMemoryUnitOfWork
 from sqlrepo.sqlalchemy import Database
 from tests.units.domain import Shop, Tag, TagRow, Tags, Todo, TodoRow, Todos, connections_out, create, leave_by, todo
@@ -173,6 +173,36 @@ def test_leaving_while_another_thread_calls_waits_for_it_and_rolls_back(db):
     with shop:
         shop.todos.add(Todo(key="b"))
     assert Todos(db).count() == 1
+
+
+def test_leaving_a_savepoint_while_another_thread_calls_loses_the_transaction_not_the_error(db):
+    first, inside, leave = KeyError("first"), threading.Event(), threading.Event()
+
+    def slow(_):
+        inside.set()
+        leave.wait(5)
+
+    with Shop(db) as shop, ThreadPoolExecutor(1) as pool:
+
+        def work(_):
+            shop.todos.add(Todo(key="a"))
+            pool.submit(shop.run, slow)
+            inside.wait(5)
+
+        try:
+            with pytest.raises(KeyError) as caught:
+                leave_by(first, shop.savepoint(), work)
+        finally:
+            leave.set()
+            pool.shutdown()
+        assert caught.value is first
+        with pytest.raises(TransactionAbortedError):
+            shop.todos.count()
+        shop.rollback()
+        shop.todos.add(Todo(key="b"))
+
+    assert [one.key for one in Todos(db).find()] == ["b"]
+    assert connections_out(db) == 0
 
 
 def test_a_unit_may_be_handed_to_another_thread(db):
