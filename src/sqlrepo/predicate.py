@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias, assert_never, cast
+from typing import Any, Protocol, TypeAlias, assert_never, cast
 
 from sqlrepo.criteria import (
     And,
@@ -33,6 +33,7 @@ from sqlrepo.criteria import (
     rebuilt,
 )
 from sqlrepo.entities import describe
+from sqlrepo.errors import QueryError
 from sqlrepo.values import Kind, fold_ascii, fold_unicode
 
 __all__ = ["Predicate", "compile_predicate", "folded", "matches", "parametrized"]
@@ -135,17 +136,35 @@ def folded(text: str, case: Case) -> str:
     return text if case == "exact" else fold_ascii(text) if case == "ascii" else fold_unicode(text)
 
 
-def matches(criterion: bool, entity: object) -> bool:
+class HasCriteria(Protocol):
+    """A query object."""
+
+    @property
+    def criteria(self) -> bool:
+        """Its filters, as one criterion."""
+        ...
+
+
+def matches(criterion: bool | HasCriteria, entity: object) -> bool:
     """Evaluate a criterion on one entity, as every backend would on its row.
 
     Args:
-        criterion: an expression over ``fields(T)``, or a `QueryObject`'s ``criteria``.
+        criterion: an expression over ``fields(T)``, or a `QueryObject`, whose limit and offset do not matter.
         entity: an instance of the class the criterion is about.
 
     Returns:
         True where it is true; False where it is false or unknown.
+
+    Raises:
+        QueryError: the criterion is about another class.
     """
-    shape, params = parametrized(rebuilt(as_criterion(criterion), _labelled))
+
+    def labelled(leaf: Leaf) -> Leaf:
+        if not isinstance(entity, leaf.ref.entity):
+            raise QueryError(f"{leaf.ref.entity.__name__}.{leaf.ref} is asked of a {type(entity).__name__}")
+        return _labelled(leaf)
+
+    shape, params = parametrized(rebuilt(as_criterion(getattr(criterion, "criteria", criterion)), labelled))
     return _on_entities(shape)(entity, params)
 
 

@@ -24,7 +24,7 @@ _FATAL = (TransactionConflictError, DatabaseUnavailableError)
 class _Level:
     """What happened since a savepoint was set; the lowest level is the transaction itself."""
 
-    savepoint: str | None
+    savepoint: str
     callbacks: list[Callback] = field(default_factory=list)
     failure: BaseException | None = None
 
@@ -39,7 +39,7 @@ class Transaction:
     __slots__ = ("_levels", "fatal")
 
     def __init__(self) -> None:
-        self._levels = [_Level(None)]
+        self._levels = [_Level("")]
         self.fatal: BaseException | None = None
 
     @property
@@ -54,10 +54,12 @@ class Transaction:
 
     @property
     def innermost(self) -> str:
-        """The name of the savepoint set last."""
-        name = self._levels[-1].savepoint
-        assert name is not None, "no savepoint is set"
-        return name
+        """The name of the savepoint set last, empty where there is none."""
+        return self._levels[-1].savepoint
+
+    def has(self, savepoint: str) -> bool:
+        """Whether a savepoint is still open."""
+        return any(level.savepoint == savepoint for level in self._levels)
 
     def fail(self, error: BaseException) -> None:
         """Note a refused statement; the first one counts.

@@ -146,6 +146,8 @@ class BaseUnitOfWork(Generic[C]):
         It is dropped with the savepoint or the transaction it was registered in. One that raises undoes nothing and
         does not stop the others: it is logged, and raised in an `ExceptionGroup` when all have run.
         """
+        if not callable(callback):
+            raise TypeError(f"on_commit takes a function to call, not {type(callback).__name__}")
         if inspect.iscoroutinefunction(callback):
             raise UnsupportedError("an async callback needs an async unit of work")
         with self._calling():
@@ -234,6 +236,10 @@ class BaseUnitOfWork(Generic[C]):
         if not self._open:
             raise UnitStateError("not_open", f"enter it first: `with {type(self).__name__}(...) as unit:`")
 
+    def _require_innermost(self, savepoint: str) -> None:
+        if self._transaction.innermost != savepoint:
+            raise UnitStateError("already_open", "leave savepoints in the opposite order of setting them")
+
     def _require_outermost(self) -> None:
         self._require_open()
         if self._transaction.depth:
@@ -273,7 +279,7 @@ class BaseUnitOfWork(Generic[C]):
             noted(error, second, "rolling back")
 
     def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
-        if self._driver is None or transaction is not self._transaction:
+        if self._driver is None or transaction is not self._transaction or not transaction.has(savepoint):
             return
         if transaction.fatal is not None:
             transaction.savepoint_rolled_back(savepoint)  # the server has ended it with the whole transaction
@@ -287,6 +293,7 @@ class BaseUnitOfWork(Generic[C]):
     def _leave_savepoint(self, savepoint: str) -> None:
         transaction = self._transaction
         try:
+            self._require_innermost(savepoint)
             self._started().release(savepoint)
         except BaseException as error:
             self._roll_back_to(savepoint, transaction, error)

@@ -132,7 +132,7 @@ class Writing(Participant[T], Generic[T, K]):
             everything: whether all entities are meant.
         """
         where = self._targets(criteria, everything).where
-        values = self._assigned(set_)
+        values = self._assigned(set_fields(set_))
         if self._schema.version in values:
             raise QueryError("the version counts itself; it cannot be set")
         if not values:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.orm import SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Row
 from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, noted
@@ -39,7 +40,7 @@ class SQLAlchemyDriver:
         self._transaction = transaction
         self._read_only = read_only
         self._session: UnitSession | None = None
-        self._savepoints: dict[str, sa.NestedTransaction] = {}
+        self._savepoints: dict[str, sa.NestedTransaction | SessionTransaction] = {}
         self._count = 0
         self._noted: list[RepositoryError] = []
         self._ending = False
@@ -78,14 +79,14 @@ class SQLAlchemyDriver:
     def savepoint(self) -> str:
         """Set a savepoint; a read-only transaction has nothing to undo and sends none."""
         if self._read_only:
-            name = f"read_only_{self._transaction.depth}"
-            self._transaction.savepoint_set(name)
-            return name
-        self._flush()
-        nested = self._guarded(self._connection.begin_nested)
-        name = self._transaction.innermost
-        self._savepoints[name] = nested
-        return name
+            self._transaction.savepoint_set(f"read_only_{self._transaction.depth}")
+            return self._transaction.innermost
+        if self._session is None:
+            nested: sa.NestedTransaction | SessionTransaction = self._guarded(self._connection.begin_nested)
+        else:
+            nested = self._guarded(self._session.begin_nested)  # so that its objects go back with the rows
+        self._savepoints[self._transaction.innermost] = nested  # the engine has reported it
+        return self._transaction.innermost
 
     def release(self, savepoint: str) -> None:
         """Let a savepoint go."""
@@ -100,9 +101,10 @@ class SQLAlchemyDriver:
         if savepoint not in self._savepoints:
             self._transaction.savepoint_rolled_back(savepoint)
             return
-        if self._session is not None:
-            self._session.expunge_all()
-        self._guarded(self._savepoints.pop(savepoint).rollback)
+        nested = self._savepoints.pop(savepoint)
+        if self._session is not None and isinstance(nested, sa.NestedTransaction):
+            self._session.expunge_all()  # it was made inside, and so was all that it holds
+        self._guarded(nested.rollback)
 
     def commit(self) -> None:
         """Commit; where that fails, roll back."""
