@@ -133,8 +133,12 @@ class BaseUnitOfWork(Generic[C]):
         try:
             yield
         except BaseException as error:
-            with self._calling():
-                self._roll_back_to(name, transaction, error)
+            try:
+                with self._calling():
+                    self._roll_back_to(name, transaction, error)
+            except UnitStateError as busy:
+                transaction.doom(error)
+                noted(error, busy, "rolling back to the savepoint")
             raise
         with self._calling():
             if transaction is self._transaction:

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, event, func, literal
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, QueuePool, SingletonThreadPool, StaticPool
 
 from sqlrepo.criteria import Match
 from sqlrepo.errors import UnsupportedError
@@ -67,7 +67,7 @@ class SQLite:
         if _PREPARED not in pooled.info:
             self._prepare(pooled.dbapi_connection, pooled.info)
             if not self._examined:
-                self._examine(pooled.dbapi_connection)
+                self._examine(pooled.dbapi_connection, connection.engine.pool)
         connection.execution_options(sqlrepo_read_only=read_only)
         connection.begin()
         if not getattr(pooled.dbapi_connection, "in_transaction", True):
@@ -77,9 +77,16 @@ class SQLite:
         connection.create_function("sqlrepo_fold", 1, _fold, deterministic=True)
         info[_PREPARED] = True
 
-    def _examine(self, connection: Any) -> None:
+    def _examine(self, connection: Any, pool: Pool) -> None:
         """Name what an engine of the application's lacks, once."""
         self._examined = True
+        if isinstance(pool, StaticPool | SingletonThreadPool):
+            warnings.warn(
+                f"this engine's {type(pool).__name__} gives one connection to several units of work, whose transactions "
+                "then mix; give Database the URL instead",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         if not connection.execute("PRAGMA foreign_keys").fetchone()[0]:
             warnings.warn(
                 "this engine does not enforce foreign keys (PRAGMA foreign_keys = ON); give Database the URL instead, "
