@@ -87,6 +87,11 @@ class Transaction:
         if (failure := self.failure) is not None:
             raise TransactionAbortedError from failure
 
+    def lose(self, error: BaseException) -> None:
+        """Note that the transaction cannot go on, and no savepoint of it can be rolled back to."""
+        self.fatal = self.fatal or error
+        del self._levels[1:]
+
     def savepoint_set(self, name: str) -> None:
         """Note a new savepoint."""
         self._levels.append(_Level(name))

@@ -137,7 +137,7 @@ class BaseUnitOfWork(Generic[C]):
                 with self._calling():
                     self._roll_back_to(name, transaction, error)
             except UnitStateError as busy:
-                transaction.doom(error)
+                transaction.lose(error)
                 noted(error, busy, "rolling back to the savepoint")
             raise
         with self._calling():

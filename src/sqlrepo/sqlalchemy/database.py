@@ -101,7 +101,7 @@ class Database:
 
     def _listen(self) -> None:
         """Hear of failures and savepoints on the units' connections, also of those that user code causes."""
-        for name in ("rollback", "savepoint", "release_savepoint", "rollback_savepoint"):
+        for name in ("commit", "rollback", "savepoint", "release_savepoint", "rollback_savepoint"):
             event.listen(self.engine, name, self._reporting(name))
 
         def failed(context: sa.ExceptionContext) -> None:

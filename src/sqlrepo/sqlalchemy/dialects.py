@@ -82,8 +82,8 @@ class SQLite:
         self._examined = True
         if isinstance(pool, StaticPool | SingletonThreadPool):
             warnings.warn(
-                f"this engine's {type(pool).__name__} gives one connection to several units of work, whose transactions "
-                "then mix; give Database the URL instead",
+                f"this engine's {type(pool).__name__} gives one connection to several units of work, whose "
+                "transactions then mix; give Database the URL instead",
                 RuntimeWarning,
                 stacklevel=2,
             )

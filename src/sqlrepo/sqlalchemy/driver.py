@@ -15,7 +15,7 @@ from sqlalchemy import exc
 from sqlalchemy.orm import SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Row
-from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, noted
+from sqlrepo.errors import RepositoryError, UnitStateError, noted
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.errors import translated
 from sqlrepo.sqlalchemy.session import UnitSession
@@ -150,7 +150,7 @@ class SQLAlchemyDriver:
         self._transaction.fail(known or error)
 
     def heard(self, event: str, savepoint: str | None) -> None:
-        """Note what happened to the transaction's savepoints, and a rollback that was not the unit's."""
+        """Note what happened to the transaction's savepoints, and an end of it that was not the unit's."""
         if event == "savepoint":
             self._count += 1  # SQLAlchemy numbers them so, and says the name when it is used only
             self._transaction.savepoint_set(savepoint or f"sa_savepoint_{self._count}")
@@ -158,9 +158,9 @@ class SQLAlchemyDriver:
             self._transaction.savepoint_released(savepoint)
         elif event == "rollback_savepoint" and savepoint:
             self._transaction.savepoint_rolled_back(savepoint)
-        elif event == "rollback" and not self._ending:
-            reason = "the transaction was rolled back through .session or .connection"
-            self._transaction.fail(DatabaseUnavailableError(reason, retryable=False))
+        elif event in ("commit", "rollback") and not self._ending:
+            hint = f"{event} was called on .session or .connection; the unit of work ends its transaction itself"
+            self._transaction.lose(UnitStateError("not_open", hint))
 
     # -- the machinery
 
