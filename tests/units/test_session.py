@@ -329,3 +329,20 @@ def test_closing_the_connection_loses_the_transaction_and_says_so(sqlite):
 
     assert keys(sqlite) == ["c"]
     assert connections_out(sqlite) == 0
+
+
+def test_the_session_lives_on_after_a_savepoint_undid_a_refused_flush(sqlite):
+    with Shop(sqlite) as shop:
+        shop.todos.add(Todo(key="a"))
+        for session_first in (False, True):
+            if session_first:
+                assert shop.session.get(TodoRow, 1).key == "a"
+            with pytest.raises(UniqueViolationError), shop.savepoint():
+                shop.session.add(row("a"))
+        with shop.savepoint():
+            shop.session.add(row("b"))
+        with shop.session.begin_nested():
+            shop.session.add(row("c"))
+        shop.session.add(row("d"))
+
+    assert keys(sqlite) == ["a", "b", "c", "d"]
