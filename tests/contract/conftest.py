@@ -1,22 +1,38 @@
 """The databases that our own use of the contract runs on."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from tests.contract.entities import Base
 
+NUMBERS = count()
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all files: making and removing one for each of some five hundred tests costs more than the tests."""
+    return tmp_path_factory.mktemp("contract")
+
+
+def trusting(connection, _):
+    connection.execute("PRAGMA synchronous = OFF")  # no test cuts the power, and each fsync takes its time
+
 
 @pytest.fixture(params=["memory", "sqlite", "sqlite-file"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database | InMemoryDatabase]:
+def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Database | InMemoryDatabase]:
     """An empty database with all tables: memory, SQLite in memory, SQLite in a file."""
     if request.param == "memory":
         yield InMemoryDatabase()
         return
-    database = Database("sqlite://" if request.param == "sqlite" else f"sqlite:///{tmp_path.as_posix()}/house.db")
-    Base.metadata.create_all(database.engine)
+    path = "" if request.param == "sqlite" else f"/{directory.as_posix()}/{next(NUMBERS)}.db"
+    database = Database(f"sqlite://{path}")
+    event.listen(database.engine, "connect", trusting)
+    Base.metadata.create_all(database.engine, checkfirst=False)
     yield database
     database.dispose()

@@ -32,6 +32,7 @@ class TestModel(RepositoryContract[Todo, int]):
         )
 
 
+@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
 class TestModelInRepositoryAlone(RepositoryContract[Todo, int]):
     @pytest.fixture
     def harness(self, database):

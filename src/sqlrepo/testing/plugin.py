@@ -58,6 +58,10 @@ def _limits(reports: Iterable[pytest.TestReport]) -> Iterator[str]:
             unchecked.setdefault(found[2].rstrip("')"), []).append(found[1])
     yield f"  capabilities off: {off or 'none'}"
     for reason, clauses in unchecked.items():
-        yield f"  {', '.join(clauses)}: not checked, {reason}"
+        yield f"  {', '.join(sorted(clauses, key=_number))}: not checked, {reason}"
     if not unchecked:
         yield "  every clause was checked"
+
+
+def _number(clause: str) -> list[int]:
+    return [int(part) for part in clause.split(".")]

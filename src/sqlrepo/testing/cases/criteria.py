@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar, cast
 
 import pytest
@@ -91,9 +92,7 @@ class CriteriaCases(Cases[T, K]):
     def test_comparisons_compare(self, subject: Subject[T, K]) -> None:
         """Compare every field that is stored as it is with a value from the middle."""
         subject.store_samples()
-        places = [place for place in subject.places if place.plain and place.values]
-        if not places:
-            subject.compared()
+        places = [place for place in subject.places if place.plain and place.values] or [subject.compared()]
         with subject.open() as repository:
             for place in places:
                 value, field = place.values[len(place.values) // 2], subject.field(place)
@@ -228,12 +227,11 @@ class CriteriaCases(Cases[T, K]):
 
     @clause("3.12")
     def test_fields_compare_with_each_other(self, subject: Subject[T, K]) -> None:
-        """Compare every field with every other one of its type, itself included."""
+        """Compare every field with itself and with the next one of its type."""
         subject.store_samples()
-        places = [place for place in subject.places if place.plain and place.values]
-        if not places:
-            subject.compared()
-        pairs = [(left, right) for left in places for right in places if left.kind == right.kind]
+        places = [place for place in subject.places if place.plain and place.values] or [subject.compared()]
+        alike = [[place for place in places if place.kind == kind] for kind in {place.kind for place in places}]
+        pairs = [pair for group in alike for pair in [*zip(group, group, strict=True), *pairwise(group)]]
         with subject.open() as repository:
             for left, right in pairs:
                 for compare in _COMPARISONS:
