@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sqlrepo import ConstraintError, RepositoryError, not_
 from tests.units.domain import Account, Bank, Shop, Todo, TodoQuery, Todos, account, create, database, todo
-from tests.units.test_random_queries import BOUNDED
+from tests.units.test_random_queries import bounded
 
 IDS = st.integers(1, 4)
 KEYS = st.sampled_from(["a", "b", "c", "x" * 21])
@@ -133,7 +133,7 @@ def sqlite():
     made.dispose()
 
 
-@BOUNDED
+@bounded(100)
 @given(UNITS)
 def test_memory_and_sqlite_tell_the_same_history(sqlite, units):
     with Shop(sqlite) as shop:
@@ -142,7 +142,7 @@ def test_memory_and_sqlite_tell_the_same_history(sqlite, units):
     assert history(database("memory"), units) == history(sqlite, units)
 
 
-@BOUNDED
+@bounded(100)
 @given(
     st.lists(st.tuples(st.sampled_from(["update", "patch", "remove", "save", "where"]), st.integers(0, 3)), max_size=8)
 )

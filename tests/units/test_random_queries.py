@@ -26,14 +26,18 @@ from sqlrepo import (
 )
 from tests.units.domain import Colour, Lab, Specimen, Specimens, database, specimen
 
-BOUNDED = settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+
+def bounded(examples):
+    """As many examples, the same ones in every run."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+
 
 # Few characters and few values, so that random rows meet, tie and contain each other.
 TEXT = st.text(alphabet="aAbéÉİß\u017f%_\\ \ud7ff\ue000😀\U0010ffff", max_size=4)
@@ -114,7 +118,7 @@ def refill(db, rows):
         return lab.specimens.add_many(rows)
 
 
-@BOUNDED
+@bounded(300)
 @given(ROWS, CRITERIA, OPTIONS)
 def test_memory_and_sqlite_agree(twins, rows, criterion, options):
     entities = [Specimen(id=number, **row) for number, row in enumerate(rows)]

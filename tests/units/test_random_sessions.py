@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sqlrepo import UniqueViolationError
 from tests.units.domain import Shop, Todo, TodoRow, Todos, connections_out, database, todo
-from tests.units.test_random_queries import BOUNDED
+from tests.units.test_random_queries import bounded
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def db():
     made.dispose()
 
 
-@BOUNDED
+@bounded(100)
 @given(st.lists(STEPS, max_size=6), st.booleans())
 def test_no_write_is_lost_and_none_comes_back(db, steps, fails):
     held = set()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sqlrepo import ConstraintError, NotFoundError, RepositoryError, TransactionConflictError
 from sqlrepo.memory import InMemoryDatabase
 from tests.units.domain import Shop, Todo, Todos
-from tests.units.test_random_queries import BOUNDED
+from tests.units.test_random_queries import bounded
 
 KEYS = "abc"
 STEPS = st.lists(
@@ -68,7 +68,7 @@ class Player:
         self.written = {}
 
 
-@BOUNDED
+@bounded(100)
 @given(STEPS)
 def test_commits_are_whole_and_uniques_hold(steps):
     db = InMemoryDatabase()
