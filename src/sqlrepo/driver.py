@@ -87,7 +87,7 @@ class Driver(Protocol):
         ...
 
     def rollback_to(self, savepoint: str) -> None:
-        """Undo what was done since a savepoint, and let it go."""
+        """Undo what was done since a savepoint, and let it go; nothing where it is gone already."""
         ...
 
     def commit(self) -> None:

@@ -162,8 +162,12 @@ class Mapper(Generic[T]):
         listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
         adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if issubclass(model, BaseModel) else None
 
+        members = [(name, describe(model)[name].type.python) for name, index in given if self._is_member(model, name)]
+
         def build(rows: Sequence[Row]) -> list[Any]:
             values = [{name: row[index] for name, index in given} for row in rows]
+            for value in values if members else ():
+                value |= {name: enum(value[name]) for name, enum in members if value[name] is not None}
             if adapter is None:
                 return [model(**value) for value in values]
             try:
@@ -172,6 +176,11 @@ class Mapper(Generic[T]):
                 raise self._misfit(model, names, rows, error) from error
 
         return build
+
+    def _is_member(self, model: type, name: str) -> bool:
+        """Whether a field holds members of an enumeration whose values the column keeps as plain text or number."""
+        column = self._columns.get(name)
+        return describe(model)[name].type.kind is Kind.ENUM and column is not None and column.type.kind is not Kind.ENUM
 
     def _misfit(self, model: type, names: Sequence[str], rows: Sequence[Row], error: ValidationError) -> MappingError:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -310,6 +319,7 @@ class Mapper(Generic[T]):
             raise QueryError(f"{leaf.ref} is kept in a column that can only be asked for NULL")
         match leaf:
             case Compare(_, op, value):
+                self._refuse_order_of_labels(ref, op)
                 return Compare(ref, op, self._literal(ref, value))
             case CompareFields(_, op, other):
                 return CompareFields(ref, op, self.bound(other))
@@ -319,6 +329,14 @@ class Mapper(Generic[T]):
                 return Match(ref, kind, self._literal(ref, text), "exact" if case == "exact" else self._fold)
             case IsNull():
                 return IsNull(ref)
+
+    def _refuse_order_of_labels(self, ref: Ref, op: str) -> None:
+        """An IntEnum kept by its members' names would compare as texts here and as numbers everywhere else."""
+        type_ = self.schema.by_name[ref.name].type
+        if op in ("==", "!=") or type_.kind is not Kind.ENUM or not issubclass(type_.python, str | int):
+            return
+        if any(member != label for member, label in (type_.labels or {}).items()):
+            raise QueryError(f"{self.field(ref.name)} is kept by its members' names, which have another order")
 
     def bound(self, ref: Ref) -> Ref:
         """Turn a field into its column."""

@@ -174,14 +174,20 @@ def _on_entities(shape: Criterion) -> Predicate:
 
 
 def _read_attribute(ref: Ref) -> str:
-    if describe(ref.entity)[ref.name].type.kind is Kind.ENUM:
+    if _by_name(ref):
         return f"(r.{ref.name} and r.{ref.name}.name)"  # members compare and sort by name, as they are stored
     return f"r.{ref.name}"
 
 
+def _by_name(ref: Ref) -> bool:
+    """Whether a field holds members of an enumeration that are no texts or numbers themselves."""
+    type_ = describe(ref.entity)[ref.name].type
+    return type_.kind is Kind.ENUM and not issubclass(type_.python, str | int)
+
+
 def _labelled(node: Leaf) -> Leaf:
     """Put the name of an enumeration's member in the member's place."""
-    if describe(node.ref.entity)[node.ref.name].type.kind is not Kind.ENUM:
+    if not _by_name(node.ref):
         return node
     match node:
         case Compare(ref, op, value):

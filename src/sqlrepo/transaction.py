@@ -57,10 +57,6 @@ class Transaction:
         """The name of the savepoint set last, empty where there is none."""
         return self._levels[-1].savepoint
 
-    def has(self, savepoint: str) -> bool:
-        """Whether a savepoint is still open."""
-        return any(level.savepoint == savepoint for level in self._levels)
-
     def fail(self, error: BaseException) -> None:
         """Note a refused statement; the first one counts.
 
@@ -89,7 +85,7 @@ class Transaction:
 
     def lose(self, error: BaseException) -> None:
         """Note that the transaction cannot go on, and no savepoint of it can be rolled back to."""
-        self.fatal = self.fatal or error
+        self.fatal = self.failure or error
         del self._levels[1:]
 
     def savepoint_set(self, name: str) -> None:

@@ -283,7 +283,7 @@ class BaseUnitOfWork(Generic[C]):
             noted(error, second, "rolling back")
 
     def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
-        if self._driver is None or transaction is not self._transaction or not transaction.has(savepoint):
+        if self._driver is None or transaction is not self._transaction:
             return
         if transaction.fatal is not None:
             transaction.savepoint_rolled_back(savepoint)  # the server has ended it with the whole transaction

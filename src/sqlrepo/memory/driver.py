@@ -87,7 +87,9 @@ class MemoryDriver:
 
     def rollback_to(self, savepoint: str) -> None:
         """Take back what was done since a savepoint."""
-        marks = self._savepoints[savepoint]
+        marks = self._savepoints.get(savepoint)
+        if marks is None:
+            return
         for table, changes in self._changes.items():
             changes.undo(marks.get(table, 0))
         self._forget(savepoint)

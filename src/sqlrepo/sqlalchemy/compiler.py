@@ -25,6 +25,9 @@ Columns: TypeAlias = Mapping[str, sa.ColumnElement[Any]]
 Bind: TypeAlias = Callable[[Param, Any, Callable[[Any], Any] | None], sa.BindParameter[Any]]
 Parameters: TypeAlias = dict[str, Any]
 
+# Parameters' names; UPDATE takes none that a column has.
+_LITERAL, _CHANGED, _VALUE, _LIMIT, _OFFSET = (f"sqlrepo_{name}" for name in ("p", "q", "v", "limit", "offset"))
+
 _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
     "==": lambda left, right: left == right,
     "!=": lambda left, right: left != right,
@@ -85,16 +88,16 @@ class Compiler:
         statement = self._select(schema, request.columns, request.where.shape, request.order, limited, skipping)
         parameters = self._parameters(schema, request.where)
         if limited:
-            parameters["limit_"] = request.limit
+            parameters[_LIMIT] = request.limit
         if skipping:
-            parameters["offset_"] = request.offset
+            parameters[_OFFSET] = request.offset
         return statement, parameters
 
     def count(self, schema: Schema, where: Condition, limit: int | None) -> tuple[sa.Executable, Parameters]:
         """Write a count, no further than to a limit."""
         parameters = self._parameters(schema, where)
         if limit is not None:
-            parameters["limit_"] = limit
+            parameters[_LIMIT] = limit
         return self._count(schema, where.shape, limit is not None), parameters
 
     def update(
@@ -102,7 +105,7 @@ class Compiler:
     ) -> tuple[sa.Executable, Parameters]:
         """Write a change of rows, which counts the version up."""
         parameters = self._parameters(schema, where)
-        parameters |= {f"v{index}": value for index, value in enumerate(values)}
+        parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(values)}
         return self._update(schema, tuple(columns), where.shape), parameters
 
     def delete(self, schema: Schema, where: Condition) -> tuple[sa.Executable, Parameters]:
@@ -127,7 +130,7 @@ class Compiler:
         several = _several(shape)
 
         def bind(param: Param, type_: Any, change: Callable[[Any], Any] | None) -> sa.BindParameter[Any]:
-            name = f"p{param.index}" if change is None else f"q{param.index}"
+            name = f"{_LITERAL if change is None else _CHANGED}{param.index}"
             sources[name] = (param.index, change)
             return sa.bindparam(name, type_=type_, expanding=param in several)
 
@@ -146,8 +149,8 @@ class Compiler:
         statement = sa.select(*(columns[name] for name in names))
         statement = statement.where(self._where(schema, shape)[0]).order_by(*self.order(schema, columns, order))
         if limited:
-            statement = statement.limit(sa.bindparam("limit_", type_=sa.Integer))
-        return statement.offset(sa.bindparam("offset_", type_=sa.Integer)) if skipping else statement
+            statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.Integer))
+        return statement.offset(sa.bindparam(_OFFSET, type_=sa.Integer)) if skipping else statement
 
     def order(self, schema: Schema, columns: Columns, order: Sequence[Sort]) -> list[sa.ColumnElement[Any]]:
         """Write an order."""
@@ -164,7 +167,7 @@ class Compiler:
         table = _table(schema)
         if not limited:
             return sa.select(sa.func.count()).select_from(table).where(where)
-        found = sa.select(columns[schema.key[0]]).where(where).limit(sa.bindparam("limit_", type_=sa.Integer))
+        found = sa.select(columns[schema.key[0]]).where(where).limit(sa.bindparam(_LIMIT, type_=sa.Integer))
         return sa.select(sa.func.count()).select_from(found.subquery())
 
     def _write_insert(self, schema: Schema, returning: tuple[str, ...], *, many: bool) -> sa.Executable:
@@ -175,7 +178,8 @@ class Compiler:
     def _write_update(self, schema: Schema, names: tuple[str, ...], shape: Criterion) -> sa.Executable:
         columns = self._columns(schema)
         values: dict[Any, Any] = {
-            columns[name]: sa.bindparam(f"v{index}", type_=columns[name].type) for index, name in enumerate(names)
+            columns[name]: sa.bindparam(f"{_VALUE}{index}", type_=columns[name].type)
+            for index, name in enumerate(names)
         }
         if schema.version is not None:
             values[columns[schema.version]] = columns[schema.version] + 1

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.orm import SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Row
 from sqlrepo.errors import RepositoryError, UnitStateError, noted
@@ -102,9 +103,15 @@ class SQLAlchemyDriver:
             self._transaction.savepoint_rolled_back(savepoint)
             return
         nested = self._savepoints.pop(savepoint)
-        if self._session is not None and isinstance(nested, sa.NestedTransaction):
-            self._session.expunge_all()  # it was made inside, and so was all that it holds
-        self._guarded(nested.rollback)
+        if isinstance(nested, SessionTransaction):
+            self._guarded(nested.rollback)  # the session needs to hear of it even where a failed flush has done it
+            return
+        if self._session is not None:
+            # It was made inside, joined this savepoint, and holds nothing from before.
+            self._guarded(partial(Session.rollback, self._session))
+            self._session.expunge_all()
+        if nested.is_active:
+            self._guarded(nested.rollback)
 
     def commit(self) -> None:
         """Commit; where that fails, roll back."""

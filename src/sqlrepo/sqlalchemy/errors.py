@@ -107,11 +107,14 @@ def _unique(text: str, schemas: Schemas) -> UniqueViolationError:
 
 
 def _named_columns(text: str, schemas: Schemas) -> tuple[Schema | None, tuple[str, ...]]:
-    """Read ``... failed: todo.key, todo.owner``, giving columns the names entities use."""
-    places = [place.rpartition(".") for place in text.partition(": ")[2].split(", ")]
-    schema = schemas(places[0][0])
+    """Read ``... failed: todo.key, todo.owner``, giving columns the names entities use; any name may hold a dot."""
+    places = text.partition(": ")[2]
+    dots = [index for index, character in enumerate(places) if character == "."]
+    table = next((places[:dot] for dot in dots if schemas(places[:dot])), places.partition(".")[0])
+    schema = schemas(table)
     known = {column.column or column.name: column.name for column in schema.columns} if schema else {}
-    return schema, tuple(known.get(column, column) for _, _, column in places)
+    stored = places.removeprefix(f"{table}.").split(f", {table}.")
+    return schema, tuple(known.get(column, column) for column in stored)
 
 
 def _declared_check(name: str) -> str | None:
