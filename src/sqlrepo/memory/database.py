@@ -6,11 +6,10 @@ Knows which tables it can keep as a database would, and refuses the others. Must
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import RLock
 
 from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.memory.driver import MemoryDriver
-from sqlrepo.memory.table import Table
+from sqlrepo.memory.table import Table, Tables
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
 
@@ -25,12 +24,10 @@ class InMemoryDatabase:
     """
 
     def __init__(self) -> None:
-        #: Held while a statement reads or writes the tables.
-        self.lock = RLock()
-        self._tables: dict[tuple[str | None, str], Table] = {}
+        self._tables = Tables()
 
     def __repr__(self) -> str:
-        return f"InMemoryDatabase({', '.join(name for _, name in self._tables)})"
+        return f"InMemoryDatabase({', '.join(name for _, name in self._tables.by_place)})"
 
     @property
     def lacks(self) -> frozenset[str]:
@@ -44,22 +41,18 @@ class InMemoryDatabase:
             UnsupportedError: memory cannot behave as the table demands; names each column with the reason.
             MappingError: another table of that name is known.
         """
-        with self.lock:
-            known = self._tables.get(schema.place)
+        with self._tables.lock:
+            known = self._tables.by_place.get(schema.place)
             if known is None:
                 if reasons := list(_refusals(schema)):
                     raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
-                self._tables[schema.place] = Table(schema)
+                self._tables.by_place[schema.place] = Table(schema)
             elif _shape(known.schema) != _shape(schema):
                 raise MappingError(f"there is another table {schema.name} with other columns or constraints")
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> MemoryDriver:
         """Begin a transaction."""
-        return MemoryDriver(self, transaction)
-
-    def table(self, schema: Schema) -> Table:
-        """The table a schema describes."""
-        return self._tables[schema.place]
+        return MemoryDriver(self._tables, transaction)
 
     def dispose(self) -> None:
         """Do nothing; there is no connection to close, and the rows stay."""

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlrepo.driver import Condition, Fetch, Row
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.memory.compiler import compiled, ordered, projection
-from sqlrepo.memory.table import Changes, Table
+from sqlrepo.memory.table import Changes, Table, Tables
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
-
-if TYPE_CHECKING:
-    from sqlrepo.memory.database import InMemoryDatabase
 
 __all__ = ["MemoryDriver"]
 
 
 class MemoryDriver:
-    """A connection to an `InMemoryDatabase` within one transaction."""
+    """A connection to an `InMemoryDatabase` within one transaction.
 
-    def __init__(self, database: InMemoryDatabase, transaction: Transaction) -> None:
-        self._database = database
+    Args:
+        tables: the tables of the database.
+        transaction: where savepoints are reported.
+    """
+
+    def __init__(self, tables: Tables, transaction: Transaction) -> None:
+        self._tables = tables
         self._transaction = transaction
         self._changes: dict[Table, Changes] = {}
         self._savepoints: dict[str, dict[Table, int]] = {}
@@ -47,7 +49,7 @@ class MemoryDriver:
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
     ) -> list[Row]:
         """Insert rows."""
-        with self._database.lock:
+        with self._tables.lock:
             changes = self._of(schema)
             stored = [self._completed(changes, columns, row) for row in rows]
             for row in stored:
@@ -57,7 +59,7 @@ class MemoryDriver:
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows, in the order of their keys."""
         stored = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, values, strict=True)}
-        with self._database.lock:
+        with self._tables.lock:
             changes = self._of(schema)
             chosen = sorted(self._chosen(schema, where), key=changes.table.key)
             for row in chosen:
@@ -66,7 +68,7 @@ class MemoryDriver:
 
     def delete(self, schema: Schema, where: Condition) -> int:
         """Delete rows."""
-        with self._database.lock:
+        with self._tables.lock:
             changes = self._of(schema)
             chosen = self._chosen(schema, where)
             for row in chosen:
@@ -97,7 +99,7 @@ class MemoryDriver:
 
     def commit(self) -> None:
         """Make the changes everybody's, all or none."""
-        with self._database.lock:
+        with self._tables.lock:
             for changes in self._changes.values():
                 changes.verify()
             for changes in self._changes.values():
@@ -112,7 +114,7 @@ class MemoryDriver:
         raise UnsupportedError(f"memory has no {kind}; write this method with criteria, or run it on a Database")
 
     def _of(self, schema: Schema) -> Changes:
-        table = self._database.table(schema)
+        table = self._tables.by_place[schema.place]
         if table not in self._changes:
             self._changes[table] = Changes(table)
         return self._changes[table]
@@ -120,7 +122,7 @@ class MemoryDriver:
     def _chosen(self, schema: Schema, where: Condition) -> list[Row]:
         chosen = compiled(schema, where.shape)
         params = chosen.params(where)
-        with self._database.lock:
+        with self._tables.lock:
             rows: Iterable[Row]
             if chosen.key is None:
                 rows = self._of(schema).rows()

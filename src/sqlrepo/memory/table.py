@@ -6,13 +6,14 @@ Knows keys, unique constraints and numbering. Must not know criteria or units of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import RLock
 from typing import Any, TypeAlias
 
 from sqlrepo.driver import Row
 from sqlrepo.errors import TransactionConflictError, UniqueViolationError
 from sqlrepo.schema import Schema, Unique
 
-__all__ = ["Changes", "Key", "Table"]
+__all__ = ["Changes", "Key", "Table", "Tables"]
 
 Key: TypeAlias = tuple[Any, ...]
 
@@ -51,6 +52,19 @@ class Table:
         """
         self._last = max(self._last, given) if given is not None else self._last + 1
         return self._last if given is None else given
+
+
+class Tables:
+    """The tables of one database.
+
+    Attributes:
+        lock: held while a statement, or a commit, reads or writes them.
+        by_place: the tables, by schema and name.
+    """
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.by_place: dict[tuple[str | None, str], Table] = {}
 
 
 class Changes:
