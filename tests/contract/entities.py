@@ -144,6 +144,26 @@ def make_label(n: int) -> Label:
     return Label(name=f"Label {n}", colour=("red", "Green", None)[n % 3], weight=n / 8)
 
 
+# -- one that does not tell its row at all, and does not compare
+
+
+@dataclass(eq=False)
+class Entry:
+    text: str
+    level: int | None = None
+
+
+class EntryRow(Base):
+    __tablename__ = "entry"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(String(50))
+    level: Mapped[int | None]
+
+
+class Entries(BaseRepository[Entry, int]):
+    model = EntryRow
+
+
 class House(BaseUnitOfWork):
     todos: Todos
     seats: Seats

@@ -175,7 +175,7 @@ def in_place(task):
 @pytest.mark.parametrize(
     ("members", "found"),
     [
-        pytest.param({"make_database": stored_before}, {"1.1"}, id="not-empty"),
+        pytest.param({"make_database": stored_before}, {"1.1", "1.2"}, id="not-empty"),
         pytest.param({"make": lambda n: make(1)}, {"1.2"}, id="all-the-same"),
         pytest.param({"make": lambda n: replace(make(n), note=str(uuid4()))}, {"1.2"}, id="never-the-same"),
         pytest.param({"change": in_place}, {"1.3"}, id="changed-in-place"),

@@ -9,6 +9,8 @@ import pytest
 from sqlrepo.testing import Harness, RepositoryContract
 from tests.contract.entities import (
     Account,
+    Entries,
+    Entry,
     House,
     Label,
     Labels,
@@ -60,6 +62,17 @@ class TestVersionAndRenamedColumns(RepositoryContract[Account, int]):
             open=lambda: House(database),
             make=make_account,
             change=lambda account: replace(account, balance=account.balance + 7),
+        )
+
+
+@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
+class TestEntityThatDoesNotTellItsRow(RepositoryContract[Entry, int]):
+    @pytest.fixture
+    def harness(self, database):
+        return Harness(
+            open=lambda: Entries(database),
+            make=lambda n: Entry(f"entry {n}", n % 5),
+            change=lambda entry: replace(entry, level=(entry.level or 0) + 10),
         )
 
 

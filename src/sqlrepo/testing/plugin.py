@@ -58,7 +58,7 @@ def _limits(reports: Iterable[pytest.TestReport]) -> Iterator[str]:
             unchecked.setdefault(found[2].rstrip("')"), []).append(found[1])
     yield f"  capabilities off: {off or 'none'}"
     for reason, clauses in unchecked.items():
-        yield f"  {', '.join(sorted(clauses, key=_number))}: not checked, {reason}"
+        yield f"  {', '.join(sorted(set(clauses), key=_number))}: not checked, {reason}"
     if not unchecked:
         yield "  every clause was checked"
 

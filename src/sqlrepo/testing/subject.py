@@ -57,9 +57,10 @@ class Subject(Places[T], Generic[T, K]):
             self._repository = repository
         self.capabilities = harness.capabilities or Capabilities.of(repository.unit.source)
         definition = type(repository).definition()
-        super().__init__(definition, lambda: self.make(_SAMPLES), self.change)
+        super().__init__(definition, lambda: self.make(_SAMPLES), lambda entity: harness.change(copy.deepcopy(entity)))
         self.identity: tuple[str, ...] = tuple(map(self.mapper.field, definition.identity))
-        self.identified = set(definition.identity) != set(self.schema.key)
+        #: Whether an entity tells which row it is of, by its key or by its identity.
+        self.tells_rows: bool = self.mapper.has_key or set(definition.identity) != set(self.schema.key)
 
     # -- units of work
 
@@ -110,7 +111,8 @@ class Subject(Places[T], Generic[T, K]):
         return self.store(self.make(_SAMPLES)[::-1])
 
     def change(self, entity: T) -> T:
-        """Alter some field that is no key."""
+        """Alter some field that is no key, for an update."""
+        self.identities([entity])
         return self.harness.change(copy.deepcopy(entity))
 
     def copied(self, entity: T, changes: Mapping[str, Any]) -> T:
@@ -132,7 +134,7 @@ class Subject(Places[T], Generic[T, K]):
 
     def in_any_order(self, entities: Iterable[T]) -> list[Any]:
         """What is compared of several entities, where their order does not matter."""
-        found: list[Any] = self.seen(sorted(entities, key=lambda entity: repr(self.identities([entity]))))
+        found: list[Any] = self.seen(sorted(entities, key=lambda entity: repr(self.row(entity))))
         return found
 
     def row(self, entity: T) -> dict[str, Any]:
@@ -170,15 +172,24 @@ class Subject(Places[T], Generic[T, K]):
 
     def identities(self, entities: Iterable[T]) -> list[tuple[Any, ...]]:
         """What tells each of the entities from all others."""
-        if not (self.mapper.has_key or self.identified):
+        if not self.tells_rows:
             self.lacks("neither its key nor an `identity` in its place")
         return [tuple(getattr(entity, name) for name in self.identity) for entity in entities]
 
     def gone(self) -> T:
         """A stored entity, whose row was deleted again."""
         [stored] = self.store(self.make(1, start=_ANOTHER))
+        self.identities([stored])
         self.run(lambda repository: repository.remove(stored))
         return stored
+
+    def upset(self, repository: BaseRepository[T, K], stored: Sequence[T]) -> None:
+        """Insert, update and delete, as far as the entities can be told apart."""
+        repository.add(self.harness.make(9))
+        if self.tells_rows:
+            repository.update(self.change(stored[0]))
+            repository.remove(stored[1])
+        assert repository.count() != 0
 
     # -- what cases store
 

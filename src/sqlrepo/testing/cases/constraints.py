@@ -84,9 +84,10 @@ class ConstraintCases(Cases[T, K]):
     def test_freed_values_can_be_used_again(self, subject: Subject[T, K]) -> None:
         """Remove an entity and add another with its unique values, in one unit."""
         [stored] = subject.store(subject.make(1))
+        double = subject.clash(subject.harness.make(2), stored)
         with subject.open() as repository:
             repository.remove(stored)
-            added = repository.add(subject.clash(subject.harness.make(2), stored))
+            added = repository.add(double)
         assert subject.in_any_order(subject.all()) == subject.in_any_order([added])
 
     @clause("8.6")

@@ -35,9 +35,7 @@ class IsolationCases(Cases[T, K]):
             pytest.raises(AppError),
             subject.open() as repository,
         ):
-            repository.add(subject.harness.make(3))
-            repository.update(subject.change(stored[0]))
-            repository.remove(stored[1])
+            subject.upset(repository, stored)
             other.start(free=subject.capabilities.concurrent_writers)
             raise AppError
         assert subject.in_any_order(other.result) == subject.in_any_order(stored)
@@ -135,8 +133,8 @@ class IsolationCases(Cases[T, K]):
         """Insert entities that agree in a unique constraint in two units: one of them is stored."""
         able = subject.capabilities.concurrent_writers
         [model] = subject.store(subject.make(1))
-        subject.run(lambda repository: repository.remove(model))
         one, two = (subject.clash(entity, model) for entity in subject.make(2, start=2))
+        subject.run(lambda repository: repository.remove(model))
         with subject.another(lambda repository: repository.add(two)) as other:
             failed: list[BaseException] = []
             try:

@@ -35,9 +35,7 @@ class SavepointCases(Cases[T, K]):
         with subject.open() as repository:
             before = repository.add(made[2])
             with pytest.raises(AppError), repository.unit.savepoint():
-                repository.add(made[3])
-                repository.update(subject.change(stored[0]))
-                repository.remove(stored[1])
+                subject.upset(repository, stored)
                 raise AppError
             assert subject.in_any_order(repository.find()) == subject.in_any_order([*stored, before])
             after = repository.add(made[4])

@@ -23,8 +23,8 @@ class SettingCases(Cases[T, K]):
     @clause("1.2")
     def test_made_entities_are_valid_and_distinct(self, subject: Subject[T, K]) -> None:
         """Store what the harness makes."""
-        stored = subject.store(subject.make(12))
-        assert len(set(subject.identities(stored))) == 12, "make(n) must give entities that can all be stored"
+        subject.store(subject.make(12))
+        assert len(subject.all()) == 12, "make(n) must give entities that can all be stored"
 
     @clause("1.2")
     def test_making_again_gives_the_same(self, subject: Subject[T, K]) -> None:
@@ -35,6 +35,8 @@ class SettingCases(Cases[T, K]):
     def test_change_alters_something_but_not_the_key(self, subject: Subject[T, K]) -> None:
         """Change a stored entity."""
         [stored] = subject.store(subject.make(1))
+        if all(place.column.name in (*subject.schema.key, subject.schema.version) for place in subject.places):
+            subject.lacks("no field besides its key")
         before = copy.deepcopy(stored)
         changed = subject.harness.change(stored)
         assert subject.seen(stored) == subject.seen(before), "change(entity) must not change its argument"

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from sqlrepo import BaseRepository, ReadOnlyError, TransactionAbortedError, UnitStateError
+from sqlrepo import ReadOnlyError, TransactionAbortedError, UnitStateError
 from sqlrepo.testing.clause import clause
 from sqlrepo.testing.subject import AppError, Cases, Subject
 
@@ -18,14 +18,6 @@ class _Cancellation(BaseException):
     """What ends a program or a task in the middle."""
 
 
-def _upset(subject: Subject[T, K], repository: BaseRepository[T, K], stored: list[T]) -> None:
-    """Insert, update and delete."""
-    repository.add(subject.harness.make(9))
-    repository.update(subject.change(stored[0]))
-    repository.remove(stored[1])
-    assert repository.count() == len(stored)
-
-
 class UnitCases(Cases[T, K]):
     """Section 10."""
 
@@ -34,7 +26,7 @@ class UnitCases(Cases[T, K]):
         """Insert, update and delete in one unit, and look from another."""
         stored = subject.store(subject.make(3))
         with subject.open() as repository:
-            _upset(subject, repository, stored)
+            subject.upset(repository, stored)
             expected = repository.find()
         assert subject.in_any_order(subject.all()) == subject.in_any_order(expected)
         assert subject.seen(expected) != subject.seen(stored)
@@ -45,6 +37,7 @@ class UnitCases(Cases[T, K]):
         with subject.open() as repository:
             stored = repository.add_many(subject.make(2))
             assert repository.count() == 2
+            assert subject.in_any_order(repository.find()) == subject.in_any_order(stored)
             changed = repository.update(subject.change(stored[0]))
             assert subject.seen(repository.one(subject.is_(changed))) == subject.seen(changed)
             repository.remove(stored[1])
@@ -77,7 +70,7 @@ class UnitCases(Cases[T, K]):
         """Roll back in the middle and go on."""
         stored = subject.store(subject.make(3))
         with subject.open() as repository:
-            _upset(subject, repository, stored)
+            subject.upset(repository, stored)
             repository.unit.rollback()
             assert subject.in_any_order(repository.find()) == subject.in_any_order(stored)
             added = repository.add(subject.harness.make(8))
@@ -186,7 +179,7 @@ class UnitCases(Cases[T, K]):
     def _undone(self, subject: Subject[T, K], error: BaseException) -> None:
         stored = subject.store(subject.make(3))
         with pytest.raises(type(error)) as caught, subject.open() as repository:
-            _upset(subject, repository, stored)
+            subject.upset(repository, stored)
             raise error
         assert caught.value is error
         assert subject.in_any_order(subject.all()) == subject.in_any_order(stored)

@@ -33,8 +33,10 @@ class ValueCases(Cases[T, K]):
         made = subject.make(3)
         with subject.open() as repository:
             self._unchanged(subject, repository.add, made[0])
-            self._unchanged(subject, repository.save, made[1])
-            [stored] = repository.add_many([made[2]])
+            [stored] = repository.add_many([made[1]])
+            if not subject.tells_rows:
+                return
+            self._unchanged(subject, repository.save, made[2])
             self._unchanged(subject, repository.update, subject.change(stored))
             self._unchanged(subject, repository.remove, repository.one(subject.is_(stored)))
 

@@ -139,6 +139,8 @@ class WritingCases(Cases[T, K]):
     @clause("6.10")
     def test_save_inserts_or_updates(self, subject: Subject[T, K]) -> None:
         """Save an entity that is new, and again after a change."""
+        if not subject.tells_rows:
+            subject.lacks("neither its key nor an `identity` in its place")
         with subject.open() as repository:
             stored = repository.save(subject.harness.make(1))
             assert subject.in_any_order(repository.find()) == subject.in_any_order([stored])
@@ -160,9 +162,10 @@ class WritingCases(Cases[T, K]):
     def test_remove_deletes_one_row(self, subject: Subject[T, K]) -> None:
         """Remove one of three entities."""
         stored = subject.store(subject.make(3))
+        missing = subject.is_(stored[1])
         with subject.open() as repository:
             repository.remove(stored[1])
-            assert not repository.exists(subject.is_(stored[1]))
+            assert not repository.exists(missing)
         assert subject.seen(_like(subject, stored)) == subject.seen([stored[0], stored[2]])
 
     @clause("6.12")
