@@ -25,7 +25,7 @@ $(READY): pyproject.toml
 	touch $@
 
 test: $(READY) ## run the whole suite, with branch coverage
-	$(BIN)/pytest --cov $(ARGS)
+	$(BIN)/pytest --cov --numprocesses auto $(ARGS)
 
 lint: $(READY) ## check style, formatting and who imports whom
 	$(BIN)/ruff check --quiet

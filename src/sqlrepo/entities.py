@@ -12,7 +12,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 import pydantic
@@ -115,7 +115,7 @@ def field_of(name: str, annotation: Any) -> EntityField:
     scalars = [member for member in members if member is not type(None)]
     optional = len(scalars) < len(members)
     known = len(set(scalars)) == 1 and isinstance(scalars[0], type) and scalars[0] is not Any
-    python = scalars[0] if known else object
+    python = cast(type, scalars[0]) if known else object
     return EntityField(name, ValueType(kind_of(python), python), optional, annotation)
 
 

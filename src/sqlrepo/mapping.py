@@ -162,7 +162,7 @@ class Mapper(Generic[T]):
         listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
         adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if issubclass(model, BaseModel) else None
 
-        members = [(name, describe(model)[name].type.python) for name, index in given if self._is_member(model, name)]
+        members = [(name, describe(model)[name].type.python) for name, _ in given if self._is_member(model, name)]
 
         def build(rows: Sequence[Row]) -> list[Any]:
             values = [{name: row[index] for name, index in given} for row in rows]

@@ -330,4 +330,4 @@ class EveryoneSeesEverything(Mutant):
 
     def __init__(self, driver):
         super().__init__(driver)
-        driver._changes = driver._database.__dict__.setdefault("shared", {})
+        driver._changes = driver._tables.__dict__.setdefault("shared", {})

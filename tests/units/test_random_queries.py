@@ -118,7 +118,7 @@ def refill(db, rows):
         return lab.specimens.add_many(rows)
 
 
-@bounded(300)
+@bounded(200)
 @given(ROWS, CRITERIA, OPTIONS)
 def test_memory_and_sqlite_agree(twins, rows, criterion, options):
     entities = [Specimen(id=number, **row) for number, row in enumerate(rows)]

@@ -230,11 +230,15 @@ class BaseUnitOfWork(Generic[C]):
         """Roll back a unit that was left while a call was running; whichever of the two comes last does it."""
         while self._leaving is not None and self._call.acquire(blocking=False):
             try:
-                if self._leaving is not None:
-                    self._undo(self._leaving)
-                    self._leaving, self._open = None, False
+                self._end_left()
             finally:
                 self._call.release()
+
+    def _end_left(self) -> None:
+        reason, self._leaving = self._leaving, None
+        if reason is not None:
+            self._undo(reason)
+            self._open = False
 
     def _require_open(self) -> None:
         if not self._open:
