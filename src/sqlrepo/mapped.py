@@ -168,7 +168,8 @@ def _decorated(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
         result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
     if own.bind_processor is not base.bind_processor or own.result_processor is not base.result_processor:
         refused = refused or "its type works on the driver's values, which memory has none of"
-    return replace(below, bind=bind, result=result), refused
+    form = below.form if bind is None and result is None else f"{own.__module__}.{type_!r}"
+    return replace(below, bind=bind, result=result, form=form), refused
 
 
 def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from sqlrepo._base.generics import type_arguments
 from sqlrepo.driver import Row
 from sqlrepo.entities import describe, is_entity
-from sqlrepo.errors import MappingError, nearest
+from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.mapping import Fold, Mapper, Record
 from sqlrepo.schema import Schema
 from sqlrepo.values import Kind
@@ -45,8 +45,10 @@ class Definition(Generic[T]):
         """The columns a smaller model needs, and what builds it from them.
 
         Raises:
-            QueryError: a field of it is none of the entity's.
+            QueryError: it is no model, or a field of it is none of the entity's.
         """
+        if not is_entity(into):
+            raise QueryError(f"into= takes a Pydantic model or a dataclass, not {into!r}")
         columns = tuple(self.mapper.column(name).name for name in describe(into))
         return columns, self.mapper.builder(into, columns)
 
@@ -115,6 +117,8 @@ def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] |
         return None
     if not is_entity(entity):
         raise MappingError(f"{cls.__name__} keeps {entity!r}, which is neither a Pydantic model nor a dataclass")
+    if cls.fold not in get_args(Fold):
+        raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; there are {', '.join(get_args(Fold))}")
     custom_load = cls.to_domain is not Declarative.to_domain
     mapper: Mapper[Any] = Mapper(
         entity,

@@ -169,7 +169,7 @@ class Changes:
 
     def _violation(self, number: int) -> UniqueViolationError:
         unique = self.table.uniques[number]
-        return UniqueViolationError(unique.name, unique.columns)
+        return UniqueViolationError(unique.name, unique.columns, table=self.table.schema.name)
 
     def _put(self, key: Key, row: Row | None) -> None:
         self._seen.setdefault(key, self.table.rows.get(key))

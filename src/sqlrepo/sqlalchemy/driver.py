@@ -95,14 +95,14 @@ class SQLAlchemyDriver:
             self._transaction.savepoint_released(savepoint)
             return
         self._flush()
-        self._guarded(self._savepoints.pop(savepoint).commit)
+        self._guarded(self._taken(savepoint).commit)
 
     def rollback_to(self, savepoint: str) -> None:
         """Undo what was done since a savepoint."""
         if savepoint not in self._savepoints:
             self._transaction.savepoint_rolled_back(savepoint)
             return
-        nested = self._savepoints.pop(savepoint)
+        nested = self._taken(savepoint)
         if isinstance(nested, SessionTransaction):
             self._guarded(nested.rollback)  # the session needs to hear of it even where a failed flush has done it
             return
@@ -196,6 +196,12 @@ class SQLAlchemyDriver:
             if known is None:
                 raise
             raise known from error
+
+    def _taken(self, savepoint: str) -> sa.NestedTransaction | SessionTransaction:
+        """Take a savepoint away, and with it those set after it, which end when it does."""
+        names = list(self._savepoints)
+        later = [self._savepoints.pop(name) for name in names[names.index(savepoint) :]]
+        return later[0]
 
     def _flush(self) -> None:
         """Send what waits in the user's session, so that statements see it."""

@@ -102,7 +102,7 @@ def _unique(text: str, schemas: Schemas) -> UniqueViolationError:
     declared = (Unique(schema.key, schema.key_name), *schema.uniques)
     for unique in declared:
         if set(unique.columns) == set(columns):
-            return UniqueViolationError(unique.name, unique.columns)
+            return UniqueViolationError(unique.name, unique.columns, table=schema.name)
     return UniqueViolationError(None, columns)
 
 
