@@ -24,7 +24,7 @@ from typing_extensions import TypeAliasType
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.values import Kind, ValueType, WrongValueError, kind_of
 
-__all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields"]
+__all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields", "unsettable"]
 
 E = TypeVar("E")
 
@@ -104,6 +104,13 @@ def describe(entity: type) -> Mapping[str, EntityField]:
         }
     )
     return _DESCRIBED.setdefault(entity, known)
+
+
+def unsettable(entity: type) -> tuple[str, ...]:
+    """The dataclass fields that its ``__init__`` does not take, and that no row can therefore give back."""
+    if not dataclasses.is_dataclass(entity):
+        return ()
+    return tuple(f.name for f in dataclasses.fields(entity) if not f.init)
 
 
 def _of_model(entity: type[BaseModel]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sqlrepo.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, rebuilt
 from sqlrepo.driver import Row
-from sqlrepo.entities import describe
+from sqlrepo.entities import describe, unsettable
 from sqlrepo.errors import (
     InvalidLiteralError,
     InvalidValueError,
@@ -109,6 +109,13 @@ class Mapper(Generic[T]):
                 raise MappingError(
                     f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
                     f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
+                )
+
+        for name in unsettable(self.entity):
+            if self._renamed.get(name, name) in self.schema.by_name:
+                raise MappingError(
+                    f"field {name!r} of {self.entity.__name__} has init=False, so it cannot be read back from its "
+                    "column; let __init__ take it, or override to_domain and to_row"
                 )
 
     def _verify_types(self) -> None:

@@ -139,16 +139,16 @@ def _schema(cls: type[Declarative[Any]], complete: bool) -> Schema | None:
         if not complete and not is_mapped(cls.model):
             return None
         schema = schema_of(cls.model, complete=complete)
-    if schema is None or cls.version is None:
+    if schema is None:
+        return None
+    version = schema.version if cls.version is None else cls.columns.get(cls.version, cls.version)
+    if version is None:
         return schema
-    version = cls.columns.get(cls.version, cls.version)
     if version not in schema.by_name:
-        raise MappingError(
-            f"version {cls.version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}"
-        )
+        raise MappingError(f"version {version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}")
     if schema.by_name[version].type.kind is not Kind.INTEGER:
-        raise MappingError(f"version {cls.version!r} is no integer")
-    return replace(schema, version=version)
+        raise MappingError(f"version {version!r} of table {schema.name} is no integer, so it cannot count writes")
+    return schema if version == schema.version else replace(schema, version=version)
 
 
 def _identity(cls: type[Declarative[Any]], mapper: Mapper[Any], complete: bool) -> tuple[str, ...]:
