@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.selectable import GenerativeSelect
 
 from sqlrepo._base.selection import select
@@ -48,7 +49,7 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     except MappingError as error:
         raise QueryError(str(error)) from error
     selection = select(mapper, (query,), {})
-    where, dialect, columns = selection.where, SQLite(), columns_of(mapper.schema)
+    where, dialect, columns = selection.where, SQLite(sqlite.dialect()), columns_of(mapper.schema)
 
     def bind(param: Param, type_: Any, change: Any) -> sa.BindParameter[Any]:
         value = where.params[param.index]
