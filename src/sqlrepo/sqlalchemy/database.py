@@ -75,9 +75,10 @@ class Database:
         connection = self._connected(engine)
         guarded = read_only and engine is not self.engine
         driver = SQLAlchemyDriver(self, connection, transaction, read_only=read_only, guarded=guarded)
-        attend(connection, driver)
         begin = self.dialect.borrow if self._engines.foreign else self.dialect.begin
         try:
+            self.dialect.examine(connection, foreign=self._engines.foreign)
+            attend(connection, driver)
             begin(connection, read_only=read_only)
         except BaseException as error:
             connection.close()

@@ -87,21 +87,7 @@ class Dialect(ABC):
 
     # -- connections
 
-    def begin(self, connection: sa.Connection, *, read_only: bool) -> None:
-        """Begin a unit on a connection of ours."""
-        self._examine_once(connection, foreign=False)
-        connection.begin()
-
-    def borrow(self, connection: sa.Connection, *, read_only: bool) -> None:
-        """Begin a unit on a connection of an engine that the application made, which stays as it is."""
-        self._examine_once(connection, foreign=True)
-        if _autocommits(connection):
-            connection.execution_options(
-                isolation_level=self.isolation or READ_COMMITTED
-            )  # this connection's, this once
-        connection.begin()
-
-    def _examine_once(self, connection: sa.Connection, *, foreign: bool) -> None:
+    def examine(self, connection: sa.Connection, *, foreign: bool) -> None:
         """Look at the server once, and say what it, or the application's engine, lacks."""
         if self._examined:
             return
@@ -110,6 +96,18 @@ class Dialect(ABC):
         if connection.in_transaction():
             connection.rollback()
         self._examined = True
+
+    def begin(self, connection: sa.Connection, *, read_only: bool) -> None:
+        """Begin a unit on a connection of ours."""
+        connection.begin()
+
+    def borrow(self, connection: sa.Connection, *, read_only: bool) -> None:
+        """Begin a unit on a connection of an engine that the application made, which stays as it is."""
+        if _autocommits(connection):
+            connection.execution_options(
+                isolation_level=self.isolation or READ_COMMITTED
+            )  # this connection's, this once
+        connection.begin()
 
     def _server(self, connection: sa.Connection) -> Sequence[str]:
         """Learn what must be known of the server; give what it lacks."""

@@ -95,7 +95,6 @@ class SQLite(Dialect):
         pooled = connection.connection
         if _PREPARED not in pooled.info:
             self._prepare(pooled.dbapi_connection, pooled.info)
-        self._examine_once(connection, foreign=True)
         self.begin(connection, read_only=read_only)
         if not getattr(pooled.dbapi_connection, "in_transaction", True):
             connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
