@@ -25,9 +25,7 @@ def trusting(connection, _):
     connection.execute("PRAGMA synchronous = OFF")  # no test cuts the power, and each fsync takes its time
 
 
-@pytest.fixture(
-    params=["memory", "sqlite", "sqlite-file", "postgresql", "mariadb", "postgresql-usual", "mariadb-usual"]
-)
+@pytest.fixture(params=["memory", "sqlite", "sqlite-file", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Database | InMemoryDatabase]:
     """An empty database with all tables: memory, SQLite in memory, SQLite in a file."""
     if request.param == "memory":
@@ -36,7 +34,7 @@ def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Databa
     name, _, variant = request.param.partition("-")
     if name in servers.KINDS:
         servers.tables(name, Base, variant).empty()
-        database = Database(servers.test_database(name, variant))
+        database = Database(servers.made_for_tests(name, variant))
         yield database
         database.dispose()
         return

@@ -1,8 +1,8 @@
 """Servers for the tests: one given by URL, one that listens on this machine, or one in a container; else a skip.
 
-``SQLREPO_TEST_POSTGRESQL_URL`` and ``SQLREPO_TEST_MARIADB_URL`` name servers; with ``SQLREPO_TEST_LOCAL=1`` one is looked
-for on the standard port; ``SQLREPO_TEST_REQUIRE=postgresql,mariadb`` turns a skip into a failure. Every test process has
-databases of its own there, called ``sqlrepo_test_…``, and drops them at its end.
+``SQLREPO_TEST_POSTGRESQL_URL`` and ``SQLREPO_TEST_MARIADB_URL`` name servers; with ``SQLREPO_TEST_LOCAL=1`` one is
+looked for on the standard port; ``SQLREPO_TEST_REQUIRE=postgresql,mariadb`` turns a skip into a failure. Every test
+process has databases of its own there, called ``sqlrepo_test_…``, and drops them at its end.
 """
 
 import gc
@@ -118,9 +118,13 @@ def run():
     return os.environ.setdefault("SQLREPO_TEST_RUN", str(os.getpid()))
 
 
-@cache
-def test_database(name, variant=""):
+def made_for_tests(name, variant=""):
     """The URL of a database made for this process; "own" is another one like it, "usual" is as servers make them."""
+    return _made(name, variant)
+
+
+@cache
+def _made(name, variant):
     url, reason = server(name)
     if url is None:
         required = os.environ.get("SQLREPO_TEST_REQUIRE", "").split(",")
@@ -140,9 +144,6 @@ def execute(engine, *statements):
             connection.exec_driver_sql(statement)
 
 
-test_database.__test__ = False
-
-
 class Tables:
     """The tables of one base class in a test database: made once, emptied before each test."""
 
@@ -152,27 +153,20 @@ class Tables:
         base.metadata.create_all(self.engine)
 
     def empty(self):
-        """Empty those that hold anything, or ever did: numbers begin at one again."""
-        tables = [table.name for table in reversed(self.base.metadata.sorted_tables)]
+        """Empty them; numbers begin at one again."""
+        tables = [table.name for table in self.base.metadata.sorted_tables]
         if self.engine.dialect.name == "postgresql":
             execute(self.engine, "SET lock_timeout = '5s'", f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
-            return
-        with self.engine.connect() as connection:
-            used = connection.exec_driver_sql(
-                "SELECT table_name FROM information_schema.tables WHERE table_schema = database() "
-                "AND (table_rows > 0 OR auto_increment > 1)"
-            )
-            filled = [name for name in tables if name in {row[0] for row in used}]
-            filled += [name for name in tables if name not in filled and self._has_rows(connection, name)]
-            connection.exec_driver_sql("SET lock_wait_timeout = 5, foreign_key_checks = 0")
-            for name in filled:
-                connection.exec_driver_sql(f"TRUNCATE {name}")
+        else:
+            settings = "SET lock_wait_timeout = 5, foreign_key_checks = 0"
+            execute(self.engine, settings, *(f"TRUNCATE {table}" for table in tables))
 
-    def _has_rows(self, connection, table):
-        return connection.exec_driver_sql(f"SELECT EXISTS (SELECT 1 FROM {table})").scalar_one()
+
+def tables(name, base, variant=""):
+    """The tables of a base class in a test database."""
+    return _tables(name, base, variant)
 
 
 @cache
-def tables(name, base, variant=""):
-    """The tables of a base class in a test database."""
-    return Tables(test_database(name, variant), base)
+def _tables(name, base, variant):
+    return Tables(made_for_tests(name, variant), base)

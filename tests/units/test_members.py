@@ -5,6 +5,7 @@ from enum import IntEnum, StrEnum
 from itertools import product
 
 import pytest
+import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -12,7 +13,7 @@ from sqlrepo import BaseRepository, between, fields, in_, matches
 
 
 class Base(DeclarativeBase):
-    pass
+    type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
 
 
 class Tone(StrEnum):

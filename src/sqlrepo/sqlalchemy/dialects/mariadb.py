@@ -67,7 +67,7 @@ class MariaDB(Dialect):
             connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
     def _server(self, connection: sa.Connection) -> Sequence[str]:
-        server: Any = self.sql
+        server: Any = connection.dialect  # the one that has connected
         if not server.is_mariadb:
             raise UnsupportedError("this server is MySQL, which cannot give back the rows it inserts; use MariaDB")
         version = tuple(server.server_version_info[:2])
