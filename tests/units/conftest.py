@@ -16,14 +16,9 @@ def backend(request):
 @pytest.fixture
 def db(backend):
     """A database of the test's own; SQLite's lives on one connection."""
-    made = on_server(backend) if backend in servers.KINDS else database(backend)
+    made = database(backend)
     yield made
     made.dispose()
-
-
-def on_server(kind):
-    servers.tables(kind, Base).empty()
-    return Database(servers.made_for_tests(kind))
 
 
 @pytest.fixture
@@ -56,7 +51,7 @@ def sqlite():
 def shared(backend, tmp_path):
     """A database that several units can be open on at once: memory, or a file."""
     if backend in servers.KINDS:
-        made = on_server(backend)
+        made = database(backend)
     else:
         made = create(InMemoryDatabase() if backend == "memory" else Database(f"sqlite:///{tmp_path}/shared.db"), Base)
     yield made

@@ -27,6 +27,9 @@ from sqlrepo.sqlalchemy.types import (
     TimeOfDay,
     UniqueId,
 )
+from tests.databases import servers
+
+SERVED = ["postgresql", "mariadb", "postgresql-usual", "mariadb-usual"]
 
 
 class Base(DeclarativeBase):
@@ -41,7 +44,12 @@ def create(db, base=Base):
 
 
 def database(kind, base=Base):
-    return create(InMemoryDatabase() if kind == "memory" else Database("sqlite://"), base)
+    """An empty database of a kind; on a server one of this process's own, "-usual" by the server's own collation."""
+    name, _, variant = kind.partition("-")
+    if name not in servers.KINDS:
+        return create(InMemoryDatabase() if kind == "memory" else Database("sqlite://"), base)
+    servers.tables(name, base, variant).empty()
+    return Database(servers.made_for_tests(name, variant))
 
 
 def connections_out(db):
