@@ -301,7 +301,7 @@ def _mariadb(number: int, text: str, tables: Tables, table: str | None) -> Repos
         server = found[1].rpartition(".")[2] if found else None
         return _unique(names or tables.with_unique(server), server)
     if number in (1048, 1364):
-        found = re.search(r"'(.+)'", text)
+        found = re.search(r"'([^']+)'", text)
         return _not_null(names, found[1] if found else None)
     if number in (1216, 1217, 1451, 1452):
         found = re.search(r"`\.`([^`]+)`, CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]+)\)", text)
