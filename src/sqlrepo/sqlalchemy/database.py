@@ -6,6 +6,7 @@ Knows how connections are made and given out. Must not know what is done on them
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from sqlrepo.errors import DatabaseUnavailableError, MappingError
 from sqlrepo.schema import Schema
@@ -97,7 +98,7 @@ class Database:
             return engine.connect()
         except Exception as error:
             known = translated(error, self.tables)
-            if known is None and isinstance(error, sa.exc.SQLAlchemyError):
+            if known is None and isinstance(error, exc.SQLAlchemyError):
                 known = DatabaseUnavailableError("the database cannot be reached")
             if known is None:
                 raise

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.sqlalchemy.dialects import dialect_of
@@ -125,7 +126,7 @@ def _sql_dialect(url: sa.URL) -> sa.Dialect:
     try:
         dialect = url.get_dialect()
         dialect.import_dbapi()
-    except sa.exc.NoSuchModuleError:
+    except exc.NoSuchModuleError:
         raise UnsupportedError(f"{url.drivername} is no database and driver that SQLAlchemy knows") from None
     except ImportError as error:
         driver = url.get_driver_name()
