@@ -121,6 +121,14 @@ def test_unfit_body_is_422(ask: Ask, body: dict[str, object]) -> None:
     assert found(ask) == []
 
 
+JSON = {"content-type": "application/json"}
+
+
+def test_body_that_is_no_text_is_422(ask: Ask) -> None:
+    answer = ask("POST", "/todos", content=r'{"key": "\ud800", "value": "x"}', headers=JSON)
+    assert (answer.status_code, answer.json()["fields"]) == (422, ["key"])
+
+
 def test_filters_find_what_they_say(four: Ask) -> None:
     assert found(four, key_contains="milk") == ["milk", "soy milk"]
     assert found(four, value_contains="two") == ["milk", "soy milk"]

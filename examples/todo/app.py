@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -117,6 +118,12 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
             raise error
 
 
+async def misread(_: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that does not fit; FastAPI's own repeats the input, which may be no text at all."""
+    wrong = error.errors() if isinstance(error, RequestValidationError) else []
+    return _problem(422, "; ".join(each["msg"] for each in wrong), *(str(each["loc"][-1]) for each in wrong))
+
+
 def _problem(status: int, detail: str, *fields: str, retry_after: int | None = None) -> JSONResponse:
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse(Problem(detail=detail, fields=list(fields)).model_dump(), status, headers)
@@ -135,4 +142,5 @@ def create_app(url: str | None = None) -> FastAPI:
     app.state.db = storage(url or os.environ.get("DATABASE_URL") or DEFAULT_URL)
     app.include_router(router)
     app.add_exception_handler(RepositoryError, refuse)
+    app.add_exception_handler(RequestValidationError, misread)
     return app

@@ -109,7 +109,7 @@ class Driver(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """Condition units of work get their transactions from: a `Database`, an `InMemoryDatabase`."""
+    """Where units of work get their transactions from: a `Database`, an `InMemoryDatabase`."""
 
     @property
     def lacks(self) -> frozenset[str]:

@@ -9,20 +9,22 @@ import dataclasses
 import inspect
 import sys
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import cache, partial
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 import pydantic
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from typing_extensions import TypeAliasType
 
 from sqlrepo.errors import MappingError, QueryError
-from sqlrepo.values import ValueType, kind_of
+from sqlrepo.values import Kind, ValueType, WrongValueError, kind_of
 
-__all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields"]
+__all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields", "unsettable"]
 
 E = TypeVar("E")
 
@@ -49,12 +51,29 @@ class EntityField:
         type: the scalar it holds; OPAQUE where the annotation is no scalar.
         optional: whether it may be None.
         annotation: what the class says.
+        adapter: makes what validates a value like the entity does, constraints included; None where nothing does.
     """
 
     name: str
     type: ValueType
     optional: bool
     annotation: Any
+    adapter: Callable[[], TypeAdapter[Any]] | None = field(default=None, compare=False)
+
+    def accept(self, value: Any) -> Any:
+        """Give a value as the entity would hold it, were it built with it.
+
+        Raises:
+            WrongValueError: the entity would refuse it.
+        """
+        if value is None and not self.optional and self.type.kind is not Kind.OPAQUE:
+            raise WrongValueError("cannot be None")
+        if self.adapter is None or value is None:
+            return value
+        try:
+            return self.adapter().validate_python(value)
+        except ValidationError as error:
+            raise WrongValueError(error.errors(include_url=False, include_input=False)[0]["type"]) from None
 
 
 def is_entity(cls: object) -> bool:
@@ -77,14 +96,41 @@ def describe(entity: type) -> Mapping[str, EntityField]:
         annotations = {f.name: hints[f.name] for f in dataclasses.fields(entity) if f.init}
     else:
         raise MappingError(f"{entity.__name__} is neither a Pydantic model nor a dataclass")
-    known = types.MappingProxyType({name: field_of(name, annotation) for name, annotation in annotations.items()})
+    adapters = _adapters(entity) if issubclass(entity, BaseModel) else {}
+    known = types.MappingProxyType(
+        {
+            name: replace(field_of(name, annotation), adapter=adapters.get(name))
+            for name, annotation in annotations.items()
+        }
+    )
     return _DESCRIBED.setdefault(entity, known)
+
+
+def unsettable(entity: type) -> tuple[str, ...]:
+    """The dataclass fields that its ``__init__`` does not take, and that no row can therefore give back."""
+    if not dataclasses.is_dataclass(entity):
+        return ()
+    return tuple(f.name for f in dataclasses.fields(entity) if not f.init)
 
 
 def _of_model(entity: type[BaseModel]) -> dict[str, Any]:
     if not entity.__pydantic_complete__ and not entity.model_rebuild(raise_errors=False):
         raise MappingError(f"{entity.__name__} has annotations that are not defined yet")
     return {name: info.annotation for name, info in entity.model_fields.items()}
+
+
+def _adapters(entity: type[BaseModel]) -> dict[str, Callable[[], TypeAdapter[Any]]]:
+    """What validates a model's scalar fields one by one, each made when it is first needed."""
+    return {
+        name: cache(partial(_adapter, info))
+        for name, info in entity.model_fields.items()
+        if field_of(name, info.annotation).type.kind is not Kind.OPAQUE
+    }
+
+
+def _adapter(info: FieldInfo) -> TypeAdapter[Any]:
+    annotation: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+    return TypeAdapter(annotation)
 
 
 def _hints(entity: type) -> dict[str, Any]:

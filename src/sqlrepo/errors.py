@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+# A message that lists more names than this is not read.
+_LISTED = 20
+
+
 class RepositoryError(Exception):
     """The root of every error of this library.
 
@@ -87,13 +91,15 @@ class ConstraintError(RepositoryError):
     Attributes:
         constraint: the constraint's name in the metadata, None where it has none.
         fields: the entity's fields it covers, in the constraint's order; empty where the backend does not tell.
+        table: the table's name; None where the backend does not tell.
     """
 
     kind: ClassVar[str] = "constraint"
 
-    def __init__(self, constraint: str | None, fields: Iterable[str] = ()) -> None:
+    def __init__(self, constraint: str | None, fields: Iterable[str] = (), *, table: str | None = None) -> None:
         self.constraint = constraint
         self.fields: tuple[str, ...] = tuple(fields)
+        self.table = table
         super().__init__(constraint, self.fields)
 
     def __str__(self) -> str:
@@ -256,4 +262,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name was probably meant, for the end of an error's message."""
     names = sorted(valid)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}" if names else ""
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return f"; there are {listed}" if names else ""

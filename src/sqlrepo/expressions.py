@@ -182,6 +182,8 @@ def not_(criterion: bool) -> bool:
 def in_(field: V | None, values: Iterable[V | None]) -> bool:
     """Among these values; None among them asks for NULL too; no values match nothing."""
     subject, given = _field(field), _several(values)
+    if not subject.spec.type.kind.ordered:
+        raise QueryError(f"in_() does not fit {subject!r}, which is {_annotation(subject.spec)}")
     literals = tuple(dict.fromkeys(subject.literal(value) for value in given if value is not None))
     parts: list[Criterion] = [OneOf(subject.ref, literals)] if literals else []
     if any(value is None for value in given):

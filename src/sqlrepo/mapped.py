@@ -31,6 +31,9 @@ _INT16, _INT32, _INT64 = ((-(2**bits), 2**bits - 1) for bits in (15, 31, 63))
 # SQLite keeps NUMERIC in a 64-bit float, which is exact to 15 digits.
 _EXACT_DIGITS = 15
 
+# The collations that compare by code point; None where the database's own is used, which is the audit's to judge.
+_CODE_POINTS = (None, "BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
+
 
 def is_mapped(model: object) -> bool:
     """Whether SQLAlchemy has mapped the class by now."""
@@ -60,6 +63,11 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
     table = mapper.local_table
     if not isinstance(table, sa.Table):
         raise MappingError(f"{model.__name__} is not mapped to one table")
+    if (mapper.inherits is not None and not mapper.concrete) or mapper.polymorphic_on is not None:
+        raise MappingError(
+            f"{model.__name__} is part of an inheritance of mapped classes, so table {table.name} holds rows of "
+            "several; map the rows of one class to a table of their own"
+        )
     names = {column: key for key, column in mapper.columns.items() if getattr(column, "table", None) is table}
     schema = Schema(
         name=table.name,
@@ -168,7 +176,8 @@ def _decorated(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
         result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
     if own.bind_processor is not base.bind_processor or own.result_processor is not base.result_processor:
         refused = refused or "its type works on the driver's values, which memory has none of"
-    return replace(below, bind=bind, result=result), refused
+    form = below.form if bind is None and result is None else f"{own.__module__}.{type_!r}"
+    return replace(below, bind=bind, result=result, form=form), refused
 
 
 def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:
@@ -184,7 +193,7 @@ def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueTy
     yield sa.Integer, lambda _: ValueType(Kind.INTEGER, int, low=_INT32[0], high=_INT32[1])
     yield sa.Enum, _enum
     yield sa.CHAR, lambda t: (ValueType(Kind.TEXT, str, length=t.length), "CHAR pads or trims by database; use VARCHAR")
-    yield sa.String, lambda t: ValueType(Kind.TEXT, str, length=t.length)
+    yield sa.String, _string
     yield sa.Uuid, lambda t: ValueType(Kind.UUID, UUID) if t.as_uuid else ValueType(Kind.TEXT, str, length=36)
     yield sa.Float, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
     yield sa.Numeric, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
@@ -201,10 +210,22 @@ def _time(type_: Any) -> ValueType | tuple[ValueType, str]:
     return (found, "a time's zone is dropped by every database") if type_.timezone else found
 
 
+def _string(type_: Any) -> ValueType | tuple[ValueType, str]:
+    found = ValueType(Kind.TEXT, str, length=type_.length)
+    if type_.collation in _CODE_POINTS:
+        return found
+    return found, f"collation {type_.collation} compares text otherwise than by code point"
+
+
 def _enum(type_: Any) -> ValueType:
     if type_.enum_class is None:
         return ValueType(Kind.TEXT, str, labels={text: text for text in type_.enums})
-    labels = dict(zip(type_.enum_class.__members__.values(), type_.enums, strict=False))
+    named = type_.enum_class.__members__
+    canonical = [member for name, member in named.items() if member.name == name]
+    members = canonical if len(canonical) == len(type_.enums) else list(named.values())
+    labels: dict[Any, str] = {}
+    for member, label in zip(members, type_.enums, strict=False):
+        labels.setdefault(member, label)  # of an alias's two labels SQLAlchemy writes the first
     return ValueType(Kind.ENUM, type_.enum_class, labels=labels)
 
 
@@ -246,6 +267,14 @@ def _uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
             yield Unique(tuple(names[column] for column in index.columns), _name(index))
 
 
+def _conflict_options(table: sa.Table) -> Iterator[str]:
+    """Where SQLite is told to replace or to pass over a row instead of refusing another one."""
+    for part in (*table.columns, *table.constraints):
+        for option, value in part.dialect_kwargs.items():
+            if option.startswith("sqlite_on_conflict") and value is not None:
+                yield f"{option} of {part.name or type(part).__name__}"
+
+
 def _declared(constraint: Any) -> int:
     """When a constraint was declared; SQLAlchemy's own DDL is sorted by it, the public set is not."""
     order: int = constraint._creation_order  # noqa: SLF001
@@ -256,8 +285,7 @@ def _refused(mapper: Any, table: sa.Table) -> Iterator[str]:
     """What memory cannot reproduce of the table as a whole."""
     import sqlalchemy as sa
 
-    if mapper.inherits is not None or mapper.polymorphic_on is not None:
-        yield "inheritance"
+    yield from _conflict_options(table)
     for constraint in table.constraints:
         if isinstance(constraint, sa.ForeignKeyConstraint):
             yield f"foreign key ({', '.join(constraint.column_keys)})"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sqlrepo.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, rebuilt
 from sqlrepo.driver import Row
-from sqlrepo.entities import describe
+from sqlrepo.entities import describe, unsettable
 from sqlrepo.errors import (
     InvalidLiteralError,
     InvalidValueError,
@@ -71,6 +71,7 @@ class Mapper(Generic[T]):
         self.schema = schema
         self._fold: Fold = fold
         self._renamed = columns
+        self._converts = custom_load or custom_dump
         self._columns = {
             name: schema.by_name[column]
             for name in describe(entity)
@@ -108,6 +109,13 @@ class Mapper(Generic[T]):
                 raise MappingError(
                     f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
                     f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
+                )
+
+        for name in unsettable(self.entity):
+            if self._renamed.get(name, name) in self.schema.by_name:
+                raise MappingError(
+                    f"field {name!r} of {self.entity.__name__} has init=False, so it cannot be read back from its "
+                    "column; let __init__ take it, or override to_domain and to_row"
                 )
 
     def _verify_types(self) -> None:
@@ -235,6 +243,20 @@ class Mapper(Generic[T]):
         except WrongValueError as wrong:
             raise InvalidValueError(self.field(column.name), str(wrong)) from wrong.__cause__
 
+    def assigned(self, column: Column, value: Any) -> Any:
+        """Check a value that a field is given by itself: against its column, and as the entity would.
+
+        Raises:
+            InvalidValueError: the column cannot hold it, or no entity could be read with it.
+        """
+        value, name = self.checked(column, value), self.field(column.name)
+        if self._converts or name not in self._columns or (value is None and not column.nullable):
+            return value
+        try:
+            return self.checked(column, describe(self.entity)[name].accept(value))
+        except WrongValueError as wrong:
+            raise InvalidValueError(name, str(wrong)) from None
+
     def inserted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Complete the values of a new row: defaults fire, columns that fill themselves are left out.
 
@@ -322,6 +344,7 @@ class Mapper(Generic[T]):
                 self._refuse_order_of_labels(ref, op)
                 return Compare(ref, op, self._literal(ref, value))
             case CompareFields(_, op, other):
+                self._refuse_unlike(ref, self.bound(other))
                 return CompareFields(ref, op, self.bound(other))
             case OneOf(_, values):
                 return OneOf(ref, tuple(self._literal(ref, value) for value in values))
@@ -329,6 +352,15 @@ class Mapper(Generic[T]):
                 return Match(ref, kind, self._literal(ref, text), "exact" if case == "exact" else self._fold)
             case IsNull():
                 return IsNull(ref)
+
+    def _refuse_unlike(self, ref: Ref, other: Ref) -> None:
+        """Two decimals of different scale, say, are kept as integers of different meaning on SQLite."""
+        left, right = (self.schema.by_name[one.name].type for one in (ref, other))
+        if not left.compares_with(right):
+            raise QueryError(
+                f"{self.field(ref.name)} and {self.field(other.name)} are kept in columns of different types, whose "
+                "stored values do not compare"
+            )
 
     def _refuse_order_of_labels(self, ref: Ref, op: str) -> None:
         """An IntEnum kept by its members' names would compare as texts here and as numbers everywhere else."""

@@ -165,7 +165,10 @@ def matches(criterion: bool | HasCriteria, entity: object) -> bool:
         return _labelled(leaf)
 
     shape, params = parametrized(rebuilt(as_criterion(getattr(criterion, "criteria", criterion)), labelled))
-    return _on_entities(shape)(entity, params)
+    try:
+        return _on_entities(shape)(entity, params)
+    except TypeError as error:  # values no column holds side by side: a datetime with zone and one without
+        raise QueryError(f"{criterion} compares values that have no order ({error})") from error
 
 
 @lru_cache(maxsize=256)

@@ -87,6 +87,7 @@ class ValueType:
         labels: the stored text of each member of an enumeration, or the texts a text column may hold.
         bind: what a user's column type does to a value on the way in; the limits then hold for its result.
         result: what it does on the way out.
+        form: how a value is kept where that is not its kind's usual way; columns of different forms do not compare.
     """
 
     kind: Kind
@@ -100,6 +101,7 @@ class ValueType:
     labels: Mapping[Any, str] | None = field(default=None, hash=False)
     bind: Callable[[Any], Any] | None = None
     result: Callable[[Any], Any] | None = None
+    form: str = ""
 
     def check(self, value: Any) -> Any:
         """Return the value as every backend will hold it.
@@ -130,6 +132,11 @@ class ValueType:
         if other.kind is Kind.ENUM:
             return kind_of(self.python) in (Kind.TEXT, Kind.INTEGER) and issubclass(other.python, self.python)
         return kinds in ((Kind.INTEGER, Kind.FLOAT), (Kind.INTEGER, Kind.DECIMAL))
+
+    def compares_with(self, other: ValueType) -> bool:
+        """Whether what is stored of both compares like the values do, on every backend."""
+        alike = (self.kind, self.aware, self.scale, self.form) == (other.kind, other.aware, other.scale, other.form)
+        return alike and self.labels == other.labels
 
     def store(self, value: Any) -> Any:
         """Turn a checked value into what a table of rows keeps, compares and sorts."""

@@ -33,8 +33,7 @@ def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Databa
         return
     name, _, variant = request.param.partition("-")
     if name in servers.KINDS:
-        servers.tables(name, Base, variant).empty()
-        database = Database(servers.made_for_tests(name, variant))
+        database = Database(servers.emptied(name, Base, variant))
         yield database
         database.dispose()
         return

@@ -219,7 +219,22 @@ class CountIgnoresCriteria(Mutant):
         return self.driver.count(schema, Condition(), limit)
 
 
+class SomethingIsAlwaysThere(Mutant):
+    """exists says yes."""
+
+    def count(self, schema, where, limit=None):
+        return self.driver.count(schema, where, limit) if limit is None else limit
+
+
 # -- writing
+
+
+class NoneIsNotWritten(Mutant):
+    """An update passes over what is None."""
+
+    def update(self, schema, columns, values, where):
+        given = [(name, value) for name, value in zip(columns, values, strict=True) if value is not None]
+        return self.driver.update(schema, [name for name, _ in given], tuple(value for _, value in given), where)
 
 
 class UniqueIsIgnored(Mutant):

@@ -1,5 +1,6 @@
 """The suite finds what it is there to find: backends that are broken on purpose fail, and by the right clauses."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from uuid import uuid4
@@ -10,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import BaseRepository, BaseUnitOfWork
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.memory.table import Table
+from sqlrepo.memory.table import Changes, Table
 from sqlrepo.testing import Harness, RepositoryContract
 from sqlrepo.testing.contract import cases_of
 from sqlrepo.testing.subject import Subject
@@ -96,6 +97,8 @@ def test_mutant_that_changes_nothing_fails_nothing():
 
 
 FOUND_BY = {
+    mutants.SomethingIsAlwaysThere: {"2.9"},
+    mutants.NoneIsNotWritten: {"6.9", "6.15"},
     mutants.UniqueIsIgnored: {"8.1", "8.3", "12.1"},
     mutants.TwoValuedNot: {"3.4", "3.5"},
     mutants.RollbackDoesNothing: {"10.3", "10.5"},
@@ -141,11 +144,18 @@ def test_every_mutant_is_tried():
 # -- what stands above the driver
 
 
+def patched_always(self, id, changes):
+    return BaseRepository.patch(self, id, changes or {"done": self.get(id).done})
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "mistake", "found"),
     [
         pytest.param(Transaction, "savepoint_rolled_back", Transaction.savepoint_released, {"13.4"}, id="callbacks"),
         pytest.param(ValueType, "check", lambda self, value: value, {"2.4", "3.15", "8.8", "8.9", "8.10"}, id="values"),
+        pytest.param(Changes, "_index", lambda self, key: None, {"8.11"}, id="own-uniques"),
+        pytest.param(BaseUnitOfWork, "_calling", lambda self: nullcontext(), {"10.13"}, id="busy"),
+        pytest.param(Tasks, "patch", patched_always, {"6.16"}, id="empty-patch"),
         pytest.param(Table, "unique_values", lambda self, row: [(row[0],), (row[1],), (row[4],)], {"8.4"}, id="nulls"),
     ],
 )

@@ -9,13 +9,12 @@ from tests.databases.domain import Base
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def kind(request):
-    servers.tables(request.param, Base, "faults").empty()
     return request.param
 
 
 @pytest.fixture
 def url(kind):
-    return servers.made_for_tests(kind, "faults")
+    return servers.emptied(kind, Base)
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def run():
 
 
 def made_for_tests(name, variant=""):
-    """The URL of a database made for this process; "own" is another one like it, "usual" is as servers make them."""
+    """The URL of a database made for this process, with "usual" as servers make them."""
     return _made(name, variant)
 
 
@@ -130,7 +130,7 @@ def _made(name, variant):
         required = os.environ.get("SQLREPO_TEST_REQUIRE", "").split(",")
         (pytest.fail if name in required else pytest.skip)(f"{name}: {reason}")
     database = "_".join(filter(None, ("sqlrepo_test", run(), os.environ.get("PYTEST_XDIST_WORKER"), variant)))
-    options = KINDS[name].options["usual" if variant == "usual" else ""]
+    options = KINDS[name].options["usual" if variant.endswith("usual") else ""]
     admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     execute(admin, f"DROP DATABASE IF EXISTS {database}", f"CREATE DATABASE {database} {options}")
     force = " WITH (FORCE)" if name == "postgresql" else ""
@@ -148,6 +148,7 @@ class Tables:
     """The tables of one base class in a test database: made once, emptied before each test."""
 
     def __init__(self, url, base):
+        self.url = url
         self.engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         self.base = base
         base.metadata.create_all(self.engine)
@@ -162,11 +163,14 @@ class Tables:
             execute(self.engine, settings, *(f"TRUNCATE {table}" for table in tables))
 
 
-def tables(name, base, variant=""):
-    """The tables of a base class in a test database."""
-    return _tables(name, base, variant)
+def emptied(name, base, variant=""):
+    """The URL of a test database in which the tables of a base class are, and nothing in them; one for each class."""
+    tables = _tables(name, base, variant)
+    tables.empty()
+    return tables.url
 
 
 @cache
 def _tables(name, base, variant):
-    return Tables(made_for_tests(name, variant), base)
+    area = base.__module__.split(".")[-2]
+    return Tables(made_for_tests(name, f"{area}_{variant}".strip("_")), base)

@@ -52,8 +52,7 @@ def url(request, tmp_path):
         Base.metadata.create_all(engine := sa.create_engine(url))
         engine.dispose()
     else:
-        servers.tables(kind, Base, "faults").empty()
-        url = servers.made_for_tests(kind, "faults")
+        url = servers.emptied(kind, Base)
     return url.set(drivername=request.param)
 
 
@@ -181,8 +180,7 @@ def test_what_happens_at_the_door_is_told_alike(url, tables, change):
 def test_a_lock_that_is_not_waited_for_is_told_alike(url, tables):
     if url.get_backend_name() == "sqlite":
         pytest.skip("no locks on rows")
-    kind = DRIVERS[url.drivername]
-    with sa.create_engine(servers.made_for_tests(kind, "faults"), poolclass=sa.NullPool).connect() as holder:
+    with sa.create_engine(servers.emptied(DRIVERS[url.drivername], Base), poolclass=sa.NullPool).connect() as holder:
         holder.execute(sa.insert(ThingRow).values(ROW | {"id": 1}))
         holder.commit()
         holder.execute(sa.select(ThingRow.id).with_for_update())

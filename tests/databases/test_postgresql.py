@@ -151,7 +151,7 @@ def test_a_prefix_is_found_by_an_index(db):
 @pytest.fixture
 def latin():
     """A database in whose encoding there is no collation to fold with."""
-    url = servers.made_for_tests("postgresql")
+    url = servers.made_for_tests("postgresql", "own")
     name = f"{url.database}_latin"
     admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     servers.execute(admin, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")

@@ -48,8 +48,7 @@ def database(kind, base=Base):
     name, _, variant = kind.partition("-")
     if name not in servers.KINDS:
         return create(InMemoryDatabase() if kind == "memory" else Database("sqlite://"), base)
-    servers.tables(name, base, variant).empty()
-    return Database(servers.made_for_tests(name, variant))
+    return Database(servers.emptied(name, base, variant))
 
 
 def connections_out(db):

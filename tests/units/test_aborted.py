@@ -320,6 +320,19 @@ def test_savepoints_left_out_of_order_are_refused(db):
     assert connections_out(db) == 0
 
 
+def test_a_savepoint_left_by_an_exception_takes_those_inside_it_along(db):
+    with Shop(db) as shop:
+        outer, inner = shop.savepoint(), shop.savepoint()
+        outer.__enter__()
+        inner.__enter__()
+        shop.todos.add(Todo(key="a"))
+        error = KeyError()
+        for left in (outer, inner):
+            assert not left.__exit__(KeyError, error, None)
+        shop.todos.add(Todo(key="b"))
+    assert keys(db) == ["b"]
+
+
 # -- read-only units
 
 

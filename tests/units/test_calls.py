@@ -1,24 +1,36 @@
 """What each call of a repository means, on memory and on SQLite."""
 
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
+from typing import Literal
 
 import pytest
-from pydantic import BaseModel
+import sqlalchemy as sa
+from pydantic import BaseModel, field_validator
+from pydantic import Field as PydanticField
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import (
+    BaseRepository,
     InvalidValueError,
+    MappingError,
     MultipleFoundError,
     NotFoundError,
     QueryError,
     ReadOnlyError,
+    TransactionAbortedError,
     UniqueViolationError,
     UnitStateError,
     desc,
+    fields,
     in_,
     not_,
     not_in,
 )
-from tests.units.domain import Lab, Shop, Specimen, Tag, Todo, TodoQuery, Todos, todo
+from sqlrepo.sqlalchemy.types import Exact
+from tests.units.domain import Lab, Shop, Specimen, Tag, Todo, TodoQuery, TodoRow, Todos, todo
 
 
 @pytest.fixture
@@ -335,3 +347,132 @@ def test_many_nulls_under_a_unique_are_fine(db):
     with Lab(db) as lab:
         lab.specimens.add_many([Specimen(id=1), Specimen(id=2)])
         assert lab.specimens.count(text=None) == 2
+
+
+def test_what_is_saved_new_lets_defaults_fire(empty):
+    class Own(DeclarativeBase):
+        pass
+
+    class NoteRow(Own):
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+        text: Mapped[str] = mapped_column(sa.String(20))
+        mark: Mapped[str] = mapped_column(sa.String(20), default="plain")
+
+    @dataclass
+    class Note:
+        id: int
+        text: str
+        mark: str | None = None
+
+    class Notes(BaseRepository[Note, int]):
+        model = NoteRow
+
+    with Notes(empty(Own)) as notes:
+        assert notes.save(Note(1, "a")) == Note(1, "a", "plain")
+        notes.patch(1, {"mark": "red"})
+        assert notes.save(Note(1, "b")) == Note(1, "b", "red")  # there is a row, so no default fires
+
+
+class Score(BaseModel):
+    id: int | None = None
+    points: int = PydanticField(ge=0)
+    mood: Literal["good", "bad"] = "good"
+    owner: str
+
+
+def scores(empty):
+    class Own(DeclarativeBase):
+        pass
+
+    class ScoreRow(Own):
+        __tablename__ = "score"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        points: Mapped[int]
+        mood: Mapped[str] = mapped_column(sa.String(20))
+        owner: Mapped[str | None] = mapped_column(sa.String(20))
+
+    class Scores(BaseRepository[Score, int]):
+        model = ScoreRow
+
+    return Scores(empty(Own))
+
+
+@pytest.mark.parametrize("changes", [{"points": -1}, {"mood": "sad"}, {"owner": None}])
+def test_what_no_entity_could_be_read_with_is_not_stored(empty, changes):
+    with scores(empty) as repository:
+        stored = repository.add(Score(points=1, owner="a"))
+        for write in (
+            lambda: repository.patch(stored.id, changes),
+            lambda: repository.update_where(set_=changes, everything=True),
+        ):
+            with pytest.raises(InvalidValueError) as caught:
+                write()
+            assert caught.value.field == next(iter(changes))
+        assert repository.get(stored.id) == stored
+        assert repository.patch(stored.id, {"points": 0, "mood": "bad"}).mood == "bad"
+
+
+def test_a_written_row_that_cannot_be_read_back_is_not_committed(db):
+    class Strict(Todo):
+        @field_validator("value")
+        @classmethod
+        def odd(cls, value):
+            if value == "even":
+                raise ValueError("even")
+            return value
+
+    class Stricts(BaseRepository[Strict, int]):
+        model = TodoRow
+
+    with Stricts(db) as stricts:
+        stored = stricts.add(Strict(key="a"))
+    with pytest.raises(TransactionAbortedError), Stricts(db) as stricts, suppress(MappingError):
+        stricts.patch(stored.id, {"value": "even"})
+    assert Stricts(db).get(stored.id) == stored
+
+
+def test_columns_that_are_kept_differently_do_not_compare(empty):
+    class Own(DeclarativeBase):
+        pass
+
+    class PriceRow(Own):
+        __tablename__ = "price"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        net: Mapped[Decimal] = mapped_column(Exact(10, 2))
+        fine: Mapped[Decimal] = mapped_column(Exact(10, 4))
+        plain: Mapped[Decimal] = mapped_column(sa.Numeric(10, 2))
+        gross: Mapped[Decimal] = mapped_column(Exact(12, 2))
+
+    @dataclass
+    class Price:
+        id: int
+        net: Decimal
+        fine: Decimal
+        plain: Decimal
+        gross: Decimal
+
+    class Prices(BaseRepository[Price, int]):
+        model = PriceRow
+
+    p = fields(Price)
+    with Prices(empty(Own)) as prices:
+        prices.add(Price(1, Decimal(2), Decimal(1), Decimal(1), Decimal(3)))
+        assert prices.count(p.net < p.gross) == 1
+        for criterion in (p.net > p.fine, p.net > p.plain):
+            with pytest.raises(QueryError):
+                prices.count(criterion)
+
+
+def test_a_projection_is_a_model(shop):
+    with pytest.raises(QueryError):
+        shop.todos.find(into=int)
+
+
+def test_first_of_nothing_needs_an_open_unit_too(db):
+    shop = Shop(db)
+    with pytest.raises(UnitStateError):
+        shop.todos.first(TodoQuery(limit=0))
+    with shop:
+        shop.todos.add(Todo(key="a"))
+        assert shop.todos.first(TodoQuery(limit=0)) is None

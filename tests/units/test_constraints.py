@@ -1,5 +1,6 @@
 """What a refused row says: the class of the error, the constraint's name in the metadata, the entity's fields."""
 
+from datetime import date
 from typing import ClassVar
 from uuid import UUID, uuid4
 
@@ -22,7 +23,8 @@ from sqlrepo import (
     fields,
     startswith,
 )
-from tests.units.domain import connections_out, create
+from sqlrepo.memory import InMemoryDatabase
+from tests.units.domain import TodoRow, connections_out, create
 
 
 class Base(DeclarativeBase):
@@ -293,3 +295,26 @@ def test_a_key_that_python_makes_is_given_back(empty):
         assert items.save(Item(name="d")).id is not None
         assert items.save(Item(id=UUID(int=7), name="e")).name == "e"
         assert items.count() == 4
+
+
+def test_a_constraint_found_violated_by_commit_names_the_fields_too():
+    class Renamed(BaseModel):
+        id: int | None = None
+        code: str
+        value: str = ""
+        done: bool = False
+        priority: int = 0
+        due: date | None = None
+
+    class Codes(BaseRepository[Renamed, int]):
+        model = TodoRow
+        columns: ClassVar = {"code": "key"}
+
+    first = Codes(InMemoryDatabase())
+    first.__enter__()
+    first.add(Renamed(code="a"))
+    with Codes(first.unit.source) as second:
+        second.add(Renamed(code="a"))
+    with pytest.raises(UniqueViolationError) as caught:
+        first.__exit__(None, None, None)
+    assert (caught.value.fields, caught.value.table) == (("code",), "todo")

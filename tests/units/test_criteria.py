@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+from pydantic import BaseModel
 
 from sqlrepo import (
     InvalidLiteralError,
@@ -292,3 +293,21 @@ def test_matches_refuses_another_class():
             matches(todo.key == "a", other)
         with pytest.raises(QueryError):
             matches(todo.priority > 1, other)
+
+
+def test_matches_refuses_values_that_have_no_order():
+    class Moment(BaseModel):
+        start: datetime
+        end: datetime
+
+    moment, noon = fields(Moment), datetime(2020, 1, 1, 12, tzinfo=UTC)
+    with pytest.raises(QueryError):
+        matches(moment.start < moment.end, Moment(start=noon.replace(tzinfo=None), end=noon))
+
+
+def test_in_needs_a_field_that_compares():
+    class Bag(BaseModel):
+        things: dict[str, int]
+
+    with pytest.raises(QueryError):
+        in_(fields(Bag).things, [{"a": 1}])

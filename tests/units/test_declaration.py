@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError
+from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, UnsupportedError
 from sqlrepo.sqlalchemy import SQLAlchemyRepository
 from tests.units.domain import Account, AccountRow, Accounts, Shop, Tag, TagRow, Tags, Todo, TodoRow, Todos
 
@@ -346,3 +346,24 @@ def test_one_mapped_class_under_two_names_of_one_column(empty):
 
     with Words(empty(Local)) as words:
         assert words.add(Word(word="a")) == Word(id=1, word="a")
+
+
+@pytest.mark.parametrize("name", ["source", "run", "commit", "rollback", "savepoint", "context", "is_open", "native"])
+def test_a_repository_named_like_something_of_the_units_is_refused(db, name):
+    unit = type("Unit", (BaseUnitOfWork,), {"__annotations__": {name: Todos}})
+    with pytest.raises(MappingError):
+        unit(db)
+
+
+def test_a_fold_nobody_knows_is_refused():
+    with pytest.raises(MappingError):
+
+        class Misspelt(BaseRepository[Todo, int]):
+            model = TodoRow
+            fold: ClassVar[Any] = "asci"
+
+
+def test_a_wrong_source_is_named_by_its_class_only(db):
+    with pytest.raises(UnsupportedError) as caught:
+        Shop("postgresql://user:secret@host/db")
+    assert "secret" not in str(caught.value)

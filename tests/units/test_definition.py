@@ -1,6 +1,6 @@
 """Entity and table must fit, which is said where the repository class is defined."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from types import new_class
 
@@ -229,3 +229,53 @@ def test_a_memory_repository_takes_a_schema_by_hand():
 
     with tags:
         assert tags.add(Tag(owner="a", name="b")) == tags.get(("a", "b"))
+
+
+def test_a_version_that_is_no_integer_is_refused():
+    class Own(DeclarativeBase):
+        pass
+
+    class StampRow(Own):
+        __tablename__ = "stamp"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        mark: Mapped[str] = mapped_column(sa.String(20))
+        __mapper_args__ = {"version_id_col": mark}  # noqa: RUF012  # SQLAlchemy's own spelling
+
+    class Stamp(BaseModel):
+        id: int | None = None
+
+    with pytest.raises(MappingError):
+        define(Stamp, StampRow)
+
+
+def test_a_class_of_a_mapped_inheritance_is_refused():
+    class Own(DeclarativeBase):
+        pass
+
+    class AnimalRow(Own):
+        __tablename__ = "animal"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str] = mapped_column(sa.String(20))
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012  # as above
+
+    class DogRow(AnimalRow):
+        __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # as above
+
+    class Animal(BaseModel):
+        id: int | None = None
+        kind: str
+
+    for model in (AnimalRow, DogRow):
+        with pytest.raises(MappingError):
+            define(Animal, model)
+
+
+def test_a_dataclass_field_that_cannot_be_given_back_is_refused():
+    @dataclass
+    class Kept:
+        name: str
+        balance: int = field(init=False, default=3)
+        id: int | None = None
+
+    with pytest.raises(MappingError, match="balance"):
+        define(Kept, AccountRow)

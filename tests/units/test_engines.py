@@ -250,6 +250,22 @@ def test_one_statement_takes_several_queries(session):
 
 
 def test_a_select_of_another_class_is_refused():
-    for statement in (sa.select(AccountRow), sa.select(TagRow), sa.select(sa.literal(1)), sa.select(sa.func.count())):
+    todos = sa.select(TodoRow)
+    for statement in (
+        sa.select(AccountRow),
+        sa.select(TagRow),
+        sa.select(sa.literal(1)),
+        sa.select(sa.func.count()),
+        sa.union(todos, todos),
+        TodoRow,
+        None,
+    ):
         with pytest.raises(QueryError):
             apply_query(statement, TodoQuery(done=True, order_by="priority"))
+
+
+def test_a_limit_of_the_statements_own_is_not_widened(session):
+    with pytest.raises(QueryError):
+        apply_query(sa.select(TodoRow).limit(1), TodoQuery(limit=2))
+
+    assert len(session.scalars(apply_query(sa.select(TodoRow).limit(1), TodoQuery(done=False))).all()) == 1

@@ -1,7 +1,7 @@
 """Members of text and integer enumerations, kept in columns that know nothing of them."""
 
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from itertools import product
 
 import pytest
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import BaseRepository, between, fields, in_, matches
+from sqlrepo.sqlalchemy import Database
 
 
 class Base(DeclarativeBase):
@@ -83,3 +84,42 @@ def test_members_over_plain_columns_compare_as_they_are_stored(tasks):
         expected = [one.id for one in rows if wanted(one)]
         assert [one.id for one in repository.find(criterion)] == expected
         assert [one.id for one in rows if matches(criterion, one)] == expected
+
+
+class Grade(Enum):
+    GOOD = "g"
+    FINE = "g"  # an alias  # noqa: PIE796
+    BAD = "b"
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [({}, "BAD"), ({"omit_aliases": False}, "BAD"), ({"values_callable": lambda cls: [one.value for one in cls]}, "b")],
+)
+def test_members_are_kept_by_the_labels_sqlalchemy_gives_them(empty, options, label):
+    class Own(DeclarativeBase):
+        pass
+
+    class MarkRow(Own):
+        __tablename__ = "mark"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        grade: Mapped[Grade] = mapped_column(sa.Enum(Grade, native_enum=False, **options))
+
+    @dataclass
+    class Mark:
+        id: int
+        grade: Grade
+
+    class Marks(BaseRepository[Mark, int]):
+        model = MarkRow
+
+    db = empty(Own)
+    with Marks(db) as marks:
+        marks.add_many([Mark(1, Grade.BAD), Mark(2, Grade.FINE)])
+        assert marks.find(grade=Grade.GOOD) == [Mark(2, Grade.GOOD)]
+        assert marks.get(1).grade is Grade.BAD
+    assert Marks.definition().schema.by_name["grade"].type.labels[Grade.BAD] == label
+    if isinstance(db, Database):
+        with db.engine.connect() as connection:
+            stored = connection.execute(sa.text("SELECT grade FROM mark WHERE id = 1")).scalar_one()
+            assert stored == label

@@ -1,5 +1,6 @@
 """What memory can be told by hand, and what it refuses when a repository is built, by name."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -170,6 +171,8 @@ class Unknown(sa.types.UserDefinedType):
         sa.Column("bad", sa.Time(timezone=True), nullable=True),
         sa.Column("bad", Unknown(), nullable=True),
         sa.Column("bad", sa.PickleType, nullable=True),
+        sa.Column("bad", sa.String(20, collation="NOCASE"), nullable=True),
+        sa.Column("bad", sa.Integer, sqlite_on_conflict_not_null="REPLACE"),
     ],
     ids=lambda column: type(column.type).__name__,
 )
@@ -187,6 +190,7 @@ def test_a_column_memory_cannot_keep_is_refused_by_name(column):
         ((sa.ForeignKeyConstraint(["fine"], ["other.id"]),), "fine"),
         ((sa.CheckConstraint("fine > 0", name="positive"),), "positive"),
         ((sa.CheckConstraint("fine > 0"),), "fine"),
+        ((sa.UniqueConstraint("fine", name="only", sqlite_on_conflict="IGNORE"),), "only"),
         ((sa.Index("partial", "fine", unique=True, sqlite_where=sa.text("fine > 0")),), "partial"),
         ((sa.Index("functional", sa.text("abs(fine)"), unique=True),), "functional"),
     ],
@@ -347,3 +351,47 @@ def test_disposing_of_memory_keeps_its_rows():
     assert db is create(db, Base)
     with pytest.raises(NotFoundError):
         leave_by(KeyError(), Shop(db), lambda shop: shop.todos.get(99))
+
+
+def test_what_a_unit_adds_and_deletes_is_nobody_elses():
+    db = InMemoryDatabase()
+    first = Todos(db)
+    with first:
+        first.add(Todo(id=7, key="mine"))
+        first.delete(7)
+        with Todos(db) as second:
+            second.add(Todo(id=7, key="theirs"))
+        assert first.get(7).key == "theirs"
+    assert Todos(db).get(7).key == "theirs"
+
+
+def test_what_a_savepoint_undid_conflicts_with_nobody():
+    db = InMemoryDatabase()
+    with Todos(db) as todos:
+        todos.add(Todo(id=1, key="a"))
+    with Todos(db) as first:
+        with suppress(KeyError), first.unit.savepoint():
+            first.patch(1, {"value": "undone"})
+            raise KeyError
+        with Todos(db) as second:
+            second.patch(1, {"value": "theirs"})
+        first.add(Todo(key="b"))
+    assert Todos(db).get(1).value == "theirs"
+
+
+def test_an_undone_second_addition_leaves_the_first_one_to_conflict():
+    db = InMemoryDatabase()
+    first = Todos(db)
+    first.__enter__()
+    first.add(Todo(id=7, key="mine"))
+    with suppress(KeyError), first.unit.savepoint():
+        first.delete(7)
+        with suppress(KeyError), first.unit.savepoint():
+            first.add(Todo(id=7, key="again"))
+            raise KeyError
+        raise KeyError
+    with Todos(db) as second:
+        second.add(Todo(id=7, key="theirs"))
+    with pytest.raises(UniqueViolationError):
+        first.__exit__(None, None, None)
+    assert Todos(db).get(7).key == "theirs"

@@ -37,6 +37,7 @@ class Declarations:
         for name, annotation in self._annotations():
             origin = get_origin(annotation) or annotation
             if isinstance(origin, type) and issubclass(origin, Declarative):
+                self._refuse_taken(name)
                 found[name] = origin
         return found
 
@@ -53,6 +54,12 @@ class Declarations:
             if annotated == name and isinstance(annotation, str):
                 raise MappingError(f"{self._cls.__name__}.{name}: there is no {annotation!r} when the program runs")
         raise AttributeError(f"{self._cls.__name__!r} has no attribute {name!r}")
+
+    def _refuse_taken(self, name: str) -> None:
+        if hasattr(self._cls, name) or name == "context":
+            raise MappingError(
+                f"{self._cls.__name__}.{name}: units of work have a {name!r} of their own; choose another name"
+            )
 
     def _annotations(self) -> Iterator[tuple[str, Any]]:
         """Each annotation, the bases' first; one that cannot be resolved stays the text it is."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from sqlrepo._base.generics import type_arguments
 from sqlrepo.driver import Row
 from sqlrepo.entities import describe, is_entity
-from sqlrepo.errors import MappingError, nearest
+from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.mapping import Fold, Mapper, Record
 from sqlrepo.schema import Schema
 from sqlrepo.values import Kind
@@ -45,8 +45,10 @@ class Definition(Generic[T]):
         """The columns a smaller model needs, and what builds it from them.
 
         Raises:
-            QueryError: a field of it is none of the entity's.
+            QueryError: it is no model, or a field of it is none of the entity's.
         """
+        if not is_entity(into):
+            raise QueryError(f"into= takes a Pydantic model or a dataclass, not {into!r}")
         columns = tuple(self.mapper.column(name).name for name in describe(into))
         return columns, self.mapper.builder(into, columns)
 
@@ -115,6 +117,8 @@ def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] |
         return None
     if not is_entity(entity):
         raise MappingError(f"{cls.__name__} keeps {entity!r}, which is neither a Pydantic model nor a dataclass")
+    if cls.fold not in get_args(Fold):
+        raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; there are {', '.join(get_args(Fold))}")
     custom_load = cls.to_domain is not Declarative.to_domain
     mapper: Mapper[Any] = Mapper(
         entity,
@@ -135,16 +139,16 @@ def _schema(cls: type[Declarative[Any]], complete: bool) -> Schema | None:
         if not complete and not is_mapped(cls.model):
             return None
         schema = schema_of(cls.model, complete=complete)
-    if schema is None or cls.version is None:
+    if schema is None:
+        return None
+    version = schema.version if cls.version is None else cls.columns.get(cls.version, cls.version)
+    if version is None:
         return schema
-    version = cls.columns.get(cls.version, cls.version)
     if version not in schema.by_name:
-        raise MappingError(
-            f"version {cls.version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}"
-        )
+        raise MappingError(f"version {version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}")
     if schema.by_name[version].type.kind is not Kind.INTEGER:
-        raise MappingError(f"version {cls.version!r} is no integer")
-    return replace(schema, version=version)
+        raise MappingError(f"version {version!r} of table {schema.name} is no integer, so it cannot count writes")
+    return schema if version == schema.version else replace(schema, version=version)
 
 
 def _identity(cls: type[Declarative[Any]], mapper: Mapper[Any], complete: bool) -> tuple[str, ...]:

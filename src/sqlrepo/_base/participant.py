@@ -37,6 +37,7 @@ class Participant(Declarative[T], Generic[T]):
             self._source = source
             source.adopt(self.definition().schema)
         self._mapper: Mapper[T] = self.definition().mapper
+        self._unit.introduce(self._mapper.schema.name, self._mapper.field)
 
     @property
     def unit(self) -> BaseUnitOfWork[Any]:

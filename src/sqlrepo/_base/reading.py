@@ -94,9 +94,8 @@ class Reading(Participant[T], Generic[T, K]):
     def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
         """Find the first entity in an order, or None."""
         selection = self._select(criteria, equals, order_by=order_by)
-        if selection.limit == 0:
-            return None
-        found = self._load(self._answer(self._request(selection, limit=1, offset=selection.offset)))
+        limit = 1 if selection.limit is None else min(selection.limit, 1)
+        found = self._load(self._answer(self._request(selection, limit=limit, offset=selection.offset)))
         return found[0] if found else None
 
     @overload
@@ -138,7 +137,7 @@ class Reading(Participant[T], Generic[T, K]):
             order_by: fields, `asc` or `desc` of them, or ``"-priority,key"``; the key is always appended.
             limit: at most so many.
             offset: leave out so many first.
-            into: a smaller model whose fields are selected instead of the whole entity.
+            into: a Pydantic model or dataclass whose fields are some of the entity's; only they are selected.
             lock: as in `get`.
             equals: fields and the values they must have; None is NULL.
 

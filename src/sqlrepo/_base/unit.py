@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 
 from sqlrepo._base.declarations import Declarations, surrounding_names
 from sqlrepo.driver import Driver, Source
-from sqlrepo.errors import ReadOnlyError, UnitStateError, UnsupportedError, noted
+from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, noted
 from sqlrepo.transaction import Callback, Transaction
 
 __all__ = ["BaseUnitOfWork"]
@@ -54,7 +54,10 @@ class BaseUnitOfWork(Generic[C]):
 
     def __init__(self, source: Source, *, read_only: bool = False, context: C = _NOTHING) -> None:
         if not isinstance(cast(object, source), Source):
-            raise UnsupportedError(f"{type(self).__name__} needs a Database or an InMemoryDatabase, got {source!r}")
+            raise UnsupportedError(
+                f"{type(self).__name__} needs a Database or an InMemoryDatabase, got {type(source).__name__}; "
+                "make one Database(url) per process and give it to every unit"
+            )
         self._source = source
         self._read_only = read_only
         self.context = context
@@ -63,6 +66,7 @@ class BaseUnitOfWork(Generic[C]):
         self._leaving: BaseException | None = None
         self._transaction = Transaction()
         self._driver: Driver | None = None
+        self._field_names: dict[str | None, Callable[[str], str]] = {}
         for repository in self._declarations.repositories.values():
             source.adopt(repository.definition().schema)
 
@@ -190,8 +194,12 @@ class BaseUnitOfWork(Generic[C]):
         with self._calling():
             return self._started().native(kind)
 
+    def introduce(self, table: str, field_of: Callable[[str], str]) -> None:
+        """Learn what a repository calls the columns of its table, for a constraint that COMMIT finds violated."""
+        self._field_names[table] = field_of
+
     def doom(self, error: BaseException) -> None:
-        """Abort the transaction because a repository's own ``with`` was left by an exception."""
+        """Abort the transaction because of an error that no statement met."""
         self._transaction.doom(error)
 
     @property
@@ -270,8 +278,12 @@ class BaseUnitOfWork(Generic[C]):
             self._undo(error)
             raise
         self._transaction, self._driver = Transaction(), None
-        if driver is not None:
-            driver.commit()
+        try:
+            if driver is not None:
+                driver.commit()
+        except ConstraintError as error:
+            error.fields = tuple(map(self._field_names.get(error.table, str), error.fields))
+            raise
         return transaction.callbacks
 
     def _rollback(self) -> None:

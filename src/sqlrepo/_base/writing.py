@@ -39,7 +39,7 @@ class Writing(Participant[T], Generic[T, K]):
         """Insert entities, all or none, and give them as they were stored, in their order."""
         values = [self._dump(entity) for entity in entities]
         rows = self._foreseen(lambda: [self._mapper.inserted(value) for value in values])
-        return self._load(self._write(lambda driver: self._insert(driver, rows)))
+        return self._stored(self._write(lambda driver: self._insert(driver, rows)))
 
     def update(self, entity: T) -> T:
         """Write all of an entity over its row and give it as it is stored.
@@ -78,8 +78,8 @@ class Writing(Participant[T], Generic[T, K]):
         identity = self._identity(values)
         if None in identity.values():
             return self.add(entity)
-        changes = self._changes(values)
         row = self._foreseen(lambda: self._mapper.inserted(values))
+        changes = self._changes({name: value for name, value in values.items() if not self._waits(name, value)})
         expected = values.get(self._schema.version or "")
 
         def work(driver: Driver) -> list[Row]:
@@ -91,7 +91,7 @@ class Writing(Participant[T], Generic[T, K]):
         stored = self._write(work)
         if not stored:
             raise StaleEntityError(self._mapper.entity, _plain(identity), expected)
-        return self._load(stored)[0]
+        return self._stored(stored)[0]
 
     def delete(self, id: K) -> None:
         """Delete the entity with a key.
@@ -169,13 +169,18 @@ class Writing(Participant[T], Generic[T, K]):
         for column in columns:
             if column.name in self._schema.key or column.computed:
                 raise QueryError(f"{self._mapper.field(column.name)} is part of the key or computed; it cannot be set")
-        return {column.name: self._mapper.checked(column, value) for column, value in columns.items()}
+        return {column.name: self._mapper.assigned(column, value) for column, value in columns.items()}
 
     def _changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a full update writes: all but what identifies the row."""
         fixed = {*self.definition().identity, *self._schema.key}
         changes = {name: value for name, value in values.items() if name not in fixed}
         return self._foreseen(lambda: self._mapper.updated(changes, explicit=False))
+
+    def _waits(self, name: str, value: Any) -> bool:
+        """Whether a None stands for "the default fires", which is nothing to write over a row that exists."""
+        column = self._schema.by_name[name]
+        return value is None and not column.nullable and column.fills_itself
 
     def _identity(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values that tell an entity's row; None where they are not known yet."""
@@ -220,6 +225,14 @@ class Writing(Participant[T], Generic[T, K]):
         seen = condition(self._keyed(identity)) if changes else where
         return driver.fetch(self._schema, Fetch(self._mapper.selected, seen))
 
+    def _stored(self, rows: Sequence[Row]) -> list[T]:
+        """Build the entities of rows just written; a row that no entity can be read from must not be committed."""
+        try:
+            return self._load(rows)
+        except MappingError as error:
+            self._unit.doom(error)
+            raise
+
     def _exists(self, driver: Driver, identity: Mapping[str, Any]) -> bool:
         return driver.count(self._schema, condition(self._keyed(identity)), limit=1) > 0
 
@@ -233,7 +246,7 @@ class Writing(Participant[T], Generic[T, K]):
         rows, exists = self._write(work)
         if not rows:
             raise self._gone(identity, expected, exists)
-        return self._load(rows)[0]
+        return self._stored(rows)[0]
 
     def _gone(self, identity: Mapping[str, Any], expected: Any, exists: bool) -> Exception:
         if exists:

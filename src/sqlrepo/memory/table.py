@@ -6,6 +6,7 @@ Knows keys, unique constraints and numbering. Must not know criteria or units of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -16,6 +17,15 @@ from sqlrepo.schema import Schema, Unique
 __all__ = ["Changes", "Key", "Table", "Tables"]
 
 Key: TypeAlias = tuple[Any, ...]
+
+
+class _Absent(Enum):
+    """What stands for a row of which nothing is noted; None is a deleted one."""
+
+    ABSENT = 0
+
+
+_ABSENT = _Absent.ABSENT
 
 
 class Table:
@@ -81,7 +91,7 @@ class Changes:
         self._seen: dict[Key, Row | None] = {}
         self._locked: dict[Key, Row] = {}
         self._indexes: list[dict[Key, Key]] = [{} for _ in table.uniques]
-        self._undo: list[tuple[Key, bool, Row | None]] = []
+        self._undo: list[tuple[Key, Row | _Absent | None, Row | _Absent | None]] = []
 
     def rows(self) -> Iterable[Row]:
         """What the transaction sees: rows committed by now, and its own over them."""
@@ -125,13 +135,14 @@ class Changes:
     def undo(self, mark: int) -> None:
         """Take back what was done since a mark."""
         while len(self._undo) > mark:
-            key, was_written, before = self._undo.pop()
+            key, *before = self._undo.pop()
             self._unindex(key)
-            if was_written:
-                self.written[key] = before
-                self._index(key, before)
-            else:
-                del self.written[key]
+            for kept, value in zip((self.written, self._seen), before, strict=True):
+                if value is _ABSENT:
+                    kept.pop(key, None)
+                else:
+                    kept[key] = value
+            self._index(key)
 
     def verify(self) -> None:
         """Compare with what others committed meanwhile.
@@ -181,17 +192,20 @@ class Changes:
 
     def _violation(self, number: int) -> UniqueViolationError:
         unique = self.table.uniques[number]
-        return UniqueViolationError(unique.name, unique.columns)
+        return UniqueViolationError(unique.name, unique.columns, table=self.table.schema.name)
 
     def _put(self, key: Key, row: Row | None) -> None:
-        self._seen.setdefault(key, self.table.rows.get(key))
-        self._undo.append((key, key in self.written, self.written.get(key)))
+        self._undo.append((key, self.written.get(key, _ABSENT), self._seen.get(key, _ABSENT)))
+        seen = self._seen.setdefault(key, self.table.rows.get(key))
         self._unindex(key)
-        self.written[key] = row
-        self._index(key, row)
+        if row is None and seen is None:
+            self.written.pop(key, None)  # it was this transaction's own, so there is nothing to delete
+        else:
+            self.written[key] = row
+        self._index(key)
 
-    def _index(self, key: Key, row: Row | None) -> None:
-        if row is not None:
+    def _index(self, key: Key) -> None:
+        if (row := self.written.get(key)) is not None:
             for index, value in zip(self._indexes, self.table.unique_values(row), strict=True):
                 if value is not None:
                     index[value] = key

@@ -118,14 +118,18 @@ class SQLAlchemyDriver:
             self._transaction.savepoint_released(savepoint)
             return
         self._flush()
-        self._guarded(self._savepoints.pop(savepoint).commit)
+        for nested in self._taken(savepoint):
+            self._guarded(nested.commit)
 
     def rollback_to(self, savepoint: str) -> None:
         """Undo what was done since a savepoint."""
         if savepoint not in self._savepoints:
             self._transaction.savepoint_rolled_back(savepoint)
             return
-        nested = self._savepoints.pop(savepoint)
+        for nested in self._taken(savepoint):
+            self._undo(nested)
+
+    def _undo(self, nested: sa.NestedTransaction | SessionTransaction) -> None:
         if isinstance(nested, SessionTransaction):
             self._guarded(nested.rollback)  # the session needs to hear of it even where a failed flush has done it
             return
@@ -235,6 +239,11 @@ class SQLAlchemyDriver:
             if known is None:
                 raise
             raise known from error
+
+    def _taken(self, savepoint: str) -> list[sa.NestedTransaction | SessionTransaction]:
+        """Take a savepoint away, and before it those set after it, which end when it does."""
+        names = list(self._savepoints)
+        return [self._savepoints.pop(name) for name in reversed(names[names.index(savepoint) :])]
 
     def _flush(self) -> None:
         """Send what waits in the user's session, so that statements see it."""

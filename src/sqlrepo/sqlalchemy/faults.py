@@ -144,24 +144,28 @@ def _refused_by_trigger() -> RepositoryError:
 
 
 def _unique(names: TableNames | None, server: str | None, columns: Sequence[str] = ()) -> UniqueViolationError:
-    found = names.unique(server, columns) if names else None
-    if found is not None:
-        return UniqueViolationError(found.name, found.columns)
-    return UniqueViolationError(None, names.fields(columns) if names else columns)
+    if names is None:
+        return UniqueViolationError(None, columns)
+    if (found := names.unique(server, columns)) is not None:
+        return UniqueViolationError(found.name, found.columns, table=names.table)
+    return UniqueViolationError(None, names.fields(columns), table=names.table)
 
 
 def _foreign_key(names: TableNames | None, server: str | None, columns: Sequence[str]) -> ForeignKeyViolationError:
     found = names.foreign_key(server, columns) if names else None
-    return ForeignKeyViolationError(found.name, found.columns) if found else ForeignKeyViolationError(None)
+    if names is None or found is None:
+        return ForeignKeyViolationError(None)
+    return ForeignKeyViolationError(found.name, found.columns, table=names.table)
 
 
 def _check(names: TableNames | None, server: str | None) -> CheckViolationError:
-    return CheckViolationError(names.check(server) if names else None)
+    return CheckViolationError(names.check(server), table=names.table) if names else CheckViolationError(None)
 
 
-def _not_null(names: TableNames | None, column: str | None) -> NotNullViolationError:
-    columns = (column,) if column else ()
-    return NotNullViolationError(None, names.fields(columns) if names else columns)
+def _not_null(names: TableNames | None, columns: Sequence[str]) -> NotNullViolationError:
+    return (
+        NotNullViolationError(None, names.fields(columns), table=names.table) if names else NotNullViolationError(None)
+    )
 
 
 # -- SQLite: names of errors
@@ -177,7 +181,7 @@ def _sqlite(error: sqlite3.Error, tables: Tables) -> RepositoryError:
         return _unique(names, None, columns)
     if name == "SQLITE_CONSTRAINT_NOTNULL":
         names, columns = _named_columns(text, tables)
-        return NotNullViolationError(None, names.fields(columns) if names else ())
+        return _not_null(names, columns)
     if name == "SQLITE_CONSTRAINT_CHECK":
         server = text.partition(": ")[2]
         return CheckViolationError(server if tables.has_check(server) else None)
@@ -230,7 +234,8 @@ def _postgresql(state: str, original: BaseException, tables: Tables) -> Reposito
     if state in ("23503", "23001"):
         return _foreign_key(names, server, ())
     if state == "23502":
-        return _not_null(names, _said(original, "column_name"))
+        column = _said(original, "column_name")
+        return _not_null(names, (column,) if column else ())
     if state == "23514":
         return _check(names, server)
     known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
@@ -302,7 +307,7 @@ def _mariadb(number: int, text: str, tables: Tables, table: str | None) -> Repos
         return _unique(names or tables.with_unique(server), server)
     if number in (1048, 1364):
         found = re.search(r"'([^']+)'", text)
-        return _not_null(names, found[1] if found else None)
+        return _not_null(names, (found[1],) if found else ())
     if number in (1216, 1217, 1451, 1452):
         found = re.search(r"`\.`([^`]+)`, CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]+)\)", text)
         if found is None:

@@ -20,7 +20,10 @@ class TableNames:
 
     Args:
         table: the table.
-        schema: its description, where a repository keeps entities in it; it says how entities call the columns.
+        schema: its description, where a repository keeps entities in it; it says what its class calls the columns.
+
+    Attributes:
+        table: the table's name.
     """
 
     def __init__(self, table: sa.Table, schema: Schema | None = None) -> None:
@@ -36,10 +39,10 @@ class TableNames:
         self._checks = frozenset(
             str(one.name) for one in constraints if isinstance(one, sa.CheckConstraint) and one.name
         )
-        self._table = table.name
+        self.table = table.name
 
     def fields(self, columns: Iterable[str]) -> tuple[str, ...]:
-        """What entities call columns."""
+        """What the mapped class calls columns."""
         return tuple(self._fields.get(column, column) for column in columns)
 
     def unique(self, name: str | None, columns: Sequence[str] = ()) -> Unique | None:
@@ -54,7 +57,7 @@ class TableNames:
     def foreign_key(self, name: str | None, columns: Sequence[str] = ()) -> Unique | None:
         """The foreign key that a server speaks of, name and columns of it."""
         fields = self.fields(columns)
-        made_up = {f"{self._table}_{'_'.join(self._stored(one))}_fkey": one for one in self._foreign}
+        made_up = {f"{self.table}_{'_'.join(self._stored(one))}_fkey": one for one in self._foreign}
         return (
             next((one for one in self._foreign if name and one.name == name), None)
             or next((one for one in self._foreign if fields and one.columns == fields), None)
@@ -77,13 +80,13 @@ class TableNames:
     def _made_up(self, unique: Unique) -> Iterable[str]:
         """What PostgreSQL and MariaDB call a constraint that has no name."""
         if unique is self._key:
-            return (f"{self._table}_pkey", "PRIMARY")
+            return (f"{self.table}_pkey", "PRIMARY")
         if unique.name is not None:
             return ()
         stored = self._stored(unique)
         alike = [one for one in self._uniques[1:] if one.name is None and self._stored(one)[:1] == stored[:1]]
         number = alike.index(unique)
-        return (f"{self._table}_{'_'.join(stored)}_key", f"{stored[0]}_{number + 1}" if number else stored[0])
+        return (f"{self.table}_{'_'.join(stored)}_key", f"{stored[0]}_{number + 1}" if number else stored[0])
 
 
 class Tables:

@@ -42,8 +42,11 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
         a new statement.
 
     Raises:
-        QueryError: the statement selects no mapped class, or the query asks for a field it has no column for.
+        QueryError: the statement selects no mapped class or has a limit already, or the query asks for a field it has
+            no column for.
     """
+    if not isinstance(cast(object, statement), sa.Select):
+        raise QueryError(f"apply_query takes a SELECT, not {type(statement).__name__}")
     chosen = cast(Any, statement)
     described = (found.get("entity") for found in chosen.column_descriptions)
     model = next((entity for entity in described if isinstance(entity, type)), None)
@@ -54,6 +57,8 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     except MappingError as error:
         raise QueryError(str(error)) from error
     selection = select(mapper, (query,), {})
+    if selection.limit is not None and chosen._limit_clause is not None:  # noqa: SLF001  # it has no public name
+        raise QueryError(f"limit is given twice: by the statement and by {type(query).__name__}")
     columns = columns_of(mapper.schema)
     written = [_Written(selection, mapper.schema, columns, dialect) for dialect in _DIALECTS]
     narrowed = chosen.where(PerDialect({one.name: one.where for one in written}))

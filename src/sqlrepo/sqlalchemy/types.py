@@ -124,7 +124,7 @@ class Exact(TypeDecorator[Decimal]):
     @property
     def value_type(self) -> ValueType:
         """What it holds."""
-        return ValueType(Kind.DECIMAL, Decimal, precision=self.precision, scale=self.scale)
+        return ValueType(Kind.DECIMAL, Decimal, precision=self.precision, scale=self.scale, form="scaled")
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """A big integer on SQLite, NUMERIC elsewhere."""

@@ -162,6 +162,27 @@ class ConstraintCases(Cases[T, K]):
                     self._refused(repository, subject.is_(stored), place, value)
             assert subject.in_any_order(repository.find()) == subject.in_any_order([stored])
 
+    @clause("8.11")
+    def test_rows_of_one_unit_are_held_to_uniques(self, subject: Subject[T, K]) -> None:
+        """Add entities that agree in a unique constraint: in one call, and in two calls of one unit."""
+        one, other = subject.make(2)
+        stored = subject.store(subject.make(1, start=3))[0]
+        pairs = [
+            (name, fields, subject.copied(other, {field: getattr(one, field) for field in fields}))
+            for name, fields in self._uniques(subject, stored)
+            if None not in [getattr(one, field) for field in fields]
+        ]
+        for name, fields, double in pairs:
+            with subject.open() as repository:
+                with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
+                    repository.add_many([one, double])
+                assert (caught.value.constraint, caught.value.fields) == (name, fields)
+                repository.add(one)
+                with pytest.raises(UniqueViolationError), repository.unit.savepoint():
+                    repository.add(double)
+                assert repository.count() == 2
+                repository.unit.rollback()
+
     def _uniques(self, subject: Subject[T, K], stored: T) -> list[tuple[str | None, tuple[str, ...]]]:
         """The unique constraints in which an entity could agree with another."""
         found = [one for one in subject.uniques() if None not in [getattr(stored, field) for field in one[1]]]

@@ -108,3 +108,11 @@ class ReadingCases(Cases[T, K]):
             whole = repository.find()
         assert [one.model_dump() for one in found] == [{place.name: getattr(one, place.name)} for one in whole]
         assert len(found) == len(stored)
+
+    @clause("2.9")
+    def test_empty_store_says_so(self, subject: Subject[T, K]) -> None:
+        """Ask an empty store everything that needs no entity."""
+        with subject.open() as repository:
+            assert (repository.find(), repository.first(), repository.one_or_none()) == ([], None, None)
+            assert (repository.count(), repository.exists()) == (0, False)
+            assert (repository.delete_where(everything=True), repository.get_many([])) == (0, [])

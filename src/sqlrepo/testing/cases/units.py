@@ -183,3 +183,20 @@ class UnitCases(Cases[T, K]):
             raise error
         assert caught.value is error
         assert subject.in_any_order(subject.all()) == subject.in_any_order(stored)
+
+    @clause("10.13")
+    def test_calls_do_not_overlap(self, subject: Subject[T, K]) -> None:
+        """Call a repository, and its unit of work, while a call of the unit is running."""
+        with subject.open() as repository:
+            repository.add(subject.harness.make(1))
+
+            calls = (repository.count, repository.unit.rollback, lambda: repository.add(subject.harness.make(2)))
+
+            def overlap(_: object) -> None:
+                for call in calls:
+                    with pytest.raises(UnitStateError) as caught:
+                        call()
+                    assert caught.value.reason == "busy"
+
+            repository.unit.run(overlap)
+        assert len(subject.all()) == 1

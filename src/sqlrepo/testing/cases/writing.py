@@ -208,6 +208,34 @@ class WritingCases(Cases[T, K]):
             assert repository.delete_where(everything=True) == 3
         assert subject.all() == []
 
+    @clause("6.15")
+    def test_none_is_written_like_any_value(self, subject: Subject[T, K]) -> None:
+        """Take every value away that may be None, by update and by save."""
+        places = [place for place in subject.places if place.optional and not place.fixed and place.plain]
+        places = [place for place in places if place.column.nullable and place.name not in subject.identity]
+        if not places or any(place.column.onupdate for place in places):
+            subject.lacks("no field that may be None")
+        stored = subject.store(subject.make(2))
+        subject.identities(stored)
+        nothing = {place.name: None for place in places}
+        for write, entity in zip(("update", "save"), stored, strict=True):
+            with subject.open() as repository:
+                result = getattr(repository, write)(subject.copied(entity, nothing))
+                assert {name: getattr(result, name) for name in nothing} == nothing
+        for place in places:
+            assert self._count(subject, {place.name: None}) == 2
+
+    @clause("6.16")
+    def test_patch_of_nothing_writes_nothing(self, subject: Subject[T, K]) -> None:
+        """Patch with an empty mapping."""
+        [stored] = subject.store(subject.make(1))
+        key = subject.key(stored)
+        assert subject.seen(subject.run(lambda repository: repository.patch(key, {}))) == subject.seen(stored)
+        assert subject.seen(subject.all()) == subject.seen([stored])
+
+    def _count(self, subject: Subject[T, K], values: dict[str, Any]) -> int:
+        return subject.run(lambda repository: repository.count(**values))
+
     def _keyless(self, subject: Subject[T, K]) -> list[T]:
         """Entities whose keys the store will generate."""
         made = subject.make(5)
