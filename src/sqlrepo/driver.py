@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from sqlrepo.criteria import EVERYTHING, Criterion
 from sqlrepo.order import Sort
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
 
-__all__ = ["Condition", "Driver", "Fetch", "Row", "Source"]
+__all__ = ["Condition", "Driver", "Fetch", "Lock", "Row", "Source"]
 
+Lock: TypeAlias = Literal["update", "skip", "nowait"]
 Row: TypeAlias = tuple[Any, ...]
 
 
@@ -44,6 +45,8 @@ class Fetch:
         order: empty where the caller does not care.
         limit: at most so many rows; None for all.
         offset: so many rows are left out first.
+        lock: whether other transactions are kept from writing the rows; where one has locked a row already, "update"
+            waits, "skip" leaves the row out, "nowait" raises `LockTimeoutError`.
     """
 
     columns: tuple[str, ...]
@@ -51,6 +54,7 @@ class Fetch:
     order: tuple[Sort, ...] = ()
     limit: int | None = None
     offset: int = 0
+    lock: Lock | None = None
 
 
 class Driver(Protocol):

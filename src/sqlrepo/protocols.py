@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
+from sqlrepo.driver import Lock
 from sqlrepo.order import OrderBy
 from sqlrepo.page import CursorPage, Page
 from sqlrepo.query import QueryObject
@@ -19,8 +20,6 @@ __all__ = ["Lock", "Repository", "UnitOfWork"]
 T = TypeVar("T")
 S = TypeVar("S")
 K_contra = TypeVar("K_contra", contravariant=True)
-
-Lock: TypeAlias = Literal["update", "skip", "nowait"]
 
 
 class Repository(Protocol[T, K_contra]):

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from tests.contract.entities import Base
+from tests.databases import servers
 
 NUMBERS = count()
 
@@ -24,11 +25,17 @@ def trusting(connection, _):
     connection.execute("PRAGMA synchronous = OFF")  # no test cuts the power, and each fsync takes its time
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite-file"])
+@pytest.fixture(params=["memory", "sqlite", "sqlite-file", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Database | InMemoryDatabase]:
     """An empty database with all tables: memory, SQLite in memory, SQLite in a file."""
     if request.param == "memory":
         yield InMemoryDatabase()
+        return
+    name, _, variant = request.param.partition("-")
+    if name in servers.KINDS:
+        database = Database(servers.emptied(name, Base, variant))
+        yield database
+        database.dispose()
         return
     path = "" if request.param == "sqlite" else f"/{directory.as_posix()}/{next(NUMBERS)}.db"
     database = Database(f"sqlite://{path}")

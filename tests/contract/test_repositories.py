@@ -45,6 +45,11 @@ class TestModelInRepositoryAlone(RepositoryContract[Todo, int]):
         )
 
 
+@pytest.mark.parametrize("database", ["postgresql-usual", "mariadb-usual"], indirect=True)
+class TestModelWhereTextSortsByADictionary(TestModel):
+    """Columns of default types, in databases whose collation is none of ours."""
+
+
 class TestFrozenDataclassWithCompositeKey(RepositoryContract[Seat, tuple[str, int]]):
     @pytest.fixture
     def harness(self, database):

@@ -97,12 +97,12 @@ def test_capabilities_are_on_unless_switched_off():
 
 
 def test_backends_say_what_they_lack():
-    assert Capabilities.of(InMemoryDatabase()).off == ()
+    assert Capabilities.of(InMemoryDatabase()).off == ("row_locks",)
     assert "concurrent_writers" in Capabilities.of(Database("sqlite://")).off
 
 
 def test_harness_may_know_better_than_the_backend():
-    assert Subject(harness()).capabilities == Capabilities()
+    assert Subject(harness()).capabilities == Capabilities.of(InMemoryDatabase())
     assert Subject(harness(capabilities=Capabilities(fresh_keys=False))).capabilities.off == ("fresh_keys",)
 
 

@@ -1,13 +1,14 @@
-"""One database per test: memory or SQLite, with the tables of `domain`."""
+"""One database per test, with the tables of `domain`: memory, SQLite, or one on a server, where tables are emptied."""
 
 import pytest
 
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
+from tests.databases import servers
 from tests.units.domain import Base, create, database
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
 def backend(request):
     return request.param
 
@@ -26,11 +27,16 @@ def empty(backend):
     made = []
 
     def make(base):
-        made.append(database(backend, base))
-        return made[-1]
+        if backend in servers.KINDS:
+            made.append((create(Database(servers.made_for_tests(backend, "own")), base), base))
+        else:
+            made.append((database(backend, base), None))
+        return made[-1][0]
 
     yield make
-    for one in made:
+    for one, base in made:
+        if base is not None:
+            base.metadata.drop_all(one.engine)
         one.dispose()
 
 
@@ -44,7 +50,10 @@ def sqlite():
 @pytest.fixture
 def shared(backend, tmp_path):
     """A database that several units can be open on at once: memory, or a file."""
-    made = create(InMemoryDatabase() if backend == "memory" else Database(f"sqlite:///{tmp_path}/shared.db"), Base)
+    if backend in servers.KINDS:
+        made = database(backend)
+    else:
+        made = create(InMemoryDatabase() if backend == "memory" else Database(f"sqlite:///{tmp_path}/shared.db"), Base)
     yield made
     made.dispose()
 

@@ -9,12 +9,27 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, QueryObject, Where, contains, fields
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database, SQLAlchemyRepository, SQLAlchemyUnitOfWork
-from sqlrepo.sqlalchemy.types import Bytes, Duration, Exact, Float64, Instant, Text, UniqueId
+from sqlrepo.sqlalchemy.types import (
+    Bytes,
+    Duration,
+    Exact,
+    Float64,
+    Instant,
+    LocalDateTime,
+    Member,
+    Text,
+    TimeOfDay,
+    UniqueId,
+)
+from tests.databases import servers
+
+SERVED = ["postgresql", "mariadb", "postgresql-usual", "mariadb-usual"]
 
 
 class Base(DeclarativeBase):
@@ -29,7 +44,11 @@ def create(db, base=Base):
 
 
 def database(kind, base=Base):
-    return create(InMemoryDatabase() if kind == "memory" else Database("sqlite://"), base)
+    """An empty database of a kind; on a server one of this process's own, "-usual" by the server's own collation."""
+    name, _, variant = kind.partition("-")
+    if name not in servers.KINDS:
+        return create(InMemoryDatabase() if kind == "memory" else Database("sqlite://"), base)
+    return Database(servers.emptied(name, base, variant))
 
 
 def connections_out(db):
@@ -177,20 +196,22 @@ class SpecimenRow(Base):
     __tablename__ = "specimen"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     text: Mapped[str | None] = mapped_column(Text(12))
-    other: Mapped[str | None] = mapped_column(sa.String)
+    other: Mapped[str | None] = mapped_column(sa.String(60))
     number: Mapped[int | None]
     rank: Mapped[int | None] = mapped_column(sa.SmallInteger)
     big: Mapped[int | None] = mapped_column(sa.BigInteger)
     flag: Mapped[bool | None]
-    colour: Mapped[Colour | None] = mapped_column(sa.Enum(Colour, native_enum=False))
+    colour: Mapped[Colour | None] = mapped_column(Member(Colour))
     uid: Mapped[UUID | None] = mapped_column(UniqueId())
     amount: Mapped[Decimal | None] = mapped_column(Exact(10, 2))
     ratio: Mapped[float | None] = mapped_column(Float64())
     day: Mapped[date | None]
-    clock: Mapped[time | None]
-    local: Mapped[datetime | None]
+    clock: Mapped[time | None] = mapped_column(TimeOfDay())
+    local: Mapped[datetime | None] = mapped_column(LocalDateTime())
     moment: Mapped[datetime | None] = mapped_column(Instant())
-    zoned: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
+    zoned: Mapped[datetime | None] = mapped_column(
+        sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    )
     span: Mapped[timedelta | None] = mapped_column(Duration())
     blob: Mapped[bytes | None] = mapped_column(Bytes(8))
 

@@ -19,10 +19,10 @@ from sqlrepo import (
     MultipleFoundError,
     NotFoundError,
     QueryError,
+    ReadOnlyError,
     TransactionAbortedError,
     UniqueViolationError,
     UnitStateError,
-    UnsupportedError,
     desc,
     fields,
     in_,
@@ -138,16 +138,31 @@ def test_exists_and_count(shop):
     assert not shop.todos.exists(key="z")
 
 
-def test_locks_are_not_supported_yet(shop):
+LOCKS = ["update", "skip", "nowait"]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_locked_row_is_read_like_any_other(shop, lock):
     shop.todos.add(Todo(key="a"))
-    for lock in ("update", "skip", "nowait"):
-        for call in (
-            lambda lock=lock: shop.todos.get(1, lock=lock),
-            lambda lock=lock: shop.todos.get_or_none(1, lock=lock),
-            lambda lock=lock: shop.todos.find(lock=lock),
-        ):
-            with pytest.raises(UnsupportedError):
+
+    assert shop.todos.get(1, lock=lock).key == "a"
+    assert shop.todos.get_or_none(9, lock=lock) is None
+    assert keys(shop.todos.find(key="a", order_by="key", limit=1, lock=lock)) == ["a"]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_unit_that_may_not_write_locks_nothing(db, lock):
+    with Shop(db, read_only=True) as shop:
+        for call in (lambda: shop.todos.get(1, lock=lock), lambda: shop.todos.find(lock=lock)):
+            with pytest.raises(ReadOnlyError):
                 call()
+    with pytest.raises(UnitStateError):
+        Todos(db).find(lock=lock)
+
+
+def test_an_unknown_lock_is_refused(shop):
+    with pytest.raises(QueryError):
+        shop.todos.get(1, lock="share")
 
 
 # -- writing

@@ -29,6 +29,7 @@ from tests.units.domain import TodoRow, connections_out, create
 
 class Base(DeclarativeBase):
     metadata = sa.MetaData(naming_convention={"pk": "pk_%(table_name)s"})
+    type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
 
 
 class SeatRow(Base):
@@ -111,7 +112,7 @@ def test_a_row_does_not_violate_its_own_uniques(hall):
 
 def test_nulls_under_a_composite_unique_do_not_meet(empty):
     class Local(DeclarativeBase):
-        pass
+        type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
 
     class PairRow(Local):
         __tablename__ = "pair"
@@ -273,7 +274,7 @@ def test_columns_named_like_our_parameters_are_not_mixed_up_with_them(empty):
 
 def test_a_key_that_python_makes_is_given_back(empty):
     class Local(DeclarativeBase):
-        pass
+        type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
 
     class ItemRow(Local):
         __tablename__ = "item"

@@ -1,7 +1,5 @@
 """Engines the application has already, and SELECTs of its own: used as they are, and right all the same."""
 
-import warnings
-
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -11,6 +9,7 @@ from sqlalchemy.pool import NullPool, SingletonThreadPool, StaticPool
 from sqlrepo import QueryError, UniqueViolationError
 from sqlrepo.sqlalchemy import Database, apply_query
 from tests.units.domain import (
+    SERVED,
     Account,
     AccountRow,
     Bank,
@@ -22,6 +21,7 @@ from tests.units.domain import (
     TodoQuery,
     TodoRow,
     Todos,
+    database,
     leave_by,
 )
 
@@ -136,40 +136,40 @@ def test_an_engine_of_somebody_else_s_is_not_changed(tmp_path):
     engine.dispose()
 
 
-def test_what_an_engine_lacks_is_named_once(tmp_path):
+def warned(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "sqlrepo"]
+
+
+def test_what_an_engine_lacks_is_named_once(tmp_path, caplog):
     engine = plain(tmp_path, poolclass=NullPool)
     Base.metadata.create_all(engine)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        db = Database(engine)
-        for key in "abc":
-            with Shop(db) as shop:
-                shop.todos.add(Todo(key=key))
+    db = Database(engine)
+    for key in "abc":
+        with Shop(db) as shop:
+            shop.todos.add(Todo(key=key))
 
-    assert [one.category for one in caught] == [RuntimeWarning]
+    assert len(warned(caplog)) == 1
+    assert "PRAGMA foreign_keys" in warned(caplog)[0]
 
 
 @pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool])
-def test_a_pool_that_shares_its_connection_is_named(tmp_path, pool):
+def test_a_pool_that_shares_its_connection_is_named(tmp_path, caplog, pool):
     engine = hooked(tmp_path, poolclass=pool)
     Base.metadata.create_all(engine)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        db = Database(engine)
-        for _ in range(2):
-            assert keys(db) == []
+    db = Database(engine)
+    for _ in range(2):
+        assert keys(db) == []
 
-    assert [one.category for one in caught] == [RuntimeWarning]
-    assert pool.__name__ in str(caught[0].message)
+    assert len(warned(caplog)) == 1
+    assert pool.__name__ in warned(caplog)[0]
     engine.dispose()
 
 
-def test_an_engine_that_lacks_nothing_is_not_warned_about(tmp_path):
+def test_an_engine_that_lacks_nothing_is_not_warned_about(tmp_path, caplog):
     engine = hooked(tmp_path)
     Base.metadata.create_all(engine)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert keys(Database(engine)) == []
+    assert keys(Database(engine)) == []
+    assert warned(caplog) == []
     engine.dispose()
 
 
@@ -188,16 +188,23 @@ def test_errors_of_the_application_s_own_connections_do_not_reach_a_unit(tmp_pat
 # -- the translator alone
 
 
-@pytest.fixture
-def session(sqlite):
-    with Shop(sqlite) as shop:
+@pytest.fixture(scope="module", params=["sqlite", *SERVED])
+def filled(request):
+    db = database(request.param)
+    with Shop(db) as shop:
         shop.todos.add_many(
             [Todo(key=key, priority=i % 2, done=i > 2) for i, key in enumerate(["a%", "ab", "É", "b_", "%"])]
         )
         shop.tags.add_many([Tag(owner="ab", name="x"), Tag(owner="b_", name="y")])
-    with Bank(sqlite) as bank:
+    with Bank(db) as bank:
         bank.accounts.add(Account("ab"))
-    with Session(sqlite.engine) as session:
+    yield db
+    db.dispose()
+
+
+@pytest.fixture
+def session(filled):
+    with Session(filled.engine) as session:
         yield session
 
 
@@ -210,15 +217,17 @@ def session(sqlite):
         TodoQuery(key_in=[]),
         TodoQuery(due_is_null=True, limit=2, offset=1, order_by="-due"),
         TodoQuery(text="a", done=False),
+        TodoQuery(text="A"),
+        TodoQuery(key_in=["é", "É"], order_by="key"),
         TodoQuery(limit=0),
         TodoQuery(offset=3),
     ],
 )
-def test_a_select_is_narrowed_as_a_repository_would(session, sqlite, query):
+def test_a_select_is_narrowed_as_a_repository_would(session, filled, query):
     found = [one.key for one in session.scalars(apply_query(sa.select(TodoRow), query))]
     session.close()
 
-    assert found == [one.key for one in Todos(sqlite).find(query)]
+    assert found == [one.key for one in Todos(filled).find(query)]
 
 
 def test_a_select_keeps_its_own_joins_and_conditions(session):
@@ -226,6 +235,12 @@ def test_a_select_keeps_its_own_joins_and_conditions(session):
     found = session.execute(apply_query(joined, TodoQuery(done=True))).all()
 
     assert [(one.key, tag.name) for one, tag in found] == [("b_", "y")]
+
+
+def test_a_narrowed_select_is_kept_without_its_values(session):
+    for text, found in (("a", ["a%", "ab"]), ("b", ["ab", "b_"]), ("zz", [])):
+        statement = apply_query(sa.select(TodoRow), TodoQuery(key_contains=text))
+        assert [one.key for one in session.scalars(statement)] == found
 
 
 def test_one_statement_takes_several_queries(session):

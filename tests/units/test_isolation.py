@@ -300,3 +300,26 @@ def test_a_commit_is_seen_whole_or_not_at_all(memory):
         while not done.is_set():
             assert len({one.priority for one in Todos(memory).find()}) == 1
         writing.result(5)
+
+
+@pytest.mark.parametrize("lock", ["update", "skip", "nowait"])
+def test_a_locked_row_that_somebody_else_wrote_is_a_conflict(memory, lock):
+    (one,) = seeded(memory, "a")
+    first, second = entered(memory), entered(memory)
+    first.todos.get(one.id, lock=lock)
+    second.todos.patch(one.id, {"value": "second"})
+    second.__exit__(None, None, None)
+
+    conflicting(first)
+    assert Todos(memory).get(one.id).value == "second"
+
+
+def test_a_locked_row_may_be_written_by_who_locked_it(memory):
+    (one,) = seeded(memory, "a")
+    with Shop(memory) as shop:
+        shop.todos.find(lock="update")
+        shop.todos.patch(one.id, {"value": "own"})
+        shop.todos.find(lock="update")
+        shop.todos.delete(one.id)
+
+    assert keys(memory) == []

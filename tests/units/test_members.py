@@ -14,7 +14,7 @@ from sqlrepo.sqlalchemy import Database
 
 
 class Base(DeclarativeBase):
-    pass
+    type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
 
 
 class Tone(StrEnum):

@@ -1,4 +1,4 @@
-"""Every operator, on values that are easily got wrong: memory, SQLite and `matches` against an evaluation by hand."""
+"""Every operator, on values that are easily got wrong: every backend and `matches` against an evaluation by hand."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
@@ -22,7 +22,7 @@ from sqlrepo import (
     not_in,
     startswith,
 )
-from tests.units.domain import Colour, Lab, Specimen, Specimens, database, specimen
+from tests.units.domain import SERVED, Colour, Lab, Specimen, Specimens, database, specimen
 from tests.units.samples import OTHERS, TEXTS
 
 
@@ -36,7 +36,7 @@ class Known(Specimens):
     rows: list[Specimen]
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
+@pytest.fixture(scope="module", params=["memory", "sqlite", *SERVED])
 def specimens(request):
     """A repository whose rows hold each value of each column at least once; no test changes it."""
     db = database(request.param)

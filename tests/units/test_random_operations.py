@@ -126,27 +126,27 @@ def history(db, units):
     return answers
 
 
-@pytest.fixture(scope="module")
-def sqlite():
-    made = database("sqlite")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def stored(request):
+    made = database(request.param)
     yield made
     made.dispose()
 
 
 @bounded(100)
 @given(UNITS)
-def test_memory_and_sqlite_tell_the_same_history(sqlite, units):
-    with Shop(sqlite) as shop:
+def test_memory_and_the_database_tell_the_same_history(stored, units):
+    with Shop(stored) as shop:
         shop.todos.delete_where(everything=True)
 
-    assert history(database("memory"), units) == history(sqlite, units)
+    assert history(database("memory"), units) == history(stored, units)
 
 
 @bounded(100)
 @given(
     st.lists(st.tuples(st.sampled_from(["update", "patch", "remove", "save", "where"]), st.integers(0, 3)), max_size=8)
 )
-def test_memory_and_sqlite_count_the_same_versions(sqlite, writes):
+def test_memory_and_the_database_count_the_same_versions(stored, writes):
     def versions(db):
         seen = []
         with Bank(create(db)) as bank:
@@ -166,4 +166,4 @@ def test_memory_and_sqlite_count_the_same_versions(sqlite, writes):
                     seen.append(told(error))
             return [*seen, bank.accounts.find()]
 
-    assert versions(database("memory")) == versions(sqlite)
+    assert versions(database("memory")) == versions(stored)

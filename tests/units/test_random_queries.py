@@ -24,7 +24,7 @@ from sqlrepo import (
     not_in,
     startswith,
 )
-from tests.units.domain import Colour, Lab, Specimen, Specimens, database, specimen
+from tests.units.domain import SERVED, Colour, Lab, Specimen, Specimens, database, specimen
 
 
 def bounded(examples):
@@ -104,9 +104,9 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture(scope="module")
-def twins():
-    both = [database(kind) for kind in ("memory", "sqlite")]
+@pytest.fixture(scope="module", params=["sqlite", *SERVED])
+def twins(request):
+    both = [database(kind) for kind in ("memory", request.param)]
     yield both
     for db in both:
         db.dispose()
@@ -120,13 +120,13 @@ def refill(db, rows):
 
 @bounded(200)
 @given(ROWS, CRITERIA, OPTIONS)
-def test_memory_and_sqlite_agree(twins, rows, criterion, options):
+def test_memory_and_the_database_agree(twins, rows, criterion, options):
     entities = [Specimen(id=number, **row) for number, row in enumerate(rows)]
-    stored = [refill(db, entities) for db in twins]
-    assert stored[0] == stored[1] == entities
+    refilled = [refill(db, entities) for db in twins]
+    assert refilled[0] == refilled[1] == entities
 
-    memory, sqlite = (Specimens(db) for db in twins)
-    assert memory.find(criterion, **options) == sqlite.find(criterion, **options)
-    assert memory.count(criterion) == sqlite.count(criterion)
-    assert sqlite.find(criterion) == [one for one in entities if matches(criterion, one)]
-    assert sqlite.count(criterion) + sqlite.count(not_(criterion)) <= len(entities)
+    memory, stored = (Specimens(db) for db in twins)
+    assert memory.find(criterion, **options) == stored.find(criterion, **options)
+    assert memory.count(criterion) == stored.count(criterion)
+    assert stored.find(criterion) == [one for one in entities if matches(criterion, one)]
+    assert stored.count(criterion) + stored.count(not_(criterion)) <= len(entities)

@@ -93,9 +93,9 @@ def leave(by_exception):
         raise LeftError
 
 
-@pytest.fixture(scope="module")
-def db():
-    made = database("sqlite")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def db(request):
+    made = database(request.param)
     yield made
     made.dispose()
 

@@ -6,18 +6,18 @@ Knows what a question means: what is not found, what comes next. Must not know h
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, get_args, overload
 
 from sqlrepo._base.participant import Participant
 from sqlrepo._base.selection import Selection, condition
 from sqlrepo.criteria import Criterion, OneOf, Or
-from sqlrepo.driver import Driver, Fetch, Row
-from sqlrepo.errors import MultipleFoundError, NotFoundError, QueryError, UnsupportedError
+from sqlrepo.driver import Driver, Fetch, Lock, Row
+from sqlrepo.errors import MultipleFoundError, NotFoundError, QueryError
 from sqlrepo.order import OrderBy, reversed_order
 from sqlrepo.order import after as rows_after
 from sqlrepo.page import CursorPage, Page, decoded, encoded
-from sqlrepo.protocols import Lock
 from sqlrepo.query import QueryObject
 from sqlrepo.schema import Schema
 
@@ -45,10 +45,13 @@ class Reading(Participant[T], Generic[T, K]):
 
         Args:
             id: the key; a tuple, in the key's order, for a composite one.
-            lock: not supported yet.
+            lock: keep other units from writing the row until this one ends; where one has it locked already, "update"
+                waits, "skip" takes it for not there, "nowait" raises `LockTimeoutError`. What has no locks on rows
+                (capability ``row_locks``: SQLite, memory) is as safe in other ways, and takes the three for one.
 
         Raises:
             NotFoundError: there is none.
+            ReadOnlyError: a lock in a read-only unit.
         """
         found = self.get_or_none(id, lock=lock)
         if found is None:
@@ -57,8 +60,8 @@ class Reading(Participant[T], Generic[T, K]):
 
     def get_or_none(self, id: K, *, lock: Lock | None = None) -> T | None:
         """Get the entity with a key, or None."""
-        _refuse_lock(lock)
-        rows = self._fetch_where(self._keyed(self._mapper.key_values(id)))
+        where = condition(self._keyed(self._mapper.key_values(id)))
+        rows = self._answer(Fetch(self._mapper.selected, where, lock=lock))
         return self._load(rows)[0] if rows else None
 
     def get_many(self, ids: Iterable[K]) -> list[T]:
@@ -97,7 +100,7 @@ class Reading(Participant[T], Generic[T, K]):
         """Find the first entity in an order, or None."""
         selection = self._select(criteria, equals, order_by=order_by)
         limit = 1 if selection.limit is None else min(selection.limit, 1)
-        found = self._load(self._fetch(selection, limit=limit, offset=selection.offset))
+        found = self._load(self._answer(self._request(selection, limit=limit, offset=selection.offset)))
         return found[0] if found else None
 
     @overload
@@ -140,18 +143,18 @@ class Reading(Participant[T], Generic[T, K]):
             limit: at most so many.
             offset: leave out so many first.
             into: a Pydantic model or dataclass whose fields are some of the entity's; only they are selected.
-            lock: not supported yet.
+            lock: as in `get`.
             equals: fields and the values they must have; None is NULL.
 
         Raises:
             QueryError: the question cannot be meant.
         """
-        _refuse_lock(lock)
         selection = self._select(criteria, equals, order_by=order_by, limit=limit, offset=offset)
+        request = self._request(selection, limit=selection.limit, offset=selection.offset, lock=lock)
         if into is None:
-            return self._load(self._fetch(selection, limit=selection.limit, offset=selection.offset))
+            return self._load(self._answer(request))
         columns, build = self.definition().projection(into)
-        return build(self._fetch(selection, limit=selection.limit, offset=selection.offset, columns=columns))
+        return build(self._answer(replace(request, columns=columns)))
 
     def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the entities that answer; a query object's limit and offset do not matter."""
@@ -251,23 +254,17 @@ class Reading(Participant[T], Generic[T, K]):
 
     # -- the way down
 
-    def _request(
-        self, selection: Selection, *, limit: int | None, offset: int = 0, columns: Sequence[str] | None = None
-    ) -> Fetch:
-        return Fetch(tuple(columns or self._mapper.selected), selection.where, selection.order, limit, offset)
+    def _request(self, selection: Selection, *, limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
+        return Fetch(self._mapper.selected, selection.where, selection.order, limit, offset, lock)
 
-    def _fetch(
-        self, selection: Selection, *, limit: int | None, offset: int = 0, columns: Sequence[str] | None = None
-    ) -> list[Row]:
-        request = self._request(selection, limit=limit, offset=offset, columns=columns)
-        return self._read(lambda driver: driver.fetch(self._schema, request))
-
-    def _fetch_where(self, criterion: Criterion) -> list[Row]:
-        request = Fetch(self._mapper.selected, condition(criterion))
-        return self._read(lambda driver: driver.fetch(self._schema, request))
+    def _answer(self, request: Fetch) -> list[Row]:
+        """Read; with a lock it is a write's beginning, and needs a unit that may write."""
+        _known_lock(request.lock)
+        call = self._read if request.lock is None else self._write
+        return call(lambda driver: driver.fetch(self._schema, request))
 
     def _only(self, selection: Selection) -> T | None:
-        rows = self._fetch(selection, limit=2)
+        rows = self._answer(self._request(selection, limit=2))
         if len(rows) > 1:
             raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
         return self._load(rows)[0] if rows else None
@@ -284,9 +281,9 @@ class Reading(Participant[T], Generic[T, K]):
                 yield Or(tuple(self._keyed(dict(zip(names, key, strict=True))) for key in chunk))
 
 
-def _refuse_lock(lock: Lock | None) -> None:
-    if lock is not None:
-        raise UnsupportedError(f"lock={lock!r}: row locks are not supported yet")
+def _known_lock(lock: Lock | None) -> None:
+    if lock not in (None, *get_args(Lock)):
+        raise QueryError(f"lock is {lock!r}; there are {', '.join(get_args(Lock))}")
 
 
 def _fetched(schema: Schema, request: Fetch, driver: Driver) -> list[Row]:

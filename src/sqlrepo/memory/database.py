@@ -32,7 +32,7 @@ class InMemoryDatabase:
     @property
     def lacks(self) -> frozenset[str]:
         """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
-        return frozenset()
+        return frozenset({"row_locks"})
 
     def adopt(self, schema: Schema) -> None:
         """Take notice of a table.

@@ -38,7 +38,10 @@ class MemoryDriver:
         """Read rows."""
         rows = ordered(schema, self._chosen(schema, request.where), request.order)
         stop = None if request.limit is None else request.offset + request.limit
-        return list(map(projection(schema, request.columns), islice(rows, request.offset, stop)))
+        chosen = list(islice(rows, request.offset, stop))
+        if request.lock is not None:
+            self._of(schema).touch(chosen)
+        return list(map(projection(schema, request.columns), chosen))
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         """Count rows."""

@@ -89,6 +89,7 @@ class Changes:
         self.table = table
         self.written: dict[Key, Row | None] = {}
         self._seen: dict[Key, Row | None] = {}
+        self._locked: dict[Key, Row] = {}
         self._indexes: list[dict[Key, Key]] = [{} for _ in table.uniques]
         self._undo: list[tuple[Key, Row | _Absent | None, Row | _Absent | None]] = []
 
@@ -121,6 +122,12 @@ class Changes:
         """Delete a row."""
         self._put(key, None)
 
+    def touch(self, rows: Iterable[Row]) -> None:
+        """Demand that rows are still as they are now when the transaction ends."""
+        for row in rows:
+            if self.table.rows.get(key := self.table.key(row)) is row:
+                self._locked.setdefault(key, row)
+
     def mark(self) -> int:
         """How far the changes have come, for `undo`."""
         return len(self._undo)
@@ -141,13 +148,15 @@ class Changes:
         """Compare with what others committed meanwhile.
 
         Raises:
-            TransactionConflictError: somebody else wrote a row that this transaction wrote too.
+            TransactionConflictError: somebody else wrote a row that this transaction wrote too, or locked.
             UniqueViolationError: somebody else's row has values that one of these must not share.
         """
+        if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
+            raise self._conflict()
         for key, row in self.written.items():
             seen, now = self._seen[key], self.table.rows.get(key)
             if now is not seen and seen is not None:
-                raise TransactionConflictError(f"another transaction changed the same row of {self.table.schema.name}")
+                raise self._conflict()
             if row is not None:
                 if now is not seen:
                     raise self._violation(0)
@@ -177,6 +186,9 @@ class Changes:
             holder = committed if committed not in self.written else None
             if {holder, self._indexes[number].get(value)} - {None, own}:
                 raise self._violation(number)
+
+    def _conflict(self) -> TransactionConflictError:
+        return TransactionConflictError(f"another transaction changed the same row of {self.table.schema.name}")
 
     def _violation(self, number: int) -> UniqueViolationError:
         unique = self.table.uniques[number]

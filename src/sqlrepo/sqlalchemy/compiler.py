@@ -11,12 +11,12 @@ from typing import Any, TypeAlias, assert_never, cast
 
 import sqlalchemy as sa
 
-from sqlrepo.criteria import And, Compare, CompareFields, Criterion, IsNull, Match, Not, OneOf, Operator, Or, Param
-from sqlrepo.driver import Condition, Fetch
+from sqlrepo.criteria import And, Compare, CompareFields, Criterion, IsNull, Match, Not, OneOf, Or, Param
+from sqlrepo.driver import Condition, Fetch, Lock
 from sqlrepo.errors import MappingError
 from sqlrepo.order import Sort
 from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.dialects import SQLite
+from sqlrepo.sqlalchemy.dialects import Dialect
 
 __all__ = ["Compiler", "columns_of", "where_clause"]
 
@@ -28,17 +28,8 @@ Parameters: TypeAlias = dict[str, Any]
 # Parameters' names; UPDATE takes none that a column has.
 _LITERAL, _CHANGED, _VALUE, _LIMIT, _OFFSET = (f"sqlrepo_{name}" for name in ("p", "q", "v", "limit", "offset"))
 
-_COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
-    "==": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-}
 
-
-def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: SQLite) -> sa.ColumnElement[bool]:
+def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialect) -> sa.ColumnElement[bool]:
     """Write a criterion whose literals are `Param`s."""
     match shape:
         case And(parts):
@@ -51,11 +42,11 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: SQLite
             return columns[ref.name].is_(sa.null())
         case Compare(ref, op, value):
             column = columns[ref.name]
-            return cast("sa.ColumnElement[bool]", _COMPARE[op](column, bind(value, column.type, None)))
+            return dialect.compare(column, op, bind(value, column.type, None))
         case CompareFields(ref, op, other):
-            return cast("sa.ColumnElement[bool]", _COMPARE[op](columns[ref.name], columns[other.name]))
+            return dialect.compare_columns(columns[ref.name], op, columns[other.name])
         case OneOf(ref, values):
-            return columns[ref.name].in_(bind(values, columns[ref.name].type, None))
+            return dialect.one_of(columns[ref.name], bind(values, columns[ref.name].type, None))
         case Match(ref):
             column, text = columns[ref.name], shape.text
             plain = not isinstance(column.type, sa.types.TypeDecorator)
@@ -71,7 +62,7 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: SQLite
 class Compiler:
     """Writes the statements of one engine, and keeps them by shape."""
 
-    def __init__(self, dialect: SQLite) -> None:
+    def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         # Bound per engine, so that statements go with it.
         self._columns = lru_cache(maxsize=256)(columns_of)
@@ -85,7 +76,9 @@ class Compiler:
     def select(self, schema: Schema, request: Fetch) -> tuple[sa.Executable, Parameters]:
         """Write a request for rows."""
         limited, skipping = request.limit is not None, request.offset > 0
-        statement = self._select(schema, request.columns, request.where.shape, request.order, limited, skipping)
+        statement = self._select(
+            schema, request.columns, request.where.shape, request.order, limited, skipping, request.lock
+        )
         parameters = self._parameters(schema, request.where)
         if limited:
             parameters[_LIMIT] = request.limit
@@ -144,13 +137,18 @@ class Compiler:
         order: tuple[Sort, ...],
         limited: bool,
         skipping: bool,
+        lock: Lock | None,
     ) -> sa.Executable:
         columns = self._columns(schema)
         statement = sa.select(*(columns[name] for name in names))
         statement = statement.where(self._where(schema, shape)[0]).order_by(*self.order(schema, columns, order))
         if limited:
             statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.Integer))
-        return statement.offset(sa.bindparam(_OFFSET, type_=sa.Integer)) if skipping else statement
+        if skipping:
+            statement = statement.offset(sa.bindparam(_OFFSET, type_=sa.Integer))
+        if lock is None:
+            return statement
+        return statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
 
     def order(self, schema: Schema, columns: Columns, order: Sequence[Sort]) -> list[sa.ColumnElement[Any]]:
         """Write an order."""

@@ -5,19 +5,17 @@ Knows how connections are made and given out. Must not know what is done on them
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-from weakref import WeakKeyDictionary
-
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 
-from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError
+from sqlrepo.errors import DatabaseUnavailableError, MappingError
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.compiler import Compiler
-from sqlrepo.sqlalchemy.dialects import SQLite, dialect_of
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
-from sqlrepo.sqlalchemy.errors import translated
+from sqlrepo.sqlalchemy.engines import Engines
+from sqlrepo.sqlalchemy.faults import translated
+from sqlrepo.sqlalchemy.hooks import attend
+from sqlrepo.sqlalchemy.tables import Tables
 from sqlrepo.transaction import Transaction
 
 __all__ = ["Database"]
@@ -26,26 +24,29 @@ __all__ = ["Database"]
 class Database:
     """Where units of work get their connections: make one per process and share it.
 
+    SQLite, PostgreSQL and MariaDB (10.10 or later; from 10.5 with ``fold = "ascii"``). Read-only units have connections
+    of their own, on which the server refuses writes.
+
     Args:
-        url: a SQLAlchemy URL; or an engine the application has already, which is used as it is.
+        url: a SQLAlchemy URL that says the driver; or an engine the application has already, which is used as it is.
+            What it lacks is a warning in the log ``sqlrepo``, once.
         ping: whether a connection is tried before it is given out, at the price of one round trip; SQLite needs none.
-        isolation: another isolation level than the database's usual one.
+        isolation: another isolation level than the usual one, which is READ COMMITTED, and SERIALIZABLE on SQLite.
 
     Raises:
-        UnsupportedError: the database, or its driver, is not known to this library.
+        UnsupportedError: the database is not known to this library, or its driver is not installed.
     """
 
     def __init__(self, url: str | sa.URL | sa.Engine, *, ping: bool = True, isolation: str | None = None) -> None:
-        if isolation is not None:
-            raise UnsupportedError("isolation: SQLite is serializable, and no other database is supported yet")
-        self.engine = url if isinstance(url, sa.Engine) else _engine(sa.make_url(url))
-        self.dialect = dialect_of(self.engine)
+        self._engines = Engines(url, ping=ping, isolation=isolation)
+        self.dialect = self._engines.dialect
         self.compiler = Compiler(self.dialect)
-        self._schemas: dict[str, Schema] = {}
-        self._drivers: WeakKeyDictionary[sa.Connection, SQLAlchemyDriver] = WeakKeyDictionary()
-        if not isinstance(url, sa.Engine):
-            self.dialect.set_up(self.engine)
-        self._listen()
+        self.tables = Tables()
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine of units that may write; tables are made with it."""
+        return self._engines.writing
 
     def __repr__(self) -> str:
         return f"Database({self.engine.url!r})"  # a password is not shown
@@ -63,7 +64,7 @@ class Database:
         """
         if schema.model is None:
             raise MappingError(f"table {schema.name} has no mapped class, so it can be kept in memory only")
-        self._schemas[schema.name] = schema
+        self.tables.adopt(schema)
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> SQLAlchemyDriver:
         """Take a connection from the pool and begin.
@@ -71,64 +72,34 @@ class Database:
         Raises:
             DatabaseUnavailableError: there is none to be had.
         """
-        connection = self._connected()
-        driver = SQLAlchemyDriver(self, connection, transaction, read_only=read_only)
-        self._drivers[connection] = driver
+        engine = self._engines.engine(read_only=read_only)
+        connection = self._connected(engine)
+        guarded = read_only and engine is not self.engine
+        driver = SQLAlchemyDriver(self, connection, transaction, read_only=read_only, guarded=guarded)
+        begin = self.dialect.borrow if self._engines.foreign else self.dialect.begin
         try:
-            self.dialect.begin(connection, read_only=read_only)
+            self.dialect.examine(connection, foreign=self._engines.foreign)
+            attend(connection, driver)
+            begin(connection, read_only=read_only)
         except BaseException as error:
             connection.close()
-            known = translated(error, self.schema_named)
-            if known is None:
+            known = translated(error, self.tables)
+            if known is None or known is error:
                 raise
             raise known from error
         return driver
 
     def dispose(self) -> None:
-        """Close the pool's connections; the database can be used again afterwards."""
-        self.engine.dispose()
+        """Close the pools' connections; the database can be used again afterwards."""
+        self._engines.dispose()
 
-    def schema_named(self, name: str) -> Schema | None:
-        """The description of a table, by its name."""
-        return self._schemas.get(name)
-
-    def _connected(self) -> sa.Connection:
+    def _connected(self, engine: sa.Engine) -> sa.Connection:
         try:
-            return self.engine.connect()
-        except exc.SQLAlchemyError as error:
-            known = translated(error, self.schema_named) or DatabaseUnavailableError("the database cannot be reached")
+            return engine.connect()
+        except Exception as error:
+            known = translated(error, self.tables)
+            if known is None and isinstance(error, exc.SQLAlchemyError):
+                known = DatabaseUnavailableError("the database cannot be reached")
+            if known is None:
+                raise
             raise known from error
-
-    def _listen(self) -> None:
-        """Hear of failures and savepoints on the units' connections, also of those that user code causes."""
-        for name in ("commit", "rollback", "savepoint", "release_savepoint", "rollback_savepoint"):
-            event.listen(self.engine, name, self._reporting(name))
-
-        def failed(context: sa.ExceptionContext) -> None:
-            if not isinstance(context.original_exception, Exception):
-                # An interrupt leaves SQLite's connection whole; dropping it would drop an in-memory database.
-                context.is_disconnect = False
-            if (driver := self._of(context.connection)) is not None:
-                driver.failed(context.original_exception)
-
-        event.listen(self.engine, "handle_error", failed)
-
-    def _reporting(self, name: str) -> Callable[..., None]:
-        """What tells a unit's driver of an event on its connection."""
-
-        def report(connection: sa.Connection, savepoint: str | None = None, _: Any = None) -> None:
-            if (driver := self._of(connection)) is not None:
-                driver.heard(name, savepoint)
-
-        return report
-
-    def _of(self, connection: sa.Connection | None) -> SQLAlchemyDriver | None:
-        return None if connection is None else self._drivers.get(connection)
-
-
-def _engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() != "sqlite":
-        raise UnsupportedError(f"{url.get_backend_name()} is not supported yet; there are sqlite and memory")
-    if url.get_dialect().is_async:
-        raise UnsupportedError(f"{url.drivername} is an async driver, which this Database does not take")
-    return sa.create_engine(url, **SQLite().engine_options(url))

@@ -16,9 +16,9 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Row
-from sqlrepo.errors import RepositoryError, UnitStateError, noted
+from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, UnitStateError, noted
 from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.errors import translated
+from sqlrepo.sqlalchemy.faults import translated
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.transaction import Transaction
 
@@ -31,15 +31,30 @@ R = TypeVar("R")
 
 
 class SQLAlchemyDriver:
-    """A connection of a `Database` within one transaction."""
+    """A connection of a `Database` within one transaction.
+
+    Args:
+        database: where the connection is from.
+        connection: it, begun by the database.
+        transaction: where failures and savepoints are reported.
+        read_only: whether the unit writes nothing.
+        guarded: whether the server refuses writes on this connection.
+    """
 
     def __init__(
-        self, database: Database, connection: sa.Connection, transaction: Transaction, *, read_only: bool
+        self,
+        database: Database,
+        connection: sa.Connection,
+        transaction: Transaction,
+        *,
+        read_only: bool,
+        guarded: bool = False,
     ) -> None:
         self._database = database
         self._connection = connection
         self._transaction = transaction
         self._read_only = read_only
+        self._guarded_by_server = guarded
         self._session: UnitSession | None = None
         self._savepoints: dict[str, sa.NestedTransaction | SessionTransaction] = {}
         self._count = 0
@@ -49,11 +64,13 @@ class SQLAlchemyDriver:
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows."""
+        self._study(schema)
         statement, parameters = self._database.compiler.select(schema, request)
         return self._rows(schema, request.columns, self._execute(statement, parameters))
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         """Count rows."""
+        self._study(schema)
         statement, parameters = self._database.compiler.count(schema, where, limit)
         return int(self._execute(statement, parameters).scalar_one())
 
@@ -66,15 +83,21 @@ class SQLAlchemyDriver:
         many = len(rows) > 1
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
         stored = self._rows(schema, returning, self._execute(statement, values if many else values[0]))
+        if schema.generated in columns:
+            place = columns.index(schema.generated)
+            given = [row[place] for row in rows]
+            self._guarded(lambda: self._database.dialect.after_insert(self._connection, schema, given))
         self._expire()
         return stored
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows."""
+        self._study(schema)
         return self._write(*self._database.compiler.update(schema, columns, values, where))
 
     def delete(self, schema: Schema, where: Condition) -> int:
         """Delete rows."""
+        self._study(schema)
         return self._write(*self._database.compiler.delete(schema, where))
 
     def savepoint(self) -> str:
@@ -123,7 +146,7 @@ class SQLAlchemyDriver:
             self._flush()
             self._transaction.check()
             self._ending = True
-            self._guarded(self._connection.commit)
+            self._committed()
         except BaseException as error:
             try:
                 self._abandon()
@@ -142,7 +165,7 @@ class SQLAlchemyDriver:
 
     def native(self, kind: str) -> Any:
         """Give the session or the connection, for statements of the user's own."""
-        if self._read_only and not self._forbidden:
+        if self._read_only and not (self._guarded_by_server or self._forbidden):
             self._database.dialect.forbid_writes(self._connection, forbidden=True)
             self._forbidden = True
         if kind == "connection":
@@ -153,9 +176,14 @@ class SQLAlchemyDriver:
 
     # -- what the engine reports, whoever sent the statement
 
-    def failed(self, error: BaseException) -> None:
+    @property
+    def survives_interrupts(self) -> bool:
+        """Whether the connection is still whole after an interrupt amid a statement."""
+        return self._database.dialect.survives_interrupts
+
+    def failed(self, error: BaseException, table: str | None) -> None:
         """Note a statement the database refused."""
-        known = translated(error, self._database.schema_named)
+        known = translated(error, self._database.tables, table)
         if known is not None:
             self._noted.append(known)
         self._transaction.fail(known or error)
@@ -174,6 +202,17 @@ class SQLAlchemyDriver:
             self._transaction.lose(UnitStateError("not_open", hint))
 
     # -- the machinery
+
+    def _committed(self) -> None:
+        try:
+            self._guarded(self._connection.commit)
+        except DatabaseUnavailableError as error:
+            lost = "the connection was lost during COMMIT; nobody knows whether it took effect"
+            raise DatabaseUnavailableError(lost, retryable=False) from error
+
+    def _study(self, schema: Schema) -> None:
+        """Let the dialect look at a table before the first statement on it is written."""
+        self._guarded(lambda: self._database.dialect.study(self._connection, schema))
 
     def _execute(self, statement: sa.Executable, parameters: Any) -> sa.CursorResult[Any]:
         self._flush()
@@ -196,7 +235,7 @@ class SQLAlchemyDriver:
         try:
             return call()
         except (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError, LookupError) as error:
-            known = next(iter(self._noted), None) or translated(error, self._database.schema_named)
+            known = next(iter(self._noted), None) or translated(error, self._database.tables)
             if known is None:
                 raise
             raise known from error

@@ -8,20 +8,26 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from sqlrepo._base.selection import select
+from sqlrepo._base.selection import Selection, select
 from sqlrepo.criteria import Param
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.mapped import schema_of
 from sqlrepo.mapping import Mapper
 from sqlrepo.query import QueryObject, entity_of
-from sqlrepo.sqlalchemy.compiler import Compiler, columns_of, where_clause
-from sqlrepo.sqlalchemy.dialects import SQLite
+from sqlrepo.schema import Schema
+from sqlrepo.sqlalchemy.choice import PerDialect
+from sqlrepo.sqlalchemy.compiler import Columns, Compiler, columns_of, where_clause
+from sqlrepo.sqlalchemy.dialects import Dialect, dialect_of
 
 __all__ = ["apply_query"]
 
 S = TypeVar("S", bound=GenerativeSelect)
+
+# Nothing is known of the server: the statement is written before there is a connection.
+_DIALECTS = tuple(dialect_of(module.dialect()) for module in (sqlite, postgresql, mysql))
 
 
 def apply_query(statement: S, query: QueryObject[Any]) -> S:
@@ -53,15 +59,27 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     selection = select(mapper, (query,), {})
     if selection.limit is not None and chosen._limit_clause is not None:  # noqa: SLF001  # it has no public name
         raise QueryError(f"limit is given twice: by the statement and by {type(query).__name__}")
-    where, dialect, columns = selection.where, SQLite(), columns_of(mapper.schema)
-
-    def bind(param: Param, type_: Any, change: Any) -> sa.BindParameter[Any]:
-        value = where.params[param.index]
-        if isinstance(value, tuple):
-            return sa.bindparam(None, value, type_=type_, expanding=True, unique=True)
-        return sa.bindparam(None, value if change is None else change(value), type_=type_, unique=True)
-
-    narrowed = chosen.where(where_clause(where.shape, columns, bind, dialect))
-    narrowed = narrowed.order_by(*Compiler(dialect).order(mapper.schema, columns, selection.order))
+    columns = columns_of(mapper.schema)
+    written = [_Written(selection, mapper.schema, columns, dialect) for dialect in _DIALECTS]
+    narrowed = chosen.where(PerDialect({one.name: one.where for one in written}))
+    for place in range(len(selection.order)):
+        narrowed = narrowed.order_by(PerDialect({one.name: one.order[place] for one in written}))
     narrowed = narrowed if selection.limit is None else narrowed.limit(selection.limit)
     return cast(S, narrowed.offset(selection.offset) if selection.offset else narrowed)
+
+
+class _Written:
+    """A question as one database is asked it."""
+
+    def __init__(self, selection: Selection, schema: Schema, columns: Columns, dialect: Dialect) -> None:
+        where = selection.where
+
+        def bind(param: Param, type_: Any, change: Any) -> sa.BindParameter[Any]:
+            value = where.params[param.index]
+            if isinstance(value, tuple):
+                return sa.bindparam(None, value, type_=type_, expanding=True, unique=True)
+            return sa.bindparam(None, value if change is None else change(value), type_=type_, unique=True)
+
+        self.name = dialect.sql.name
+        self.where = where_clause(where.shape, columns, bind, dialect)
+        self.order = Compiler(dialect).order(schema, columns, selection.order)

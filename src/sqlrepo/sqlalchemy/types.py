@@ -7,16 +7,30 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Double, LargeBinary, Numeric, String, Uuid
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, DateTime, Dialect, Double, LargeBinary, Numeric, String, Time, Uuid
 from sqlalchemy import Text as PlainText
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sqlrepo.values import Kind, ValueType
 
-__all__ = ["Bytes", "Duration", "Exact", "Float64", "Instant", "Text", "UniqueId"]
+__all__ = [
+    "BigKey",
+    "Bytes",
+    "Duration",
+    "Exact",
+    "Float64",
+    "Instant",
+    "LocalDateTime",
+    "Member",
+    "Text",
+    "TimeOfDay",
+    "UniqueId",
+]
 
 _MYSQL = ("mysql", "mariadb")
 _CODE_POINTS = "utf8mb4_nopad_bin"
@@ -51,6 +65,32 @@ def Bytes(length: int | None = None) -> LargeBinary:  # noqa: N802
     """
     large = mysql.LONGBLOB() if length is None else mysql.VARBINARY(length)
     return LargeBinary(length).with_variant(large, *_MYSQL)
+
+
+def Member(members: type[Enum], *, length: int | None = None) -> sa.Enum:  # noqa: N802
+    """A member of an enumeration, kept, compared and sorted by its name.
+
+    Args:
+        members: the enumeration.
+        length: most characters of a name, where later members may have longer ones than today's.
+    """
+    lengths = {} if length is None else {"length": length}
+    return sa.Enum(members, native_enum=False, validate_strings=True, **lengths)
+
+
+def BigKey() -> BigInteger:  # noqa: N802
+    """A generated key of 64 bits, which SQLite numbers only if it is called INTEGER."""
+    return BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def LocalDateTime() -> DateTime:  # noqa: N802
+    """A date and time without zone, to the microsecond."""
+    return DateTime().with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
+
+
+def TimeOfDay() -> Time:  # noqa: N802
+    """A time without zone, to the microsecond."""
+    return Time().with_variant(mysql.TIME(fsp=6), *_MYSQL)
 
 
 def Float64() -> Double[float]:  # noqa: N802

@@ -44,12 +44,18 @@ class Capabilities:
         conflict_at_commit: of two units that write the same row, the second to commit gets a retryable
             `TransactionConflictError`. Off: the second one to write waits for the first, or is refused at once.
         fresh_keys: a generated key is never given out twice. Off: it may come again once its row is deleted.
+        row_locks: `lock=` makes other units wait for the row, skip it or fail at once. Off: it is accepted, and the row
+            is as safe: nobody else writes meanwhile (SQLite), or the unit gets a retryable conflict (memory).
+        unicode_fold: `icontains` and its family fold by Unicode. Off: they raise `UnsupportedError` unless the
+            repository says ``fold = "ascii"``.
     """
 
     concurrent_writers: bool = True
     rereads_committed: bool = True
     conflict_at_commit: bool = True
     fresh_keys: bool = True
+    row_locks: bool = True
+    unicode_fold: bool = True
 
     @classmethod
     def of(cls, source: Lacking) -> Self:

@@ -1,0 +1,35 @@
+"""The databases that are known, each in a module of its own."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from sqlrepo.errors import UnsupportedError
+from sqlrepo.sqlalchemy.dialects.dialect import Dialect
+from sqlrepo.sqlalchemy.dialects.mariadb import MariaDB
+from sqlrepo.sqlalchemy.dialects.postgresql import PostgreSQL
+from sqlrepo.sqlalchemy.dialects.sqlite import SQLite
+
+__all__ = ["Dialect", "MariaDB", "PostgreSQL", "SQLite", "dialect_of"]
+
+_KNOWN: dict[str, type[Dialect]] = {
+    "sqlite": SQLite,
+    "postgresql": PostgreSQL,
+    "mysql": MariaDB,
+    "mariadb": MariaDB,
+}
+
+
+def dialect_of(sql: sa.Dialect, isolation: str | None = None) -> Dialect:
+    """What is known of the database that SQLAlchemy speaks a dialect to.
+
+    Args:
+        sql: SQLAlchemy's dialect; an engine has one.
+        isolation: another isolation level than the database's usual one.
+
+    Raises:
+        UnsupportedError: the database is not known to this library.
+    """
+    if sql.name not in _KNOWN:
+        raise UnsupportedError(f"{sql.name} is not supported; there are sqlite, postgresql, mariadb, and memory")
+    return _KNOWN[sql.name](sql, isolation)

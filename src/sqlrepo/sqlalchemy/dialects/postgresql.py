@@ -1,0 +1,176 @@
+"""PostgreSQL: where NULL stands, collation "C", sequences behind given keys.
+
+Knows the server's catalogue. Must not know drivers beyond what SQLAlchemy makes equal of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, assert_never
+
+import sqlalchemy as sa
+from sqlalchemy import event, func, literal
+
+from sqlrepo.criteria import Match, MatchKind, Operator
+from sqlrepo.schema import Schema
+from sqlrepo.sqlalchemy.dialects.dialect import READ_COMMITTED, AnyColumn, Dialect, Needle, compare
+
+__all__ = ["PostgreSQL"]
+
+_BY_CODE_POINT = frozenset({"C", "POSIX"})
+
+# Each folds like `fold_unicode`: one character to one character, I with dot to i.
+_UNICODE_FOLDS = ("C.utf8", "C.UTF-8", "pg_c_utf8")
+
+_ESCAPE = "\\"
+_ESCAPED = str.maketrans({character: _ESCAPE + character for character in f"%_{_ESCAPE}"})
+
+_SERVER = sa.text("""
+    SELECT datcollate, datlocprovider, ARRAY(
+        SELECT collname FROM pg_collation
+        WHERE collencoding IN (-1, encoding) AND collnamespace = 'pg_catalog'::regnamespace)
+    FROM pg_database WHERE datname = current_database()
+""")
+
+# Moves a sequence forwards only. Where its owner does not let us, there is nothing to move it with.
+_ADVANCE = """
+    SELECT setval(numbers.sequence, :given) FROM (SELECT {sequence} AS sequence) AS numbers
+    JOIN pg_sequence ON seqrelid = numbers.sequence
+    WHERE coalesce(pg_sequence_last_value(numbers.sequence), seqstart - seqincrement) < :given
+    AND seqincrement > 0 AND :given <= seqmax AND has_sequence_privilege(numbers.sequence, 'UPDATE')
+"""
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL through psycopg 3 or asyncpg."""
+
+    name: ClassVar[str] = "postgresql"
+
+    def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
+        super().__init__(sql, isolation)
+        self._sorts_by_code_point = False
+        self._unicode_fold = _UNICODE_FOLDS[0]
+        self._advances: dict[Schema, sa.TextClause] = {}
+
+    # -- engines
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """The second to write a row waits for the first; above READ COMMITTED a unit reads what was there first."""
+        known = {"conflict_at_commit"}
+        known |= set() if self.isolation in (None, READ_COMMITTED) else {"rereads_committed"}
+        return frozenset(known if self.no_unicode_fold is None else known | {"unicode_fold"})
+
+    def set_up_reader(self, engine: sa.Engine) -> None:
+        """Make transactions read-only by default, single statements included."""
+        event.listen(engine, "connect", _connected_for_reading)
+
+    # -- connections
+
+    def _server(self, connection: sa.Connection) -> Sequence[str]:
+        collation, provider, known = connection.execute(_SERVER).one()
+        self._sorts_by_code_point = provider == "c" and collation in _BY_CODE_POINT
+        fold = next((name for name in _UNICODE_FOLDS if name in known), None)
+        if fold is not None:
+            self._unicode_fold = fold
+            return ()
+        self.no_unicode_fold = f"the server has no collation {' or '.join(_UNICODE_FOLDS)} to fold text by Unicode with"
+        return (f'{self.no_unicode_fold}; icontains and its family need `fold = "ascii"` on the repository',)
+
+    def forbid_writes(self, connection: sa.Connection, *, forbidden: bool) -> None:
+        """Set it for the transaction, with which it ends."""
+        if forbidden:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:
+        """Move the key's sequence, which knows nothing of numbers that were given."""
+        if schema not in self._advances:
+            self._advances[schema] = self._advance(schema)
+        connection.execute(self._advances[schema], {"given": max(given)})
+
+    def _advance(self, schema: Schema) -> sa.TextClause:
+        """The statement that moves the sequence of a table's key, if there is one."""
+        mapper = sa.inspect(schema.model)
+        column = mapper.columns[schema.generated]
+        preparer = self.sql.identifier_preparer
+        if isinstance(column.default, sa.Sequence):
+            name = preparer.format_sequence(column.default)
+            return sa.text(_ADVANCE.format(sequence="CAST(:name AS regclass)")).bindparams(name=name)
+        sequence = "CAST(pg_get_serial_sequence(:name, :column) AS regclass)"
+        name = preparer.format_table(mapper.local_table)
+        return sa.text(_ADVANCE.format(sequence=sequence)).bindparams(name=name, column=column.name)
+
+    # -- statements
+
+    def exact(self, column: AnyColumn) -> AnyColumn:
+        """Text in collation "C"; members of a native enumeration as the texts they are, not by their declaration."""
+        kept = self.kept_as(column)
+        if isinstance(kept, sa.Enum) and kept.native_enum:
+            return sa.cast(column, sa.Text()).collate("C")
+        if not isinstance(kept, sa.String) or kept.collation in _BY_CODE_POINT:
+            return column
+        if kept.collation is None and self._sorts_by_code_point:
+            return column
+        return column.collate("C")
+
+    def compare(self, column: AnyColumn, op: Operator, value: AnyColumn) -> AnyColumn:
+        """Compare; whether two texts are equal does not depend on their collation here."""
+        if op in ("==", "!="):
+            return compare(column, op, value)
+        native = isinstance(kept := self.kept_as(column), sa.Enum) and kept.native_enum
+        return compare(self.exact(column), op, sa.cast(value, sa.Text()) if native else value)
+
+    def ascending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
+        """Smallest first, and NULL before it; said only where there may be one, for the sake of plain indexes."""
+        order = self.exact(column).asc()
+        return order.nulls_first() if nullable else order
+
+    def descending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
+        """Largest first, NULL behind."""
+        order = self.exact(column).desc()
+        return order.nulls_last() if nullable else order
+
+    def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
+        """Compare with LIKE, which indexes help; by functions where a text may not be changed before it is sent."""
+        subject = self._folded(node, column)
+        if node.kind == "equals":
+            return subject == text(None)
+        return _like(node.kind, subject, text) if plain else _by_function(node.kind, subject, text(None))
+
+    def _folded(self, node: Match, column: AnyColumn) -> AnyColumn:
+        if node.case == "exact":
+            return column
+        if node.case == "ascii":
+            return func.lower(column.collate("C"), type_=column.type)
+        self.require_unicode_fold()
+        return func.lower(column.collate(self._unicode_fold), type_=column.type)
+
+
+def _connected_for_reading(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    cursor.close()
+    connection.commit()
+
+
+def _like(kind: MatchKind, subject: AnyColumn, text: Needle) -> AnyColumn:
+    before, after = kind != "startswith", kind != "endswith"
+
+    def pattern(given: str) -> str:
+        return f"{'%' * before}{given.translate(_ESCAPED)}{'%' * after}"
+
+    return subject.like(text(pattern), escape=_ESCAPE)
+
+
+def _by_function(kind: MatchKind, subject: AnyColumn, needle: AnyColumn) -> AnyColumn:
+    match kind:
+        case "contains":
+            return func.strpos(subject, needle) > literal(0)
+        case "startswith":
+            return func.starts_with(subject, needle)
+        case "endswith":
+            return func.right(subject, func.length(needle)) == needle
+        case "equals":
+            return subject == needle
+        case _:
+            assert_never(kind)

@@ -1,0 +1,174 @@
+"""SQLite: hooks that make its transactions real, and functions in place of LIKE.
+
+Knows the sqlite3 module. Must not know repositories or units of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, assert_never
+
+from sqlalchemy import URL, Connection, Engine, and_, event, func, literal
+from sqlalchemy import Dialect as SQLDialect
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
+
+from sqlrepo.criteria import Match
+from sqlrepo.errors import UnsupportedError
+from sqlrepo.sqlalchemy.dialects.dialect import AnyColumn, Dialect, Needle, successor
+from sqlrepo.values import fold_unicode
+
+__all__ = ["SQLite"]
+
+_BUSY_SECONDS = 30
+_PREPARED = "sqlrepo_prepared"
+
+# SQLite sorts every blob behind every text, so this is an upper bound no text reaches.
+_ABOVE_ALL_TEXT = b""
+
+
+class SQLite(Dialect):
+    """SQLite through the sqlite3 module."""
+
+    name = "sqlite"
+    survives_interrupts = True  # and dropping the connection would drop an in-memory database
+
+    def __init__(self, sql: SQLDialect, isolation: str | None = None) -> None:
+        if isolation not in (None, "SERIALIZABLE"):
+            raise UnsupportedError(f"isolation {isolation}: SQLite is serializable, always")
+        super().__init__(sql, isolation)
+
+    # -- engines
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """One writer at a time, which sees the database as it was when it began; numbers of deleted rows come again."""
+        return frozenset({"concurrent_writers", "rereads_committed", "conflict_at_commit", "fresh_keys", "row_locks"})
+
+    def engine_options(self, url: URL, *, ping: bool) -> dict[str, Any]:
+        """An in-memory database is one connection, handed to one unit at a time; a ping would tell nothing."""
+        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}}
+        if _in_memory(url):
+            options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+            options["connect_args"]["check_same_thread"] = False
+        return options
+
+    def set_up(self, engine: Engine) -> None:
+        """Real transactions, foreign keys, a log that lets readers read."""
+        event.listen(engine, "connect", self._connected)
+        event.listen(engine, "begin", self._begun)
+
+    def reader_options(self, url: URL, *, ping: bool) -> dict[str, Any] | None:
+        """A file has readers of its own, with a transaction each: BEGIN is no round trip here."""
+        return None if _in_memory(url) else self.engine_options(url, ping=ping)
+
+    def set_up_reader(self, engine: Engine) -> None:
+        """Connections that refuse writes."""
+        event.listen(engine, "connect", self._reader_connected)
+        event.listen(engine, "begin", self._begun)
+
+    def _connected(self, connection: Any, entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself; see `_begun`
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_mode = WAL")
+        self._prepare(connection, entry.info)
+
+    def _reader_connected(self, connection: Any, entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA query_only = ON")
+        self._prepare(connection, entry.info)
+
+    def _begun(self, connection: Connection) -> None:
+        # A deferred transaction that reads first and writes later fails at once beside another writer; see SQLite's
+        # documentation of SQLITE_BUSY. So whoever may write takes the lock at the beginning, and waits for it.
+        mode = "" if connection.get_execution_options().get("sqlrepo_read_only") else " IMMEDIATE"
+        connection.exec_driver_sql(f"BEGIN{mode}")
+
+    # -- connections
+
+    def begin(self, connection: Connection, *, read_only: bool) -> None:
+        """Begin a transaction; the hook sends BEGIN."""
+        connection.execution_options(sqlrepo_read_only=read_only)
+        connection.begin()
+
+    def borrow(self, connection: Connection, *, read_only: bool) -> None:
+        """Begin a transaction on an engine that may not send BEGIN."""
+        pooled = connection.connection
+        if _PREPARED not in pooled.info:
+            self._prepare(pooled.dbapi_connection, pooled.info)
+        self.begin(connection, read_only=read_only)
+        if not getattr(pooled.dbapi_connection, "in_transaction", True):
+            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    def _prepare(self, connection: Any, info: dict[str, Any]) -> None:
+        connection.create_function("sqlrepo_fold", 1, _fold, deterministic=True)
+        info[_PREPARED] = True
+
+    def _engine(self, connection: Connection) -> Sequence[str]:
+        return tuple(_lacking(connection))
+
+    def forbid_writes(self, connection: Connection, *, forbidden: bool) -> None:
+        """Set it on the connection."""
+        connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if forbidden else 'OFF'}")
+
+    def after_failed_commit(self, connection: Connection) -> None:
+        """Undo what a refused COMMIT leaves open, and SQLAlchemy believes ended."""
+        connection.connection.dbapi_connection.rollback()  # type: ignore[union-attr]  # it is checked out
+
+    # -- statements
+
+    def exact(self, column: AnyColumn) -> AnyColumn:
+        """Text compares by code point as it is."""
+        return column
+
+    def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
+        """Compare by functions; LIKE would ignore the case of A to Z, and knows wildcards."""
+        subject = self._folded(node, column)
+        needle = text(None)
+        match node.kind:
+            case "contains":
+                return func.instr(subject, needle) > literal(0)
+            case "equals":
+                return subject == needle
+            case "startswith" if plain and node.case == "exact":
+                return and_(column >= needle, column < text(_successor))
+            case "startswith":
+                return func.substr(subject, 1, func.length(needle)) == needle
+            case "endswith":
+                start = func.length(subject) - func.length(needle) + 1
+                return func.substr(subject, start) == needle
+            case _:
+                assert_never(node.kind)
+
+    def _folded(self, node: Match, column: AnyColumn) -> AnyColumn:
+        if node.case == "exact":
+            return column
+        return func.lower(column) if node.case == "ascii" else func.sqlrepo_fold(column, type_=column.type)
+
+
+def _lacking(connection: Connection) -> Iterator[str]:
+    pool = connection.engine.pool
+    if isinstance(pool, StaticPool | SingletonThreadPool):
+        yield (
+            f"this engine's {type(pool).__name__} gives one connection to several units of work, whose transactions "
+            "then mix; give Database the URL instead"
+        )
+    driver: Any = connection.connection.dbapi_connection
+    if not driver.execute("PRAGMA foreign_keys").fetchone()[0]:
+        yield (
+            "this engine does not enforce foreign keys (PRAGMA foreign_keys = ON); give Database the URL instead, or "
+            "set it when the engine connects"
+        )
+
+
+def _in_memory(url: URL) -> bool:
+    name = url.database or ":memory:"
+    return ":memory:" in name or "mode=memory" in name or url.query.get("mode") == "memory"
+
+
+def _fold(text: object) -> object:
+    return fold_unicode(text) if isinstance(text, str) else text
+
+
+def _successor(prefix: str) -> str | bytes:
+    following = successor(prefix)
+    return _ABOVE_ALL_TEXT if following is None else following

@@ -1,0 +1,134 @@
+"""The engines of one database: one for units that may write, one for read-only units.
+
+Knows URLs and what is set when an engine is made. Must not know what is done on its connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from sqlrepo.errors import UnsupportedError
+from sqlrepo.sqlalchemy.dialects import dialect_of
+from sqlrepo.sqlalchemy.hooks import listen
+
+__all__ = ["Engines", "MakeEngine"]
+
+#: `create_engine`, or something that makes an asynchronous engine and gives the one beneath.
+MakeEngine: TypeAlias = Callable[..., sa.Engine]
+
+_DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "asyncmy", "mariadb": "asyncmy", "sqlite": "aiosqlite"}
+
+
+class Engines:
+    """The engines of one database.
+
+    Args:
+        given: a URL, or an engine the application has already, which then serves all units and stays as it is.
+        ping: whether a connection is tried before it is given out.
+        isolation: another isolation level than the database's usual one.
+        asynchronous: whether the driver has to be an asynchronous one, or must not be.
+        make: makes an engine from URL and options.
+
+    Attributes:
+        dialect: what is particular to the database.
+        writing: the engine of units that may write.
+        foreign: whether it is the application's.
+
+    Raises:
+        UnsupportedError: the database or its driver is not known, or not installed.
+    """
+
+    def __init__(
+        self,
+        given: str | sa.URL | sa.Engine,
+        *,
+        ping: bool = True,
+        isolation: str | None = None,
+        asynchronous: bool = False,
+        make: MakeEngine = sa.create_engine,
+    ) -> None:
+        self._ping = ping
+        self._make = make
+        self._lock = Lock()
+        self._reading: sa.Engine | None = None
+        self.foreign = isinstance(given, sa.Engine)
+        if isinstance(given, sa.Engine):
+            self.writing = given
+            self.dialect = dialect_of(given.dialect, isolation)
+        else:
+            url = _checked(sa.make_url(given), asynchronous)
+            bare = dialect_of(_sql_dialect(url), isolation)
+            self.writing = make(url, **bare.engine_options(url, ping=ping))
+            self.dialect = dialect_of(self.writing.dialect, isolation)
+            self.dialect.set_up(self.writing)
+        listen(self.writing)
+
+    def engine(self, *, read_only: bool) -> sa.Engine:
+        """The engine of a unit."""
+        return self.reading if read_only else self.writing
+
+    @property
+    def reading(self) -> sa.Engine:
+        """The engine of read-only units, made when first asked for; the other one where there is no second."""
+        with self._lock:
+            if self._reading is None:
+                self._reading = self._reader()
+            return self._reading
+
+    def dispose(self) -> None:
+        """Close the pools' connections; they fill again when needed."""
+        self.writing.dispose()
+        if self._reading is not None and self._reading is not self.writing:
+            self._reading.dispose()
+
+    def _reader(self) -> sa.Engine:
+        url = self.writing.url
+        options = None if self.foreign else self.dialect.reader_options(url, ping=self._ping)
+        if options is None:
+            return self.writing
+        engine = self._make(url, **options)
+        self.dialect.set_up_reader(engine)
+        listen(engine)
+        return engine
+
+
+def _checked(url: sa.URL, asynchronous: bool) -> sa.URL:
+    """Refuse what SQLAlchemy would take to mean something else, or fail at later."""
+    name = url.get_backend_name()
+    drivers = _ASYNC_DRIVERS if asynchronous else _DRIVERS
+    if "+" not in url.drivername and name in drivers:
+        raise UnsupportedError(
+            f"{url.drivername}:// does not say which driver; write {url.drivername}+{drivers[name]}://"
+        )
+    if asynchronous is not _sql_dialect(url).is_async and not _either(url):
+        kind, other = ("an async", "AsyncDatabase") if not asynchronous else ("a sync", "Database")
+        raise UnsupportedError(f"{url.drivername} is {kind} driver, for {other}")
+    return url
+
+
+def _either(url: sa.URL) -> bool:
+    """Whether the driver is both, as psycopg 3 is."""
+    return url.get_driver_name() == "psycopg"
+
+
+def _sql_dialect(url: sa.URL) -> sa.Dialect:
+    """SQLAlchemy's dialect of a URL, with its driver loaded.
+
+    Raises:
+        UnsupportedError: there is none, or the driver is not installed.
+    """
+    try:
+        dialect = url.get_dialect()
+        dialect.import_dbapi()
+    except exc.NoSuchModuleError:
+        raise UnsupportedError(f"{url.drivername} is no database and driver that SQLAlchemy knows") from None
+    except ImportError as error:
+        driver = url.get_driver_name()
+        raise UnsupportedError(f'the driver {driver} is not installed; pip install "sqlrepo-uow[{driver}]"') from error
+    return dialect()

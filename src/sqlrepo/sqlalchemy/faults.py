@@ -1,0 +1,348 @@
+"""What drivers' exceptions mean.
+
+Knows error codes, and where a message names what it is about. Must not pass on a driver's text, which holds values of
+rows. Classes are not looked at where there is a code: what is an IntegrityError to one driver is an OperationalError,
+or no DBAPI error at all, to another.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from sqlalchemy import exc
+
+from sqlrepo.errors import (
+    CheckViolationError,
+    ConstraintError,
+    DatabaseUnavailableError,
+    ForeignKeyViolationError,
+    InvalidValueError,
+    LockTimeoutError,
+    NotNullViolationError,
+    QueryError,
+    ReadOnlyError,
+    RepositoryError,
+    StatementTimeoutError,
+    TransactionConflictError,
+    UniqueViolationError,
+)
+from sqlrepo.sqlalchemy.tables import TableNames, Tables
+
+__all__ = ["translated"]
+
+Make: TypeAlias = Callable[[], RepositoryError]
+
+_COLUMN = "a column"
+
+
+def translated(error: BaseException, tables: Tables, table: str | None = None) -> RepositoryError | None:
+    """Tell which of the library's errors a failure is.
+
+    Args:
+        error: what SQLAlchemy or the driver raised.
+        tables: finds the names a message speaks of.
+        table: the table the statement was about, where it is known; not every server says.
+
+    Returns:
+        the error, without cause; None for one that says nothing about the database (a fault of the program's).
+    """
+    if isinstance(error, RepositoryError):
+        return error
+    original = error.orig if isinstance(error, exc.StatementError) and error.orig is not None else error
+    if isinstance(original, sqlite3.Error):
+        return _sqlite(original, tables)
+    if (number := _number(original)) is not None:
+        return _mariadb(number, str(original.args[-1]), tables, table)
+    if (state := _sqlstate(original)) is not None:
+        return _postgresql(state, original, tables)
+    return _without_code(error, original)
+
+
+def _without_code(error: BaseException, original: BaseException) -> RepositoryError | None:
+    """What drivers find themselves, before or instead of the server."""
+    if isinstance(error, exc.TimeoutError):
+        reason = "no connection of the pool became free in time (an in-memory SQLite has one, for one unit at a time)"
+        return DatabaseUnavailableError(reason)
+    if isinstance(original, UnicodeEncodeError | OverflowError | LookupError):
+        return InvalidValueError("a parameter", f"cannot be sent to the database ({type(original).__name__})")
+    if isinstance(original, OSError):
+        return DatabaseUnavailableError(_UNREACHABLE)
+    names = {base.__name__ for base in type(original).__mro__}
+    if "DatabaseError" not in names and "InterfaceError" not in names:
+        return None
+    if "DataError" in names:
+        return InvalidValueError("a parameter", "cannot be sent to the database")
+    if "ProgrammingError" in names or "NotSupportedError" in names:
+        return QueryError("the driver does not understand the statement")
+    return DatabaseUnavailableError("the connection failed, or could not be made")
+
+
+# -- what many servers say in their own way
+
+_UNREACHABLE = "the database cannot be reached"
+_LOST = "the connection to the database was lost"
+
+
+def _unavailable(reason: str) -> Make:
+    return lambda: DatabaseUnavailableError(reason)
+
+
+def _misconfigured(reason: str) -> Make:
+    return lambda: DatabaseUnavailableError(reason, retryable=False)
+
+
+def _invalid(reason: str) -> Make:
+    return lambda: InvalidValueError(_COLUMN, reason)
+
+
+_too_long, _out_of_range = _invalid("is too long"), _invalid("is out of range")
+_unfit, _too_large = (
+    _invalid("cannot hold a value of this type"),
+    _invalid("the value is larger than the database takes"),
+)
+_computed = _invalid("is computed by the database")
+
+
+def _deadlock() -> RepositoryError:
+    return TransactionConflictError(
+        "this transaction and another waited for each other, and this one was chosen to end"
+    )
+
+
+def _serialization() -> RepositoryError:
+    return TransactionConflictError("another transaction wrote what this one had read")
+
+
+def _lock_timeout() -> RepositoryError:
+    return LockTimeoutError("another transaction held a lock for too long, or at all where none is waited for")
+
+
+def _statement_timeout() -> RepositoryError:
+    return StatementTimeoutError("the statement ran for too long, or was cancelled")
+
+
+def _read_only() -> RepositoryError:
+    return ReadOnlyError("the database takes no writes on this connection")
+
+
+def _misunderstood() -> RepositoryError:
+    return QueryError("the database does not understand the statement: is a table or column missing?")
+
+
+def _forbidden() -> RepositoryError:
+    return QueryError("the database user has no permission for this statement")
+
+
+def _refused_by_trigger() -> RepositoryError:
+    return CheckViolationError(None)
+
+
+# -- constraints
+
+
+def _unique(names: TableNames | None, server: str | None, columns: Sequence[str] = ()) -> UniqueViolationError:
+    if names is None:
+        return UniqueViolationError(None, columns)
+    if (found := names.unique(server, columns)) is not None:
+        return UniqueViolationError(found.name, found.columns, table=names.table)
+    return UniqueViolationError(None, names.fields(columns), table=names.table)
+
+
+def _foreign_key(names: TableNames | None, server: str | None, columns: Sequence[str]) -> ForeignKeyViolationError:
+    found = names.foreign_key(server, columns) if names else None
+    if names is None or found is None:
+        return ForeignKeyViolationError(None)
+    return ForeignKeyViolationError(found.name, found.columns, table=names.table)
+
+
+def _check(names: TableNames | None, server: str | None) -> CheckViolationError:
+    return CheckViolationError(names.check(server), table=names.table) if names else CheckViolationError(None)
+
+
+def _not_null(names: TableNames | None, columns: Sequence[str]) -> NotNullViolationError:
+    return (
+        NotNullViolationError(None, names.fields(columns), table=names.table) if names else NotNullViolationError(None)
+    )
+
+
+# -- SQLite: names of errors
+
+
+def _sqlite(error: sqlite3.Error, tables: Tables) -> RepositoryError:
+    name: str = getattr(error, "sqlite_errorname", "")  # some errors of the module itself have none
+    text = str(error)
+    if name in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"):
+        if index := re.search(r"index '([^']+)'", text):
+            return UniqueViolationError(index[1])
+        names, columns = _named_columns(text, tables)
+        return _unique(names, None, columns)
+    if name == "SQLITE_CONSTRAINT_NOTNULL":
+        names, columns = _named_columns(text, tables)
+        return _not_null(names, columns)
+    if name == "SQLITE_CONSTRAINT_CHECK":
+        server = text.partition(": ")[2]
+        return CheckViolationError(server if tables.has_check(server) else None)
+    if name in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
+        return ForeignKeyViolationError(None)  # SQLite names neither constraint nor columns
+    if name == "SQLITE_ERROR" and "generated column" in text:
+        return _computed()
+    known = next((make for prefix, make in _SQLITE.items() if name.startswith(prefix)), None)
+    return known() if known else DatabaseUnavailableError(f"SQLite reports {name or 'an error'}", retryable=False)
+
+
+def _named_columns(text: str, tables: Tables) -> tuple[TableNames | None, tuple[str, ...]]:
+    """Read ``... failed: todo.key, todo.owner``; any name may hold a dot."""
+    places = text.partition(": ")[2]
+    dots = [index for index, character in enumerate(places) if character == "."]
+    table = next((places[:dot] for dot in dots if tables.named(places[:dot])), places.partition(".")[0])
+    return tables.named(table), tuple(places.removeprefix(f"{table}.").split(f", {table}."))
+
+
+# A longer name stands before its beginning.
+_SQLITE: Mapping[str, Make] = {
+    "SQLITE_BUSY_SNAPSHOT": _serialization,
+    "SQLITE_BUSY": _lock_timeout,
+    "SQLITE_LOCKED": _lock_timeout,
+    "SQLITE_INTERRUPT": _statement_timeout,
+    "SQLITE_READONLY": _read_only,
+    "SQLITE_CANTOPEN": _unavailable("the database file cannot be opened"),
+    "SQLITE_MISMATCH": _unfit,
+    "SQLITE_CONSTRAINT_DATATYPE": _unfit,
+    "SQLITE_TOOBIG": _too_large,
+    "SQLITE_ERROR": _misunderstood,
+}
+
+
+# -- PostgreSQL: five characters, of which two are the class
+
+
+def _sqlstate(original: BaseException) -> str | None:
+    for one in (original, original.__cause__):
+        state = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def _postgresql(state: str, original: BaseException, tables: Tables) -> RepositoryError:
+    names, server = tables.named(_said(original, "table_name")), _said(original, "constraint_name")
+    if state in ("23505", "23P01"):
+        return _unique(names, server, _key_columns(original))
+    if state in ("23503", "23001"):
+        return _foreign_key(names, server, ())
+    if state == "23502":
+        column = _said(original, "column_name")
+        return _not_null(names, (column,) if column else ())
+    if state == "23514":
+        return _check(names, server)
+    known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
+    return known() if known else DatabaseUnavailableError(f"PostgreSQL reports {state}", retryable=False)
+
+
+def _said(original: BaseException, what: str) -> str | None:
+    """A detail of the error: psycopg has a `diag`; asyncpg's own exception stands behind SQLAlchemy's."""
+    diag = getattr(original, "diag", None)
+    for source in (diag, original.__cause__, original):
+        found = getattr(source, what, None)
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _key_columns(original: BaseException) -> tuple[str, ...]:
+    """Read ``Key (owner, name)=(...) already exists.``, which a server may keep for itself."""
+    detail = _said(original, "message_detail") or _said(original, "detail") or ""
+    found = re.match(r"Key \((.*?)\)=\(", detail)
+    return tuple(column.strip('"') for column in found[1].split(", ")) if found else ()
+
+
+_POSTGRESQL: Mapping[str, Make] = {
+    "08": _unavailable(_LOST),
+    "22": _unfit,
+    "22001": _too_long,
+    "22003": _out_of_range,
+    "22008": _out_of_range,
+    "23": lambda: ConstraintError(None),
+    "25006": _read_only,
+    "25P03": _unavailable(_LOST),
+    "28": _misconfigured("the database refuses this user or password"),
+    "3D000": _misconfigured("there is no such database"),
+    "40": _serialization,
+    "40P01": _deadlock,
+    "42": _misunderstood,
+    "42501": _forbidden,
+    "428C9": _computed,
+    "53": _unavailable("the database has no room for this: connections, memory or disk"),
+    "54": _too_large,
+    "55P03": _lock_timeout,
+    "57014": _statement_timeout,
+    "57": _unavailable(_LOST),
+    "P0001": _refused_by_trigger,
+    "XX": _misconfigured("the database reports an internal error"),
+}
+
+
+# -- MariaDB: numbers
+
+
+def _number(original: BaseException) -> int | None:
+    """The number, if a driver of MariaDB's raised this; all of them have a class of that name."""
+    if not any(base.__name__ == "MySQLError" for base in type(original).__mro__):
+        return None
+    return original.args[0] if original.args and isinstance(original.args[0], int) else None
+
+
+_AT_ROW = r"for column (?:`[^`]*`\.)*['`]([^'`]+)['`] at row"
+
+
+def _mariadb(number: int, text: str, tables: Tables, table: str | None) -> RepositoryError:
+    names = tables.named(table)
+    if number in (1062, 1586, 1169):
+        # The value comes first, and may hold anything.
+        found = re.search(r".* for key '(.+)'$", text, re.DOTALL)
+        server = found[1].rpartition(".")[2] if found else None
+        return _unique(names or tables.with_unique(server), server)
+    if number in (1048, 1364):
+        found = re.search(r"'([^']+)'", text)
+        return _not_null(names, (found[1],) if found else ())
+    if number in (1216, 1217, 1451, 1452):
+        found = re.search(r"`\.`([^`]+)`, CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]+)\)", text)
+        if found is None:
+            return ForeignKeyViolationError(None)
+        return _foreign_key(tables.named(found[1]), found[2], found[3].strip("`").split("`, `"))
+    if number in (4025, 3819):
+        found = re.search(r"CONSTRAINT `([^`]+)` failed for `[^`]*`\.`([^`]+)`", text)
+        return _check(tables.named(found[2]) if found else names, found[1] if found else None)
+    make = _MARIADB.get(number)
+    error = make() if make else DatabaseUnavailableError(f"MariaDB reports {number}", retryable=False)
+    if names and isinstance(error, InvalidValueError) and (found := re.search(_AT_ROW, text)):
+        return InvalidValueError(names.fields((found[1],))[0], error.reason)
+    return error
+
+
+_MARIADB: Mapping[int, Make] = {
+    **dict.fromkeys(
+        (0, 1053, 1077, 1079, 1080, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055), _unavailable(_LOST)
+    ),
+    **dict.fromkeys((1040, 1203, 1226), _unavailable("the database has no connection to spare")),
+    **dict.fromkeys((2002, 2003, 2005), _unavailable(_UNREACHABLE)),
+    **dict.fromkeys((1044, 1045, 1698), _misconfigured("the database refuses this user or password")),
+    1049: _misconfigured("there is no such database"),
+    **dict.fromkeys((1213, 1479), _deadlock),
+    1020: _serialization,
+    1205: _lock_timeout,
+    **dict.fromkeys((1317, 1969, 3024), _statement_timeout),
+    **dict.fromkeys((1290, 1792, 1836), _read_only),
+    **dict.fromkeys((1054, 1064, 1109, 1146, 1051, 1267, 1305, 1327), _misunderstood),
+    **dict.fromkeys((1142, 1143, 1227, 1370), _forbidden),
+    **dict.fromkeys((1264, 1690, 1411), _out_of_range),
+    1406: _too_long,
+    **dict.fromkeys((1265, 1292, 1366), _unfit),
+    **dict.fromkeys((1153, 1105), _too_large),
+    **dict.fromkeys((1906, 3105), _computed),
+    1644: _refused_by_trigger,
+    1022: lambda: UniqueViolationError(None),
+}

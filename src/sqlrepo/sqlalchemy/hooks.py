@@ -1,0 +1,77 @@
+"""What engines report of units' connections, whoever sent the statement.
+
+Knows SQLAlchemy's events and which connections are units'. Must not know what a unit makes of a report, and changes
+nothing about connections that are not units'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+__all__ = ["Listener", "attend", "listen"]
+
+
+class Listener(Protocol):
+    """A unit's driver, as far as its connection is concerned."""
+
+    @property
+    def survives_interrupts(self) -> bool:
+        """Whether the connection is still whole after an interrupt amid a statement."""
+        ...
+
+    def failed(self, error: BaseException, table: str | None) -> None:
+        """A statement was refused."""
+        ...
+
+    def heard(self, event: str, savepoint: str | None) -> None:
+        """Something happened to the transaction or a savepoint of it."""
+        ...
+
+
+_HEARD: WeakSet[sa.Engine] = WeakSet()
+_LISTENERS: WeakKeyDictionary[sa.Connection, Listener] = WeakKeyDictionary()
+
+
+def listen(engine: sa.Engine) -> None:
+    """Hear of what happens on an engine's connections; once, however many databases are made on it."""
+    root: sa.Engine = getattr(engine, "_proxied", engine)  # an engine with other options reports to both
+    if root in _HEARD:
+        return
+    _HEARD.add(root)
+    for name in ("commit", "rollback", "savepoint", "release_savepoint", "rollback_savepoint"):
+        event.listen(root, name, _reporting(name))
+    event.listen(root, "handle_error", _failed)
+
+
+def attend(connection: sa.Connection, listener: Listener) -> None:
+    """Tell a listener of what happens on a connection, from now on."""
+    _LISTENERS[connection] = listener
+
+
+def _reporting(name: str) -> Callable[..., None]:
+    def report(connection: sa.Connection, savepoint: str | None = None, _: Any = None) -> None:
+        if (listener := _LISTENERS.get(connection)) is not None:
+            listener.heard(name, savepoint)
+
+    return report
+
+
+def _failed(context: sa.ExceptionContext) -> None:
+    listener = None if context.connection is None else _LISTENERS.get(context.connection)
+    if listener is None:
+        return
+    if listener.survives_interrupts and not isinstance(context.original_exception, Exception):
+        context.is_disconnect = False
+    listener.failed(context.original_exception, _table_of(context))
+
+
+def _table_of(context: sa.ExceptionContext) -> str | None:
+    """The table a statement writes to."""
+    statement = getattr(getattr(context.execution_context, "compiled", None), "statement", None)
+    table = getattr(statement, "table", None)
+    return table.name if isinstance(table, sa.Table) else None

@@ -1,0 +1,176 @@
+"""Servers for the tests: one given by URL, one that listens on this machine, or one in a container; else a skip.
+
+``SQLREPO_TEST_POSTGRESQL_URL`` and ``SQLREPO_TEST_MARIADB_URL`` name servers; with ``SQLREPO_TEST_LOCAL=1`` one is
+looked for on the standard port; ``SQLREPO_TEST_REQUIRE=postgresql,mariadb`` turns a skip into a failure. Every test
+process has databases of its own there, called ``sqlrepo_test_…``, and drops them at its end.
+"""
+
+import gc
+import os
+import socket
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
+import sqlalchemy as sa
+
+ENDED = ExitStack()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to find a server, and how its databases are made."""
+
+    name: str
+    local: str
+    port: int
+    image: str
+    options: dict = field(default_factory=dict)  # of CREATE DATABASE, by what is asked for
+
+    def variable(self, what):
+        return os.environ.get(f"SQLREPO_TEST_{self.name.upper()}_{what}")
+
+
+KINDS = {
+    "postgresql": Kind(
+        "postgresql",
+        "postgresql+psycopg://postgres@127.0.0.1:5432/postgres",
+        5432,
+        "postgres:15-alpine",
+        {
+            "": "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
+            # A dictionary's order by default, as most installations have it.
+            "usual": "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C'",
+        },
+    ),
+    "mariadb": Kind(
+        "mariadb",
+        "mysql+pymysql://root@127.0.0.1:3306/",
+        3306,
+        "mariadb:10.11",
+        {
+            "": "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
+            # Neither case nor accents nor trailing blanks by default, as most installations have it.
+            "usual": "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+        },
+    ),
+}
+
+
+def listening(port):
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def in_container(kind):
+    """Start a server; the names of the images can be given, the official ones are the default."""
+    image = kind.variable("IMAGE") or kind.image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # a client that finds no engine forgets its socket
+        found = started(kind, image)
+        gc.collect()
+    return found
+
+
+def started(kind, image):
+    try:
+        if kind.name == "postgresql":
+            from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415
+
+            container = PostgresContainer(image, driver="psycopg")
+        else:
+            from testcontainers.community.mysql import MySqlContainer  # noqa: PLC0415
+
+            container = MySqlContainer(image, dialect="pymysql", username="root")
+        container.start()
+    except Exception as error:  # noqa: BLE001  # no engine, no image, no network: whatever it is, there is no server
+        return None, f"no container: {type(error).__name__}"
+    ENDED.callback(container.stop)
+    return container.get_connection_url(), ""
+
+
+@cache
+def server(name):
+    """The URL of a server; or none, and why."""
+    kind = KINDS[name]
+    if url := kind.variable("URL"):
+        return url, ""
+    if os.environ.get("SQLREPO_TEST_LOCAL") == "1" and listening(kind.port):
+        return kind.local, ""
+    url, reason = in_container(kind)
+    return url, f"no SQLREPO_TEST_{name.upper()}_URL, nothing local (SQLREPO_TEST_LOCAL=1), {reason}"
+
+
+def described(name):
+    """What is known of a server without starting one, for the header."""
+    kind = KINDS[name]
+    local = kind.local if os.environ.get("SQLREPO_TEST_LOCAL") == "1" and listening(kind.port) else None
+    url = kind.variable("URL") or local
+    where = f"{sa.make_url(url).host}:{sa.make_url(url).port or kind.port}" if url else "a container, or skipped"
+    return f"{name}: {where}, databases sqlrepo_test_{run()}_…"
+
+
+def run():
+    """What the databases of this run of the tests have in common."""
+    return os.environ.setdefault("SQLREPO_TEST_RUN", str(os.getpid()))
+
+
+def made_for_tests(name, variant=""):
+    """The URL of a database made for this process, with "usual" as servers make them."""
+    return _made(name, variant)
+
+
+@cache
+def _made(name, variant):
+    url, reason = server(name)
+    if url is None:
+        required = os.environ.get("SQLREPO_TEST_REQUIRE", "").split(",")
+        (pytest.fail if name in required else pytest.skip)(f"{name}: {reason}")
+    database = "_".join(filter(None, ("sqlrepo_test", run(), os.environ.get("PYTEST_XDIST_WORKER"), variant)))
+    options = KINDS[name].options["usual" if variant.endswith("usual") else ""]
+    admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    execute(admin, f"DROP DATABASE IF EXISTS {database}", f"CREATE DATABASE {database} {options}")
+    force = " WITH (FORCE)" if name == "postgresql" else ""
+    ENDED.callback(execute, admin, f"DROP DATABASE IF EXISTS {database}{force}")
+    return sa.make_url(url).set(database=database)
+
+
+def execute(engine, *statements):
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+class Tables:
+    """The tables of one base class in a test database: made once, emptied before each test."""
+
+    def __init__(self, url, base):
+        self.url = url
+        self.engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        self.base = base
+        base.metadata.create_all(self.engine)
+
+    def empty(self):
+        """Empty them; numbers begin at one again."""
+        tables = [table.name for table in self.base.metadata.sorted_tables]
+        if self.engine.dialect.name == "postgresql":
+            execute(self.engine, "SET lock_timeout = '5s'", f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+        else:
+            settings = "SET lock_wait_timeout = 5, foreign_key_checks = 0"
+            execute(self.engine, settings, *(f"TRUNCATE {table}" for table in tables))
+
+
+def emptied(name, base, variant=""):
+    """The URL of a test database in which the tables of a base class are, and nothing in them; one for each class."""
+    tables = _tables(name, base, variant)
+    tables.empty()
+    return tables.url
+
+
+@cache
+def _tables(name, base, variant):
+    area = base.__module__.split(".")[-2]
+    return Tables(made_for_tests(name, f"{area}_{variant}".strip("_")), base)

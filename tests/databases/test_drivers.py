@@ -1,0 +1,200 @@
+"""The same fault is the same error whichever driver tells it, the asynchronous ones included."""
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sqlrepo import (
+    CheckViolationError,
+    DatabaseUnavailableError,
+    ForeignKeyViolationError,
+    InvalidValueError,
+    LockTimeoutError,
+    NotNullViolationError,
+    QueryError,
+    ReadOnlyError,
+    StatementTimeoutError,
+    UniqueViolationError,
+)
+from sqlrepo.schema import Schema
+from sqlrepo.sqlalchemy.faults import translated
+from sqlrepo.sqlalchemy.tables import Tables
+from tests.databases import servers
+from tests.databases.domain import Base, OwnerRow, Owners, ThingRow, Things
+
+DRIVERS = {
+    "sqlite+pysqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "postgresql+psycopg": "postgresql",
+    "postgresql+psycopg_async": "postgresql",
+    "postgresql+asyncpg": "postgresql",
+    "mysql+pymysql": "mariadb",
+    "mysql+asyncmy": "mariadb",
+}
+ROW = {"code": "secret", "size": 1, "weight": 1}
+
+
+@pytest.fixture
+def tables():
+    known = Tables()
+    known.adopt(Things.definition().schema)
+    known.adopt(Owners.definition().schema)
+    return known
+
+
+@pytest.fixture(params=DRIVERS)
+def url(request, tmp_path):
+    kind = DRIVERS[request.param]
+    if kind == "sqlite":
+        url = sa.make_url(f"sqlite:///{tmp_path}/faults.db")
+        Base.metadata.create_all(engine := sa.create_engine(url))
+        engine.dispose()
+    else:
+        url = servers.emptied(kind, Base)
+    return url.set(drivername=request.param)
+
+
+def failing(url, *statements):
+    """Run statements, the last of which fails, and give how."""
+    if not url.get_dialect().is_async:
+        engine = sa.create_engine(url)
+        try:
+            return failure(engine, statements)
+        finally:
+            engine.dispose()
+
+    async def work():
+        engine = create_async_engine(url)
+        try:
+            async with engine.connect() as connection:
+                return await connection.run_sync(tried, statements)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is looked at
+            return error
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(work())
+
+
+def failure(engine, statements):
+    try:
+        with engine.connect() as connection:
+            return tried(connection, statements)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is looked at
+        return error
+
+
+def tried(connection, statements):
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+    try:
+        for statement in statements:
+            connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is looked at
+        return error
+    finally:
+        connection.rollback()
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ([sa.insert(ThingRow).values(ROW | {"id": 1})] * 2, (UniqueViolationError, None, {("id",), ("code",)})),
+        ([sa.insert(ThingRow).values(ROW)] * 2, (UniqueViolationError, "ux_code", {("code",)})),
+        ([sa.insert(OwnerRow).values(name="ann")] * 2, (UniqueViolationError, None, {("name",)})),
+        ([sa.insert(ThingRow).values(code="a", size=1)], (NotNullViolationError, None, {("weight",)})),
+        ([sa.insert(ThingRow).values(ROW | {"size": 0})], (CheckViolationError, "size_is_positive", {()})),
+        ([sa.insert(ThingRow).values(ROW | {"weight": 0})], (CheckViolationError, None, {()})),
+        ([sa.insert(ThingRow).values(ROW | {"owner": 9})], (ForeignKeyViolationError, "fk_owner", {("owner",)})),
+    ],
+)
+def test_constraints_are_told_alike(url, tables, statements, expected):
+    error, constraint, names = expected
+    found = translated(failing(url, *statements), tables, statements[-1].table.name)
+
+    assert type(found) is error
+    if url.get_backend_name() == "sqlite" and error is ForeignKeyViolationError:
+        assert (found.constraint, found.fields) == (None, ())
+    elif names == {("id",), ("code",)}:  # which of two is not portable
+        assert found.fields in names
+    else:
+        assert (found.constraint, {found.fields}) == (constraint, names)
+    assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("SELECT * FROM nowhere", QueryError),
+        ("SELECT nothing FROM thing", QueryError),
+        ("SELEKT 1", QueryError),
+    ],
+)
+def test_wrong_statements_are_told_alike(url, tables, statement, error):
+    assert type(translated(failing(url, statement), tables)) is error
+
+
+SERVED = {
+    "postgresql": {
+        "too long": ["INSERT INTO thing (code, size, weight) VALUES (repeat('x', 21), 1, 1)"],
+        "too large": ["INSERT INTO thing (code, size, weight) VALUES ('x', 3000000000, 1)"],
+        "read only": ["SET TRANSACTION READ ONLY", "DELETE FROM thing"],
+        "slow": ["SET LOCAL statement_timeout = 50", "SELECT pg_sleep(5)"],
+        "killed": ["SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1"],
+    },
+    "mysql": {
+        "too long": ["INSERT INTO thing (code, size, weight) VALUES (repeat('x', 21), 1, 1)"],
+        "too large": ["INSERT INTO thing (code, size, weight) VALUES ('x', 3000000000, 1)"],
+        "read only": ["SET SESSION TRANSACTION READ ONLY", "COMMIT", "DELETE FROM thing"],
+        "slow": ["SET max_statement_time = 0.05", "SELECT count(*) FROM seq_1_to_1000000 a JOIN seq_1_to_1000000 b"],
+        "killed": ["KILL CONNECTION_ID()", "SELECT 1"],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("too long", InvalidValueError),
+        ("too large", InvalidValueError),
+        ("read only", ReadOnlyError),
+        ("slow", StatementTimeoutError),
+        ("killed", DatabaseUnavailableError),
+    ],
+)
+def test_what_servers_refuse_is_told_alike(url, tables, what, error):
+    if url.get_backend_name() == "sqlite":
+        pytest.skip("no server")
+    assert type(translated(failing(url, *SERVED[url.get_backend_name()][what]), tables)) is error
+
+
+@pytest.mark.parametrize("change", [{"port": 1}, {"database": "sqlrepo_test_missing"}, {"username": "sqlrepo_nobody"}])
+def test_what_happens_at_the_door_is_told_alike(url, tables, change):
+    if url.get_backend_name() == "sqlite":
+        pytest.skip("no server")
+    assert type(translated(failing(url.set(**change), "SELECT 1"), tables)) is DatabaseUnavailableError
+
+
+def test_a_lock_that_is_not_waited_for_is_told_alike(url, tables):
+    if url.get_backend_name() == "sqlite":
+        pytest.skip("no locks on rows")
+    with sa.create_engine(servers.emptied(DRIVERS[url.drivername], Base), poolclass=sa.NullPool).connect() as holder:
+        holder.execute(sa.insert(ThingRow).values(ROW | {"id": 1}))
+        holder.commit()
+        holder.execute(sa.select(ThingRow.id).with_for_update())
+        locked = failing(url, sa.select(ThingRow.id).with_for_update(nowait=True))
+    assert type(translated(locked, tables)) is LockTimeoutError
+
+
+def test_a_program_s_own_fault_is_none_of_the_database_s(tables):
+    assert translated(ZeroDivisionError(), tables) is None
+    assert translated(TypeError(5), tables) is None
+
+
+def test_tables_without_a_repository_are_known_by_their_metadata():
+    known = Tables()
+    known.adopt(Schema("owner", Owners.definition().schema.columns, ("id",), model=OwnerRow))
+    assert known.named("thing").unique("ux_code").columns == ("code",)
+    assert known.named("nowhere") is None

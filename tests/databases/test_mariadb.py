@@ -1,0 +1,182 @@
+"""MariaDB: columns of any character set and collation compare exactly, with the help of their indexes."""
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy import event
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import BaseRepository, UniqueViolationError, UnsupportedError, contains, fields, icontains, in_, startswith
+from sqlrepo.sqlalchemy import Database
+from tests.databases import servers
+
+TEXTS = ["a", "A", "a ", "á", "Á", "ab", "ÁB", "b", "B", "", "ÿ", "%"]
+
+
+class Base(DeclarativeBase): ...
+
+
+class Word(BaseModel):
+    id: int | None = None
+    usual: str
+    latin: str
+    old: str
+    exact: str
+
+
+class WordRow(Base):
+    __tablename__ = "word"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    usual: Mapped[str] = mapped_column(sa.String(20), index=True)
+    latin: Mapped[str] = mapped_column(mysql.VARCHAR(20, charset="latin1"), index=True)
+    old: Mapped[str] = mapped_column(mysql.VARCHAR(20, charset="utf8mb3"), index=True)
+    exact: Mapped[str] = mapped_column(mysql.VARCHAR(20, charset="utf8mb4", collation="utf8mb4_nopad_bin"), index=True)
+
+
+class Words(BaseRepository[Word, int]):
+    model = WordRow
+
+
+class Ascii(Words):
+    fold = "ascii"
+
+
+word = fields(Word)
+FIELDS = [word.usual, word.latin, word.old, word.exact]
+
+
+@pytest.fixture
+def db():
+    made = Database(servers.made_for_tests("mariadb", "usual"))
+    Base.metadata.drop_all(made.engine)
+    Base.metadata.create_all(made.engine)
+    with Words(made) as words:
+        words.add_many([Word(usual=text, latin=text, old=text, exact=text) for text in TEXTS])
+    yield made
+    Base.metadata.drop_all(made.engine)
+    made.dispose()
+
+
+def found(db, *criteria, **options):
+    return [one.exact for one in Words(db).find(*criteria, **options)]
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=str)
+@pytest.mark.parametrize("text", [*TEXTS, "😀", "я"])
+def test_texts_of_any_collation_compare_by_code_point(db, field, text):
+    assert found(db, field == text) == [one for one in TEXTS if one == text]
+    assert found(db, field != text) == [one for one in TEXTS if one != text]
+    assert found(db, field < text) == [one for one in TEXTS if one < text]
+    assert found(db, in_(field, [text, "zz"])) == [one for one in TEXTS if one == text]
+    assert found(db, contains(field, text)) == [one for one in TEXTS if text in one]
+    assert found(db, startswith(field, text)) == [one for one in TEXTS if one.startswith(text)]
+    assert found(db, icontains(field, text)) == [one for one in TEXTS if text.lower() in one.lower()]
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=str)
+def test_texts_of_any_collation_sort_by_code_point(db, field):
+    assert found(db, order_by=field) == sorted(TEXTS)
+
+
+def test_columns_of_different_collations_can_be_compared(db):
+    for left in FIELDS:
+        for right in FIELDS:
+            assert found(db, left == right) == TEXTS
+
+
+def test_unique_columns_of_a_usual_collation_stay_as_they_are(db):
+    """No query can repair them; what they take for equal is refused, by the names of the metadata."""
+
+    class Own(DeclarativeBase): ...
+
+    class NameRow(Own):
+        __tablename__ = "name"
+        name: Mapped[str] = mapped_column(sa.String(20), primary_key=True)
+
+    class Name(BaseModel):
+        name: str
+
+    class Names(BaseRepository[Name, str]):
+        model = NameRow
+
+    Own.metadata.create_all(db.engine)
+    with Names(db) as names:
+        names.add(Name(name="a"))
+        assert names.get_or_none("A") is None
+        for text in ("A", "á", "a "):
+            with pytest.raises(UniqueViolationError) as caught, names.unit.savepoint():
+                names.add(Name(name=text))
+            assert caught.value.fields == ("name",)
+    Own.metadata.drop_all(db.engine)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "index", "access"),
+    [
+        (word.usual == "17", "ix_word_usual", "ref"),
+        (word.exact == "17", "ix_word_exact", "ref"),
+        (in_(word.usual, ["17", "18"]), "ix_word_usual", "range"),
+        (startswith(word.exact, "17"), "ix_word_exact", "range"),
+    ],
+    ids=str,
+)
+def test_indexes_are_used(db, criterion, index, access):
+    with Words(db) as words:
+        words.add_many([Word(usual=f"{n}", latin="", old="", exact=f"{n}") for n in range(1_000)])
+        words.find()
+        sent = []
+        event.listen(db.engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2:4]))
+        words.find(criterion)
+        [(statement, parameters)] = sent
+    with db.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE TABLE word")
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).mappings().one()
+    assert (plan["key"], plan["type"]) == (index, access)
+
+
+def test_values_that_do_not_fit_are_refused_whatever_the_server_s_mode(db):
+    url = db.engine.url.update_query_dict({"init_command": "SET SESSION sql_mode = ''"})
+    lax = Database(url)
+    with pytest.raises(sa.exc.DBAPIError), Words(lax) as words:
+        words.find()
+        words.unit.native("connection").exec_driver_sql(f"UPDATE word SET usual = '{'x' * 21}'")
+    lax.dispose()
+
+
+def test_an_engine_whose_server_cuts_values_is_named(db, caplog):
+    url = db.engine.url.update_query_dict({"init_command": "SET SESSION sql_mode = ''"})
+    engine = sa.create_engine(url, isolation_level="READ COMMITTED")
+    assert Words(Database(engine)).count() == len(TEXTS)
+    assert ["STRICT_TRANS_TABLES" in record.getMessage() for record in caplog.records] == [True]
+    engine.dispose()
+
+
+def test_an_older_server_folds_by_ascii_only_and_says_so(db, caplog, monkeypatch):
+    older = Database(db.engine.url)
+    with older.engine.connect():
+        monkeypatch.setattr(older.engine.dialect, "server_version_info", (10, 6, 4))
+    with Ascii(older) as words:
+        assert [one.exact for one in words.find(icontains(word.usual, "B"))] == ["ab", "ÁB", "b", "B"]
+        assert [one.exact for one in words.find(icontains(word.latin, "Á"))] == ["Á", "ÁB"]
+    with pytest.raises(UnsupportedError, match='fold = "ascii"'), Words(older) as words:
+        words.find(icontains(word.usual, "b"))
+    assert "unicode_fold" in older.lacks
+    assert ["10.6" in record.getMessage() for record in caplog.records] == [True]
+    older.dispose()
+
+
+def test_a_server_that_is_mysql_is_refused(db, monkeypatch):
+    other = Database(db.engine.url)
+    with other.engine.connect():
+        monkeypatch.setattr(other.engine.dialect, "is_mariadb", False)
+    with pytest.raises(UnsupportedError, match="MariaDB"), Words(other) as words:
+        words.find()
+    assert other.engine.pool.checkedout() == 0
+    other.dispose()
+
+
+def test_a_url_may_say_mariadb(db):
+    named = Database(db.engine.url.set(drivername="mariadb+pymysql"))
+    assert found(named, word.usual == "a") == ["a"]
+    named.dispose()

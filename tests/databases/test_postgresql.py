@@ -1,0 +1,176 @@
+"""PostgreSQL: sequences behind given keys, native enumerations, servers without a collation that folds."""
+
+from enum import Enum
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import BaseRepository, UnsupportedError, desc, fields, icontains
+from sqlrepo.sqlalchemy import Database
+from tests.databases import servers
+
+
+class Base(DeclarativeBase): ...
+
+
+class Colour(Enum):
+    RED = 3
+    GREEN = 1
+    BLUE = 2
+
+
+class Row(BaseModel):
+    id: int | None = None
+    text: str | None = None
+    colour: Colour | None = None
+
+
+class SerialRow(Base):
+    __tablename__ = "Serial Row"
+    id: Mapped[int] = mapped_column("the Id", primary_key=True)
+    text: Mapped[str | None] = mapped_column(index=True)
+    colour: Mapped[Colour | None]
+
+
+class IdentityRow(Base):
+    __tablename__ = "identity_row"
+    id: Mapped[int] = mapped_column(sa.Identity(start=100, increment=10), primary_key=True)
+    text: Mapped[str | None]
+    colour: Mapped[Colour | None]
+
+
+class SequenceRow(Base):
+    __tablename__ = "sequence_row"
+    id: Mapped[int] = mapped_column(sa.Sequence("Numbers"), primary_key=True)
+    text: Mapped[str | None]
+    colour: Mapped[Colour | None]
+
+
+class Serials(BaseRepository[Row, int]):
+    model = SerialRow
+
+
+class Identities(BaseRepository[Row, int]):
+    model = IdentityRow
+
+
+class Sequences(BaseRepository[Row, int]):
+    model = SequenceRow
+
+
+row = fields(Row)
+
+
+@pytest.fixture
+def db():
+    made = Database(servers.made_for_tests("postgresql", "own"))
+    Base.metadata.create_all(made.engine)
+    yield made
+    Base.metadata.drop_all(made.engine)
+    made.dispose()
+
+
+def numbers(repository, *given):
+    return [one.id for one in repository.add_many([Row(id=number) for number in given])]
+
+
+def test_numbers_go_on_behind_given_ones(db):
+    for repository, first, step in ((Serials, 1, 1), (Identities, 100, 10), (Sequences, 1, 1)):
+        with repository(db) as rows:
+            assert numbers(rows, None) == [first]
+            assert numbers(rows, 501, 500, None) == [501, 500, 501 + step]
+            assert numbers(rows, 300, None) == [300, 501 + 2 * step]
+            assert rows.save(Row(id=1001)).id == 1001
+            assert numbers(rows, None) == [1001 + step]
+
+
+def test_a_sequence_is_never_moved_backwards(db):
+    with Identities(db) as rows:
+        assert numbers(rows, 5, None) == [5, 100]
+    with Serials(db) as rows:
+        assert numbers(rows, 1, None) == [1, 2]
+        assert numbers(rows, -7, None) == [-7, 3]
+
+
+def test_a_sequence_stays_ahead_when_the_unit_is_rolled_back(db):
+    with pytest.raises(KeyError), Serials(db) as rows:
+        numbers(rows, 40)
+        raise KeyError
+    with Serials(db) as rows:
+        assert numbers(rows, None) == [41]
+
+
+def test_a_key_without_a_sequence_is_left_to_the_caller(db):
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql('ALTER TABLE "Serial Row" ALTER COLUMN "the Id" DROP DEFAULT')
+        connection.exec_driver_sql('DROP SEQUENCE "Serial Row_the Id_seq"')
+    with Serials(db) as rows:
+        assert numbers(rows, 7, 8) == [7, 8]
+
+
+def test_a_sequence_of_somebody_else_s_is_left_alone(db):
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql("DROP ROLE IF EXISTS sqlrepo_test_guest")
+        connection.exec_driver_sql("CREATE ROLE sqlrepo_test_guest LOGIN")
+        connection.exec_driver_sql("GRANT USAGE ON SCHEMA public TO sqlrepo_test_guest")
+        connection.exec_driver_sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO sqlrepo_test_guest")
+        connection.exec_driver_sql("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sqlrepo_test_guest")
+    guest = Database(db.engine.url.set(username="sqlrepo_test_guest"))
+    with Serials(guest) as rows:
+        assert numbers(rows, 7, None) == [7, 1]
+    guest.dispose()
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql("DROP OWNED BY sqlrepo_test_guest")
+        connection.exec_driver_sql("DROP ROLE sqlrepo_test_guest")
+
+
+def test_members_of_a_native_enumeration_compare_and_sort_by_name(db):
+    with Serials(db) as rows:
+        rows.add_many([Row(colour=colour) for colour in (*Colour, None)])
+        sorted_ = [None, Colour.BLUE, Colour.GREEN, Colour.RED]
+        assert [one.colour for one in rows.find(order_by=row.colour)] == sorted_
+        assert [one.colour for one in rows.find(order_by=desc(row.colour))] == sorted_[::-1]
+        assert [one.colour for one in rows.find(row.colour > Colour.BLUE, order_by=row.colour)] == sorted_[2:]
+        assert rows.one(row.colour == Colour.RED).colour is Colour.RED
+
+
+def test_a_prefix_is_found_by_an_index(db):
+    """In a database whose default collation is "C", as columns of `types.Text` are anywhere."""
+    with Serials(db) as rows:
+        rows.add_many([Row(text=f"{number}%") for number in range(2_000)])
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql('ANALYZE "Serial Row"')
+        plan = connection.exec_driver_sql(
+            """EXPLAIN SELECT * FROM "Serial Row" WHERE text LIKE '19\\%%%%' ESCAPE '\\'"""
+        ).scalars()
+        assert "Index" in "".join(plan)
+
+
+@pytest.fixture
+def latin():
+    """A database in whose encoding there is no collation to fold with."""
+    url = servers.made_for_tests("postgresql", "own")
+    name = f"{url.database}_latin"
+    admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    servers.execute(admin, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    made = Database(url.set(database=name))
+    Base.metadata.create_all(made.engine)
+    yield made
+    made.dispose()
+    servers.execute(admin, f"DROP DATABASE {name}")
+
+
+def test_a_server_that_cannot_fold_by_unicode_says_so(latin, caplog):
+    class Folding(Serials):
+        fold = "ascii"
+
+    with Folding(latin) as rows:
+        rows.add_many([Row(text="ABC"), Row(text="É"), Row(text="é")])
+    assert [one.text for one in Folding(latin).find(icontains(row.text, "b"))] == ["ABC"]
+    assert [one.text for one in Folding(latin).find(icontains(row.text, "É"))] == ["É"]
+    with pytest.raises(UnsupportedError, match='fold = "ascii"'):
+        Serials(latin).find(icontains(row.text, "b"))
+    assert "unicode_fold" in latin.lacks
+    assert sum("icontains" in record.getMessage() for record in caplog.records) == 1
