@@ -1,5 +1,6 @@
 """Repositories, query objects and units of work over a database or memory, and tests that prove them the same."""
 
+from sqlrepo._aio import AsyncBaseRepository, AsyncBaseUnitOfWork, retry_async
 from sqlrepo._base import BaseRepository, BaseUnitOfWork, retry
 from sqlrepo.errors import (
     CheckViolationError,
@@ -43,10 +44,14 @@ from sqlrepo.expressions import (
 from sqlrepo.order import asc, desc
 from sqlrepo.page import CursorPage, Page
 from sqlrepo.predicate import matches
-from sqlrepo.protocols import Repository, UnitOfWork
+from sqlrepo.protocols import AsyncRepository, AsyncUnitOfWork, Repository, UnitOfWork
 from sqlrepo.query import QueryObject, Where
 
 __all__ = [
+    "AsyncBaseRepository",
+    "AsyncBaseUnitOfWork",
+    "AsyncRepository",
+    "AsyncUnitOfWork",
     "BaseRepository",
     "BaseUnitOfWork",
     "CheckViolationError",
@@ -92,6 +97,7 @@ __all__ = [
     "not_",
     "not_in",
     "retry",
+    "retry_async",
     "some",
     "startswith",
 ]

@@ -7,19 +7,29 @@ driver, and Ecto's Repo over Adapter).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from sqlrepo.criteria import EVERYTHING, Criterion
 from sqlrepo.order import Sort
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
 
-__all__ = ["Condition", "Driver", "Fetch", "Lock", "Row", "Source"]
+__all__ = [
+    "AsyncSource",
+    "Condition",
+    "Driver",
+    "Fetch",
+    "Lock",
+    "Row",
+    "Source",
+]
 
 Lock: TypeAlias = Literal["update", "skip", "nowait"]
 Row: TypeAlias = tuple[Any, ...]
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +137,18 @@ class Source(Protocol):
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> Driver:
         """Open a connection and a transaction on it, whose savepoints and failures are reported to ``transaction``."""
+        ...
+
+
+@runtime_checkable
+class AsyncSource(Protocol):
+    """Where asynchronous units of work get their transactions from: an `AsyncDatabase`, an `InMemoryDatabase`."""
+
+    @property
+    def source(self) -> Source:
+        """What the synchronous bodies get theirs from; to be used inside `call` only."""
+        ...
+
+    async def call(self, work: Callable[[], R]) -> R:
+        """Run a synchronous body, whose waiting for the database is awaited."""
         ...

@@ -5,8 +5,8 @@ Knows signatures. Must not know any implementation; a hand-written stand-in matc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
@@ -15,7 +15,7 @@ from sqlrepo.order import OrderBy
 from sqlrepo.page import CursorPage, Page
 from sqlrepo.query import QueryObject
 
-__all__ = ["Lock", "Repository", "UnitOfWork"]
+__all__ = ["AsyncRepository", "AsyncUnitOfWork", "Lock", "Repository", "UnitOfWork"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -160,4 +160,147 @@ class UnitOfWork(Protocol):
 
     def on_commit(self, callback: Callable[[], Any]) -> None:
         """Call a function after the commit."""
+        ...
+
+
+class AsyncRepository(Protocol[T, K_contra]):
+    """A collection of entities of one class, by key and by criteria; see `AsyncBaseRepository` for each method.
+
+    In a protocol of one's own, repositories are properties:
+    ``@property`` / ``def todos(self) -> Repository[Todo, int]: ...``
+    """
+
+    async def get(self, id: K_contra, *, lock: Lock | None = None) -> T:
+        """Get the entity with a key."""
+        ...
+
+    async def get_or_none(self, id: K_contra, *, lock: Lock | None = None) -> T | None:
+        """Get the entity with a key, or None."""
+        ...
+
+    async def get_many(self, ids: Iterable[K_contra]) -> list[T]:
+        """Get the entities with these keys, in their order."""
+        ...
+
+    async def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+        """Find the only entity that answers."""
+        ...
+
+    async def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+        """Find the only entity that answers, or None."""
+        ...
+
+    async def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
+        """Find the first entity in an order, or None."""
+        ...
+
+    @overload
+    async def find(
+        self,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        into: None = None,
+        lock: Lock | None = None,
+        **equals: Any,
+    ) -> list[T]: ...
+    @overload
+    async def find(
+        self,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        into: type[S],
+        lock: Lock | None = None,
+        **equals: Any,
+    ) -> list[S]: ...
+
+    async def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
+        """Count the entities that answer."""
+        ...
+
+    async def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
+        """Tell whether any entity answers."""
+        ...
+
+    async def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
+        """Give a page by offset."""
+        ...
+
+    async def scroll(
+        self, query: QueryObject[T], *, after: str | None = None, before: str | None = None
+    ) -> CursorPage[T]:
+        """Give a page by position."""
+        ...
+
+    def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> AsyncIterator[T]:
+        """Go through the entities that answer, in chunks."""
+        ...
+
+    async def add(self, entity: T) -> T:
+        """Insert an entity."""
+        ...
+
+    async def add_many(self, entities: Iterable[T]) -> list[T]:
+        """Insert entities, all or none."""
+        ...
+
+    async def update(self, entity: T) -> T:
+        """Write all of an entity over its row."""
+        ...
+
+    async def patch(self, id: K_contra, changes: Any) -> T:
+        """Write some fields of the row with a key."""
+        ...
+
+    async def save(self, entity: T) -> T:
+        """Insert an entity, or write it over its row."""
+        ...
+
+    async def delete(self, id: K_contra) -> None:
+        """Delete the entity with a key."""
+        ...
+
+    async def remove(self, entity: T) -> None:
+        """Delete an entity's row, if it is at the entity's version."""
+        ...
+
+    async def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False) -> int:
+        """Set fields of all entities that answer."""
+        ...
+
+    async def delete_where(self, *criteria: bool, everything: bool = False) -> int:
+        """Delete all entities that answer."""
+        ...
+
+
+class AsyncUnitOfWork(Protocol):
+    """Who owns a transaction; see `AsyncBaseUnitOfWork` for each method."""
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit on a clean exit, else roll back."""
+        ...
+
+    async def commit(self) -> None:
+        """Commit now."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo everything since the last commit."""
+        ...
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Nest."""
+        ...
+
+    def on_commit(self, callback: Callable[[], Any]) -> None:
+        """Call a function, or await an async one, after the commit."""
         ...

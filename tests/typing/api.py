@@ -15,6 +15,10 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlrepo import (
+    AsyncBaseRepository,
+    AsyncBaseUnitOfWork,
+    AsyncRepository,
+    AsyncUnitOfWork,
     BaseRepository,
     BaseUnitOfWork,
     CursorPage,
@@ -32,7 +36,7 @@ from sqlrepo import (
     some,
 )
 from sqlrepo.memory import InMemoryDatabase, InMemoryUnitOfWork
-from sqlrepo.sqlalchemy import Database, SQLAlchemyRepository, SQLAlchemyUnitOfWork
+from sqlrepo.sqlalchemy import AsyncDatabase, Database, SQLAlchemyRepository, SQLAlchemyUnitOfWork
 from sqlrepo.testing import Harness, RepositoryContract
 
 
@@ -187,3 +191,38 @@ class TestTodos(RepositoryContract[Todo, int]):
             make=lambda n: Todo(key=f"k{n}"),
             change=lambda todo: todo.model_copy(update={"done": not todo.done}),
         )
+
+
+class SyncShop(BaseUnitOfWork):
+    pass
+
+
+class AsyncTodos(AsyncBaseRepository[Todo, int]):
+    model = TodoRow
+
+
+class AsyncShop(AsyncBaseUnitOfWork):
+    sync = SyncShop
+    todos: AsyncTodos
+
+
+async def asynchronous(db: AsyncDatabase, memory: InMemoryDatabase) -> None:
+    AsyncShop(memory)
+    AsyncShop(Database("sqlite://"))  # type: ignore[arg-type]
+    async with AsyncShop(db) as shop:
+        repository: AsyncRepository[Todo, int] = shop.todos
+        unit: AsyncUnitOfWork = shop
+        assert_type(await repository.get(1), Todo)
+        assert_type(await shop.todos.find(), list[Todo])
+        assert_type(await shop.todos.page(TodoQuery()), Page[Todo])
+        assert_type([one async for one in shop.todos.stream()], list[Todo])
+        assert_type(await shop.run(lambda beneath: beneath.is_open), bool)
+        await unit.commit()
+        await shop.run(takes_shop)
+        await shop.run(takes_number)  # type: ignore[arg-type]
+
+
+def takes_shop(_: SyncShop) -> None: ...
+
+
+def takes_number(_: int) -> None: ...

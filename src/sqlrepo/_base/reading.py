@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar, get_args, overload
 
 from sqlrepo._base.participant import Participant
@@ -181,16 +182,20 @@ class Reading(Participant[T], Generic[T, K]):
         Raises:
             QueryError: the question cannot be meant; said at the call, not at the first entity.
         """
-        return self._streamed(self._select(criteria, equals, order_by=order_by))
+        return chain.from_iterable(self.chunks(*criteria, order_by=order_by, **equals))
 
-    def _streamed(self, selection: Selection) -> Iterator[T]:
-        chunk, rest = _ROWS_AT_ONCE, selection
+    def chunks(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[list[T]]:
+        """Go through the entities that answer as `stream` does, a list of them at a time."""
+        return self._chunked(self._select(criteria, equals, order_by=order_by))
+
+    def _chunked(self, selection: Selection) -> Iterator[list[T]]:
+        size, rest = _ROWS_AT_ONCE, selection
         places = [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
         while True:
-            request = Fetch(self._mapper.selected, rest.where, rest.order, chunk)
+            request = Fetch(self._mapper.selected, rest.where, rest.order, size)
             rows = self._read(partial(_fetched, self._schema, request))
-            yield from self._load(rows)
-            if len(rows) < chunk:
+            yield self._load(rows)
+            if len(rows) < size:
                 return
             position = [rows[-1][place] for place in places]
             rest = selection.narrowed(rows_after(selection.order, position, self._schema.nullable))

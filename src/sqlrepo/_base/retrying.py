@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlrepo._base.unit import BaseUnitOfWork
 from sqlrepo.errors import RepositoryError
 
-__all__ = ["pauses", "retry"]
+__all__ = ["pauses", "retry", "worth_another"]
 
 U = TypeVar("U", bound=BaseUnitOfWork[Any])
 R = TypeVar("R")
@@ -48,12 +48,18 @@ def retry(make: Callable[[], U], work: Callable[[U], R], *, attempts: int = 3) -
             with make() as unit:
                 return work(unit)
         except RepositoryError as error:
-            if not error.retryable:
+            if not worth_another(error, pause):
                 raise
-            _log.debug("the unit of work is run again in %.3f s: %s", pause, type(error).__name__)
             time.sleep(pause)
     with make() as unit:
         return work(unit)
+
+
+def worth_another(error: RepositoryError, pause: float) -> bool:
+    """Whether to try again after an error, which is then logged."""
+    if error.retryable:
+        _log.debug("the unit of work is run again in %.3f s: %s", pause, type(error).__name__)
+    return error.retryable
 
 
 def pauses(attempts: int) -> Iterator[float]:

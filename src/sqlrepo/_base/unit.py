@@ -20,7 +20,7 @@ from sqlrepo.driver import Driver, Source
 from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, noted
 from sqlrepo.transaction import Callback, Transaction
 
-__all__ = ["BaseUnitOfWork"]
+__all__ = ["BaseUnitOfWork", "is_async"]
 
 C = TypeVar("C", default=None)
 R = TypeVar("R")
@@ -68,6 +68,8 @@ class BaseUnitOfWork(Generic[C]):
         self._driver: Driver | None = None
         self._field_names: dict[str | None, Callable[[str], str]] = {}
         for repository in self._declarations.repositories.values():
+            if hasattr(repository, "__aenter__"):
+                raise UnsupportedError(f"{repository.__name__} is an async repository; this unit of work is a sync one")
             source.adopt(repository.definition().schema)
 
     # -- repositories
@@ -156,7 +158,7 @@ class BaseUnitOfWork(Generic[C]):
         """
         if not callable(callback):
             raise TypeError(f"on_commit takes a function to call, not {type(callback).__name__}")
-        if inspect.iscoroutinefunction(callback):
+        if is_async(callback):
             raise UnsupportedError("an async callback needs an async unit of work")
         with self._calling():
             self._require_open()
@@ -318,6 +320,11 @@ class BaseUnitOfWork(Generic[C]):
         except BaseException as error:
             self._roll_back_to(savepoint, transaction, error)
             raise
+
+
+def is_async(callback: Callback) -> bool:
+    """Whether calling it gives something to await; an object may have an async ``__call__``."""
+    return any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))  # noqa: B004
 
 
 def _busy(unit: BaseUnitOfWork[Any]) -> UnitStateError:

@@ -1,11 +1,18 @@
 """Memory as a database: the same repositories and units of work, the same constraints, no server."""
 
 from sqlrepo.memory.database import InMemoryDatabase
-from sqlrepo.memory.repository import InMemoryRepository, InMemoryUnitOfWork
+from sqlrepo.memory.repository import (
+    AsyncInMemoryRepository,
+    AsyncInMemoryUnitOfWork,
+    InMemoryRepository,
+    InMemoryUnitOfWork,
+)
 from sqlrepo.schema import Column, Schema, Unique
 from sqlrepo.values import Kind, ValueType
 
 __all__ = [
+    "AsyncInMemoryRepository",
+    "AsyncInMemoryUnitOfWork",
     "Column",
     "InMemoryDatabase",
     "InMemoryRepository",

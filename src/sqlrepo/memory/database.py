@@ -5,7 +5,8 @@ Knows which tables it can keep as a database would, and refuses the others. Must
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.memory.driver import MemoryDriver
@@ -14,6 +15,8 @@ from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
 
 __all__ = ["InMemoryDatabase"]
+
+R = TypeVar("R")
 
 
 class InMemoryDatabase:
@@ -53,6 +56,15 @@ class InMemoryDatabase:
     def begin(self, transaction: Transaction, *, read_only: bool) -> MemoryDriver:
         """Begin a transaction."""
         return MemoryDriver(self._tables, transaction)
+
+    @property
+    def source(self) -> InMemoryDatabase:
+        """Itself: what asynchronous units use as well."""
+        return self
+
+    async def call(self, work: Callable[[], R]) -> R:
+        """Run a synchronous body; nothing in it waits."""
+        return work()
 
     def dispose(self) -> None:
         """Do nothing; there is no connection to close, and the rows stay."""

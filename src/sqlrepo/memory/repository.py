@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
+from sqlrepo._aio.repository import AsyncBaseRepository
+from sqlrepo._aio.unit import AsyncBaseUnitOfWork
 from sqlrepo._base.repository import BaseRepository
 from sqlrepo._base.unit import BaseUnitOfWork
-from sqlrepo.driver import Source
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.memory.database import InMemoryDatabase
 
-__all__ = ["InMemoryRepository", "InMemoryUnitOfWork"]
+__all__ = ["AsyncInMemoryRepository", "AsyncInMemoryUnitOfWork", "InMemoryRepository", "InMemoryUnitOfWork"]
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -41,7 +42,26 @@ class InMemoryRepository(BaseRepository[T, K]):
         super().__init__(given, context=context)
 
 
-def _memory(cls: type, source: Any) -> Source:
+class AsyncInMemoryUnitOfWork(AsyncBaseUnitOfWork[C]):
+    """An async unit of work on memory; each has a store of its own unless one is given."""
+
+    def __init__(
+        self, source: InMemoryDatabase | None = None, *, read_only: bool = False, context: C = _NOTHING
+    ) -> None:
+        super().__init__(_memory(type(self), source), read_only=read_only, context=context)
+
+
+class AsyncInMemoryRepository(AsyncBaseRepository[T, K]):
+    """An async repository on memory; each has a store of its own unless one is given."""
+
+    def __init__(
+        self, source: InMemoryDatabase | AsyncBaseUnitOfWork[Any] | None = None, *, context: Any = None
+    ) -> None:
+        given = source if isinstance(source, AsyncBaseUnitOfWork) else _memory(type(self), source)
+        super().__init__(given, context=context)
+
+
+def _memory(cls: type, source: Any) -> InMemoryDatabase:
     if source is not None and not isinstance(source, InMemoryDatabase):
         raise UnsupportedError(f"{cls.__name__} runs on memory only, not on {type(source).__name__}")
-    return source or InMemoryDatabase()
+    return InMemoryDatabase() if source is None else source

@@ -1,8 +1,9 @@
 """A database behind repositories, through SQLAlchemy."""
 
 from sqlrepo.sqlalchemy import types
+from sqlrepo.sqlalchemy.aio import AsyncDatabase
 from sqlrepo.sqlalchemy.database import Database
 from sqlrepo.sqlalchemy.repository import SQLAlchemyRepository, SQLAlchemyUnitOfWork
 from sqlrepo.sqlalchemy.translator import apply_query
 
-__all__ = ["Database", "SQLAlchemyRepository", "SQLAlchemyUnitOfWork", "apply_query", "types"]
+__all__ = ["AsyncDatabase", "Database", "SQLAlchemyRepository", "SQLAlchemyUnitOfWork", "apply_query", "types"]

@@ -5,6 +5,8 @@ Knows how connections are made and given out. Must not know what is done on them
 
 from __future__ import annotations
 
+from typing import Self
+
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -38,8 +40,18 @@ class Database:
     """
 
     def __init__(self, url: str | sa.URL | sa.Engine, *, ping: bool = True, isolation: str | None = None) -> None:
-        self._engines = Engines(url, ping=ping, isolation=isolation)
-        self.dialect = self._engines.dialect
+        self._use(Engines(url, ping=ping, isolation=isolation))
+
+    @classmethod
+    def over(cls, engines: Engines) -> Self:
+        """Make one over engines that are there, of an asynchronous driver say."""
+        made = cls.__new__(cls)
+        made._use(engines)  # noqa: SLF001  # of this very class
+        return made
+
+    def _use(self, engines: Engines) -> None:
+        self._engines = engines
+        self.dialect = engines.dialect
         self.compiler = Compiler(self.dialect)
         self.tables = Tables()
 

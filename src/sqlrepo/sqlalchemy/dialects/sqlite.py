@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import URL, Connection, Engine, and_, event, func, literal
 from sqlalchemy import Dialect as SQLDialect
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
 
 from sqlrepo.criteria import Match
 from sqlrepo.errors import UnsupportedError
@@ -48,7 +48,8 @@ class SQLite(Dialect):
         """An in-memory database is one connection, handed to one unit at a time; a ping would tell nothing."""
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}}
         if _in_memory(url):
-            options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+            pool = AsyncAdaptedQueuePool if url.get_dialect().is_async else QueuePool
+            options |= {"poolclass": pool, "pool_size": 1, "max_overflow": 0}
             options["connect_args"]["check_same_thread"] = False
         return options
 

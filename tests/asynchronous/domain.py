@@ -1,0 +1,54 @@
+"""The entity, table and units of the async tests."""
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork, fields
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class NoteRow(Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(20), unique=True)
+    value: Mapped[int]
+    version: Mapped[int]
+
+
+class Note(BaseModel):
+    id: int | None = None
+    key: str
+    value: int = 0
+    version: int | None = None
+
+
+note = fields(Note)
+
+
+class Notes(BaseRepository[Note, int]):
+    model = NoteRow
+    version = "version"
+
+    def by_key(self, key: str) -> Note:
+        return self.one(note.key == key)
+
+
+class Book(BaseUnitOfWork):
+    notes: Notes
+
+
+class AsyncNotes(AsyncBaseRepository[Note, int]):
+    model = NoteRow
+    version = "version"
+
+    async def by_key(self, key: str) -> Note:
+        return await self.one(note.key == key)
+
+
+class AsyncBook(AsyncBaseUnitOfWork):
+    sync = Book
+    notes: AsyncNotes

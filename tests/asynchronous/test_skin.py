@@ -1,0 +1,148 @@
+"""The skin gives every call to the body, and adds nothing."""
+
+import inspect
+import typing
+
+import pytest
+
+from sqlrepo import (
+    AsyncBaseRepository,
+    AsyncBaseUnitOfWork,
+    AsyncRepository,
+    AsyncUnitOfWork,
+    BaseRepository,
+    BaseUnitOfWork,
+    Repository,
+    UnitOfWork,
+    UnsupportedError,
+)
+from sqlrepo.memory import AsyncInMemoryRepository, AsyncInMemoryUnitOfWork, InMemoryDatabase
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note, NoteRow, Notes, note
+
+
+def public(cls):
+    return {name: member for name, member in inspect.getmembers(cls, inspect.isfunction) if not name.startswith("_")}
+
+
+# What only one of the two has, and why.
+ONLY_SYNC_REPOSITORY = {"chunks"}  # what the skin's stream is made of
+ONLY_ASYNC = {"call"}  # the way to the body
+ONLY_SYNC_UNIT = {"native", "introduce", "doom"}  # for repositories, which are bodies
+
+
+@pytest.mark.parametrize(
+    ("sync", "skin", "left_out"),
+    [
+        (BaseRepository, AsyncBaseRepository, ONLY_SYNC_REPOSITORY),
+        (Repository, AsyncRepository, set()),
+        (BaseUnitOfWork, AsyncBaseUnitOfWork, ONLY_SYNC_UNIT),
+        (UnitOfWork, AsyncUnitOfWork, set()),
+    ],
+    ids=lambda given: getattr(given, "__name__", ""),
+)
+def test_both_have_the_same_methods_with_the_same_parameters(sync, skin, left_out):
+    assert set(public(sync)) - left_out == set(public(skin)) - ONLY_ASYNC
+    for name, method in public(skin).items():
+        if name in {"run", "find", *ONLY_ASYNC}:  # run takes the sync unit here; find is compared by its overloads
+            continue
+        ours, theirs = (inspect.signature(one) for one in (method, public(sync)[name]))
+        assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
+        if name not in {"stream", "savepoint"}:
+            assert ours.return_annotation == theirs.return_annotation, name
+
+
+def test_both_find_alike():
+    both = (AsyncBaseRepository, BaseRepository)
+    ours, theirs = ([inspect.signature(one) for one in typing.get_overloads(cls.find)] for cls in both)
+    assert ours == theirs != []
+
+
+def test_what_waits_is_awaited():
+    for name, method in public(AsyncBaseRepository).items():
+        is_plain = name in {"stream", "to_domain", "to_row"}
+        assert inspect.iscoroutinefunction(method) is not is_plain, name
+
+
+def test_every_call_goes_to_the_body(db, loop):
+    async def work():
+        async with AsyncBook(db) as book:
+            one, two = await book.notes.add_many([Note(key="a", value=1), Note(key="b", value=2)])
+            assert await book.notes.get(one.id) == one
+            assert await book.notes.get_or_none(99) is None
+            assert await book.notes.get_many([two.id, one.id]) == [two, one]
+            assert await book.notes.by_key("a") == one
+            assert await book.notes.one_or_none(key="z") is None
+            assert await book.notes.first(order_by="-value") == two
+            assert await book.notes.find(order_by="-key", limit=1) == [two]
+            assert (await book.notes.count(), await book.notes.exists(key="a")) == (2, True)
+            changed = await book.notes.update(one.model_copy(update={"value": 5}))
+            assert (changed.value, changed.version) == (5, 2)
+            assert (await book.notes.patch(two.id, {"value": 7})).value == 7
+            assert (await book.notes.save(changed.model_copy(update={"value": 6}))).version == 3
+            assert await book.notes.update_where(note.key == "b", set_={"value": 8}) == 1
+            assert [found.key async for found in book.notes.stream(order_by="-key")] == ["b", "a"]
+            await book.notes.delete(one.id)
+            await book.notes.remove(await book.notes.by_key("b"))
+            assert await book.notes.delete_where(everything=True) == 0
+
+    loop.run(work())
+
+
+def test_plain_functions_work_on_the_same_transaction(db, loop):
+    def service(book):
+        book.notes.add(Note(key="sync"))
+        with book.savepoint():
+            return book.notes.by_key("sync")
+
+    async def work():
+        async with AsyncBook(db) as book:
+            await book.notes.add(Note(key="async"))
+            stored = await book.run(service)
+            assert await book.notes.get(stored.id) == stored
+        assert await AsyncNotes(db).count() == 2
+        with pytest.raises(KeyError):
+            async with AsyncBook(db) as book:
+                await book.run(lambda beneath: beneath.notes.add(Note(key="never")))
+                raise KeyError
+        assert await AsyncNotes(db).count() == 2
+
+    loop.run(work())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Book(AsyncDatabase("sqlite+aiosqlite://")),
+        lambda: Notes(AsyncDatabase("sqlite+aiosqlite://")),
+        lambda: AsyncBook(Database("sqlite://")),
+        lambda: AsyncNotes(Database("sqlite://")),
+        lambda: AsyncNotes("sqlite+aiosqlite://user:secret@/"),
+        lambda: AsyncDatabase("sqlite://"),
+        lambda: AsyncDatabase("postgresql+pg8000://host/db"),
+        lambda: Database("sqlite+aiosqlite://"),
+        lambda: type("Mixed", (AsyncBaseUnitOfWork,), {"__annotations__": {"notes": Notes}})(InMemoryDatabase()),
+        lambda: type("Mixed", (BaseUnitOfWork,), {"__annotations__": {"notes": AsyncNotes}})(InMemoryDatabase()),
+    ],
+)
+def test_sync_and_async_do_not_mix(build):
+    with pytest.raises(UnsupportedError) as caught:
+        build()
+    assert "secret" not in str(caught.value)
+
+
+def test_memory_bases_have_a_store_of_their_own(loop):
+    class OwnNotes(AsyncInMemoryRepository[Note, int]):
+        model = NoteRow
+
+    class OwnBook(AsyncInMemoryUnitOfWork):
+        notes: OwnNotes
+
+    async def work():
+        async with OwnBook() as book:
+            await book.notes.add(Note(key="a", version=1))
+            assert await book.notes.count() == 1
+        async with OwnNotes() as notes:
+            assert await notes.count() == 0
+
+    loop.run(work())

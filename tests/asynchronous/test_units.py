@@ -1,0 +1,255 @@
+"""What async units promise: the same as sync ones, and what tasks and cancellations add to it."""
+
+import asyncio
+
+import pytest
+
+from sqlrepo import (
+    ReadOnlyError,
+    StaleEntityError,
+    TransactionAbortedError,
+    TransactionConflictError,
+    UniqueViolationError,
+    UnitStateError,
+    UnsupportedError,
+    retry_async,
+)
+from sqlrepo.memory import InMemoryDatabase
+from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note
+
+
+def test_a_unit_commits_or_rolls_back_whole(db, loop):
+    async def work():
+        with pytest.raises(KeyError):
+            async with AsyncBook(db) as book:
+                await book.notes.add(Note(key="never"))
+                raise KeyError
+        async with AsyncBook(db) as book:
+            await book.notes.add(Note(key="a"))
+            await book.commit()
+            await book.notes.add(Note(key="b"))
+            await book.rollback()
+            with pytest.raises(KeyError):
+                async with book.savepoint():
+                    await book.notes.add(Note(key="c"))
+                    raise KeyError
+            with pytest.raises(UniqueViolationError):
+                async with book.savepoint():
+                    await book.notes.add(Note(key="a"))
+            await book.notes.add(Note(key="d"))
+        assert [one.key for one in await AsyncNotes(db).find()] == ["a", "d"]
+
+    loop.run(work())
+
+
+def test_a_refused_statement_aborts(db, loop):
+    async def work():
+        with pytest.raises(TransactionAbortedError):
+            async with AsyncBook(db) as book:
+                await book.notes.add(Note(key="a"))
+                with pytest.raises(UniqueViolationError):
+                    await book.notes.add(Note(key="a"))
+        assert await AsyncNotes(db).count() == 0
+
+    loop.run(work())
+
+
+def test_a_repository_alone_owns_its_transaction_and_joins_a_unit(db, loop):
+    async def work():
+        async with AsyncNotes(db) as notes:
+            await notes.add(Note(key="a"))
+        with pytest.raises(UnitStateError):
+            await AsyncNotes(db).add(Note(key="b"))
+        with pytest.raises(TransactionAbortedError):
+            async with AsyncBook(db) as book:
+                with pytest.raises(KeyError):
+                    async with book.notes:
+                        await book.notes.add(Note(key="c"))
+                        raise KeyError
+        assert await AsyncNotes(db).count() == 1
+
+    loop.run(work())
+
+
+def test_read_only_units_do_not_write(db, loop):
+    async def work():
+        async with AsyncBook(db, read_only=True) as book:
+            assert await book.notes.count() == 0
+            with pytest.raises(ReadOnlyError):
+                await book.notes.add(Note(key="a"))
+
+    loop.run(work())
+
+
+def test_callbacks_run_after_the_commit_async_ones_awaited(db, loop):
+    called = []
+
+    async def seen():
+        called.append(await AsyncNotes(db).count())
+
+    class Seen:
+        async def __call__(self):
+            called.append("object")
+
+    async def work():
+        async with AsyncBook(db) as book:
+            await book.notes.add(Note(key="a"))
+            book.on_commit(lambda: called.append("plain"))
+            book.on_commit(seen)
+            book.on_commit(Seen())
+            with pytest.raises(KeyError):
+                async with book.savepoint():
+                    book.on_commit(lambda: called.append("never"))
+                    raise KeyError
+            assert called == []
+
+    loop.run(work())
+    assert called == ["plain", 1, "object"]
+
+
+def test_callbacks_that_fail_stop_none_and_undo_nothing(db, loop):
+    called = []
+
+    async def bad():
+        raise KeyError("async")
+
+    def worse():
+        raise KeyError("plain")
+
+    async def work():
+        with pytest.raises(ExceptionGroup) as caught:
+            async with AsyncBook(db) as book:
+                await book.notes.add(Note(key="a"))
+                for callback in (bad, worse, lambda: called.append(True)):
+                    book.on_commit(callback)
+        assert len(caught.value.exceptions) == 2
+        assert await AsyncNotes(db).count() == 1
+
+    loop.run(work())
+    assert called == [True]
+
+
+def test_an_async_callback_needs_an_async_unit():
+    async def callback():
+        raise AssertionError
+
+    class Called:
+        async def __call__(self):
+            raise AssertionError
+
+    with Book(InMemoryDatabase()) as book:
+        for one in (callback, Called()):
+            with pytest.raises(UnsupportedError):
+                book.on_commit(one)
+
+
+def test_two_tasks_do_not_share_a_call(db, loop):
+    async def work():
+        async with AsyncBook(db) as book:
+            results = await asyncio.gather(*(book.notes.count() for _ in range(3)), return_exceptions=True)
+            busy = [one for one in results if isinstance(one, UnitStateError) and one.reason == "busy"]
+            if not isinstance(db, InMemoryDatabase):  # there no call ever waits, so none overlaps
+                assert len(busy) == 2
+            assert len(busy) + results.count(0) == 3
+            assert await asyncio.create_task(book.notes.count()) == 0  # handed over, one at a time
+            with pytest.raises(UnitStateError):
+                await book.__aenter__()
+
+    loop.run(work())
+
+
+def test_a_version_notices_what_another_unit_wrote(db, loop):
+    async def work():
+        async with AsyncNotes(db) as notes:
+            old = await notes.add(Note(key="a"))
+        async with AsyncNotes(db) as notes:
+            await notes.update(old.model_copy(update={"value": 1}))
+        async with AsyncNotes(db) as notes:
+            with pytest.raises(StaleEntityError):
+                await notes.update(old)
+
+    loop.run(work())
+
+
+def test_concurrent_increments_lose_none(db, loop):
+    async def increment(book):
+        one = await book.notes.by_key("a")
+        await asyncio.sleep(0)
+        try:
+            await book.notes.update(one.model_copy(update={"value": one.value + 1}))
+        except StaleEntityError as stale:
+            raise TransactionConflictError("somebody was faster") from stale
+
+    async def work():
+        async with AsyncNotes(db) as notes:
+            await notes.add(Note(key="a"))
+        tries = [retry_async(lambda: AsyncBook(db), increment, attempts=60) for _ in range(12)]
+        await asyncio.gather(*tries)
+        assert (await AsyncNotes(db).one()).value == 12
+
+    loop.run(work())
+
+
+class Steps:
+    """Runs a coroutine and cancels it at its n-th suspension."""
+
+    def __init__(self, coroutine, number):
+        self._coroutine, self._left = coroutine, number
+        self.cancelled = False
+
+    def __await__(self):
+        inner = self._coroutine.__await__()
+        go_on, value = inner.send, None
+        while True:
+            try:
+                future = go_on(value)
+            except StopIteration as end:
+                return end.value
+            self._left -= 1
+            if self._left == 0:
+                self.cancelled = True
+                asyncio.current_task().cancel()
+            try:
+                go_on, value = inner.send, (yield future)
+            except BaseException as error:  # noqa: BLE001  # it is passed on
+                go_on, value = inner.throw, error
+
+
+def test_a_cancellation_anywhere_leaves_all_or_nothing_and_no_connection_out(db, loop):
+    async def work():
+        async with AsyncBook(db) as book:
+            await book.notes.add(Note(key="a"))
+            async with book.savepoint():
+                await book.notes.add_many([Note(key="b"), Note(key="c")])
+            assert await book.notes.count() == 3
+
+    async def cancelled_at(number):
+        steps = Steps(work(), number)
+        task = asyncio.ensure_future(awaited(steps))
+        try:
+            await task
+        except asyncio.CancelledError:
+            assert steps.cancelled
+        count = await AsyncNotes(db).count()
+        assert count in (0, 3)
+        if not isinstance(db, InMemoryDatabase):
+            assert db.engine.pool.checkedout() == 0
+        async with AsyncNotes(db) as notes:
+            await notes.delete_where(everything=True)
+        return steps.cancelled, count
+
+    async def every():
+        number, outcomes = 1, []
+        while (outcome := await cancelled_at(number))[0]:
+            outcomes.append(outcome[1])
+            number += 1
+            assert number < 200
+        assert outcome[1] == 3  # the last one was not cancelled at all
+        assert outcomes == sorted(outcomes)  # nothing before COMMIT is sent, everything afterwards
+        assert isinstance(db, InMemoryDatabase) or outcomes[0] == 0
+
+    loop.run(every())
+
+
+async def awaited(steps):
+    return await steps
