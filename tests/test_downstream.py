@@ -83,7 +83,7 @@ def test_short_test_file_runs_the_whole_contract(run, installed_wheel):
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"the library is in {installed_wheel}" in result.stdout
     assert f"sqlrepo: {version('sqlrepo-uow')}" in result.stdout
-    assert "test_books.py::TestBooks[memory]\n  capabilities off: none" in result.stdout
+    assert "test_books.py::TestBooks[memory]\n  capabilities off: row_locks" in result.stdout
     assert "test_books.py::TestBooks[sqlite]\n  capabilities off: concurrent_writers" in result.stdout
     assert "9.5, 14.5: not checked, Book has no version" in result.stdout
 
