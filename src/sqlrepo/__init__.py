@@ -1,6 +1,6 @@
 """Repositories, query objects and units of work over a database or memory, and tests that prove them the same."""
 
-from sqlrepo._base import BaseRepository, BaseUnitOfWork
+from sqlrepo._base import BaseRepository, BaseUnitOfWork, retry
 from sqlrepo.errors import (
     CheckViolationError,
     ConstraintError,
@@ -91,6 +91,7 @@ __all__ = [
     "matches",
     "not_",
     "not_in",
+    "retry",
     "some",
     "startswith",
 ]

@@ -5,7 +5,7 @@ Knows signatures. Must not know any implementation; a hand-written stand-in matc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
@@ -90,6 +90,10 @@ class Repository(Protocol[T, K_contra]):
 
     def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
         """Give a page by position."""
+        ...
+
+    def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[T]:
+        """Go through the entities that answer, in chunks."""
         ...
 
     def add(self, entity: T) -> T:

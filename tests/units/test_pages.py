@@ -1,6 +1,7 @@
 """Orders with NULL smallest and the key behind them, pages by offset, and pages by position."""
 
 import base64
+from contextlib import suppress
 from datetime import date
 from itertools import pairwise
 from typing import Literal
@@ -8,7 +9,8 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from sqlrepo import CursorPage, Page, QueryError, QueryObject, asc, desc
+from sqlrepo import CursorPage, Page, QueryError, QueryObject, UnitStateError, asc, desc
+from sqlrepo._base import reading
 from tests.units.domain import (
     Account,
     Bank,
@@ -21,6 +23,7 @@ from tests.units.domain import (
     Todo,
     TodoQuery,
     Todos,
+    connections_out,
     database,
     specimen,
     tag,
@@ -265,3 +268,52 @@ def test_orders_by_enumerations_go_by_name(db):
 
     assert [one.colour for one in Specimens(db).find(order_by=specimen.colour)] == [
         None, Colour.BLUE, Colour.GREEN, Colour.RED]  # fmt: skip
+
+
+# -- streams
+
+
+@pytest.mark.parametrize("order", [None, "due", "-due", "-due,priority", "key"])
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_stream_meets_every_entity_once_over_ties_and_nulls(db, order, size, monkeypatch):
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", size)
+    with Shop(db) as shop:
+        days = [None, date(2024, 1, 1), date(2024, 1, 1), None, date(2024, 1, 2), None, date(2024, 1, 1)]
+        shop.todos.add_many(Todo(key=f"k{n}", due=day, priority=n % 2) for n, day in enumerate(days))
+        assert list(shop.todos.stream(order_by=order)) == shop.todos.find(order_by=order)
+        assert list(shop.todos.stream(done=True)) == []
+
+
+def test_a_stream_goes_on_over_what_happens_between_its_chunks(db, monkeypatch):
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 2)
+    with Shop(db) as shop:
+        shop.todos.add_many(Todo(key=f"k{n}") for n in range(5))
+        seen = []
+        for one in shop.todos.stream(order_by="key"):
+            seen.append(one.key)
+            shop.todos.delete(one.id)
+            if one.key == "k1":
+                with suppress(KeyError), shop.savepoint():
+                    shop.todos.add(Todo(key="never"))
+                    raise KeyError
+                shop.todos.add(Todo(key="k9"))
+                shop.commit()
+        assert seen == ["k0", "k1", "k2", "k3", "k4", "k9"]
+        assert shop.todos.count() == 0
+
+
+def test_a_stream_of_a_repository_alone_holds_no_connection_between_chunks(db, monkeypatch):
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 2)
+    with Todos(db) as todos:
+        todos.add_many(Todo(key=f"k{n}") for n in range(5))
+    for _ in Todos(db).stream():
+        assert connections_out(db) == 0
+
+
+def test_a_stream_is_questioned_at_the_call(db):
+    with pytest.raises(QueryError):
+        Todos(db).stream(order_by="nonsense")
+    with Shop(db) as shop:
+        stream = shop.todos.stream()
+    with pytest.raises(UnitStateError):
+        next(stream)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, TypeVar, get_args, overload
 
 from sqlrepo._base.participant import Participant
@@ -18,6 +19,7 @@ from sqlrepo.order import OrderBy, reversed_order
 from sqlrepo.order import after as rows_after
 from sqlrepo.page import CursorPage, Page, decoded, encoded
 from sqlrepo.query import QueryObject
+from sqlrepo.schema import Schema
 
 __all__ = ["Reading"]
 
@@ -28,6 +30,9 @@ S = TypeVar("S")
 # Well below what any database takes as parameters of one statement, or as alternatives of one criterion.
 _KEYS_AT_ONCE = 500
 _COMPOSITE_KEYS_AT_ONCE = 50
+
+# What a stream holds in memory at once.
+_ROWS_AT_ONCE = 1_000
 
 
 class Reading(Participant[T], Generic[T, K]):
@@ -161,6 +166,35 @@ class Reading(Participant[T], Generic[T, K]):
         where = self._select(criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
 
+    def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[T]:
+        """Go through the entities that answer, however many, in chunks of bounded size.
+
+        Each chunk is a statement that begins where the one before ended, so other statements, savepoints and an early
+        ``break`` are safe between them; it is no snapshot: what others commit ahead of the position is met. A query
+        object's limit and offset do not matter.
+
+        Args:
+            criteria: expressions over `fields`, and at most one query object.
+            order_by: as in `find`.
+            equals: fields and the values they must have; None is NULL.
+
+        Raises:
+            QueryError: the question cannot be meant; said at the call, not at the first entity.
+        """
+        return self._streamed(self._select(criteria, equals, order_by=order_by))
+
+    def _streamed(self, selection: Selection) -> Iterator[T]:
+        chunk, rest = _ROWS_AT_ONCE, selection
+        places = [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
+        while True:
+            request = Fetch(self._mapper.selected, rest.where, rest.order, chunk)
+            rows = self._read(partial(_fetched, self._schema, request))
+            yield from self._load(rows)
+            if len(rows) < chunk:
+                return
+            position = [rows[-1][place] for place in places]
+            rest = selection.narrowed(rows_after(selection.order, position, self._schema.nullable))
+
     def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
         """Give a page by the query object's limit and offset.
 
@@ -250,6 +284,10 @@ class Reading(Participant[T], Generic[T, K]):
 def _known_lock(lock: Lock | None) -> None:
     if lock not in (None, *get_args(Lock)):
         raise QueryError(f"lock is {lock!r}; there are {', '.join(get_args(Lock))}")
+
+
+def _fetched(schema: Schema, request: Fetch, driver: Driver) -> list[Row]:
+    return driver.fetch(schema, request)
 
 
 def _limit_of(query: QueryObject[Any], selection: Selection) -> int:

@@ -168,6 +168,23 @@ class OrderCases(Cases[T, K]):
                 with pytest.raises(QueryError):
                     repository.scroll(subject.query(limit=2, order_by=order), after=text)
 
+    @clause("5.12")
+    def test_stream_gives_what_find_gives(self, subject: Subject[T, K]) -> None:
+        """Stream in several orders, with other calls in between, and leave a stream early."""
+        place, _ = subject.ties()
+        with subject.open() as repository:
+            for order in (None, place.name, f"-{place.name}"):
+                streamed = []
+                for entity in repository.stream(order_by=order):
+                    with repository.unit.savepoint():
+                        assert repository.exists()
+                    streamed.append(subject.seen(entity))
+                assert streamed == subject.seen(repository.find(order_by=order)), order
+            assert len(list(repository.stream(subject.query(limit=1, order_by=place.name)))) == 7
+            assert subject.seen(next(iter(repository.stream()))) == subject.seen(repository.first())
+            with pytest.raises(QueryError):
+                repository.stream(order_by="no_such_field")
+
     def _scrolled(
         self, subject: Subject[T, K], repository: BaseRepository[T, K], limit: int, order: str
     ) -> list[list[T]]:
