@@ -38,7 +38,7 @@ KINDS = {
         "postgresql",
         "postgresql+psycopg://postgres@127.0.0.1:5432/postgres",
         5432,
-        "postgres:15-alpine",
+        "postgres:15",
         {
             "": "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
             # A dictionary's order by default, as most installations have it.

@@ -265,7 +265,8 @@ def test_a_lock_that_does_not_come_in_time_can_be_tried_for_again(opened, kind):
     assert codes(db) == {"a", "kept"}
 
 
-def test_locked_rows_are_skipped_or_refused_at_once(db):
+def test_locked_rows_are_skipped_or_refused_at_once(opened, kind):
+    db = impatient(opened(), kind)
     seeded(db, "a", "b")
     with Attic(db) as first:
         first.things.get(1, lock="update")

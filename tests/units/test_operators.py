@@ -94,11 +94,11 @@ def check(specimens, criterion, expected):
 
 
 @pytest.mark.parametrize("operator", COMPARISONS)
-@pytest.mark.parametrize("name", ["text", *OTHERS])
+@pytest.mark.parametrize("name", ["text", "other", *OTHERS])
 def test_comparisons(specimens, name, operator):
     compare = COMPARISONS[operator]
-    values = {"text": TEXTS, **OTHERS}[name]
-    for literal in [value for value in values if value is not None][:: 9 if name == "text" else 2]:
+    values = {"text": TEXTS, "other": TEXTS, **OTHERS}[name]
+    for literal in [value for value in values if value is not None][:: 9 if values is TEXTS else 2]:
 
         def expected(row, literal=literal):
             value = getattr(row, name)
@@ -107,12 +107,25 @@ def test_comparisons(specimens, name, operator):
         check(specimens, compare(getattr(specimen, name), literal), expected)
 
 
+@pytest.mark.parametrize("name", ["text", "other", *OTHERS])
+def test_orders(specimens, name):
+    def place(row):
+        value = stored(getattr(row, name))
+        return (value is not None, value, row.id) if value is not None else (False, row.id)
+
+    rows = [row.id for row in sorted(specimens.rows, key=place)]
+    assert [one.id for one in specimens.find(order_by=name, into=Identified)] == rows
+    assert [one.id for one in specimens.find(order_by=f"-{name}", into=Identified)] == rows[::-1]
+
+
 @pytest.mark.parametrize("operator", TEXT_OPERATORS, ids=lambda given: given.__name__)
-def test_text_operators(specimens, operator):
+@pytest.mark.parametrize("name", ["text", "other"])
+def test_text_operators(specimens, name, operator):
     rows = specimens.rows
     for needle in TEXTS[1:]:
-        ids = [row.id for row in rows if row.text is not None and TEXT_OPERATORS[operator](row.text, needle)]
-        criterion = operator(specimen.text, needle)
+        texts = [(row.id, getattr(row, name)) for row in rows]
+        ids = [number for number, text in texts if text is not None and TEXT_OPERATORS[operator](text, needle)]
+        criterion = operator(getattr(specimen, name), needle)
 
         assert [one.id for one in specimens.find(criterion, into=Identified)] == ids, repr(needle)
         assert [row.id for row in rows if matches(criterion, row)] == ids, repr(needle)

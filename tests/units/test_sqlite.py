@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy import event
 
-from sqlrepo import LockTimeoutError
+from sqlrepo import LockTimeoutError, ReadOnlyError, TransactionAbortedError
 from sqlrepo.sqlalchemy import Database
 from tests.units.domain import (
     Shop,
@@ -184,4 +184,18 @@ def test_readers_of_a_file_are_not_kept_waiting_by_a_writer(file):
     with Shop(file) as shop:
         shop.todos.add(Todo(key="a"))
         assert keys(file) == []
+    assert keys(file) == ["a"]
+
+
+def test_readers_of_a_file_cannot_write(file):
+    with Shop(file) as shop:
+        shop.todos.add(Todo(key="a"))
+    reader = Shop(file, read_only=True)
+    reader.__enter__()
+    with pytest.raises(sa.exc.OperationalError):
+        reader.connection.exec_driver_sql("DELETE FROM todo")
+    assert file.engine.pool.checkedout() == 0  # readers have a pool of their own
+    with pytest.raises(TransactionAbortedError) as caught:
+        reader.__exit__(None, None, None)
+    assert type(caught.value.__cause__) is ReadOnlyError
     assert keys(file) == ["a"]

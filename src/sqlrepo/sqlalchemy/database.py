@@ -65,7 +65,14 @@ class Database:
 
     @property
     def lacks(self) -> frozenset[str]:
-        """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
+        """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`; a server is asked once.
+
+        Raises:
+            DatabaseUnavailableError: it cannot be.
+        """
+        if self.dialect.asks_server and not self.dialect.examined:
+            with self._connected(self.engine) as connection:
+                self.dialect.examine(connection, foreign=self._engines.foreign)
         return self.dialect.lacks
 
     def adopt(self, schema: Schema) -> None:

@@ -47,15 +47,18 @@ class Dialect(ABC):
 
     Attributes:
         survives_interrupts: whether a connection is still whole after an interrupt amid a statement.
+        asks_server: whether something must be learnt of the server before it is known what it lacks.
+        examined: whether it is learnt.
     """
 
     name: ClassVar[str]
     survives_interrupts: ClassVar[bool] = False
+    asks_server: ClassVar[bool] = True
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         self.sql = sql
         self.isolation = isolation
-        self._examined = False
+        self.examined = False
         #: Why a server does not fold by Unicode; None where it does.
         self.no_unicode_fold: str | None = None
 
@@ -89,13 +92,13 @@ class Dialect(ABC):
 
     def examine(self, connection: sa.Connection, *, foreign: bool) -> None:
         """Look at the server once, and say what it, or the application's engine, lacks."""
-        if self._examined:
+        if self.examined:
             return
         for lack in (*self._server(connection), *(self._engine(connection) if foreign else ())):
             log.warning("%r: %s", connection.engine.url, lack)
         if connection.in_transaction():
             connection.rollback()
-        self._examined = True
+        self.examined = True
 
     def begin(self, connection: sa.Connection, *, read_only: bool) -> None:
         """Begin a unit on a connection of ours."""

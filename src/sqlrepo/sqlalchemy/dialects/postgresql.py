@@ -20,7 +20,7 @@ __all__ = ["PostgreSQL"]
 _BY_CODE_POINT = frozenset({"C", "POSIX"})
 
 # Each folds like `fold_unicode`: one character to one character, I with dot to i.
-_UNICODE_FOLDS = ("C.utf8", "C.UTF-8", "pg_c_utf8")
+_UNICODE_FOLDS = ("C.utf8", "C.UTF-8", "pg_c_utf8", "en_US.utf8", "en_US.UTF-8")
 
 _ESCAPE = "\\"
 _ESCAPED = str.maketrans({character: _ESCAPE + character for character in f"%_{_ESCAPE}"})

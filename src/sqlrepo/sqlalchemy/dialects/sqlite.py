@@ -30,6 +30,7 @@ class SQLite(Dialect):
     """SQLite through the sqlite3 module."""
 
     name = "sqlite"
+    asks_server = False
     survives_interrupts = True  # and dropping the connection would drop an in-memory database
 
     def __init__(self, sql: SQLDialect, isolation: str | None = None) -> None:
