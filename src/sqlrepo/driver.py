@@ -24,6 +24,7 @@ __all__ = [
     "Lock",
     "Row",
     "Source",
+    "is_source",
 ]
 
 Lock: TypeAlias = Literal["update", "skip", "nowait"]
@@ -117,7 +118,11 @@ class Driver(Protocol):
         ...
 
 
-@runtime_checkable
+def is_source(given: object) -> bool:
+    """Whether units can get their transactions from something; `isinstance` would ask a server what it lacks."""
+    return all(callable(getattr(type(given), verb, None)) for verb in ("adopt", "begin"))
+
+
 class Source(Protocol):
     """Where units of work get their transactions from: a `Database`, an `InMemoryDatabase`."""
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 from typing_extensions import TypeVar
 
 from sqlrepo._base.declarations import Declarations, surrounding_names
-from sqlrepo.driver import Driver, Source
+from sqlrepo.driver import Driver, Source, is_source
 from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, noted
 from sqlrepo.transaction import Callback, Transaction
 
@@ -53,7 +53,7 @@ class BaseUnitOfWork(Generic[C]):
         cls._declarations = Declarations(cls, surrounding_names(inspect.currentframe()))
 
     def __init__(self, source: Source, *, read_only: bool = False, context: C = _NOTHING) -> None:
-        if not isinstance(cast(object, source), Source):
+        if not is_source(source):
             raise UnsupportedError(
                 f"{type(self).__name__} needs a Database or an InMemoryDatabase, got {type(source).__name__}; "
                 "make one Database(url) per process and give it to every unit"

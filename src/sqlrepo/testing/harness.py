@@ -5,19 +5,24 @@ Knows the shape of these only. Must not know the cases.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Protocol, Self
 
 from typing_extensions import TypeVar
 
-from sqlrepo import BaseRepository, BaseUnitOfWork
+from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork
+from sqlrepo.testing.awaited import Portal, awaited
 
 __all__ = ["Capabilities", "Harness"]
 
 T = TypeVar("T", default=Any)
 K = TypeVar("K", default=Any)
+
+
+def _nothing() -> None:
+    """There is nothing to close."""
 
 
 class Lacking(Protocol):
@@ -81,9 +86,43 @@ class Harness(Generic[T, K]):
             the class and the table allow it.
         change: gives the entity with some field altered that is neither its key nor its version.
         capabilities: what the backend can do; None for what it says of itself.
+        close: ends what the harness began.
     """
 
     open: Callable[[], AbstractContextManager[BaseUnitOfWork[Any] | BaseRepository[T, K]]]
     make: Callable[[int], T]
     change: Callable[[T], T]
     capabilities: Capabilities | None = None
+    close: Callable[[], None] = _nothing
+
+    @classmethod
+    def from_async(
+        cls,
+        *,
+        open: Callable[[], AsyncBaseUnitOfWork[Any] | AsyncBaseRepository[T, K]],  # as the attribute
+        make: Callable[[int], T],
+        change: Callable[[T], T],
+        capabilities: Capabilities | None = None,
+        dispose: Callable[[], Coroutine[Any, Any, object]] | None = None,
+    ) -> Harness[T, K]:
+        """Make a harness of an asynchronous store; the cases stay as they are, and no plugin for asyncio is needed.
+
+        Args:
+            open: gives an async unit of work or repository: ``lambda: Shop(db)``. It is used on an event loop of the
+                harness's own.
+            make: as above.
+            change: as above.
+            capabilities: as above.
+            dispose: what is awaited at last, ``db.dispose``; `close` does it, and ends the loop. Call it in the
+                fixture, after the ``yield``.
+        """
+        portal = Portal()
+
+        def close() -> None:
+            if dispose is not None:
+                portal.run(dispose())
+            portal.close()
+
+        return cls(
+            open=lambda: awaited(open(), portal), make=make, change=change, capabilities=capabilities, close=close
+        )

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import BaseModel
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, fields
+from sqlrepo.testing.awaited import AwaitedRepository, AwaitedUnit
 from sqlrepo.testing.clause import NotApplicableError
 from sqlrepo.testing.harness import Capabilities, Harness
 from sqlrepo.testing.places import Place, Places
@@ -75,6 +76,11 @@ class Subject(Places[T], Generic[T, K]):
         """Open a read-only unit of work on the same source and give the entity's repository in it."""
         with self.open() as repository:
             unit = repository.unit
+        if isinstance(repository, AwaitedRepository):
+            reader = repository.reader()
+            with reader.unit:
+                yield reader
+            return
         with BaseUnitOfWork(unit.source, read_only=True, context=unit.context) as read_only:
             yield type(repository)(read_only)
 
@@ -226,7 +232,8 @@ def _repository_of(opened: Any, entity: type[T]) -> BaseRepository[T, Any]:
         return opened
     if not isinstance(opened, BaseUnitOfWork):
         raise TypeError(f"the harness's open() yields a unit of work or a repository, not {type(opened).__name__}")
-    names = [name for base in type(opened).__mro__ for name in vars(base).get("__annotations__", {})]
+    kind = type(opened.skin) if isinstance(opened, AwaitedUnit) else type(opened)
+    names = [name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})]
     declared = [_attribute(opened, name) for name in dict.fromkeys(names)]
     found = [one for one in declared if isinstance(one, BaseRepository)]
     fitting = [one for one in found if type(one).definition().mapper.entity is entity]

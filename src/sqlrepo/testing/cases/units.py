@@ -190,7 +190,7 @@ class UnitCases(Cases[T, K]):
         with subject.open() as repository:
             repository.add(subject.harness.make(1))
 
-            calls = (repository.count, repository.unit.rollback, lambda: repository.add(subject.harness.make(2)))
+            calls = (repository.count, repository.exists, lambda: repository.add(subject.harness.make(2)))
 
             def overlap(_: object) -> None:
                 for call in calls:
