@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork
-from sqlrepo.driver import AsyncSource
 
 __all__ = ["AwaitedRepository", "AwaitedUnit", "Portal", "awaited"]
 
@@ -50,15 +49,15 @@ class Portal:
 
 @dataclass(frozen=True, slots=True)
 class AskedSource:
-    """An async source, as far as cases ask it; a server may have to be looked at for the answer."""
+    """What an async unit was made on, as far as cases ask it; a server may have to be looked at for the answer."""
 
-    asked: AsyncSource
+    asked: AsyncBaseUnitOfWork[Any]
     portal: Portal
 
     @property
     def lacks(self) -> frozenset[str]:
         """The capabilities the backend does not have."""
-        return self.portal.run(self.asked.call(lambda: self.asked.source.lacks))
+        return self.portal.run(self.asked.call(lambda: self.asked.source.source.lacks))
 
 
 class AwaitedUnit(BaseUnitOfWork[Any]):
@@ -75,7 +74,7 @@ class AwaitedUnit(BaseUnitOfWork[Any]):
     @property
     def source(self) -> Any:
         """What the async unit was made on, to be asked for what it lacks."""
-        return AskedSource(self.skin.source, self.portal)
+        return AskedSource(self.skin, self.portal)
 
     @property
     def is_open(self) -> bool:
