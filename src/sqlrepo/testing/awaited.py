@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork
 
@@ -121,8 +121,8 @@ class AwaitedUnit(BaseUnitOfWork[Any]):
 
     def run(self, work: Callable[..., R], *, write: bool = False) -> R:
         """Run the statements of one call."""
-        result: R = self.portal.run(self.skin.call(self.skin.beneath.run, work, write=write))
-        return result
+        result: Any = self.portal.run(self.skin.call(self.skin.beneath.run, work, write=write))
+        return cast(R, result)
 
     def reader(self) -> AwaitedUnit:
         """A read-only unit on the same source."""
