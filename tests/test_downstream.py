@@ -85,7 +85,7 @@ def test_short_test_file_runs_the_whole_contract(run, installed_wheel):
     assert f"sqlrepo: {version('sqlrepo-uow')}" in result.stdout
     assert "test_books.py::TestBooks[memory]\n  capabilities off: row_locks" in result.stdout
     assert "test_books.py::TestBooks[sqlite]\n  capabilities off: concurrent_writers" in result.stdout
-    assert "9.5, 14.5: not checked, Book has no version" in result.stdout
+    assert "9.5, 9.6, 14.5: not checked, Book has no version" in result.stdout
 
 
 def test_failure_shows_the_clause_and_the_values(run):

@@ -46,6 +46,7 @@ from sqlrepo.page import CursorPage, Page
 from sqlrepo.predicate import matches
 from sqlrepo.protocols import AsyncRepository, AsyncUnitOfWork, Repository, UnitOfWork
 from sqlrepo.query import QueryObject, Where
+from sqlrepo.upserted import Upserted
 
 __all__ = [
     "AsyncBaseRepository",
@@ -80,6 +81,7 @@ __all__ = [
     "UnitOfWork",
     "UnitStateError",
     "UnsupportedError",
+    "Upserted",
     "Where",
     "asc",
     "between",

@@ -220,6 +220,8 @@ def as_criterion(given: object) -> Criterion:
             f"a plain {given} is no criterion; `and`, `or`, `not`, `in` and comparisons of plain values make one, "
             "use &, |, not_() and in_() on fields(...)"
         )
+    if hasattr(given, "__clause_element__"):
+        raise QueryError("a column of SQLAlchemy's is no criterion; write fields(...).name, which runs on memory too")
     raise QueryError(f"{type(given).__name__} is no criterion; write one with fields(...), keywords or a QueryObject")
 
 

@@ -7,24 +7,28 @@ driver, and Ecto's Repo over Adapter).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from sqlrepo.criteria import EVERYTHING, Criterion
 from sqlrepo.order import Sort
 from sqlrepo.schema import Schema
-from sqlrepo.transaction import Transaction
+from sqlrepo.transaction import Callback, Transaction
 
 __all__ = [
     "AsyncSource",
     "Condition",
     "Driver",
     "Fetch",
+    "Joinable",
+    "Joined",
     "Lock",
     "Row",
     "Source",
+    "Upsert",
     "is_source",
+    "update_or_insert",
 ]
 
 Lock: TypeAlias = Literal["update", "skip", "nowait"]
@@ -68,6 +72,25 @@ class Fetch:
     lock: Lock | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """One row that is inserted, or written over another.
+
+    Attributes:
+        row: the new one, by column.
+        on: the columns of the key or unique constraint in which it may agree with another.
+        where: the row that it agrees with.
+        changes: what of that row is written; empty for nothing.
+        agrees_in: the values of ``on``; None where it agrees with no row because one of them is NULL.
+    """
+
+    row: Mapping[str, Any]
+    on: tuple[str, ...]
+    where: Condition
+    changes: Mapping[str, Any]
+    agrees_in: tuple[Any, ...] | None
+
+
 class Driver(Protocol):
     """A backend's connection within one transaction. Every failure is raised as an error of `sqlrepo.errors`."""
 
@@ -87,6 +110,10 @@ class Driver(Protocol):
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows, counting the schema's version up, and tell how many."""
+        ...
+
+    def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
+        """Insert a row or change the one it agrees with, whoever writes at the same time; tell whether it is new."""
         ...
 
     def delete(self, schema: Schema, where: Condition) -> int:
@@ -118,6 +145,18 @@ class Driver(Protocol):
         ...
 
 
+def update_or_insert(driver: Driver, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
+    """Upsert in steps, for backends where nobody can come between them."""
+    changes = request.changes
+    if changes:
+        found = driver.update(schema, tuple(changes), tuple(changes.values()), request.where)
+    else:
+        found = driver.count(schema, request.where)
+    if found:
+        return driver.fetch(schema, Fetch(tuple(returning), request.where))[0], False
+    return driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
+
+
 def is_source(given: object) -> bool:
     """Whether units can get their transactions from something; `isinstance` would ask a server what it lacks."""
     return all(callable(getattr(type(given), verb, None)) for verb in ("adopt", "begin"))
@@ -145,12 +184,59 @@ class Source(Protocol):
         ...
 
 
+class Joinable(Protocol):
+    """What has a transaction of the application's own, to take part in: a session, or a connection."""
+
+    def begin_nested(self) -> Any:
+        """Set a savepoint."""
+        ...
+
+    def rollback(self) -> Any:
+        """Undo everything."""
+        ...
+
+
+class Joined(Protocol):
+    """A transaction of the application's own that a unit takes part in, and neither begins nor ends."""
+
+    @property
+    def source(self) -> Source:
+        """The database it is on."""
+        ...
+
+    @property
+    def transaction(self) -> Transaction:
+        """What is known of it; another one once it has ended."""
+        ...
+
+    def adopt(self, schema: Schema, *, bypass_orm_events: bool) -> None:
+        """Take notice of a table.
+
+        Raises:
+            MappingError: it is on another database than the unit's other tables; or rows that are written past the
+                ORM would escape a listener of the application's, and the repository does not say that they may.
+        """
+        ...
+
+    def driver(self) -> Driver:
+        """Give the connection its statements go to."""
+        ...
+
+    def on_commit(self, callback: Callback) -> None:
+        """Call a function after its commit.
+
+        Raises:
+            UnsupportedError: nobody tells of it.
+        """
+        ...
+
+
 @runtime_checkable
 class AsyncSource(Protocol):
     """Where asynchronous units of work get their transactions from: an `AsyncDatabase`, an `InMemoryDatabase`."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Source | Joinable:
         """What the synchronous bodies get theirs from; to be used inside `call` only."""
         ...
 

@@ -1,4 +1,4 @@
-"""What an entity is made of: the fields of a Pydantic model or dataclass, and how to read and copy one.
+"""What an entity is made of: its fields, how it is read and how it is built, whichever kind of class it is.
 
 Knows the kinds of class a user may write. Must not know tables or queries.
 """
@@ -9,11 +9,11 @@ import dataclasses
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache, partial
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 import pydantic
@@ -21,12 +21,25 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from typing_extensions import TypeAliasType
 
+from sqlrepo.detached import annotation_of, builder, columns_of, is_mapped, values_of
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.values import Kind, ValueType, WrongValueError, kind_of
 
-__all__ = ["EntityField", "copied", "describe", "field_of", "is_entity", "set_fields", "unsettable"]
+__all__ = [
+    "NO_ENTITY",
+    "EntityField",
+    "describe",
+    "field_of",
+    "is_entity",
+    "is_model",
+    "maker",
+    "read",
+    "set_fields",
+    "unsettable",
+]
 
-E = TypeVar("E")
+#: What is said of a class that is none.
+NO_ENTITY = "no Pydantic model, dataclass, attrs class or mapped class"
 
 _DESCRIBED: WeakKeyDictionary[type, Mapping[str, EntityField]] = WeakKeyDictionary()
 
@@ -78,25 +91,26 @@ class EntityField:
 
 def is_entity(cls: object) -> bool:
     """Whether the class is one whose fields can be read."""
-    return isinstance(cls, type) and (issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls))
+    return isinstance(cls, type) and (
+        issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls) or _is_attrs(cls) or is_mapped(cls)
+    )
+
+
+def is_model(cls: type) -> bool:
+    """Whether it is a Pydantic model that validates what it is built of; SQLModel's tables do not."""
+    return issubclass(cls, BaseModel) and not is_mapped(cls)
 
 
 def describe(entity: type) -> Mapping[str, EntityField]:
     """Read the fields of an entity class, in the order of their declaration.
 
     Raises:
-        MappingError: the class is neither a Pydantic model nor a dataclass, or is not complete yet.
+        MappingError: the class is none that is known, or is not complete yet.
     """
     if entity in _DESCRIBED:
         return _DESCRIBED[entity]
-    if issubclass(entity, BaseModel):
-        annotations = _of_model(entity)
-    elif dataclasses.is_dataclass(entity):
-        hints = _hints(entity)
-        annotations = {f.name: hints[f.name] for f in dataclasses.fields(entity) if f.init}
-    else:
-        raise MappingError(f"{entity.__name__} is neither a Pydantic model nor a dataclass")
-    adapters = _adapters(entity) if issubclass(entity, BaseModel) else {}
+    annotations = _annotations(entity)
+    adapters = _adapters(cast("type[BaseModel]", entity)) if is_model(entity) else {}
     known = types.MappingProxyType(
         {
             name: replace(field_of(name, annotation), adapter=adapters.get(name))
@@ -107,10 +121,60 @@ def describe(entity: type) -> Mapping[str, EntityField]:
 
 
 def unsettable(entity: type) -> tuple[str, ...]:
-    """The dataclass fields that its ``__init__`` does not take, and that no row can therefore give back."""
+    """The fields that its ``__init__`` does not take, and that no row can therefore give back."""
+    if is_mapped(entity):
+        return ()
+    if _is_attrs(entity):
+        return tuple(a.name for a in _attributes(entity) if not a.init)
     if not dataclasses.is_dataclass(entity):
         return ()
     return tuple(f.name for f in dataclasses.fields(entity) if not f.init)
+
+
+def maker(entity: type) -> Callable[[Mapping[str, Any]], Any]:
+    """What builds an entity from its fields' values; of a Pydantic model many are better validated at once."""
+    if is_mapped(entity):
+        return builder(entity)
+    if _is_attrs(entity):
+        named = {a.name: a.alias or a.name.lstrip("_") for a in _attributes(entity)}
+        return lambda values: entity(**{named[name]: value for name, value in values.items()})
+    return lambda values: entity(**values)
+
+
+def read(entity: object, names: Iterable[str]) -> dict[str, Any]:
+    """The values of an entity's fields; without those that an instance of a mapped class leaves out.
+
+    Raises:
+        InvalidValueError: such an instance has not loaded one.
+    """
+    if is_mapped(type(entity)):
+        return values_of(entity, names)
+    return {name: getattr(entity, name) for name in names}
+
+
+def _annotations(entity: type) -> Mapping[str, Any]:
+    """The fields' annotations, by name."""
+    if is_mapped(entity):
+        hints = _hints(entity)
+        return {name: annotation_of(column, hints.get(name)) for name, column in columns_of(entity).items()}
+    if issubclass(entity, BaseModel):
+        return _of_model(entity)
+    if not is_entity(entity):
+        raise MappingError(f"{entity.__name__} is {NO_ENTITY}")
+    hints = _hints(entity)
+    if _is_attrs(entity):
+        return {a.name: hints.get(a.name, Any) for a in _attributes(entity) if a.init}
+    return {f.name: hints[f.name] for f in dataclasses.fields(cast(Any, entity)) if f.init}
+
+
+def _is_attrs(cls: type) -> bool:
+    return hasattr(cls, "__attrs_attrs__")
+
+
+def _attributes(cls: Any) -> Iterable[Any]:
+    """What attrs noted of a class; it need not be installed for this module to be imported."""
+    found: Iterable[Any] = cls.__attrs_attrs__
+    return found
 
 
 def _of_model(entity: type[BaseModel]) -> dict[str, Any]:
@@ -182,15 +246,6 @@ def _members(annotation: Any) -> list[Any]:
         return [member for part in get_args(annotation) for member in _members(part)]
     bare = origin or annotation
     return [_SCALARS.get(bare, bare)]
-
-
-def copied(entity: E, changes: Mapping[str, Any]) -> E:
-    """Return a copy of an entity with some fields replaced, not validated; the original stays as it is."""
-    if isinstance(entity, BaseModel):
-        return entity.model_copy(update=dict(changes))
-    copy: Any = dataclasses.replace  # typed for dataclasses only, which E cannot say
-    replaced: E = copy(entity, **changes)
-    return replaced
 
 
 def set_fields(changes: Any) -> dict[str, Any]:

@@ -150,13 +150,15 @@ class InvalidValueError(RepositoryError):
 
 
 class StaleEntityError(RepositoryError):
-    """The row was changed since the entity was read: its version is another.
+    """The row was changed since the entity was read: its version is another. Retryable, where the unit reads it again.
 
     Attributes:
         entity: the entity's class.
         key: the row's key.
         version: the version the caller expected.
     """
+
+    retryable = True
 
     def __init__(self, entity: type, key: object, version: object) -> None:
         super().__init__(entity, key, version)

@@ -161,7 +161,7 @@ def fields(entity: type[T]) -> T:
     With ``t = fields(Todo)``, ``(t.priority >= 3) & not_(t.done)`` is a criterion.
 
     Args:
-        entity: a Pydantic model or dataclass, frozen and slotted ones too.
+        entity: a Pydantic model, dataclass, attrs class or mapped class; frozen and slotted ones too.
 
     Returns:
         an object typed as the entity, so that a type checker verifies names and comparisons.

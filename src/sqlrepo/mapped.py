@@ -263,8 +263,16 @@ def _uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
         if isinstance(constraint, sa.UniqueConstraint):
             yield Unique(tuple(names[column] for column in constraint.columns), _name(constraint))
     for index in table.indexes:
-        if index.unique and all(isinstance(column, sa.Column) for column in index.expressions):
+        if index.unique and not _is_special(index):
             yield Unique(tuple(names[column] for column in index.columns), _name(index))
+
+
+def _is_special(index: sa.Index) -> bool:
+    """Whether a unique index is about some rows only, or about values computed from them."""
+    import sqlalchemy as sa
+
+    partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
+    return partial or not all(isinstance(column, sa.Column) for column in index.expressions)
 
 
 def _conflict_options(table: sa.Table) -> Iterator[str]:
@@ -292,9 +300,12 @@ def _refused(mapper: Any, table: sa.Table) -> Iterator[str]:
         elif isinstance(constraint, sa.CheckConstraint) and not getattr(constraint, "_type_bound", False):
             yield f"check {_name(constraint) or str(constraint.sqltext)}"
     for index in table.indexes:
-        partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
-        if index.unique and (partial or not all(isinstance(column, sa.Column) for column in index.expressions)):
+        if index.unique and _is_special(index):
             yield f"partial or functional unique index {index.name}"
+    parts: tuple[Any, ...] = (*table.constraints, *table.indexes)
+    for part in parts:
+        if part.dialect_kwargs.get("postgresql_nulls_not_distinct"):
+            yield f"{part.name or type(part).__name__}, for which NULLs are equal"
     for column in table.columns:
         if column not in set(mapper.columns.values()):
             yield f"column {column.name}, which the class does not map"

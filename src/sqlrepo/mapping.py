@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-
+from sqlrepo.building import Builder
 from sqlrepo.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, rebuilt
 from sqlrepo.driver import Row
-from sqlrepo.entities import describe, unsettable
+from sqlrepo.entities import describe, read, unsettable
 from sqlrepo.errors import (
     InvalidLiteralError,
     InvalidValueError,
@@ -151,6 +150,10 @@ class Mapper(Generic[T]):
         """The field kept in a column; the column's own name where no field is."""
         return self._fields.get(column, column)
 
+    def has_field(self, column: str) -> bool:
+        """Whether entities have a field for a column."""
+        return column in self._fields
+
     @property
     def has_key(self) -> bool:
         """Whether entities carry their row's key."""
@@ -158,45 +161,14 @@ class Mapper(Generic[T]):
 
     # -- rows to entities
 
-    def builder(self, model: type[Any], columns: Iterable[str] | None = None) -> Callable[[Sequence[Row]], list[Any]]:
+    def builder(self, model: type[Any], columns: Iterable[str] | None = None) -> Builder:
         """Prepare the building of objects of a class from rows.
 
         Args:
-            model: a Pydantic model or a dataclass whose fields are columns.
+            model: an entity class, whose fields are columns.
             columns: what the rows hold, in their order; the selected columns by default.
         """
-        names = tuple(columns or self.selected)
-        given = [(self.field(name), index) for index, name in enumerate(names) if self.field(name) in describe(model)]
-        listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
-        adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if issubclass(model, BaseModel) else None
-
-        members = [(name, describe(model)[name].type.python) for name, _ in given if self._is_member(model, name)]
-
-        def build(rows: Sequence[Row]) -> list[Any]:
-            values = [{name: row[index] for name, index in given} for row in rows]
-            for value in values if members else ():
-                value |= {name: enum(value[name]) for name, enum in members if value[name] is not None}
-            if adapter is None:
-                return [model(**value) for value in values]
-            try:
-                return adapter.validate_python(values, by_alias=False, by_name=True)
-            except ValidationError as error:
-                raise self._misfit(model, names, rows, error) from error
-
-        return build
-
-    def _is_member(self, model: type, name: str) -> bool:
-        """Whether a field holds members of an enumeration whose values the column keeps as plain text or number."""
-        column = self._columns.get(name)
-        return describe(model)[name].type.kind is Kind.ENUM and column is not None and column.type.kind is not Kind.ENUM
-
-    def _misfit(self, model: type, names: Sequence[str], rows: Sequence[Row], error: ValidationError) -> MappingError:
-        first = error.errors(include_url=False, include_input=False)[0]
-        index, *place = first["loc"]
-        row = rows[int(index)]
-        key = [row[names.index(name)] for name in self.schema.key if name in names]
-        where = ".".join(map(str, place)) or "the whole row"
-        return MappingError(f"row {key} of table {self.schema.name} is no {model.__name__}: {where}: {first['type']}")
+        return Builder(model, self.schema, tuple(columns or self.selected), self._fields)
 
     def records(self, rows: Sequence[Row]) -> list[Record]:
         """Name the values of rows of the selected columns."""
@@ -216,7 +188,7 @@ class Mapper(Generic[T]):
         """
         if not isinstance(entity, self.entity):
             raise InvalidValueError(self.entity.__name__, f"expected one, got {type(entity).__name__}")
-        return {column.name: getattr(entity, name) for name, column in self._columns.items()}
+        return {self._columns[name].name: value for name, value in read(entity, self._columns).items()}
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check the values of a row, by column.

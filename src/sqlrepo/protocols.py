@@ -5,7 +5,7 @@ Knows signatures. Must not know any implementation; a hand-written stand-in matc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
@@ -14,6 +14,7 @@ from sqlrepo.driver import Lock
 from sqlrepo.order import OrderBy
 from sqlrepo.page import CursorPage, Page
 from sqlrepo.query import QueryObject
+from sqlrepo.upserted import Upserted
 
 __all__ = ["AsyncRepository", "AsyncUnitOfWork", "Lock", "Repository", "UnitOfWork"]
 
@@ -114,6 +115,16 @@ class Repository(Protocol[T, K_contra]):
 
     def save(self, entity: T) -> T:
         """Insert an entity, or write it over its row."""
+        ...
+
+    def upsert(self, entity: T, on: str | Sequence[str], update: Iterable[str] | None = None) -> Upserted[T]:
+        """Insert an entity, or write it over the row that agrees with it in a unique constraint."""
+        ...
+
+    def upsert_many(
+        self, entities: Iterable[T], on: str | Sequence[str], update: Iterable[str] | None = None
+    ) -> list[T]:
+        """Insert entities or write them over their rows, all or none."""
         ...
 
     def delete(self, id: K_contra) -> None:
@@ -257,6 +268,16 @@ class AsyncRepository(Protocol[T, K_contra]):
 
     async def save(self, entity: T) -> T:
         """Insert an entity, or write it over its row."""
+        ...
+
+    async def upsert(self, entity: T, on: str | Sequence[str], update: Iterable[str] | None = None) -> Upserted[T]:
+        """Insert an entity, or write it over the row that agrees with it in a unique constraint."""
+        ...
+
+    async def upsert_many(
+        self, entities: Iterable[T], on: str | Sequence[str], update: Iterable[str] | None = None
+    ) -> list[T]:
+        """Insert entities or write them over their rows, all or none."""
         ...
 
     async def delete(self, id: K_contra) -> None:

@@ -6,15 +6,20 @@ savepoint set before it, is rolled back. Must not know how a backend does any of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, TransactionAbortedError, TransactionConflictError
 
-__all__ = ["Callback", "Transaction"]
+__all__ = ["Attached", "Callback", "Transaction", "call_all", "callbacks_failed", "logged"]
 
 Callback: TypeAlias = Callable[[], Any]
+
+_log = logging.getLogger("sqlrepo")
+
+_FAILED = "an on_commit callback failed; the transaction is committed"
 
 # After these the server has ended the transaction itself, savepoints and all.
 _FATAL = (TransactionConflictError, DatabaseUnavailableError)
@@ -29,18 +34,33 @@ class _Level:
     failure: BaseException | None = None
 
 
+class Attached(Protocol):
+    """What the user was given of a transaction before it had a connection: a session that has yet to take part."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has something to send."""
+        ...
+
+    def take_part(self, driver: Any) -> None:
+        """Take part; once more does nothing."""
+        ...
+
+
 class Transaction:
     """The state of one transaction.
 
     Attributes:
         fatal: what ended the transaction for good, whatever savepoints there are.
+        attached: the session that the user was given, if any.
     """
 
-    __slots__ = ("_levels", "fatal")
+    __slots__ = ("_levels", "attached", "fatal")
 
     def __init__(self) -> None:
         self._levels = [_Level("")]
         self.fatal: BaseException | None = None
+        self.attached: Attached | None = None
 
     @property
     def failure(self) -> BaseException | None:
@@ -88,6 +108,14 @@ class Transaction:
         self.fatal = self.failure or error
         del self._levels[1:]
 
+    def knows(self, savepoint: str) -> bool:
+        """Whether a savepoint was set in it, and is still there."""
+        return any(level.savepoint == savepoint for level in self._levels)
+
+    def restart(self) -> None:
+        """Forget all that happened; what ended it for good stays."""
+        self._levels = [_Level("")]
+
     def savepoint_set(self, name: str) -> None:
         """Note a new savepoint."""
         self._levels.append(_Level(name))
@@ -119,3 +147,30 @@ class Transaction:
         index = names.index(name)
         taken, self._levels[index:] = self._levels[index:], []
         return taken
+
+
+def call_all(callbacks: Iterable[Callback]) -> None:
+    """Call what waited for the commit, all of it.
+
+    Raises:
+        ExceptionGroup: what any of them raised.
+    """
+    failures: list[Exception] = []
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
+            failures.append(logged(error))
+    if failures:
+        raise callbacks_failed(failures)
+
+
+def logged(error: Exception) -> Exception:
+    """Log what a callback raised, while it is being handled."""
+    _log.exception(_FAILED)
+    return error
+
+
+def callbacks_failed(failures: list[Exception]) -> ExceptionGroup[Exception]:
+    """Bring together what callbacks raised."""
+    return ExceptionGroup(_FAILED, failures)

@@ -8,7 +8,6 @@ from sqlrepo import (
     ReadOnlyError,
     StaleEntityError,
     TransactionAbortedError,
-    TransactionConflictError,
     UniqueViolationError,
     UnitStateError,
     UnsupportedError,
@@ -94,8 +93,9 @@ def test_callbacks_run_after_the_commit_async_ones_awaited(db, loop):
     async def work():
         async with AsyncBook(db) as book:
             await book.notes.add(Note(key="a"))
-            book.on_commit(lambda: called.append("plain"))
             book.on_commit(seen)
+            book.on_commit(lambda: called.append("plain"))
+            await book.run(lambda sync: sync.on_commit(lambda: called.append(sync.is_open)))
             book.on_commit(Seen())
             with pytest.raises(KeyError):
                 async with book.savepoint():
@@ -104,7 +104,7 @@ def test_callbacks_run_after_the_commit_async_ones_awaited(db, loop):
             assert called == []
 
     loop.run(work())
-    assert called == ["plain", 1, "object"]
+    assert called == [1, "plain", False, "object"]
 
 
 def test_callbacks_that_fail_stop_none_and_undo_nothing(db, loop):
@@ -171,21 +171,65 @@ def test_a_version_notices_what_another_unit_wrote(db, loop):
     loop.run(work())
 
 
+def test_a_plain_callback_may_use_the_sync_unit(db, loop):
+    counted = []
+
+    def work_beneath(sync):
+        def count():
+            with sync:
+                counted.append(sync.notes.count())
+
+        sync.notes.add(Note(key="a"))
+        sync.on_commit(count)
+
+    async def work():
+        async with AsyncBook(db) as book:
+            await book.run(work_beneath)
+
+    loop.run(work())
+    assert counted == [1]
+
+
+def test_a_cancellation_at_the_end_loses_no_callback(db, loop):
+    called = []
+
+    async def later():
+        await asyncio.sleep(0)
+        called.append("later")
+
+    async def work():
+        async with AsyncBook(db) as book:
+            await book.notes.add(Note(key="a"))
+            book.on_commit(later)
+            book.on_commit(lambda: called.append("plain"))
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+
+    async def cancelled():
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.ensure_future(work())
+        assert await AsyncNotes(db).count() == 1
+
+    loop.run(cancelled())
+    assert called == ["later", "plain"]
+
+
 def test_concurrent_increments_lose_none(db, loop):
+    """Two hundred on one row, twenty at a time; who was overtaken reads again."""
+
     async def increment(book):
         one = await book.notes.by_key("a")
-        await asyncio.sleep(0)
-        try:
-            await book.notes.update(one.model_copy(update={"value": one.value + 1}))
-        except StaleEntityError as stale:
-            raise TransactionConflictError("somebody was faster") from stale
+        await book.notes.update(one.model_copy(update={"value": one.value + 1}))
+
+    async def tenfold():
+        for _ in range(10):
+            await retry_async(lambda: AsyncBook(db), increment, attempts=400)
 
     async def work():
         async with AsyncNotes(db) as notes:
             await notes.add(Note(key="a"))
-        tries = [retry_async(lambda: AsyncBook(db), increment, attempts=60) for _ in range(12)]
-        await asyncio.gather(*tries)
-        assert (await AsyncNotes(db).one()).value == 12
+        await asyncio.gather(*(tenfold() for _ in range(20)))
+        one = await AsyncNotes(db).one()
+        assert (one.value, one.version) == (200, 201)
 
     loop.run(work())
 

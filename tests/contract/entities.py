@@ -5,10 +5,12 @@ from datetime import date
 from decimal import Decimal
 from enum import Enum
 
+import attrs
 from pydantic import BaseModel
 from sqlalchemy import Date, Numeric, String, UniqueConstraint
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlmodel import Field, SQLModel
 
 from sqlrepo import BaseRepository, BaseUnitOfWork
 
@@ -164,8 +166,81 @@ class Entries(BaseRepository[Entry, int]):
     model = EntryRow
 
 
+# -- a class of attrs
+
+
+@attrs.frozen
+class Coin:
+    name: str
+    worth: int
+    _mint: str | None = None
+    struck: date | None = None
+    id: int | None = None
+
+
+class CoinRow(Base):
+    __tablename__ = "coin"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(30), unique=True)
+    worth: Mapped[int]
+    mint: Mapped[str | None] = mapped_column(String(30))
+    struck: Mapped[date | None] = mapped_column(Date)
+
+
+class Coins(BaseRepository[Coin, int]):
+    model = CoinRow
+    columns = {"_mint": "mint"}  # noqa: RUF012
+
+
+def make_coin(n: int) -> Coin:
+    return Coin(f"Coin {n}", n % 4, f"Mint {n % 3}", date(1900 + n, 1, 1) if n % 3 else None)
+
+
+# -- a mapped class, which is its own entity
+
+
+class Song(Base):
+    __tablename__ = "song"
+    id: Mapped[int] = mapped_column("song_id", primary_key=True)
+    title: Mapped[str] = mapped_column(String(30), unique=True)
+    seconds: Mapped[int]
+    singer: Mapped[str | None] = mapped_column(String(30))
+    heard: Mapped[date | None] = mapped_column(Date)
+    live: Mapped[bool]
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # as SQLAlchemy's documentation has it
+
+
+class Songs(BaseRepository[Song, int]): ...
+
+
+def make_song(n: int) -> Song:
+    heard = date(2024, 1, n) if n % 3 else None
+    return Song(title=f"Song {n}", seconds=n * 30, singer=f"Singer {n % 4}", heard=heard, live=n % 2 == 0)
+
+
+# -- a table of SQLModel
+
+
+class Hero(SQLModel, table=True):
+    metadata = Base.metadata
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=30, unique=True)
+    age: int | None = None
+
+
+class Heroes(BaseRepository[Hero, int]): ...
+
+
+def make_hero(n: int) -> Hero:
+    return Hero(name=f"Hero {n}", age=n * 3 if n % 4 else None)
+
+
 class House(BaseUnitOfWork):
     todos: Todos
     seats: Seats
     accounts: Accounts
     labels: Labels
+    coins: Coins
+    songs: Songs
+    heroes: Heroes

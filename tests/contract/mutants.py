@@ -8,7 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlrepo.criteria import EVERYTHING, And, Compare, Criterion, IsNull, Leaf, Match, Not, OneOf, Or, Param, rebuilt
+from sqlrepo.criteria import (
+    EVERYTHING,
+    And,
+    Compare,
+    Criterion,
+    IsNull,
+    Leaf,
+    Match,
+    Not,
+    OneOf,
+    Or,
+    Param,
+    Ref,
+    rebuilt,
+)
 from sqlrepo.driver import Condition, Driver, Fetch
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.table import Changes
@@ -255,6 +269,44 @@ class OnlyTheFirstIsChanged(Mutant):
             return self.driver.update(schema, columns, values, where)
         one = And(tuple(Compare(ref, "==", Param(index)) for index, ref in enumerate(ref)))
         return self.driver.update(schema, columns, values, Condition(one, keys[0]))
+
+
+class UpsertsAlwaysInsert(Mutant):
+    """Inserts what is there already: the row's unique values are not looked at."""
+
+    def upsert(self, schema, request, returning):
+        return self.driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
+
+
+class UpsertsNeverTellWhatTheyDid(Mutant):
+    """Takes every row for a new one."""
+
+    def upsert(self, schema, request, returning):
+        return self.driver.upsert(schema, request, returning)[0], True
+
+
+class UpsertsReplaceTheRow(Mutant):
+    """Writes over all of a row, by whatever constraint another agrees with it; as REPLACE INTO does."""
+
+    def upsert(self, schema, request, returning):
+        key = schema.generated or schema.key[0]
+        created = not self.driver.count(schema, request.where)
+        for unique in schema.uniques:
+            values = [request.row.get(name) for name in unique.columns]
+            if None not in values:
+                parts = tuple(Compare(Ref(object, n), "==", Param(i)) for i, n in enumerate(unique.columns))
+                where = Condition(And(parts), tuple(values))
+                kept = self.driver.fetch(schema, Fetch((key,), where))
+                self.driver.delete(schema, where)
+                request = replace(request, row={**request.row, **({key: kept[0][0]} if kept else {})})
+        return self.driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], created
+
+
+class UpsertsDoNotCount(Mutant):
+    """Forgets the version where it writes over a row."""
+
+    def upsert(self, schema, request, returning):
+        return self.driver.upsert(replace(schema, version=None), request, returning)
 
 
 class DeletesTooMuch(Mutant):

@@ -1,13 +1,10 @@
 """The suite finds what it is there to find: backends that are broken on purpose fail, and by the right clauses."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
-from datetime import date
+from dataclasses import fields, replace
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Date, String
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import BaseRepository, BaseUnitOfWork
 from sqlrepo.memory import InMemoryDatabase
@@ -18,51 +15,9 @@ from sqlrepo.testing.subject import Subject
 from sqlrepo.transaction import Transaction
 from sqlrepo.values import ValueType
 from tests.contract import mutants
+from tests.contract.task import Task, Tasks, Work, make
 
 CASES = cases_of(RepositoryContract)
-
-
-@dataclass
-class Task:
-    """An entity that has everything a case may need."""
-
-    key: str
-    id: int | None = None
-    note: str | None = None
-    due: date | None = None
-    code: str | None = None
-    done: bool = False
-    priority: int = 0
-    version: int | None = None
-
-
-class Base(DeclarativeBase): ...
-
-
-class TaskRow(Base):
-    __tablename__ = "task"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(String(20), unique=True)
-    note: Mapped[str | None] = mapped_column(String(40))
-    due: Mapped[date | None] = mapped_column(Date)
-    code: Mapped[str | None] = mapped_column(String(10), unique=True)
-    done: Mapped[bool]
-    priority: Mapped[int]
-    version: Mapped[int]
-
-
-class Tasks(BaseRepository[Task, int]):
-    model = TaskRow
-    version = "version"
-
-
-class Work(BaseUnitOfWork):
-    tasks: Tasks
-
-
-def make(n: int) -> Task:
-    due = date(2024, 1, n) if n % 3 else None
-    return Task(f"Key {n}", note=f"Note {n}", due=due, code=f"C{n}", done=n % 2 == 0, priority=n % 4)
 
 
 def outcomes(make_database, unit=Work, names=tuple(CASES), **members):
@@ -117,6 +72,10 @@ FOUND_BY = {
     mutants.OnlyTheFirstIsChanged: {"6.13"},
     mutants.DeletesTooMuch: {"6.11", "6.12"},
     mutants.LastColumnIsForgotten: {"6.6", "6.8"},
+    mutants.UpsertsAlwaysInsert: {"6.17", "6.18", "9.6"},
+    mutants.UpsertsNeverTellWhatTheyDid: {"6.17"},
+    mutants.UpsertsReplaceTheRow: {"6.18", "8.12"},
+    mutants.UpsertsDoNotCount: {"9.6"},
     mutants.InsertedBackwards: {"6.2"},
     mutants.InsertedOneByOne: {"8.6", "10.3"},
     mutants.SavepointRollbackUndoesEverything: {"11.1"},
@@ -226,7 +185,7 @@ class ForgetfulTasks(Tasks):
         return self._kept().get(row["id"]) or super().to_domain(row)
 
     def _kept(self):
-        return self.unit._source.__dict__.setdefault("kept", {})
+        return self.unit.source.__dict__.setdefault("kept", {})
 
 
 class ForgetfulWork(BaseUnitOfWork):

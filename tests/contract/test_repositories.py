@@ -4,22 +4,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import attrs
 import pytest
 
 from sqlrepo.testing import Harness, RepositoryContract
 from tests.contract.entities import (
     Account,
+    Coin,
     Entries,
     Entry,
+    Hero,
     House,
     Label,
     Labels,
     Seat,
+    Song,
     Todo,
     Todos,
     make_account,
+    make_coin,
+    make_hero,
     make_label,
     make_seat,
+    make_song,
     make_todo,
 )
 
@@ -105,3 +112,40 @@ class TestEntityWithoutItsKey(RepositoryContract[Label, int]):
     @pytest.fixture
     def harness(self, database):
         return LabelHarness(database)
+
+
+@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
+class TestClassOfAttrs(RepositoryContract[Coin, int]):
+    @pytest.fixture
+    def harness(self, database):
+        return Harness(
+            open=lambda: House(database),
+            make=make_coin,
+            change=lambda coin: attrs.evolve(coin, worth=coin.worth + 10),
+        )
+
+
+def song_like(song, **changes):
+    return Song(**{name: value for name, value in vars(song).items() if name in Song.__mapper__.columns} | changes)
+
+
+@pytest.mark.parametrize("database", ["memory", "sqlite", "postgresql"], indirect=True)
+class TestMappedClass(RepositoryContract[Song, int]):
+    @pytest.fixture
+    def harness(self, database):
+        return Harness(
+            open=lambda: House(database),
+            make=make_song,
+            change=lambda song: song_like(song, seconds=song.seconds + 1),
+        )
+
+
+@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
+class TestTableOfSQLModel(RepositoryContract[Hero, int]):
+    @pytest.fixture
+    def harness(self, database):
+        return Harness(
+            open=lambda: House(database),
+            make=make_hero,
+            change=lambda hero: Hero(id=hero.id, name=hero.name, age=(hero.age or 0) + 100),
+        )

@@ -24,6 +24,7 @@ from sqlrepo import (
     TransactionAbortedError,
     TransactionConflictError,
     UniqueViolationError,
+    retry,
 )
 from sqlrepo.sqlalchemy import Database
 from tests.databases.domain import Attic, Owner, Thing, ThingRow, Things, thing
@@ -197,6 +198,80 @@ def test_a_deadlock_ends_one_unit_and_all_of_it(db, nested):
     assert lost.retryable
     assert len(codes(db)) == 3
     assert "half the work" not in codes(db)
+
+
+def test_a_deadlock_is_mended_by_retry_and_nothing_is_done_twice(db):
+    seeded(db, "a", "b")
+    both = threading.Barrier(2)
+
+    def write(first, second):
+        tries = []
+
+        def work(unit):
+            tries.append(1)
+            unit.things.add(Thing(code=f"by {first}"))
+            unit.things.update_where(thing.code == first, set_={"note": f"{len(tries)}"})
+            if len(tries) == 1:
+                both.wait(10)
+            unit.things.update_where(thing.code == second, set_={"size": 7})
+
+        retry(lambda: Attic(db), work)
+        return len(tries)
+
+    assert sorted(in_two_threads(lambda: write("a", "b"), lambda: write("b", "a"))) == [1, 2]
+    assert codes(db) == {"a", "b", "by a", "by b"}
+
+
+def test_a_serialization_failure_is_mended_by_retry(opened):
+    db = opened(isolation="SERIALIZABLE")
+    seeded(db, "a", "b")
+    both = threading.Barrier(2)
+
+    def write(changed):
+        tries = []
+
+        def work(unit):
+            tries.append(1)
+            size = sum(one.size for one in unit.things.find())
+            if len(tries) == 1:
+                both.wait(10)
+            unit.things.update_where(thing.code == changed, set_={"size": size})
+
+        return retry(lambda: Attic(db), work, attempts=5)
+
+    assert in_two_threads(lambda: write("a"), lambda: write("b")) == [None, None]
+    assert sorted(one.size for one in Things(db).find()) == [2, 3]
+
+
+def test_a_lost_connection_is_mended_by_retry(db, kind):
+    tries = []
+
+    def work(unit):
+        tries.append(1)
+        unit.things.add(Thing(code="a"))
+        if len(tries) == 1:
+            killed(db, kind, unit.connection)()
+        unit.things.add(Thing(code="b"))
+
+    retry(lambda: Attic(db), work)
+    assert (len(tries), codes(db)) == (2, {"a", "b"})
+
+
+def test_a_lock_timeout_is_mended_by_retry(opened, kind):
+    db = impatient(opened(), kind)
+    seeded(db, "a")
+    holder, tries = Attic(db), []
+
+    def work(unit):
+        tries.append(1)
+        if len(tries) == 2:
+            holder.commit()
+        unit.things.patch(1, {"size": 9})
+
+    with holder:
+        holder.things.get(1, lock="update")
+        retry(lambda: Attic(db), work)
+    assert (len(tries), Things(db).get(1).size) == (2, 9)
 
 
 def test_a_conflict_cannot_be_swallowed(db):

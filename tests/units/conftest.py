@@ -22,6 +22,14 @@ def db(backend):
 
 
 @pytest.fixture
+def other(backend):
+    """A database of the test's own beside `db`, on a server the same, emptied."""
+    made = database(backend)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
 def empty(backend):
     """A function that makes a database with the tables of a test's own base class."""
     made = []

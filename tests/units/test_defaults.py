@@ -204,7 +204,7 @@ def test_a_stale_version_is_refused_and_does_not_abort(db):
             with pytest.raises(StaleEntityError) as caught:
                 write()
             assert (caught.value.entity, caught.value.key, caught.value.version) == (Account, old.id, old.version)
-            assert caught.value.retryable is False
+            assert caught.value.retryable
         assert bank.accounts.get(old.id) == new
         assert bank.accounts.patch(old.id, {"balance": 9, "version": new.version}).version == 3
 

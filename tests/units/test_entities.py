@@ -22,7 +22,7 @@ from sqlrepo import (
     fields,
     icontains,
 )
-from tests.units.domain import Account, Bank, Shop, Todo, TodoRow, Todos, database
+from tests.units.domain import Account, Bank, Shop, Todo, TodoRow, Todos
 
 
 class Base(DeclarativeBase):
@@ -196,8 +196,8 @@ def test_a_record_names_the_column_that_was_meant(db):
         Misread(db).find()
 
 
-def test_frozen_slotted_dataclasses_come_back_equal(backend, db):
-    with Bank(database(backend)) as bank:
+def test_frozen_slotted_dataclasses_come_back_equal(other, db):
+    with Bank(other) as bank:
         stored = bank.accounts.add(Account("a", 5))
 
         assert stored == Account("a", 5, 1, 1) == bank.accounts.get(1)
@@ -317,9 +317,8 @@ def test_a_smaller_model_selects_its_columns_only(db):
             cards.find(into=dict)
 
 
-def test_neither_argument_nor_result_is_shared_with_the_store(backend, db):
+def test_neither_argument_nor_result_is_shared_with_the_store(other, db):
     given = Todo(key="a", value="v")
-    other = database(backend)
     with Shop(other) as shop:
         stored = shop.todos.add(given)
         assert given.id is None
@@ -354,13 +353,13 @@ def test_annotations_with_constraints_are_read_through(empty):
         assert events.exists(fields(Event).at <= moment)
 
 
-def test_the_model_of_a_base_class_serves_derived_entities(backend):
+def test_the_model_of_a_base_class_serves_derived_entities(other):
     class Special(Todo):
         pass
 
     class Specials(BaseRepository[Special, int]):
         model = TodoRow
 
-    with Specials(database(backend)) as specials:
+    with Specials(other) as specials:
         assert type(specials.add(Special(key="a"))) is Special
         assert specials.find(fields(Todo).key == "a")[0].key == "a"

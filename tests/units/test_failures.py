@@ -283,6 +283,7 @@ def test_a_missing_table_is_a_query_error_without_values(tmp_path):
     assert type(caught.value).__name__ == "QueryError"
     assert "secret" not in str(caught.value)
     assert connections_out(db) == 0
+    db.dispose()
 
 
 def test_messages_hold_no_values_of_rows(db):

@@ -193,6 +193,7 @@ def test_a_column_memory_cannot_keep_is_refused_by_name(column):
         ((sa.UniqueConstraint("fine", name="only", sqlite_on_conflict="IGNORE"),), "only"),
         ((sa.Index("partial", "fine", unique=True, sqlite_where=sa.text("fine > 0")),), "partial"),
         ((sa.Index("functional", sa.text("abs(fine)"), unique=True),), "functional"),
+        ((sa.UniqueConstraint("fine", name="nothing_twice", postgresql_nulls_not_distinct=True),), "NULLs are equal"),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )

@@ -5,7 +5,7 @@ Knows how a call gets to the body. Must not know what any call means.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -13,11 +13,12 @@ from sqlrepo._aio.unit import AsyncBaseUnitOfWork
 from sqlrepo._base.definition import Declarative, Definition
 from sqlrepo._base.repository import BaseRepository
 from sqlrepo._base.unit import BaseUnitOfWork
-from sqlrepo.driver import AsyncSource, Lock
+from sqlrepo.driver import AsyncSource, Joinable, Lock
 from sqlrepo.mapping import Record
 from sqlrepo.order import OrderBy
 from sqlrepo.page import CursorPage, Page
 from sqlrepo.query import QueryObject
+from sqlrepo.upserted import Upserted
 
 __all__ = ["AsyncBaseRepository"]
 
@@ -34,8 +35,8 @@ class _Body(BaseRepository[T, K]):
         self._skin = skin
         super().__init__(unit)
         if alone:
+            unit.adopt(type(skin))
             self._source = unit.source
-            unit.source.adopt(self.definition().schema)
 
     def definition(self) -> Definition[T]:  # type: ignore[override]  # asked of the object only
         return type(self._skin).definition()
@@ -56,7 +57,7 @@ class AsyncBaseRepository(Declarative[T], Generic[T, K]):
         context: what the application knows, where it stands alone.
     """
 
-    def __init__(self, source: AsyncSource | AsyncBaseUnitOfWork[Any], *, context: Any = None) -> None:
+    def __init__(self, source: AsyncSource | Joinable | AsyncBaseUnitOfWork[Any], *, context: Any = None) -> None:
         self._alone = not isinstance(source, AsyncBaseUnitOfWork)
         self._unit = source if isinstance(source, AsyncBaseUnitOfWork) else AsyncBaseUnitOfWork(source, context=context)
         self._body: BaseRepository[T, K] = _Body(self, self._unit.beneath, alone=self._alone)
@@ -178,6 +179,16 @@ class AsyncBaseRepository(Declarative[T], Generic[T, K]):
     async def save(self, entity: T) -> T:
         """Insert an entity, or write it over its row where there is one; atomic."""
         return await self._call(self._body.save, entity)
+
+    async def upsert(self, entity: T, on: str | Sequence[str], update: Iterable[str] | None = None) -> Upserted[T]:
+        """Insert an entity, or write it over the row that agrees with it in a unique constraint; atomic."""
+        return await self._call(self._body.upsert, entity, on, update)
+
+    async def upsert_many(
+        self, entities: Iterable[T], on: str | Sequence[str], update: Iterable[str] | None = None
+    ) -> list[T]:
+        """Insert entities or write them over their rows, all or none, and give them as they are stored, in order."""
+        return await self._call(self._body.upsert_many, entities, on, update)
 
     async def delete(self, id: K) -> None:
         """Delete the entity with a key."""

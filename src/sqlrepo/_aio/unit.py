@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, S
 from typing_extensions import TypeVar
 
 from sqlrepo._base.declarations import Declarations, surrounding_names
+from sqlrepo._base.joining import joined_async
 from sqlrepo._base.unit import BaseUnitOfWork, is_async
-from sqlrepo.driver import AsyncSource
+from sqlrepo.driver import AsyncSource, Joinable
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.transaction import Callback
+from sqlrepo.transaction import Callback, callbacks_failed, logged
 
 __all__ = ["AsyncBaseUnitOfWork"]
 
@@ -28,8 +28,6 @@ C = TypeVar("C", default=None)
 R = TypeVar("R")
 U_co = TypeVar("U_co", bound=BaseUnitOfWork[Any], covariant=True)
 P = ParamSpec("P")
-
-_log = logging.getLogger("sqlrepo")
 
 _NOTHING: Any = None  # the context of a unit that is given none
 
@@ -59,7 +57,8 @@ class AsyncBaseUnitOfWork(Generic[C]):
     task at a time. It may name a synchronous one, ``sync = Shop``, which `run` then gives to plain functions.
 
     Args:
-        source: an `AsyncDatabase` or an `InMemoryDatabase`.
+        source: an `AsyncDatabase` or an `InMemoryDatabase`; or an `AsyncSession` or `AsyncConnection` of the
+            application's, which the unit joins; see `BaseUnitOfWork`.
         read_only: whether a write raises `ReadOnlyError`; such a unit takes no write lock.
         context: what the application knows (tenant, user, clock), for its repositories to read.
 
@@ -73,20 +72,17 @@ class AsyncBaseUnitOfWork(Generic[C]):
         super().__init_subclass__(**kwargs)
         cls._declarations = Declarations(cls, surrounding_names(inspect.currentframe()))
 
-    def __init__(self, source: AsyncSource, *, read_only: bool = False, context: C = _NOTHING) -> None:
-        if not isinstance(cast(object, source), AsyncSource):
-            raise UnsupportedError(
-                f"{type(self).__name__} needs an AsyncDatabase or an InMemoryDatabase, got {type(source).__name__}"
-            )
-        self._source = source
+    def __init__(self, source: AsyncSource | Joinable, *, read_only: bool = False, context: C = _NOTHING) -> None:
+        self._source = joined_async(source, type(self).__name__)
         made: type[BaseUnitOfWork[Any]] = getattr(type(self), "sync", BaseUnitOfWork)
         #: The synchronous unit, whose statements must be sent inside `call`.
-        self.beneath = made(source.source, read_only=read_only, context=context)
-        self._waiting: list[Callable[[], Awaitable[object]]] = []
+        self.beneath = made(self._source.source, read_only=read_only, context=context)
+        self._waiting: list[Callback] = []
+        self.beneath.after_commit = self._waiting.extend
         for repository in self._declarations.repositories.values():
             if not hasattr(repository, "__aenter__"):
                 raise UnsupportedError(f"{repository.__name__} is a sync repository; async units declare async ones")
-            source.source.adopt(repository.definition().schema)
+            self.beneath.adopt(repository)
 
     if not TYPE_CHECKING:  # or every misspelt attribute would be one
 
@@ -141,7 +137,11 @@ class AsyncBaseUnitOfWork(Generic[C]):
 
     def on_commit(self, callback: Callback) -> None:
         """Call a function, or await an async one, after the commit; see `BaseUnitOfWork.on_commit`."""
-        self.beneath.on_commit(partial(self._waiting.append, callback) if is_async(callback) else callback)
+        if not is_async(callback):
+            self.beneath.on_commit(callback)
+            return
+        awaited = getattr(self._source, "awaited", None)  # a session that is joined calls them itself
+        self.beneath.register(awaited(callback) if awaited else callback)
 
     async def run(self: _NamesSync[U_co], work: Callable[[U_co], R]) -> R:
         """Give the synchronous unit, on this one's connection, to a plain function: finders, services and all.
@@ -160,21 +160,22 @@ class AsyncBaseUnitOfWork(Generic[C]):
     # -- the machinery
 
     async def _ended(self, end: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """End a transaction, whose outcome a cancellation waits for, and await what waited for its commit."""
+        """End a transaction and call what waited for its commit; a cancellation waits for both, and is raised then."""
+        await _shielded(self._end(partial(end, *args, **kwargs)))
+
+    async def _end(self, end: Callable[[], object]) -> None:
+        await self.call(end)
+        callbacks = self._waiting.copy()
+        self._waiting.clear()
         failures: list[Exception] = []
-        try:
-            await _shielded(self.call(end, *args, **kwargs))
-        except ExceptionGroup as group:
-            failures.extend(group.exceptions)  # of plain callbacks; the transaction is committed
-        callbacks, self._waiting = self._waiting, []
         for callback in callbacks:
             try:
-                await callback()
+                # A plain one may use the sync unit.
+                await (callback() if is_async(callback) else self.call(callback))
             except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
-                _log.exception("an on_commit callback failed; the transaction is committed")
-                failures.append(error)
+                failures.append(logged(error))
         if failures:
-            raise ExceptionGroup("on_commit callbacks failed; the transaction is committed", failures)
+            raise callbacks_failed(failures)
 
 
 async def _shielded(work: Awaitable[R]) -> R:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from sqlrepo._base.generics import type_arguments
+from sqlrepo.detached import is_mapped
 from sqlrepo.driver import Row
-from sqlrepo.entities import describe, is_entity
+from sqlrepo.entities import NO_ENTITY, describe, is_entity
 from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.mapping import Fold, Mapper, Record
 from sqlrepo.schema import Schema
@@ -48,7 +49,7 @@ class Definition(Generic[T]):
             QueryError: it is no model, or a field of it is none of the entity's.
         """
         if not is_entity(into):
-            raise QueryError(f"into= takes a Pydantic model or a dataclass, not {into!r}")
+            raise QueryError(f"into= takes an entity class; {into!r} is {NO_ENTITY}")
         columns = tuple(self.mapper.column(name).name for name in describe(into))
         return columns, self.mapper.builder(into, columns)
 
@@ -68,6 +69,9 @@ class Declarative(Generic[T]):
     version: ClassVar[str | None] = None
     #: How text is compared without regard to case: by Unicode, or A to Z only.
     fold: ClassVar[Fold] = "unicode"
+
+    #: Whether it may write past the ORM's listeners and validators where it joins a session.
+    bypass_orm_events: ClassVar[bool] = False
 
     _definition: ClassVar[Definition[Any] | None] = None
 
@@ -112,11 +116,11 @@ def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] |
         MappingError: the parts do not fit.
     """
     (entity,) = type_arguments(cls, Declarative)
-    schema = _schema(cls, complete)
+    schema = _schema(cls, entity, complete)
     if isinstance(entity, TypeVar) or schema is None:
         return None
     if not is_entity(entity):
-        raise MappingError(f"{cls.__name__} keeps {entity!r}, which is neither a Pydantic model nor a dataclass")
+        raise MappingError(f"{cls.__name__} keeps {entity!r}, which is {NO_ENTITY}")
     if cls.fold not in get_args(Fold):
         raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; there are {', '.join(get_args(Fold))}")
     custom_load = cls.to_domain is not Declarative.to_domain
@@ -131,14 +135,18 @@ def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] |
     return Definition(mapper, _identity(cls, mapper, complete), custom_load)
 
 
-def _schema(cls: type[Declarative[Any]], complete: bool) -> Schema | None:
+def _schema(cls: type[Declarative[Any]], entity: Any, complete: bool) -> Schema | None:
     schema = cls.schema
-    if cls.model is not None:
-        from sqlrepo.mapped import is_mapped, schema_of
+    model = cls.model
+    if model is None and schema is None and isinstance(entity, type) and is_mapped(entity):
+        model = entity  # a mapped class is kept in its own table
+    if model is not None:
+        from sqlrepo.mapped import is_mapped as is_mapped_by_now
+        from sqlrepo.mapped import schema_of
 
-        if not complete and not is_mapped(cls.model):
+        if not complete and not is_mapped_by_now(model):
             return None
-        schema = schema_of(cls.model, complete=complete)
+        schema = schema_of(model, complete=complete)
     if schema is None:
         return None
     version = schema.version if cls.version is None else cls.columns.get(cls.version, cls.version)

@@ -13,7 +13,7 @@ from sqlrepo._base.definition import Declarative
 from sqlrepo._base.selection import Selection, select
 from sqlrepo._base.unit import BaseUnitOfWork
 from sqlrepo.criteria import And, Compare, Criterion
-from sqlrepo.driver import Driver, Row, Source
+from sqlrepo.driver import Driver, Joinable, Row, Source
 from sqlrepo.errors import ConstraintError, UnitStateError
 from sqlrepo.mapping import Mapper
 from sqlrepo.order import OrderBy
@@ -28,14 +28,14 @@ R = TypeVar("R")
 class Participant(Declarative[T], Generic[T]):
     """What reading and writing have in common."""
 
-    def __init__(self, source: Source | BaseUnitOfWork[Any], *, context: Any = None) -> None:
+    def __init__(self, source: Source | Joinable | BaseUnitOfWork[Any], *, context: Any = None) -> None:
         if isinstance(source, BaseUnitOfWork):
             self._unit: BaseUnitOfWork[Any] = source
             self._source: Source | None = None
         else:
             self._unit = BaseUnitOfWork(source, context=context)
-            self._source = source
-            source.adopt(self.definition().schema)
+            self._unit.adopt(type(self))
+            self._source = self._unit.source
         self._mapper: Mapper[T] = self.definition().mapper
         self._unit.introduce(self._mapper.schema.name, self._mapper.field)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from sqlrepo._base.reading import Reading
-from sqlrepo._base.writing import Writing
+from sqlrepo._base.upserting import Upserting
 
 __all__ = ["BaseRepository"]
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 
-class BaseRepository(Reading[T, K], Writing[T, K], Generic[T, K]):
+class BaseRepository(Reading[T, K], Upserting[T, K], Generic[T, K]):
     """The base of repositories: a collection of entities of one class, kept in one table.
 
     ``class Todos(BaseRepository[Todo, int]): model = TodoRow`` runs on a database and on memory alike. Entities are
@@ -24,7 +24,8 @@ class BaseRepository(Reading[T, K], Writing[T, K], Generic[T, K]):
     Patterns of Enterprise Application Architecture: Repository.)
 
     Args:
-        source: a `Database`, an `InMemoryDatabase`, or the unit of work to take part in. Alone, a repository reads in
+        source: a `Database`, an `InMemoryDatabase`, a session or connection to join, or the unit of work to take part
+            in. Alone, a repository reads in
             short transactions of its own, and writes inside ``with repository:``.
         context: what the application knows; a unit of work's own wins.
 

@@ -6,26 +6,25 @@ Knows the states of a unit and the rules of leaving it. Must not know what the s
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, cast
 
 from typing_extensions import TypeVar
 
 from sqlrepo._base.declarations import Declarations, surrounding_names
-from sqlrepo.driver import Driver, Source, is_source
+from sqlrepo._base.definition import Declarative
+from sqlrepo._base.joining import joined
+from sqlrepo.driver import Driver, Joinable, Source
 from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, noted
-from sqlrepo.transaction import Callback, Transaction
+from sqlrepo.transaction import Callback, Transaction, call_all
 
 __all__ = ["BaseUnitOfWork", "is_async"]
 
 C = TypeVar("C", default=None)
 R = TypeVar("R")
-
-_log = logging.getLogger("sqlrepo")
 
 _NOTHING: Any = None  # the context of a unit that is given none
 
@@ -38,7 +37,8 @@ class BaseUnitOfWork(Generic[C]):
     one call at a time. (Martin Fowler, Patterns of Enterprise Application Architecture: Unit of Work.)
 
     Args:
-        source: a `Database` or an `InMemoryDatabase`.
+        source: a `Database` or an `InMemoryDatabase`; or a SQLAlchemy session or connection of the application's, which
+            the unit joins. It is open from the start then, ``with`` is a savepoint, and the application commits.
         read_only: whether a write raises `ReadOnlyError`; such a unit takes no write lock.
         context: what the application knows (tenant, user, clock), for its repositories to read.
 
@@ -52,25 +52,24 @@ class BaseUnitOfWork(Generic[C]):
         super().__init_subclass__(**kwargs)
         cls._declarations = Declarations(cls, surrounding_names(inspect.currentframe()))
 
-    def __init__(self, source: Source, *, read_only: bool = False, context: C = _NOTHING) -> None:
-        if not is_source(source):
-            raise UnsupportedError(
-                f"{type(self).__name__} needs a Database or an InMemoryDatabase, got {type(source).__name__}; "
-                "make one Database(url) per process and give it to every unit"
-            )
-        self._source = source
+    def __init__(self, source: Source | Joinable, *, read_only: bool = False, context: C = _NOTHING) -> None:
+        self._joined = joined(source, type(self).__name__)
+        self._given = source
         self._read_only = read_only
         self.context = context
         self._call = Lock()
-        self._open = False
+        self._open = self._joined is not None
+        self._nested: AbstractContextManager[None] | None = None
         self._leaving: BaseException | None = None
+        #: What is done with the callbacks once the transaction is committed and the connection given back.
+        self.after_commit: Callable[[list[Callback]], None] = call_all
         self._transaction = Transaction()
         self._driver: Driver | None = None
         self._field_names: dict[str | None, Callable[[str], str]] = {}
         for repository in self._declarations.repositories.values():
             if hasattr(repository, "__aenter__"):
                 raise UnsupportedError(f"{repository.__name__} is an async repository; this unit of work is a sync one")
-            source.adopt(repository.definition().schema)
+            self.adopt(repository)
 
     # -- repositories
 
@@ -84,6 +83,9 @@ class BaseUnitOfWork(Generic[C]):
     # -- begin and end
 
     def __enter__(self) -> Self:
+        if self._joined is not None:
+            self._enter_joined()
+            return self
         with self._calling():
             if self._open:
                 raise UnitStateError("already_open", f"{type(self).__name__} is open; use savepoint() to nest")
@@ -94,6 +96,10 @@ class BaseUnitOfWork(Generic[C]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._nested is not None:
+            nested, self._nested = self._nested, None
+            nested.__exit__(kind, error, traceback)
+            return
         if not self._call.acquire(blocking=False):
             self._left_while_busy(error)
             return
@@ -106,7 +112,7 @@ class BaseUnitOfWork(Generic[C]):
         finally:
             self._open = False
             self._call.release()
-        _run(callbacks)
+        self.after_commit(callbacks)
 
     def commit(self) -> None:
         """Commit now and give the connection back; the next statement begins another transaction.
@@ -118,7 +124,7 @@ class BaseUnitOfWork(Generic[C]):
         with self._calling():
             self._require_outermost()
             callbacks = self._commit()
-        _run(callbacks)
+        self.after_commit(callbacks)
 
     def rollback(self) -> None:
         """Undo everything since the last commit and give the connection back; the unit stays open."""
@@ -160,12 +166,15 @@ class BaseUnitOfWork(Generic[C]):
             raise TypeError(f"on_commit takes a function to call, not {type(callback).__name__}")
         if is_async(callback):
             raise UnsupportedError("an async callback needs an async unit of work")
-        with self._calling():
-            self._require_open()
-            self._transaction.check()
-            self._transaction.on_commit(callback)
+        self.register(callback)
 
-    # -- for repositories
+    # -- for repositories and async units
+
+    def register(self, callback: Callback) -> None:
+        """Keep a callback for the commit, of whatever kind it is."""
+        with self._calling():
+            transaction = self.current()
+            (self._joined or transaction).on_commit(callback)
 
     def run(self, work: Callable[[Driver], R], *, write: bool = False) -> R:
         """Run the statements of one call; any failure of theirs aborts the transaction.
@@ -177,8 +186,7 @@ class BaseUnitOfWork(Generic[C]):
         """
         with self._calling():
             if write and self._read_only:
-                self._require_open()
-                self._transaction.check()
+                self.current()
                 raise ReadOnlyError(f"{type(self).__name__} was made with read_only=True")
             driver = self._started()
             try:
@@ -196,6 +204,31 @@ class BaseUnitOfWork(Generic[C]):
         with self._calling():
             return self._started().native(kind)
 
+    def current(self) -> Transaction:
+        """The transaction of now, which may not have begun.
+
+        Raises:
+            UnitStateError: the unit is not open.
+            TransactionAbortedError: an earlier error aborted it.
+        """
+        self._require_open()
+        self._transaction.check()
+        return self._transaction
+
+    def adopt(self, repository: type[Declarative[Any]]) -> None:
+        """Take notice of a repository class's table.
+
+        Raises:
+            MappingError: it does not go with the others; or the ORM of a session that is joined would do what a
+                repository does not.
+            UnsupportedError: the backend cannot keep it.
+        """
+        schema = repository.definition().schema
+        if self._joined is None:
+            self.source.adopt(schema)
+        else:
+            self._joined.adopt(schema, bypass_orm_events=repository.bypass_orm_events)
+
     def introduce(self, table: str, field_of: Callable[[str], str]) -> None:
         """Learn what a repository calls the columns of its table, for a constraint that COMMIT finds violated."""
         self._field_names[table] = field_of
@@ -206,12 +239,12 @@ class BaseUnitOfWork(Generic[C]):
 
     @property
     def source(self) -> Source:
-        """What the unit was made on."""
-        return self._source
+        """What the unit was made on; the database beneath, where it joined a session."""
+        return cast("Source", self._given) if self._joined is None else self._joined.source
 
     @property
     def is_open(self) -> bool:
-        """Whether the unit is inside its ``with``."""
+        """Whether the unit is inside its ``with``, or has joined a session."""
         return self._open
 
     # -- the machinery
@@ -222,6 +255,8 @@ class BaseUnitOfWork(Generic[C]):
         if not self._call.acquire(blocking=False):
             raise _busy(self)
         try:
+            if self._joined is not None:
+                self._transaction = self._joined.transaction
             yield
         finally:
             self._call.release()
@@ -260,22 +295,39 @@ class BaseUnitOfWork(Generic[C]):
 
     def _require_outermost(self) -> None:
         self._require_open()
+        if self._joined is not None:
+            name = type(self).__name__
+            raise UnsupportedError(
+                f"{name} joined a session or connection, which the application commits or rolls back"
+            )
         if self._transaction.depth:
             raise UnitStateError("already_open", "a savepoint is open; leave it before ending the transaction")
 
     def _started(self) -> Driver:
         """The driver, connected at the first statement of a transaction."""
-        self._require_open()
-        self._transaction.check()
-        if self._driver is None:
-            self._driver = self._source.begin(self._transaction, read_only=self._read_only)
+        self.current()
+        if self._joined is not None:
+            self._driver = self._joined.driver()
+        elif self._driver is None:
+            self._driver = self.source.begin(self._transaction, read_only=self._read_only)
+        if self._transaction.attached is not None:
+            self._transaction.attached.take_part(self._driver)
         return self._driver
+
+    def _enter_joined(self) -> None:
+        """Nest in the transaction that the unit has joined."""
+        if self._nested is not None:
+            raise UnitStateError("already_open", f"{type(self).__name__} is open; use savepoint() to nest")
+        nested = self.savepoint()
+        nested.__enter__()
+        self._nested = nested
 
     def _commit(self) -> list[Callback]:
         """Commit, or roll back what is aborted and say so; give what is to be called now."""
-        transaction, driver = self._transaction, self._driver
+        transaction = self._transaction
         try:
             transaction.check()
+            driver = self._started() if transaction.attached and transaction.attached.waits else self._driver
         except BaseException as error:
             self._undo(error)
             raise
@@ -329,16 +381,3 @@ def is_async(callback: Callback) -> bool:
 
 def _busy(unit: BaseUnitOfWork[Any]) -> UnitStateError:
     return UnitStateError("busy", f"{type(unit).__name__} is running another call; give each thread or task its own")
-
-
-def _run(callbacks: list[Callback]) -> None:
-    """Run what waited for the commit, all of it."""
-    failures: list[Exception] = []
-    for callback in callbacks:
-        try:
-            callback()
-        except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
-            _log.exception("an on_commit callback failed; the transaction is committed")
-            failures.append(error)
-    if failures:
-        raise ExceptionGroup("on_commit callbacks failed; the transaction is committed", failures)

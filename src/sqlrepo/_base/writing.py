@@ -185,12 +185,12 @@ class Writing(Participant[T], Generic[T, K]):
     def _identity(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values that tell an entity's row; None where they are not known yet."""
         columns = self.definition().identity
-        if missing := [name for name in columns if name not in values]:
+        if missing := [name for name in columns if name not in values and not self._mapper.has_field(name)]:
             raise MappingError(
                 f"{self._mapper.entity.__name__} has no {', '.join(missing)}, so it tells no row; declare `identity`, "
                 "the fields of a unique constraint"
             )
-        return {name: values[name] for name in columns}
+        return {name: values.get(name) for name in columns}
 
     def _told(self, identity: dict[str, Any]) -> dict[str, Any]:
         for name, value in identity.items():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlrepo.driver import Condition, Fetch, Row
+from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.memory.compiler import compiled, ordered, projection
 from sqlrepo.memory.table import Changes, Table, Tables
@@ -68,6 +68,17 @@ class MemoryDriver:
             for row in chosen:
                 changes.replace(changes.table.key(row), self._changed(schema, row, stored))
         return len(chosen)
+
+    def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
+        """Change a row, or insert one; another transaction that inserts it too is a conflict, no violation."""
+        with self._tables.lock:
+            row, created = update_or_insert(self, schema, request, returning)
+            if created:
+                values = zip(request.on, request.agrees_in or (), strict=True)
+                self._of(schema).expect_others(
+                    request.on, tuple(schema.by_name[name].type.store(value) for name, value in values)
+                )
+        return row, created
 
     def delete(self, schema: Schema, where: Condition) -> int:
         """Delete rows."""

@@ -90,6 +90,7 @@ class Changes:
         self.written: dict[Key, Row | None] = {}
         self._seen: dict[Key, Row | None] = {}
         self._locked: dict[Key, Row] = {}
+        self._upserted: set[tuple[int, Key]] = set()
         self._indexes: list[dict[Key, Key]] = [{} for _ in table.uniques]
         self._undo: list[tuple[Key, Row | _Absent | None, Row | _Absent | None]] = []
 
@@ -128,6 +129,11 @@ class Changes:
             if self.table.rows.get(key := self.table.key(row)) is row:
                 self._locked.setdefault(key, row)
 
+    def expect_others(self, columns: tuple[str, ...], values: Key) -> None:
+        """Take it for a conflict, no violation, if others commit a row with the values of one that was upserted."""
+        number = next(number for number, unique in enumerate(self.table.uniques) if unique.columns == columns)
+        self._upserted.add((number, values))
+
     def mark(self) -> int:
         """How far the changes have come, for `undo`."""
         return len(self._undo)
@@ -158,9 +164,9 @@ class Changes:
             if now is not seen and seen is not None:
                 raise self._conflict()
             if row is not None:
-                if now is not seen:
-                    raise self._violation(0)
-                self._check(row, key)
+                number = 0 if now is not seen else self._clash(row, key)
+                if number is not None:
+                    raise self._lost(number, row)
 
     def apply(self) -> None:
         """Make the changes the table's."""
@@ -178,6 +184,10 @@ class Changes:
                         index[value] = key
 
     def _check(self, row: Row, own: Key | None) -> None:
+        if (number := self._clash(row, own)) is not None:
+            raise self._violation(number)
+
+    def _clash(self, row: Row, own: Key | None) -> int | None:
         """Look for another row that has values this one must not share; constraints in order of declaration."""
         for number, value in enumerate(self.table.unique_values(row)):
             if value is None:
@@ -185,7 +195,13 @@ class Changes:
             committed = self.table.indexes[number].get(value)
             holder = committed if committed not in self.written else None
             if {holder, self._indexes[number].get(value)} - {None, own}:
-                raise self._violation(number)
+                return number
+        return None
+
+    def _lost(self, number: int, row: Row) -> TransactionConflictError | UniqueViolationError:
+        """What it is that somebody else was first to commit a row with the same values."""
+        upserted = (number, self.table.unique_values(row)[number]) in self._upserted
+        return self._conflict() if upserted else self._violation(number)
 
     def _conflict(self) -> TransactionConflictError:
         return TransactionConflictError(f"another transaction changed the same row of {self.table.schema.name}")

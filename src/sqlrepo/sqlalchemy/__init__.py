@@ -3,7 +3,21 @@
 from sqlrepo.sqlalchemy import types
 from sqlrepo.sqlalchemy.aio import AsyncDatabase
 from sqlrepo.sqlalchemy.database import Database
-from sqlrepo.sqlalchemy.repository import SQLAlchemyRepository, SQLAlchemyUnitOfWork
+from sqlrepo.sqlalchemy.repository import (
+    AsyncSQLAlchemyRepository,
+    AsyncSQLAlchemyUnitOfWork,
+    SQLAlchemyRepository,
+    SQLAlchemyUnitOfWork,
+)
 from sqlrepo.sqlalchemy.translator import apply_query
 
-__all__ = ["AsyncDatabase", "Database", "SQLAlchemyRepository", "SQLAlchemyUnitOfWork", "apply_query", "types"]
+__all__ = [
+    "AsyncDatabase",
+    "AsyncSQLAlchemyRepository",
+    "AsyncSQLAlchemyUnitOfWork",
+    "Database",
+    "SQLAlchemyRepository",
+    "SQLAlchemyUnitOfWork",
+    "apply_query",
+    "types",
+]

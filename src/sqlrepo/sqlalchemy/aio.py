@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session, scoped_session
 
+from sqlrepo._aio.unit import AsyncBaseUnitOfWork
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.sqlalchemy.database import Database
 from sqlrepo.sqlalchemy.engines import Engines
+from sqlrepo.sqlalchemy.session import UnitSession
+from sqlrepo.transaction import Callback
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-__all__ = ["AsyncDatabase"]
+__all__ = ["AsyncDatabase", "JoinedAwaitable", "is_async", "join_async", "session_of"]
 
 R = TypeVar("R")
+
+# Where a session keeps the asynchronous one over it.
+_SKIN = "sqlrepo_async"
 
 
 class AsyncDatabase:
@@ -67,6 +74,86 @@ class AsyncDatabase:
     async def dispose(self) -> None:
         """Close the pools' connections; the database can be used again afterwards."""
         await self.call(self._engines.dispose)
+
+
+class JoinedAwaitable:
+    """An asynchronous session or connection of the application's, that async units take part in.
+
+    Args:
+        given: it.
+    """
+
+    def __init__(self, given: AsyncSession | AsyncConnection) -> None:
+        self.given = given
+
+    @property
+    def source(self) -> Session | sa.Connection:
+        """The synchronous one beneath; to be used inside `call` only.
+
+        Raises:
+            UnsupportedError: the connection has not been started.
+        """
+        found: Session | sa.Connection | None = getattr(self.given, "sync_session", None)
+        found = found or getattr(self.given, "sync_connection", None)
+        if found is None:
+            raise UnsupportedError("this AsyncConnection has not been started; await it, or enter it")
+        return found
+
+    async def call(self, work: Callable[[], R]) -> R:
+        """Run a synchronous body in a greenlet; its waiting for the database is awaited."""
+        from sqlalchemy.util import greenlet_spawn
+
+        return await greenlet_spawn(work)
+
+    def awaited(self, callback: Callable[[], Any]) -> Callback:
+        """Make a plain callback of an async one; a session ends its transaction in a greenlet."""
+        from sqlalchemy.util import await_only
+
+        return lambda: await_only(callback())
+
+
+def session_of(unit: AsyncBaseUnitOfWork[Any]) -> AsyncSession:
+    """Give the session of an async unit's transaction, which connects at its first statement.
+
+    Raises:
+        UnsupportedError: the unit runs on memory.
+        UnitStateError: the unit is not open.
+    """
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    source = unit.source
+    if isinstance(source, JoinedAwaitable) and isinstance(source.given, AsyncSession):
+        return source.given
+    if not isinstance(source, AsyncDatabase | JoinedAwaitable):
+        return cast(AsyncSession, unit.beneath.native("session"))  # which memory refuses
+    transaction = unit.beneath.current()
+    if transaction.attached is None:
+        transaction.attached = UnitSession(lambda: unit.beneath.run(lambda _: None))
+    beneath = cast(UnitSession, transaction.attached)
+    if _SKIN not in beneath.info:
+        beneath.info[_SKIN] = AsyncSession(sync_session_class=cast(Any, lambda **_: beneath))
+    return cast(AsyncSession, beneath.info[_SKIN])
+
+
+def join_async(given: Any) -> JoinedAwaitable | None:
+    """Join an asynchronous session or connection; None where it is neither.
+
+    Raises:
+        UnsupportedError: it is a synchronous one.
+    """
+    if is_async(given):
+        scoped = not hasattr(given, "sync_session") and not hasattr(given, "sync_connection")
+        return JoinedAwaitable(given() if scoped else given)
+    if isinstance(given, Session | sa.Connection | scoped_session):
+        raise UnsupportedError(f"{type(given).__name__} is joined by synchronous units of work and repositories")
+    return None
+
+
+def is_async(given: object) -> bool:
+    """Whether it is an asynchronous session or connection; told by name, because the classes need greenlet."""
+    names = ("AsyncSession", "AsyncConnection", "async_scoped_session")
+    bases = type(given).__mro__
+    return any(base.__name__ in names and base.__module__.startswith("sqlalchemy.") for base in bases)
 
 
 def _make(url: sa.URL, **options: Any) -> sa.Engine:

@@ -10,9 +10,10 @@ from functools import lru_cache
 from typing import Any, TypeAlias, assert_never, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from sqlrepo.criteria import And, Compare, CompareFields, Criterion, IsNull, Match, Not, OneOf, Or, Param
-from sqlrepo.driver import Condition, Fetch, Lock
+from sqlrepo.driver import Condition, Fetch, Lock, Upsert
 from sqlrepo.errors import MappingError
 from sqlrepo.order import Sort
 from sqlrepo.schema import Schema
@@ -71,6 +72,7 @@ class Compiler:
         self._count = lru_cache(maxsize=1024)(self._write_count)
         self._update = lru_cache(maxsize=1024)(self._write_update)
         self._delete = lru_cache(maxsize=1024)(self._write_delete)
+        self._upsert = lru_cache(maxsize=256)(self._write_upsert)
         self.insert = lru_cache(maxsize=256)(self._write_insert)
 
     def select(self, schema: Schema, request: Fetch) -> tuple[sa.Executable, Parameters]:
@@ -100,6 +102,13 @@ class Compiler:
         parameters = self._parameters(schema, where)
         parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(values)}
         return self._update(schema, tuple(columns), where.shape), parameters
+
+    def upsert(self, schema: Schema, request: Upsert, returning: tuple[str, ...]) -> tuple[sa.Executable, Parameters]:
+        """Write an upsert, which gives one column more: whether the row is new."""
+        names = self.parameter_names(schema, tuple(request.row))
+        parameters: Parameters = dict(zip(names, request.row.values(), strict=True))
+        parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(request.changes.values())}
+        return self._upsert(schema, request.on, tuple(request.changes), returning), parameters
 
     def delete(self, schema: Schema, where: Condition) -> tuple[sa.Executable, Parameters]:
         """Write a deletion."""
@@ -174,6 +183,19 @@ class Compiler:
         return sa.insert(_table(schema)).returning(*chosen, sort_by_parameter_order=many)
 
     def _write_update(self, schema: Schema, names: tuple[str, ...], shape: Criterion) -> sa.Executable:
+        return sa.update(_table(schema)).where(self._where(schema, shape)[0]).values(self._changes(schema, names))
+
+    def _write_upsert(
+        self, schema: Schema, on: tuple[str, ...], names: tuple[str, ...], returning: tuple[str, ...]
+    ) -> sa.Executable:
+        columns = self._columns(schema)
+        target = [columns[name] for name in on]
+        # Where nothing changes, the row is given back all the same: DO NOTHING would give none.
+        changes = self._changes(schema, names) if names else {target[0]: target[0]}
+        statement = postgresql.insert(_table(schema)).on_conflict_do_update(index_elements=target, set_=changes)
+        return statement.returning(*(columns[name] for name in returning), sa.literal_column("xmax = 0", sa.Boolean))
+
+    def _changes(self, schema: Schema, names: Sequence[str]) -> dict[Any, Any]:
         columns = self._columns(schema)
         values: dict[Any, Any] = {
             columns[name]: sa.bindparam(f"{_VALUE}{index}", type_=columns[name].type)
@@ -181,7 +203,7 @@ class Compiler:
         }
         if schema.version is not None:
             values[columns[schema.version]] = columns[schema.version] + 1
-        return sa.update(_table(schema)).where(self._where(schema, shape)[0]).values(values)
+        return values
 
     def _write_delete(self, schema: Schema, shape: Criterion) -> sa.Executable:
         return sa.delete(_table(schema)).where(self._where(schema, shape)[0])

@@ -16,7 +16,7 @@ from sqlrepo.sqlalchemy.compiler import Compiler
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.engines import Engines
 from sqlrepo.sqlalchemy.faults import translated
-from sqlrepo.sqlalchemy.hooks import attend
+from sqlrepo.sqlalchemy.hooks import attend, dismiss
 from sqlrepo.sqlalchemy.tables import Tables
 from sqlrepo.transaction import Transaction
 
@@ -101,6 +101,7 @@ class Database:
             attend(connection, driver)
             begin(connection, read_only=read_only)
         except BaseException as error:
+            dismiss(connection, driver)
             connection.close()
             known = translated(error, self.tables)
             if known is None or known is error:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sqlrepo.driver import Condition, Fetch, Row
-from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, UnitStateError, noted
+from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
+from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, UniqueViolationError, UnitStateError, noted
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.faults import translated
+from sqlrepo.sqlalchemy.hooks import dismiss
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.transaction import Transaction
 
@@ -55,18 +56,19 @@ class SQLAlchemyDriver:
         self._transaction = transaction
         self._read_only = read_only
         self._guarded_by_server = guarded
-        self._session: UnitSession | None = None
+        self._session: Session | None = None
         self._savepoints: dict[str, sa.NestedTransaction | SessionTransaction] = {}
         self._count = 0
         self._noted: list[RepositoryError] = []
         self._ending = False
         self._forbidden = False
+        self._interrupted = False
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows."""
         self._study(schema)
         statement, parameters = self._database.compiler.select(schema, request)
-        return self._rows(schema, request.columns, self._execute(statement, parameters))
+        return _zoned(schema, request.columns, self._execute(statement, parameters).all())
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         """Count rows."""
@@ -82,13 +84,22 @@ class SQLAlchemyDriver:
         values = [dict(zip(names, row, strict=True)) for row in rows]
         many = len(rows) > 1
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
-        stored = self._rows(schema, returning, self._execute(statement, values if many else values[0]))
+        stored = _zoned(schema, returning, self._execute(statement, values if many else values[0]).all())
         if schema.generated in columns:
             place = columns.index(schema.generated)
-            given = [row[place] for row in rows]
-            self._guarded(lambda: self._database.dialect.after_insert(self._connection, schema, given))
+            self._numbered(schema, [row[place] for row in rows])
         self._expire()
         return stored
+
+    def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
+        """Insert or change a row, in the way that is safe on the database."""
+        match self._database.dialect.upsert:
+            case "native":
+                return self._upsert(schema, request, returning)
+            case "insert_first":
+                return self._insert_or_update(schema, request, returning)
+            case "update_first":
+                return update_or_insert(self, schema, request, returning)
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows."""
@@ -105,10 +116,7 @@ class SQLAlchemyDriver:
         if self._read_only:
             self._transaction.savepoint_set(f"read_only_{self._transaction.depth}")
             return self._transaction.innermost
-        if self._session is None:
-            nested: sa.NestedTransaction | SessionTransaction = self._guarded(self._connection.begin_nested)
-        else:
-            nested = self._guarded(self._session.begin_nested)  # so that its objects go back with the rows
+        nested = self._guarded(self._begin_nested)
         self._savepoints[self._transaction.innermost] = nested  # the engine has reported it
         return self._transaction.innermost
 
@@ -128,6 +136,11 @@ class SQLAlchemyDriver:
             return
         for nested in self._taken(savepoint):
             self._undo(nested)
+
+    def _begin_nested(self) -> sa.NestedTransaction | SessionTransaction:
+        if self._session is None:
+            return self._connection.begin_nested()
+        return self._session.begin_nested()  # so that its objects go back with the rows
 
     def _undo(self, nested: sa.NestedTransaction | SessionTransaction) -> None:
         if isinstance(nested, SessionTransaction):
@@ -171,8 +184,15 @@ class SQLAlchemyDriver:
         if kind == "connection":
             return self._connection
         if self._session is None:
-            self._session = UnitSession(self._connection)
+            made = UnitSession(lambda: None)
+            made.take_part(self)
+            self._transaction.attached = made
         return self._session
+
+    def attach(self, session: Session) -> sa.Connection:
+        """Let a session take part, and give the connection."""
+        self._session = session
+        return cast(sa.Connection, self.native("connection"))
 
     # -- what the engine reports, whoever sent the statement
 
@@ -182,7 +202,8 @@ class SQLAlchemyDriver:
         return self._database.dialect.survives_interrupts
 
     def failed(self, error: BaseException, table: str | None) -> None:
-        """Note a statement the database refused."""
+        """Note a statement the database refused, or that was interrupted."""
+        self._interrupted = self._interrupted or not isinstance(error, Exception)
         known = translated(error, self._database.tables, table)
         if known is not None:
             self._noted.append(known)
@@ -201,7 +222,53 @@ class SQLAlchemyDriver:
             hint = f"{event} was called on .session or .connection; the unit of work ends its transaction itself"
             self._transaction.lose(UnitStateError("not_open", hint))
 
+    # -- upserts
+
+    def _upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
+        """One statement, which also tells whether the row is new."""
+        statement, parameters = self._database.compiler.upsert(schema, request, tuple(returning))
+        found = self._execute(statement, parameters).one()
+        if schema.generated is not None and schema.generated in request.row:
+            self._numbered(schema, [request.row[schema.generated]])
+        self._expire()
+        return _zoned(schema, returning, [found[:-1]])[0], found[-1]
+
+    def _insert_or_update(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
+        """Insert, and where the row is there already, change it.
+
+        A locking look for a row that is not there would lock the gap, and deadlock with others that do the same.
+        """
+        for last in (False, False, True):
+            savepoint = self.savepoint()
+            try:
+                [row] = self.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)
+                self.release(savepoint)
+            except UniqueViolationError as violation:
+                self.rollback_to(savepoint)
+                found = self._changed(schema, request, returning)
+                if found is not None:
+                    return found, False
+                if last or set(violation.fields) != set(request.on):
+                    raise
+            except BaseException:
+                if self._transaction.fatal is None:
+                    self.rollback_to(savepoint)
+                raise
+            else:
+                return row, True
+        raise AssertionError  # the last round returns or raises
+
+    def _changed(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> Row | None:
+        changes = request.changes
+        if changes and not self.update(schema, tuple(changes), tuple(changes.values()), request.where):
+            return None
+        return next(iter(self.fetch(schema, Fetch(tuple(returning), request.where))), None)
+
     # -- the machinery
+
+    def _numbered(self, schema: Schema, given: Sequence[Any]) -> None:
+        """Let the database know of numbers that rows were given."""
+        self._guarded(lambda: self._database.dialect.after_insert(self._connection, schema, given))
 
     def _committed(self) -> None:
         try:
@@ -217,12 +284,6 @@ class SQLAlchemyDriver:
     def _execute(self, statement: sa.Executable, parameters: Any) -> sa.CursorResult[Any]:
         self._flush()
         return self._guarded(lambda: self._connection.execute(statement, parameters))
-
-    def _rows(self, schema: Schema, columns: Sequence[str], result: sa.CursorResult[Any]) -> list[Row]:
-        """Flat rows; a database that keeps no zone gives datetimes without one, which are in UTC all the same."""
-        rows = [tuple(row) for row in result.all()]
-        zoned = [place for place, name in enumerate(columns) if schema.by_name[name].type.aware]
-        return [_in_utc(row, zoned) for row in rows] if zoned else rows
 
     def _write(self, statement: sa.Executable, parameters: Any) -> int:
         count = self._execute(statement, parameters).rowcount
@@ -266,13 +327,23 @@ class SQLAlchemyDriver:
             self._give_back()
 
     def _give_back(self) -> None:
+        dismiss(self._connection, self)
         try:
-            if self._session is not None:
-                self._session.close()
+            if isinstance(self._session, UnitSession):
+                self._session.leave()
             if self._forbidden and not self._connection.invalidated:
                 self._database.dialect.forbid_writes(self._connection, forbidden=False)
+            if self._interrupted:
+                self._database.dialect.after_interrupt(self._connection)
         finally:
             self._connection.close()
+
+
+def _zoned(schema: Schema, columns: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:
+    """Flat rows; a database that keeps no zone gives datetimes without one, which are in UTC all the same."""
+    rows = [tuple(row) for row in found]
+    zoned = [place for place, name in enumerate(columns) if schema.by_name[name].type.aware]
+    return [_in_utc(row, zoned) for row in rows] if zoned else rows
 
 
 def _in_utc(row: Row, places: Sequence[int]) -> Row:

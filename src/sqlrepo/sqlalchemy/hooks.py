@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import sqlalchemy as sa
 from sqlalchemy import event
 
-__all__ = ["Listener", "attend", "listen"]
+__all__ = ["Listener", "attend", "dismiss", "listen"]
 
 
 class Listener(Protocol):
@@ -34,7 +34,7 @@ class Listener(Protocol):
 
 
 _HEARD: WeakSet[sa.Engine] = WeakSet()
-_LISTENERS: WeakKeyDictionary[sa.Connection, Listener] = WeakKeyDictionary()
+_LISTENERS: WeakKeyDictionary[sa.Connection, tuple[Listener, ...]] = WeakKeyDictionary()
 
 
 def listen(engine: sa.Engine) -> None:
@@ -49,25 +49,33 @@ def listen(engine: sa.Engine) -> None:
 
 
 def attend(connection: sa.Connection, listener: Listener) -> None:
-    """Tell a listener of what happens on a connection, from now on."""
-    _LISTENERS[connection] = listener
+    """Tell a listener of what happens on a connection, until it is dismissed."""
+    _LISTENERS[connection] = (*_LISTENERS.get(connection, ()), listener)
+
+
+def dismiss(connection: sa.Connection, listener: Listener) -> None:
+    """Tell a listener no more; as long as it is told, it and the connection keep each other alive."""
+    left = tuple(one for one in _LISTENERS.get(connection, ()) if one is not listener)
+    if left:
+        _LISTENERS[connection] = left
+    else:
+        _LISTENERS.pop(connection, None)
 
 
 def _reporting(name: str) -> Callable[..., None]:
     def report(connection: sa.Connection, savepoint: str | None = None, _: Any = None) -> None:
-        if (listener := _LISTENERS.get(connection)) is not None:
+        for listener in _LISTENERS.get(connection, ()):
             listener.heard(name, savepoint)
 
     return report
 
 
 def _failed(context: sa.ExceptionContext) -> None:
-    listener = None if context.connection is None else _LISTENERS.get(context.connection)
-    if listener is None:
-        return
-    if listener.survives_interrupts and not isinstance(context.original_exception, Exception):
-        context.is_disconnect = False
-    listener.failed(context.original_exception, _table_of(context))
+    listeners = () if context.connection is None else _LISTENERS.get(context.connection, ())
+    for listener in listeners:
+        if listener.survives_interrupts and not isinstance(context.original_exception, Exception):
+            context.is_disconnect = False
+        listener.failed(context.original_exception, _table_of(context))
 
 
 def _table_of(context: sa.ExceptionContext) -> str | None:

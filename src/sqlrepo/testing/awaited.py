@@ -57,7 +57,7 @@ class AskedSource:
     @property
     def lacks(self) -> frozenset[str]:
         """The capabilities the backend does not have."""
-        return self.portal.run(self.asked.call(lambda: self.asked.source.source.lacks))
+        return self.portal.run(self.asked.call(lambda: self.asked.beneath.source.lacks))
 
 
 class AwaitedUnit(BaseUnitOfWork[Any]):

@@ -20,6 +20,7 @@ from sqlrepo.testing.cases.savepoints import SavepointCases
 from sqlrepo.testing.cases.setting import SettingCases
 from sqlrepo.testing.cases.text import TextCases
 from sqlrepo.testing.cases.units import UnitCases
+from sqlrepo.testing.cases.upserts import UpsertCases
 from sqlrepo.testing.cases.values import ValueCases
 from sqlrepo.testing.cases.versions import VersionCases
 from sqlrepo.testing.cases.writing import WritingCases
@@ -52,6 +53,7 @@ class RepositoryContract(
     TextCases[T, K],
     OrderCases[T, K],
     WritingCases[T, K],
+    UpsertCases[T, K],
     ValueCases[T, K],
     ConstraintCases[T, K],
     VersionCases[T, K],

@@ -123,10 +123,8 @@ class Subject(Places[T], Generic[T, K]):
 
     def copied(self, entity: T, changes: Mapping[str, Any]) -> T:
         """Copy an entity with some fields replaced, without validation where its class can be had without."""
-        if isinstance(entity, BaseModel):
-            return cast(T, entity.model_copy(update=dict(changes)))
         try:
-            return cast(T, dataclasses.replace(cast(Any, entity), **changes))
+            return _copied(entity, changes)
         except (TypeError, ValueError) as error:
             raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
 
@@ -134,7 +132,7 @@ class Subject(Places[T], Generic[T, K]):
         """What is compared of entities: they themselves, or their values where the class does not compare."""
         if isinstance(given, Sequence):
             return [self.seen(one) for one in given]
-        if given is None or self.entity.__eq__ is not object.__eq__:
+        if given is None or (self.entity.__eq__ is not object.__eq__ and not hasattr(self.entity, "__mapper__")):
             return given
         return self.row(given)
 
@@ -220,6 +218,19 @@ class Subject(Places[T], Generic[T, K]):
         if not names:
             self.lacks("neither its key nor a unique constraint")
         return self.copied(entity, {name: getattr(stored, name) for name in names})
+
+
+def _copied(entity: T, changes: Mapping[str, Any]) -> T:
+    given: Any = entity
+    if hasattr(given, "__mapper__"):
+        known = {name: vars(given)[name] for name in dict(given.__mapper__.columns) if name in vars(given)}
+        return cast(T, type(given)(**{**known, **changes}))
+    if isinstance(given, BaseModel):
+        return cast(T, given.model_copy(update=dict(changes)))
+    if hasattr(given, "__attrs_attrs__"):
+        values = {one.name: changes.get(one.name, getattr(given, one.name)) for one in given.__attrs_attrs__}
+        return cast(T, type(given)(**{one.alias: values[one.name] for one in given.__attrs_attrs__}))
+    return cast(T, dataclasses.replace(given, **changes))
 
 
 class Cases(Generic[T, K]):

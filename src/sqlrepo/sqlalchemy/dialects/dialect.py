@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -18,13 +18,15 @@ from sqlrepo.criteria import Match, Operator
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.schema import Schema
 
-__all__ = ["READ_COMMITTED", "AnyColumn", "Dialect", "Needle", "compare", "log", "successor"]
+__all__ = ["READ_COMMITTED", "AnyColumn", "Dialect", "Needle", "UpsertWay", "compare", "log", "successor"]
 
 log = logging.getLogger("sqlrepo")
 
 AnyColumn: TypeAlias = sa.ColumnElement[Any]
 #: Gives the parameter that holds the searched text, after a function was applied to it where one is given.
 Needle: TypeAlias = Callable[[Callable[[str], Any] | None], AnyColumn]
+
+UpsertWay: TypeAlias = Literal["native", "insert_first", "update_first"]
 
 READ_COMMITTED = "READ COMMITTED"
 
@@ -46,12 +48,15 @@ class Dialect(ABC):
         isolation: another isolation level than the usual one.
 
     Attributes:
+        upsert: how a row is inserted or changed, whoever writes at the same time: in one statement that also tells
+            which of the two it did, or by one that is tried first and shows whether the other is needed.
         survives_interrupts: whether a connection is still whole after an interrupt amid a statement.
         asks_server: whether something must be learnt of the server before it is known what it lacks.
         examined: whether it is learnt.
     """
 
     name: ClassVar[str]
+    upsert: ClassVar[UpsertWay]
     survives_interrupts: ClassVar[bool] = False
     asks_server: ClassVar[bool] = True
 
@@ -94,9 +99,10 @@ class Dialect(ABC):
         """Look at the server once, and say what it, or the application's engine, lacks."""
         if self.examined:
             return
+        begun = connection.in_transaction()
         for lack in (*self._server(connection), *(self._engine(connection) if foreign else ())):
             log.warning("%r: %s", connection.engine.url, lack)
-        if connection.in_transaction():
+        if connection.in_transaction() and not begun:
             connection.rollback()
         self.examined = True
 
@@ -111,6 +117,15 @@ class Dialect(ABC):
                 isolation_level=self.isolation or READ_COMMITTED
             )  # this connection's, this once
         connection.begin()
+
+    def join(self, connection: sa.Connection) -> None:
+        """Take part in what the application does on a connection of its own.
+
+        Raises:
+            UnsupportedError: there is no transaction to take part in.
+        """
+        if _autocommits(connection):
+            raise UnsupportedError("this connection commits each statement, so there is no transaction to join")
 
     def _server(self, connection: sa.Connection) -> Sequence[str]:
         """Learn what must be known of the server; give what it lacks."""
@@ -135,6 +150,9 @@ class Dialect(ABC):
     def after_failed_commit(self, connection: sa.Connection) -> None:
         """Leave nothing open that others might find: a connection that did not commit is thrown away."""
         connection.invalidate()
+
+    def after_interrupt(self, connection: sa.Connection) -> None:  # noqa: B027  # most have nothing to do
+        """Leave nothing behind of a statement that was interrupted, once its transaction is over."""
 
     def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:  # noqa: B027  # most have nothing to do
         """Keep numbers that rows were given for a generated key from being given out again."""

@@ -14,7 +14,15 @@ from sqlalchemy import event, func, literal
 from sqlrepo.criteria import Match, Operator
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.dialects.dialect import READ_COMMITTED, AnyColumn, Dialect, Needle, compare, successor
+from sqlrepo.sqlalchemy.dialects.dialect import (
+    READ_COMMITTED,
+    AnyColumn,
+    Dialect,
+    Needle,
+    UpsertWay,
+    compare,
+    successor,
+)
 
 __all__ = ["MariaDB"]
 
@@ -32,6 +40,7 @@ class MariaDB(Dialect):
     """MariaDB through PyMySQL or asyncmy; a URL may begin with ``mysql`` or ``mariadb``."""
 
     name: ClassVar[str] = "mariadb"
+    upsert: ClassVar[UpsertWay] = "insert_first"  # ON DUPLICATE KEY fires on any key, and does not tell
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)
@@ -49,10 +58,12 @@ class MariaDB(Dialect):
     def set_up(self, engine: sa.Engine) -> None:
         """Refuse values that do not fit, whatever the server's own mode is."""
         event.listen(engine, "connect", _connected)
+        _mend(engine)
 
     def set_up_reader(self, engine: sa.Engine) -> None:
         """Make transactions read-only, single statements included."""
         event.listen(engine, "connect", _connected_for_reading)
+        _mend(engine)
         if self.isolation in (None, READ_COMMITTED):
             # Statements that stand alone need no end; PyMySQL would send one all the same, a round trip each.
             dialect: Any = engine.dialect
@@ -166,6 +177,18 @@ class MariaDB(Dialect):
         if not isinstance(table, sa.Table) or not isinstance(column, sa.Column):
             return None, None
         return self._collations.get((table.schema, table.name), {}).get(column.name, (None, None))
+
+
+def _mend(engine: sa.Engine) -> None:
+    """Let asyncmy be pinged: early releases of SQLAlchemy 2.0 ask PyMySQL how, whose later ones want no argument."""
+    dialect: Any = engine.dialect
+    if dialect.driver == "asyncmy":
+        dialect.do_ping = _pinged
+
+
+def _pinged(connection: Any) -> bool:
+    connection.ping(False)
+    return True
 
 
 def _connected(connection: Any, _: Any) -> None:

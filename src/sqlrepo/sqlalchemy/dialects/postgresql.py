@@ -13,7 +13,7 @@ from sqlalchemy import event, func, literal
 
 from sqlrepo.criteria import Match, MatchKind, Operator
 from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.dialects.dialect import READ_COMMITTED, AnyColumn, Dialect, Needle, compare
+from sqlrepo.sqlalchemy.dialects.dialect import READ_COMMITTED, AnyColumn, Dialect, Needle, UpsertWay, compare
 
 __all__ = ["PostgreSQL"]
 
@@ -45,6 +45,7 @@ class PostgreSQL(Dialect):
     """PostgreSQL through psycopg 3 or asyncpg."""
 
     name: ClassVar[str] = "postgresql"
+    upsert: ClassVar[UpsertWay] = "native"
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)

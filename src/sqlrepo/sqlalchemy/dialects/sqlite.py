@@ -6,7 +6,7 @@ Knows the sqlite3 module. Must not know repositories or units of work.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 from sqlalchemy import URL, Connection, Engine, and_, event, func, literal
 from sqlalchemy import Dialect as SQLDialect
@@ -14,7 +14,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePoo
 
 from sqlrepo.criteria import Match
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.sqlalchemy.dialects.dialect import AnyColumn, Dialect, Needle, successor
+from sqlrepo.sqlalchemy.dialects.dialect import AnyColumn, Dialect, Needle, UpsertWay, successor
 from sqlrepo.values import fold_unicode
 
 __all__ = ["SQLite"]
@@ -30,6 +30,7 @@ class SQLite(Dialect):
     """SQLite through the sqlite3 module."""
 
     name = "sqlite"
+    upsert: ClassVar[UpsertWay] = "update_first"  # which takes the lock that all writers need
     asks_server = False
     survives_interrupts = True  # and dropping the connection would drop an in-memory database
 
@@ -37,6 +38,7 @@ class SQLite(Dialect):
         if isolation not in (None, "SERIALIZABLE"):
             raise UnsupportedError(f"isolation {isolation}: SQLite is serializable, always")
         super().__init__(sql, isolation)
+        self._in_memory = False
 
     # -- engines
 
@@ -56,6 +58,7 @@ class SQLite(Dialect):
 
     def set_up(self, engine: Engine) -> None:
         """Real transactions, foreign keys, a log that lets readers read."""
+        self._in_memory = _in_memory(engine.url)
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "begin", self._begun)
 
@@ -94,12 +97,21 @@ class SQLite(Dialect):
 
     def borrow(self, connection: Connection, *, read_only: bool) -> None:
         """Begin a transaction on an engine that may not send BEGIN."""
+        self._prepare_theirs(connection)
+        self.begin(connection, read_only=read_only)
+        if not getattr(connection.connection.dbapi_connection, "in_transaction", True):
+            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    def join(self, connection: Connection) -> None:
+        """Begin where the driver has not: it would take the release of a savepoint for a commit."""
+        self._prepare_theirs(connection)
+        if not getattr(connection.connection.dbapi_connection, "in_transaction", True):
+            connection.exec_driver_sql("BEGIN")
+
+    def _prepare_theirs(self, connection: Connection) -> None:
         pooled = connection.connection
         if _PREPARED not in pooled.info:
             self._prepare(pooled.dbapi_connection, pooled.info)
-        self.begin(connection, read_only=read_only)
-        if not getattr(pooled.dbapi_connection, "in_transaction", True):
-            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     def _prepare(self, connection: Any, info: dict[str, Any]) -> None:
         connection.create_function("sqlrepo_fold", 1, _fold, deterministic=True)
@@ -115,6 +127,11 @@ class SQLite(Dialect):
     def after_failed_commit(self, connection: Connection) -> None:
         """Undo what a refused COMMIT leaves open, and SQLAlchemy believes ended."""
         connection.connection.dbapi_connection.rollback()  # type: ignore[union-attr]  # it is checked out
+
+    def after_interrupt(self, connection: Connection) -> None:
+        """Replace an asynchronous connection: SQLAlchemy 2.0 leaves its statement open, and none could commit."""
+        if self.sql.is_async and not self._in_memory:
+            connection.invalidate()
 
     # -- statements
 
@@ -154,8 +171,7 @@ def _lacking(connection: Connection) -> Iterator[str]:
             f"this engine's {type(pool).__name__} gives one connection to several units of work, whose transactions "
             "then mix; give Database the URL instead"
         )
-    driver: Any = connection.connection.dbapi_connection
-    if not driver.execute("PRAGMA foreign_keys").fetchone()[0]:
+    if not connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
         yield (
             "this engine does not enforce foreign keys (PRAGMA foreign_keys = ON); give Database the URL instead, or "
             "set it when the engine connects"

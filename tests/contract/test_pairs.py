@@ -1,0 +1,60 @@
+"""The contract, unchanged, on every pair of database and driver, sync and async; no clause is left out."""
+
+import pytest
+import sqlalchemy as sa
+
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from sqlrepo.testing import Harness, RepositoryContract
+from tests.contract.task import AsyncWork, Base, Task, Work, change, make
+from tests.databases import servers
+
+SYNC = {
+    "memory": None,
+    "sqlite3": "sqlite",
+    "psycopg": "postgresql+psycopg",
+    "pymysql": "mysql+pymysql",
+}
+ASYNC = {
+    "memory": None,
+    "aiosqlite": "sqlite+aiosqlite",
+    "psycopg": "postgresql+psycopg",
+    "asyncpg": "postgresql+asyncpg",
+    "asyncmy": "mysql+asyncmy",
+}
+
+
+def url(driver, tmp_path):
+    """The URL of a database with the tables, empty."""
+    kind = driver.partition("+")[0]
+    if kind == "sqlite":
+        engine = sa.create_engine(f"sqlite:///{tmp_path}/pairs.db")
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        return engine.url.set(drivername=driver)
+    return servers.emptied({"mysql": "mariadb"}.get(kind, kind), Base).set(drivername=driver)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_skipped(monkeypatch):
+    monkeypatch.setattr("sqlrepo.testing.clause.pytest.skip", pytest.fail)
+
+
+class TestSync(RepositoryContract[Task, int]):
+    @pytest.fixture(params=SYNC)
+    def harness(self, request, tmp_path):
+        driver = SYNC[request.param]
+        db = Database(url(driver, tmp_path)) if driver else InMemoryDatabase()
+        yield Harness(open=lambda: Work(db), make=make, change=change)
+        db.dispose()
+
+
+class TestAsync(RepositoryContract[Task, int]):
+    @pytest.fixture(params=ASYNC)
+    def harness(self, request, tmp_path):
+        driver = ASYNC[request.param]
+        db = AsyncDatabase(url(driver, tmp_path)) if driver else InMemoryDatabase()
+        dispose = db.dispose if isinstance(db, AsyncDatabase) else None
+        harness = Harness.from_async(open=lambda: AsyncWork(db), make=make, change=change, dispose=dispose)
+        yield harness
+        harness.close()
