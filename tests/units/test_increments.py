@@ -1,10 +1,12 @@
 """Two hundred increments of one row, eight at a time: what `retry` runs again is counted once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import pytest
 
 from sqlrepo import retry
+from sqlrepo.memory import InMemoryDatabase, driver
 from tests.units.domain import Account, Bank
 
 TIMES, WRITERS = 200, 8
@@ -34,3 +36,23 @@ def by_lock(bank):
 def test_every_increment_is_counted_once(shared, increment):
     account = many(shared, increment)
     assert (account.balance, account.version) == (TIMES, TIMES + 1)
+
+
+def test_memory_lets_nobody_commit_between_reading_a_row_and_locking_it(monkeypatch):
+    store = InMemoryDatabase()
+    with Bank(store) as bank:
+        bank.accounts.add(Account("a"))
+    found, rivals = driver.ordered, []
+
+    def delayed(*request):
+        if not rivals:
+            rivals.append(Thread(target=retry, args=(lambda: Bank(store), by_lock)))
+            rivals[0].start()
+            rivals[0].join(0.3)  # time enough, if nothing held it up
+        return found(*request)
+
+    monkeypatch.setattr(driver, "ordered", delayed)
+    retry(lambda: Bank(store), by_lock)
+    rivals[0].join()
+    with Bank(store) as bank:
+        assert bank.accounts.one().balance == 2

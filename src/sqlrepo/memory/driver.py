@@ -36,11 +36,12 @@ class MemoryDriver:
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows."""
-        rows = ordered(schema, self._chosen(schema, request.where), request.order)
         stop = None if request.limit is None else request.offset + request.limit
-        chosen = list(islice(rows, request.offset, stop))
-        if request.lock is not None:
-            self._of(schema).touch(chosen)
+        with self._tables.lock:  # or others could commit a row between its being read and its being locked
+            rows = ordered(schema, self._chosen(schema, request.where), request.order)
+            chosen = list(islice(rows, request.offset, stop))
+            if request.lock is not None:
+                self._of(schema).touch(chosen)
         return list(map(projection(schema, request.columns), chosen))
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
@@ -295,7 +294,7 @@ class SQLAlchemyDriver:
         self._noted.clear()
         try:
             return call()
-        except (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError, LookupError) as error:
+        except Exception as error:
             known = next(iter(self._noted), None) or translated(error, self._database.tables)
             if known is None:
                 raise

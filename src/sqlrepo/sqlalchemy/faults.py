@@ -31,7 +31,7 @@ from sqlrepo.errors import (
 )
 from sqlrepo.sqlalchemy.tables import TableNames, Tables
 
-__all__ = ["translated"]
+__all__ = ["is_broken", "translated"]
 
 Make: TypeAlias = Callable[[], RepositoryError]
 
@@ -61,6 +61,15 @@ def translated(error: BaseException, tables: Tables, table: str | None = None) -
     return _without_code(error, original)
 
 
+def is_broken(original: BaseException) -> bool:
+    """Whether a driver has lost its place in what the server says, so that the connection is of no more use.
+
+    SQLAlchemy does not take it for an error of the driver's. asyncpg raises it where the server ended the connection while
+    nobody listened, and the end itself has not been read yet.
+    """
+    return type(original).__name__ == "InternalClientError"
+
+
 def _without_code(error: BaseException, original: BaseException) -> RepositoryError | None:
     """What drivers find themselves, before or instead of the server."""
     if isinstance(error, exc.TimeoutError):
@@ -70,6 +79,8 @@ def _without_code(error: BaseException, original: BaseException) -> RepositoryEr
         return InvalidValueError("a parameter", f"cannot be sent to the database ({type(original).__name__})")
     if isinstance(original, OSError):
         return DatabaseUnavailableError(_UNREACHABLE)
+    if is_broken(original):
+        return DatabaseUnavailableError(_LOST)
     names = {base.__name__ for base in type(original).__mro__}
     if "DatabaseError" not in names and "InterfaceError" not in names:
         return None

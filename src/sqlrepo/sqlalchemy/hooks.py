@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary, WeakSet
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from sqlrepo.sqlalchemy.faults import is_broken
+
 __all__ = ["Listener", "attend", "dismiss", "listen"]
 
 
@@ -72,6 +74,8 @@ def _reporting(name: str) -> Callable[..., None]:
 
 def _failed(context: sa.ExceptionContext) -> None:
     listeners = () if context.connection is None else _LISTENERS.get(context.connection, ())
+    if listeners and is_broken(context.original_exception):
+        context.is_disconnect = True  # or the pool would take it back
     for listener in listeners:
         if listener.survives_interrupts and not isinstance(context.original_exception, Exception):
             context.is_disconnect = False

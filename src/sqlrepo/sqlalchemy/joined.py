@@ -290,7 +290,7 @@ class JoinedDriver(SQLAlchemyDriver):
 def _reached(reach: Callable[[], sa.Connection], database: Database) -> sa.Connection:
     try:
         return reach()
-    except exc.SQLAlchemyError as error:
+    except Exception as error:
         known = translated(error, database.tables)
         if known is None:
             raise
