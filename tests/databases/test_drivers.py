@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -198,3 +199,9 @@ def test_tables_without_a_repository_are_known_by_their_metadata():
     known.adopt(Schema("owner", Owners.definition().schema.columns, ("id",), model=OwnerRow))
     assert known.named("thing").unique("ux_code").columns == ("code",)
     assert known.named("nowhere") is None
+
+
+def test_a_driver_that_lost_its_place_has_lost_the_connection(tables):
+    error = translated(asyncpg.InternalClientError("cannot switch to state 12"), tables)
+    assert type(error) is DatabaseUnavailableError
+    assert error.retryable

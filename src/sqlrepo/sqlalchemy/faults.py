@@ -64,8 +64,8 @@ def translated(error: BaseException, tables: Tables, table: str | None = None) -
 def is_broken(original: BaseException) -> bool:
     """Whether a driver has lost its place in what the server says, so that the connection is of no more use.
 
-    SQLAlchemy does not take it for an error of the driver's. asyncpg raises it where the server ended the connection while
-    nobody listened, and the end itself has not been read yet.
+    SQLAlchemy does not take it for an error of the driver's. asyncpg raises it where the server ended the connection
+    while nobody listened, and the end itself has not been read yet.
     """
     return type(original).__name__ == "InternalClientError"
 
