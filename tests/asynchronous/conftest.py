@@ -28,12 +28,11 @@ def db(request, loop, tmp_path):
         yield InMemoryDatabase()
         return
     if request.param == "aiosqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path}/async.db"
+        made = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/async.db")
+        loop.run(tables(made))
     else:
         server, driver = DRIVERS[request.param]
-        url = servers.made_for_tests(server, "async").set(drivername=driver)
-    made = AsyncDatabase(url)
-    loop.run(tables(made))
+        made = AsyncDatabase(servers.emptied(server, Base).set(drivername=driver))
     yield made
     assert made.engine.pool.checkedout() == 0
     loop.run(made.dispose())
@@ -41,5 +40,4 @@ def db(request, loop, tmp_path):
 
 async def tables(db):
     async with db.engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
         await connection.run_sync(Base.metadata.create_all)

@@ -149,18 +149,33 @@ class Tables:
 
     def __init__(self, url, base):
         self.url = url
-        self.engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        self.base = base
-        base.metadata.create_all(self.engine)
+        self.names = [table.name for table in reversed(base.metadata.sorted_tables)]
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        base.metadata.create_all(engine)
+        self.connection = ENDED.enter_context(engine.connect())  # a new one for each test costs more than the emptying
+        self.is_postgresql = engine.dialect.name == "postgresql"
+        patience = "lock_timeout = '5s'" if self.is_postgresql else "lock_wait_timeout = 5, foreign_key_checks = 0"
+        self.run(f"SET {patience}")
+
+    def run(self, statement):
+        return self.connection.exec_driver_sql(statement)
 
     def empty(self):
-        """Empty them; numbers begin at one again."""
-        tables = [table.name for table in self.base.metadata.sorted_tables]
-        if self.engine.dialect.name == "postgresql":
-            execute(self.engine, "SET lock_timeout = '5s'", f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
-        else:
-            settings = "SET lock_wait_timeout = 5, foreign_key_checks = 0"
-            execute(self.engine, settings, *(f"TRUNCATE {table}" for table in tables))
+        """Empty them; numbers begin at one again. TRUNCATE would take ten to a hundred times as long."""
+        if self.is_postgresql:
+            numbers = "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"
+            self.run("; ".join([*(f"DELETE FROM {name}" for name in self.names), numbers]))
+            return
+        for name in self.used():
+            self.run(f"TRUNCATE {name}")
+
+    def used(self):
+        """Those that hold rows, or have given out numbers."""
+        numbered = self.run(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND auto_increment > 1"
+        )
+        filled = self.run(" UNION ALL ".join(f"(SELECT '{name}' FROM {name} LIMIT 1)" for name in self.names))
+        return {name for (name,) in [*numbered, *filled]}
 
 
 def emptied(name, base, variant=""):
