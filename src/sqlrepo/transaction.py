@@ -6,16 +6,25 @@ savepoint set before it, is rolled back. Must not know how a backend does any of
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, TransactionAbortedError, TransactionConflictError
+from sqlrepo.errors import (
+    DatabaseUnavailableError,
+    RepositoryError,
+    TransactionAbortedError,
+    TransactionConflictError,
+    UnsupportedError,
+)
 
-__all__ = ["Attached", "Callback", "Transaction", "call_all", "callbacks_failed", "logged"]
+__all__ = ["Attached", "Callback", "Transaction", "call_all", "callbacks_failed", "logged", "settled"]
 
 Callback: TypeAlias = Callable[[], Any]
+
+R = TypeVar("R")
 
 _log = logging.getLogger("sqlrepo")
 
@@ -158,11 +167,24 @@ def call_all(callbacks: Iterable[Callback]) -> None:
     failures: list[Exception] = []
     for callback in callbacks:
         try:
-            callback()
+            settled(callback())
         except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
             failures.append(logged(error))
     if failures:
         raise callbacks_failed(failures)
+
+
+def settled(result: R) -> R:
+    """Give what a function gave, unless it has yet to be awaited: then nothing has happened.
+
+    Raises:
+        UnsupportedError: the function is an async one.
+    """
+    if not inspect.isawaitable(result):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()  # or Python warns of it somewhere else
+    raise UnsupportedError("an async function was given to a sync unit of work, or to run(); nobody awaits it there")
 
 
 def logged(error: Exception) -> Exception:

@@ -2,12 +2,18 @@
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from sqlrepo import TransactionAbortedError, UniqueViolationError, UnitStateError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.sqlalchemy import AsyncSQLAlchemyRepository, AsyncSQLAlchemyUnitOfWork, hooks
+from sqlrepo.sqlalchemy import (
+    AsyncDatabase,
+    AsyncSQLAlchemyRepository,
+    AsyncSQLAlchemyUnitOfWork,
+    Database,
+    hooks,
+)
 from tests.asynchronous.conftest import DRIVERS
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note, NoteRow
 
@@ -271,3 +277,40 @@ def test_each_kind_of_unit_has_its_kind_of_session(sql, loop):
         await session.close()
 
     loop.run(work())
+
+
+# -- on an engine of the application's
+
+
+def test_an_engine_of_the_applications_undoes_what_it_should(tmp_path, loop, sql):
+    async def work():
+        engine = create_async_engine(sql.engine.url)
+        theirs = AsyncDatabase(engine)
+        assert theirs.engine is engine
+        async with AsyncSession(engine) as session:
+            book = AsyncBook(session)
+            async with book:
+                await book.notes.add(Note(key="a"))
+            await session.rollback()
+            assert await book.notes.count() == 0
+        with pytest.raises(ZeroDivisionError):
+            async with AsyncBook(theirs) as book:
+                async with book.savepoint():
+                    await book.notes.add(Note(key="b"))
+                raise ZeroDivisionError
+        assert await AsyncNotes(sql).count() == 0
+        await engine.dispose()
+
+    loop.run(work())
+
+
+def test_what_is_no_engine_of_the_kind_is_refused(sql, loop):
+    with pytest.raises(UnsupportedError):
+        Database(sql.engine)
+    with pytest.raises(UnsupportedError):
+        Database(sql.engine.sync_engine)
+    with pytest.raises(UnsupportedError):
+        AsyncDatabase(sql.engine.sync_engine)
+    with pytest.raises(UnsupportedError):
+        AsyncDatabase(None)
+    assert sql.engine is sql.engine

@@ -297,3 +297,21 @@ def test_a_cancellation_anywhere_leaves_all_or_nothing_and_no_connection_out(db,
 
 async def awaited(steps):
     return await steps
+
+
+def test_a_callback_that_turns_out_to_be_async_is_awaited(db, loop):
+    async def work():
+        called = []
+
+        async def send():
+            called.append("sent")
+
+        async with AsyncBook(db) as book:
+            book.on_commit(lambda: send())  # noqa: PLW0108  # a plain function that gives something to await
+        assert called == ["sent"]
+        async with AsyncBook(db) as book:
+            with pytest.raises(UnsupportedError):
+                await book.run(lambda _: send())
+        assert called == ["sent"]
+
+    loop.run(work())

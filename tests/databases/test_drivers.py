@@ -113,7 +113,7 @@ def tried(connection, statements):
 )
 def test_constraints_are_told_alike(url, tables, statements, expected):
     error, constraint, names = expected
-    found = translated(failing(url, *statements), tables, statements[-1].table.name)
+    found = translated(failing(url, *statements), tables, (None, statements[-1].table.name))
 
     assert type(found) is error
     if url.get_backend_name() == "sqlite" and error is ForeignKeyViolationError:

@@ -6,7 +6,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, SingletonThreadPool, StaticPool
 
-from sqlrepo import QueryError, UniqueViolationError
+from sqlrepo import QueryError, UniqueViolationError, UnsupportedError
 from sqlrepo.sqlalchemy import Database, apply_query
 from tests.units.domain import (
     SERVED,
@@ -269,3 +269,28 @@ def test_a_limit_of_the_statements_own_is_not_widened(session):
         apply_query(sa.select(TodoRow).limit(1), TodoQuery(limit=2))
 
     assert len(session.scalars(apply_query(sa.select(TodoRow).limit(1), TodoQuery(done=False))).all()) == 1
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://x", "mysql+pymysql://x", "sqlite://"])
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "nonsense", "read committed"])
+def test_an_isolation_that_is_none_is_refused(url, level):
+    with pytest.raises(UnsupportedError):
+        Database(url, isolation=level)
+
+
+@pytest.mark.parametrize("given", ["secret of mine", None, 5])
+def test_what_is_no_url_is_refused_without_being_told_to_anybody(given):
+    with pytest.raises(UnsupportedError) as caught:
+        Database(given)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["postgres://x", "postgresql://x"])
+def test_a_url_without_driver_is_told_what_to_write(url):
+    with pytest.raises(UnsupportedError, match=r"write postgresql\+psycopg://"):
+        Database(url)
+
+
+def test_a_driver_that_no_extra_brings_is_named_as_its_package():
+    with pytest.raises(UnsupportedError, match=r"pip install pg8000$"):
+        Database("postgresql+pg8000://x")

@@ -1,9 +1,13 @@
 """A unit that joins a session takes part in what the application does there, and ends nothing of it."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy import event
+from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -22,13 +26,17 @@ from sqlrepo import (
     ReadOnlyError,
     StaleEntityError,
     TransactionAbortedError,
+    TransactionConflictError,
     UniqueViolationError,
     UnitStateError,
     UnsupportedError,
+    fields,
 )
 from sqlrepo.sqlalchemy import Database, hooks
 from tests.databases import servers
 from tests.units.domain import Account, Bank, Base, Shop, Todo, TodoRow, Todos, create, leave_by
+
+todo = fields(Todo)
 
 
 @pytest.fixture(params=["sqlite", "sqlite-file", "postgresql", "mariadb"])
@@ -475,6 +483,89 @@ def test_a_units_own_session_is_joined(engine):
     assert keys(engine) == ["a"]
 
 
+def test_a_callback_goes_with_a_savepoint_that_the_session_has_announced_only(engine, session):
+    called = []
+    shop = Shop(session)
+    shop.on_commit(lambda: called.append("before"))
+    nested = session.begin_nested()
+    shop.on_commit(lambda: called.append("inside"))
+    nested.rollback()
+    nested = session.begin_nested()
+    shop.todos.add(Todo(key="a"))
+    shop.on_commit(lambda: called.append("inside, set"))
+    nested.rollback()
+    nested = session.begin_nested()
+    shop.on_commit(lambda: called.append("kept"))
+    nested.commit()
+    session.commit()
+    assert (keys(engine), called) == ([], ["before", "kept"])
+
+
+def test_what_was_refused_before_the_unit_joined_is_its_error_too(engine, session):
+    with pytest.raises(sa.exc.DBAPIError):
+        session.execute(sa.text("SELECT nonsense"))
+    shop = Shop(session)
+    if engine.dialect.name == "postgresql":  # the others go on after a refused statement
+        for _ in range(2):
+            with pytest.raises(TransactionAbortedError):
+                shop.todos.count()
+        session.rollback()
+    assert shop.todos.count() == 0
+
+
+def test_a_connection_that_has_not_begun_is_joined(tmp_path):
+    db = create(Database(f"sqlite:///{tmp_path}/ours.db"))
+    with db.engine.connect() as connection:
+        Shop(connection).todos.add(Todo(key="a"))
+        connection.rollback()
+    with db.engine.connect() as connection:
+        assert Shop(connection).todos.count() == 0
+        Shop(connection).todos.add(Todo(key="b"))
+        connection.commit()
+    assert keys(db.engine) == ["b"]
+    db.dispose()
+
+
+def test_a_session_that_has_not_begun_and_does_not_of_itself_is_told(engine):
+    with Session(engine, autobegin=False) as session:
+        shop = Shop(session)
+        with pytest.raises(UnitStateError) as caught:
+            shop.todos.count()
+        assert caught.value.reason == "not_open"
+        with session.begin():
+            assert shop.todos.count() == 0
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mariadb"], indirect=True)
+def test_a_session_whose_savepoint_the_server_has_ended_does_not_pretend_to_commit(engine, session):
+    with Session(engine) as other:
+        for key in ("a", "b"):
+            other.add(row(key))
+        other.commit()
+        with Session(engine) as first:
+            first.execute(sa.update(TodoRow).where(TodoRow.key == "a").values(value="first"))
+            shop = Shop(session)
+            shop.todos.update_where(todo.key == "b", set_={"value": "second"})
+            with ThreadPoolExecutor(1) as thread:
+                waiting = thread.submit(
+                    first.execute, sa.update(TodoRow).where(TodoRow.key == "b").values(value="first")
+                )
+                lost = None
+                try:
+                    with shop:
+                        shop.todos.update_where(todo.key == "a", set_={"value": "second"})
+                except TransactionConflictError as error:
+                    lost = error
+                if lost is not None:  # MariaDB has ended the savepoint too, and SQLAlchemy stumbles over that
+                    with pytest.raises((TransactionAbortedError, sa.exc.OperationalError)):
+                        session.commit()
+                session.rollback()
+                with suppress(sa.exc.DBAPIError):
+                    waiting.result()
+            first.rollback()
+    assert Shop(session).todos.count(value="second") == 0
+
+
 # -- what is refused
 
 
@@ -560,6 +651,56 @@ def test_mapper_listeners_are_named(session, name):
     finally:
         event.remove(TodoRow, name, listener)
     Shop(session)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(TodoRow, "load"), (TodoRow, "refresh"), (TodoRow.key, "set")],
+    ids=["load", "refresh", "set"],
+)
+def test_listeners_of_instances_are_named(session, target, name):
+    def listener(*_):
+        """Hear nothing."""
+
+    event.listen(target, name, listener)
+    try:
+        with pytest.raises(MappingError, match=f"TodoRow .*a {name} listener"):
+            Shop(session)
+    finally:
+        event.remove(target, name, listener)
+    Shop(session)
+
+
+class Noted(DeclarativeBase):
+    pass
+
+
+class NotedRow(Noted):
+    __tablename__ = "noted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, int]] = mapped_column(MutableDict.as_mutable(sa.JSON(none_as_null=True)))
+
+
+class NotedOne(BaseModel):
+    id: int | None = None
+    data: dict[str, int]
+
+
+class NotedOnes(BaseRepository[NotedOne, int]):
+    model = NotedRow
+
+
+def test_what_sqlalchemy_listens_to_itself_is_no_listener_of_the_application(sqlite):
+    create(sqlite, Noted)
+    with Session(sqlite.engine) as session:
+        assert NotedOnes(session).add(NotedOne(data={"a": 1})).data == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["pending_to_persistent", "loaded_as_persistent", "after_bulk_delete"])
+def test_listeners_of_the_session_are_named(session, name):
+    event.listen(session, name, lambda *_: None)
+    with pytest.raises(MappingError, match=name):
+        Shop(session)
 
 
 def test_a_tenants_filter_is_named(engine, session):

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sqlrepo import RepositoryError, TransactionAbortedError, UniqueViolationError
+from sqlrepo import RepositoryError, TransactionAbortedError, UniqueViolationError, UnsupportedError, retry
 from tests.units.domain import Shop, Todo, Todos, connections_out, leave_by
 
 
@@ -183,3 +183,23 @@ def test_what_cannot_be_called_is_refused(db):
         shop.todos.add(Todo(key="a"))
 
     assert Todos(db).count() == 1
+
+
+def test_a_callback_that_turns_out_to_be_async_is_told(db):
+    async def send():
+        """Never awaited."""
+
+    with pytest.raises(ExceptionGroup) as caught, Shop(db) as shop:  # noqa: PT012  # raised on leaving
+        shop.todos.add(Todo(key="a"))
+        shop.on_commit(lambda: send())  # noqa: PLW0108  # a plain function that gives something to await
+    assert [type(error) for error in caught.value.exceptions] == [UnsupportedError]
+    assert Shop(db).todos.unit.is_open is False
+    assert Todos(db).count() == 1
+
+
+def test_retry_takes_no_async_function(db):
+    async def work(_):
+        """Never awaited."""
+
+    with pytest.raises(UnsupportedError):
+        retry(lambda: Shop(db), work)

@@ -20,7 +20,7 @@ from sqlrepo._base.joining import joined_async
 from sqlrepo._base.unit import BaseUnitOfWork, is_async
 from sqlrepo.driver import AsyncSource, Joinable
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.transaction import Callback, callbacks_failed, logged
+from sqlrepo.transaction import Callback, callbacks_failed, logged, settled
 
 __all__ = ["AsyncBaseUnitOfWork"]
 
@@ -137,19 +137,21 @@ class AsyncBaseUnitOfWork(Generic[C]):
 
     def on_commit(self, callback: Callback) -> None:
         """Call a function, or await an async one, after the commit; see `BaseUnitOfWork.on_commit`."""
-        if not is_async(callback):
-            self.beneath.on_commit(callback)
-            return
         awaited = getattr(self._source, "awaited", None)  # a session that is joined calls them itself
-        self.beneath.register(awaited(callback) if awaited else callback)
+        if awaited and callable(callback):
+            callback = awaited(callback)
+        (self.beneath.register if is_async(callback) else self.beneath.on_commit)(callback)
 
     async def run(self: _NamesSync[U_co], work: Callable[[U_co], R]) -> R:
         """Give the synchronous unit, on this one's connection, to a plain function: finders, services and all.
 
         Args:
             work: takes the unit that ``sync`` names; it must not block for anything but the unit.
+
+        Raises:
+            UnsupportedError: it is an async function.
         """
-        return await self.call(work, self.beneath)
+        return settled(await self.call(work, self.beneath))
 
     # -- for repositories
 
@@ -170,8 +172,10 @@ class AsyncBaseUnitOfWork(Generic[C]):
         failures: list[Exception] = []
         for callback in callbacks:
             try:
-                # A plain one may use the sync unit.
-                await (callback() if is_async(callback) else self.call(callback))
+                # A plain one may use the sync unit, and give something to await.
+                result = callback() if is_async(callback) else await self.call(callback)
+                if inspect.isawaitable(result):
+                    await result
             except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
                 failures.append(logged(error))
         if failures:

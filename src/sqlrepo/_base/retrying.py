@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sqlrepo._base.unit import BaseUnitOfWork
 from sqlrepo.errors import RepositoryError
+from sqlrepo.transaction import settled
 
 __all__ = ["pauses", "retry", "worth_another"]
 
@@ -42,17 +43,18 @@ def retry(make: Callable[[], U], work: Callable[[U], R], *, attempts: int = 3) -
 
     Raises:
         RepositoryError: one that is not retryable, or the last attempt's.
+        UnsupportedError: ``work`` is an async function; see `retry_async`.
     """
     for pause in pauses(attempts):
         try:
             with make() as unit:
-                return work(unit)
+                return settled(work(unit))
         except RepositoryError as error:
             if not worth_another(error, pause):
                 raise
             time.sleep(pause)
     with make() as unit:
-        return work(unit)
+        return settled(work(unit))
 
 
 def worth_another(error: RepositoryError, pause: float) -> bool:

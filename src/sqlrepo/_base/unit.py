@@ -191,6 +191,8 @@ class BaseUnitOfWork(Generic[C]):
             driver = self._started()
             try:
                 return work(driver)
+            except UnsupportedError:
+                raise  # nothing was sent
             except BaseException as error:
                 self._transaction.fail(error)
                 raise

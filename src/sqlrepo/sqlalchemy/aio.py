@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
@@ -45,8 +46,12 @@ class AsyncDatabase:
     """
 
     def __init__(self, url: str | sa.URL | AsyncEngine, *, ping: bool = True, isolation: str | None = None) -> None:
-        made = url if isinstance(url, str | sa.URL) else url.sync_engine
+        given: Any = url
         _require_greenlet()
+        made = given if isinstance(given, str | sa.URL) else getattr(given, "sync_engine", None)
+        if made is None:
+            raise UnsupportedError(f"AsyncDatabase takes a URL or an AsyncEngine, not {type(given).__name__}")
+        self._engine: AsyncEngine | None = None if isinstance(given, str | sa.URL) else given
         self._engines = Engines(made, ping=ping, isolation=isolation, asynchronous=True, make=_make)
         self._source = Database.over(self._engines)
 
@@ -58,7 +63,9 @@ class AsyncDatabase:
         """The engine of units that may write; tables are made with it."""
         from sqlalchemy.ext.asyncio import AsyncEngine
 
-        return AsyncEngine(self._engines.writing)
+        if self._engine is None:
+            self._engine = AsyncEngine(self._engines.writing)
+        return self._engine
 
     @property
     def source(self) -> Database:
@@ -106,10 +113,14 @@ class JoinedAwaitable:
         return await greenlet_spawn(work)
 
     def awaited(self, callback: Callable[[], Any]) -> Callback:
-        """Make a plain callback of an async one; a session ends its transaction in a greenlet."""
+        """Make a plain callback of one that may be async; a session ends its transaction in a greenlet."""
         from sqlalchemy.util import await_only
 
-        return lambda: await_only(callback())
+        def called() -> Any:
+            result = callback()
+            return await_only(result) if isawaitable(result) else result
+
+        return called
 
 
 def session_of(unit: AsyncBaseUnitOfWork[Any]) -> AsyncSession:

@@ -20,6 +20,7 @@ from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.faults import translated
 from sqlrepo.sqlalchemy.hooks import dismiss
 from sqlrepo.sqlalchemy.session import UnitSession
+from sqlrepo.sqlalchemy.tables import Place
 from sqlrepo.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class SQLAlchemyDriver:
         """Whether the connection is still whole after an interrupt amid a statement."""
         return self._database.dialect.survives_interrupts
 
-    def failed(self, error: BaseException, table: str | None) -> None:
+    def failed(self, error: BaseException, table: Place | None) -> None:
         """Note a statement the database refused, or that was interrupted."""
         self._interrupted = self._interrupted or not isinstance(error, Exception)
         known = translated(error, self._database.tables, table)

@@ -21,8 +21,10 @@ __all__ = ["Engines", "MakeEngine"]
 #: `create_engine`, or something that makes an asynchronous engine and gives the one beneath.
 MakeEngine: TypeAlias = Callable[..., sa.Engine]
 
+_RENAMED = {"postgres": "postgresql"}  # as it is often given
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "asyncmy", "mariadb": "asyncmy", "sqlite": "aiosqlite"}
+_EXTRAS = ("aiosqlite", "asyncmy", "asyncpg", "psycopg", "pymysql")
 
 
 class Engines:
@@ -41,7 +43,7 @@ class Engines:
         foreign: whether it is the application's.
 
     Raises:
-        UnsupportedError: the database or its driver is not known, or not installed.
+        UnsupportedError: the database, its driver or the isolation is not known, or the driver not installed.
     """
 
     def __init__(
@@ -59,10 +61,10 @@ class Engines:
         self._reading: sa.Engine | None = None
         self.foreign = isinstance(given, sa.Engine)
         if isinstance(given, sa.Engine):
-            self.writing = given
+            self.writing = _of_kind(given, asynchronous)
             self.dialect = dialect_of(given.dialect, isolation)
         else:
-            url = _checked(sa.make_url(given), asynchronous)
+            url = _checked(_url(given), asynchronous)
             bare = dialect_of(_sql_dialect(url), isolation)
             self.writing = make(url, **bare.engine_options(url, ping=ping))
             self.dialect = dialect_of(self.writing.dialect, isolation)
@@ -98,14 +100,29 @@ class Engines:
         return engine
 
 
+def _url(given: object) -> sa.URL:
+    if not isinstance(given, str | sa.URL):
+        raise UnsupportedError(f"Database takes a URL or an Engine, not {type(given).__name__}")
+    try:
+        return sa.make_url(given)
+    except exc.ArgumentError:
+        wanted = "database+driver://user:password@host/name"
+        raise UnsupportedError(f"this is no URL of a database; write {wanted}") from None  # it may hold a password
+
+
+def _of_kind(engine: sa.Engine, asynchronous: bool) -> sa.Engine:
+    if engine.dialect.is_async is not asynchronous:
+        kind, other = ("an async", "AsyncDatabase") if not asynchronous else ("a sync", "Database")
+        raise UnsupportedError(f"this is {kind} engine, for {other}")
+    return engine
+
+
 def _checked(url: sa.URL, asynchronous: bool) -> sa.URL:
     """Refuse what SQLAlchemy would take to mean something else, or fail at later."""
-    name = url.get_backend_name()
+    name = _RENAMED.get(url.get_backend_name(), url.get_backend_name())
     drivers = _ASYNC_DRIVERS if asynchronous else _DRIVERS
     if "+" not in url.drivername and name in drivers:
-        raise UnsupportedError(
-            f"{url.drivername}:// does not say which driver; write {url.drivername}+{drivers[name]}://"
-        )
+        raise UnsupportedError(f"{url.drivername}:// does not say which driver; write {name}+{drivers[name]}://")
     if asynchronous is not _sql_dialect(url).is_async and not _either(url):
         kind, other = ("an async", "AsyncDatabase") if not asynchronous else ("a sync", "Database")
         raise UnsupportedError(f"{url.drivername} is {kind} driver, for {other}")
@@ -130,5 +147,6 @@ def _sql_dialect(url: sa.URL) -> sa.Dialect:
         raise UnsupportedError(f"{url.drivername} is no database and driver that SQLAlchemy knows") from None
     except ImportError as error:
         driver = url.get_driver_name()
-        raise UnsupportedError(f'the driver {driver} is not installed; pip install "sqlrepo-uow[{driver}]"') from error
+        package = f'"sqlrepo-uow[{driver}]"' if driver in _EXTRAS else driver
+        raise UnsupportedError(f"the driver {driver} is not installed; pip install {package}") from error
     return dialect()

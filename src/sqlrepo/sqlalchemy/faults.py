@@ -26,10 +26,11 @@ from sqlrepo.errors import (
     ReadOnlyError,
     RepositoryError,
     StatementTimeoutError,
+    TransactionAbortedError,
     TransactionConflictError,
     UniqueViolationError,
 )
-from sqlrepo.sqlalchemy.tables import TableNames, Tables
+from sqlrepo.sqlalchemy.tables import Place, TableNames, Tables
 
 __all__ = ["is_broken", "translated"]
 
@@ -38,7 +39,7 @@ Make: TypeAlias = Callable[[], RepositoryError]
 _COLUMN = "a column"
 
 
-def translated(error: BaseException, tables: Tables, table: str | None = None) -> RepositoryError | None:
+def translated(error: BaseException, tables: Tables, table: Place | None = None) -> RepositoryError | None:
     """Tell which of the library's errors a failure is.
 
     Args:
@@ -239,7 +240,8 @@ def _sqlstate(original: BaseException) -> str | None:
 
 
 def _postgresql(state: str, original: BaseException, tables: Tables) -> RepositoryError:
-    names, server = tables.named(_said(original, "table_name")), _said(original, "constraint_name")
+    names = tables.named(_said(original, "table_name"), _said(original, "schema_name"))
+    server = _said(original, "constraint_name")
     if state in ("23505", "23P01"):
         return _unique(names, server, _key_columns(original))
     if state in ("23503", "23001"):
@@ -250,7 +252,7 @@ def _postgresql(state: str, original: BaseException, tables: Tables) -> Reposito
     if state == "23514":
         return _check(names, server)
     known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
-    return known() if known else DatabaseUnavailableError(f"PostgreSQL reports {state}", retryable=False)
+    return known() if known else QueryError(f"the database refused the statement (PostgreSQL reports {state})")
 
 
 def _said(original: BaseException, what: str) -> str | None:
@@ -278,6 +280,7 @@ _POSTGRESQL: Mapping[str, Make] = {
     "22008": _out_of_range,
     "23": lambda: ConstraintError(None),
     "25006": _read_only,
+    "25P02": TransactionAbortedError,  # the application's own statement was refused, before a unit joined
     "25P03": _unavailable(_LOST),
     "28": _misconfigured("the database refuses this user or password"),
     "3D000": _misconfigured("there is no such database"),
@@ -291,6 +294,8 @@ _POSTGRESQL: Mapping[str, Make] = {
     "55P03": _lock_timeout,
     "57014": _statement_timeout,
     "57": _unavailable(_LOST),
+    "58": _misconfigured("the database reports an error of its system"),
+    "F0": _misconfigured("the database reports an error of its configuration"),
     "P0001": _refused_by_trigger,
     "XX": _misconfigured("the database reports an internal error"),
 }
@@ -309,8 +314,8 @@ def _number(original: BaseException) -> int | None:
 _AT_ROW = r"for column (?:`[^`]*`\.)*['`]([^'`]+)['`] at row"
 
 
-def _mariadb(number: int, text: str, tables: Tables, table: str | None) -> RepositoryError:
-    names = tables.named(table)
+def _mariadb(number: int, text: str, tables: Tables, table: Place | None) -> RepositoryError:
+    names = tables.named(table[1], table[0]) if table else None
     if number in (1062, 1586, 1169):
         # The value comes first, and may hold anything.
         found = re.search(r".* for key '(.+)'$", text, re.DOTALL)
@@ -320,15 +325,15 @@ def _mariadb(number: int, text: str, tables: Tables, table: str | None) -> Repos
         found = re.search(r"'([^']+)'", text)
         return _not_null(names, (found[1],) if found else ())
     if number in (1216, 1217, 1451, 1452):
-        found = re.search(r"`\.`([^`]+)`, CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]+)\)", text)
+        found = re.search(r"`([^`]+)`\.`([^`]+)`, CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]+)\)", text)
         if found is None:
             return ForeignKeyViolationError(None)
-        return _foreign_key(tables.named(found[1]), found[2], found[3].strip("`").split("`, `"))
+        return _foreign_key(tables.named(found[2], found[1]), found[3], found[4].strip("`").split("`, `"))
     if number in (4025, 3819):
-        found = re.search(r"CONSTRAINT `([^`]+)` failed for `[^`]*`\.`([^`]+)`", text)
-        return _check(tables.named(found[2]) if found else names, found[1] if found else None)
+        found = re.search(r"CONSTRAINT `([^`]+)` failed for `([^`]*)`\.`([^`]+)`", text)
+        return _check(tables.named(found[3], found[2]) if found else names, found[1] if found else None)
     make = _MARIADB.get(number)
-    error = make() if make else DatabaseUnavailableError(f"MariaDB reports {number}", retryable=False)
+    error = make() if make else QueryError(f"the database refused the statement (MariaDB reports {number})")
     if names and isinstance(error, InvalidValueError) and (found := re.search(_AT_ROW, text)):
         return InvalidValueError(names.fields((found[1],))[0], error.reason)
     return error
@@ -349,7 +354,7 @@ _MARIADB: Mapping[int, Make] = {
     **dict.fromkeys((1290, 1792, 1836), _read_only),
     **dict.fromkeys((1054, 1064, 1109, 1146, 1051, 1267, 1305, 1327), _misunderstood),
     **dict.fromkeys((1142, 1143, 1227, 1370), _forbidden),
-    **dict.fromkeys((1264, 1690, 1411), _out_of_range),
+    **dict.fromkeys((167, 1264, 1467, 1690, 1411), _out_of_range),
     1406: _too_long,
     **dict.fromkeys((1265, 1292, 1366), _unfit),
     **dict.fromkeys((1153, 1105), _too_large),

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from sqlrepo.sqlalchemy.faults import is_broken
+from sqlrepo.sqlalchemy.tables import Place
 
 __all__ = ["Listener", "attend", "dismiss", "listen"]
 
@@ -26,7 +27,7 @@ class Listener(Protocol):
         """Whether the connection is still whole after an interrupt amid a statement."""
         ...
 
-    def failed(self, error: BaseException, table: str | None) -> None:
+    def failed(self, error: BaseException, table: Place | None) -> None:
         """A statement was refused."""
         ...
 
@@ -82,8 +83,8 @@ def _failed(context: sa.ExceptionContext) -> None:
         listener.failed(context.original_exception, _table_of(context))
 
 
-def _table_of(context: sa.ExceptionContext) -> str | None:
+def _table_of(context: sa.ExceptionContext) -> Place | None:
     """The table a statement writes to."""
     statement = getattr(getattr(context.execution_context, "compiled", None), "statement", None)
     table = getattr(statement, "table", None)
-    return table.name if isinstance(table, sa.Table) else None
+    return (table.schema, table.name) if isinstance(table, sa.Table) else None

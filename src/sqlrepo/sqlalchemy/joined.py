@@ -7,18 +7,20 @@ anything of the application's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from inspect import getclosurevars, isfunction
+from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, scoped_session
 
 from sqlrepo.driver import Driver
-from sqlrepo.errors import MappingError, UnsupportedError
+from sqlrepo.errors import MappingError, UnitStateError, UnsupportedError
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.aio import is_async
 from sqlrepo.sqlalchemy.database import Database
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
+from sqlrepo.sqlalchemy.engines import Engines
 from sqlrepo.sqlalchemy.faults import translated
 from sqlrepo.sqlalchemy.hooks import attend, dismiss
 from sqlrepo.sqlalchemy.session import UnitSession
@@ -29,7 +31,18 @@ __all__ = ["JoinedConnection", "JoinedSession", "join"]
 # Where a session keeps what units share that have joined it, and an engine what is known of it: it goes with them.
 _KEPT = "sqlrepo_joined"
 
-_SESSION_EVENTS = ("do_orm_execute", "before_flush", "after_flush", "after_flush_postexec")
+_SESSION_EVENTS = (
+    *(
+        "do_orm_execute",
+        "before_flush",
+        "after_flush",
+        "after_flush_postexec",
+        "after_bulk_update",
+        "after_bulk_delete",
+    ),
+    *("pending_to_persistent", "persistent_to_deleted", "loaded_as_persistent"),
+)
+_INSTANCE_EVENTS = ("load", "refresh")
 _MAPPER_EVENTS = ("before_insert", "after_insert", "before_update", "after_update", "before_delete", "after_delete")
 
 
@@ -147,6 +160,9 @@ class SharedSession:
         self._committed = False
         self.database = database
         self.transaction = Transaction()
+        for nested in reversed(list(_nested(session))):
+            self.transaction.savepoint_set(_announced(nested))
+        event.listen(session, "after_transaction_create", self._begun)
         event.listen(session, "before_commit", self._ending)
         event.listen(session, "after_commit", self._ended)
         event.listen(session, "after_transaction_end", self._over)
@@ -162,15 +178,26 @@ class SharedSession:
             self._driver = JoinedDriver(self.database, connection, self.transaction, self._session, self.connection)
         return self._driver
 
+    # A session announces a savepoint, and sets it with its next statement; what is registered meanwhile goes with it.
+
+    def _begun(self, _: Session, begun: SessionTransaction) -> None:
+        if begun.nested:
+            self.transaction.savepoint_set(_announced(begun))
+
     def _ending(self, session: Session) -> None:
         """Refuse to commit what PostgreSQL would report committed, and drop."""
-        if not session.in_nested_transaction():
+        if self.transaction.fatal is not None or not session.in_nested_transaction():
             self.transaction.check()
 
     def _ended(self, session: Session) -> None:
-        self._committed = not session.in_nested_transaction()
+        nested = session.get_nested_transaction()
+        if nested is not None:
+            self.transaction.savepoint_released(_announced(nested))
+        self._committed = nested is None
 
     def _over(self, _: Session, ended: SessionTransaction) -> None:
+        if ended.nested:
+            self.transaction.savepoint_rolled_back(_announced(ended))  # unless it was kept, as `_ended` has heard
         if ended.parent is not None:
             return
         transaction, committed, driver = self.transaction, self._committed, self._driver
@@ -255,7 +282,8 @@ class JoinedDriver(SQLAlchemyDriver):
     def heard(self, event: str, savepoint: str | None) -> None:
         """Note what happened to savepoints; the end is the application's to choose."""
         if event == "rollback_savepoint" and not self._transaction.knows(savepoint or ""):
-            self._transaction.restart()  # it was set before the unit had joined, so all of the unit's is undone
+            if self._session is None or not any(_nested(self._session)):
+                self._transaction.restart()  # it was set before the unit had joined, so all of the unit's is undone
         elif event not in ("commit", "rollback"):
             super().heard(event, savepoint)
         elif not self._ends_with_session:
@@ -271,10 +299,10 @@ class JoinedDriver(SQLAlchemyDriver):
             self._session.leave()
 
     def _join(self) -> None:
-        self._database.dialect.examine(self._connection, foreign=True)
-        self._database.dialect.join(self._connection)
         if not self._connection.in_transaction():
             self._connection.begin()  # as its first statement would; or a rollback would have nothing to tell of
+        self._database.dialect.examine(self._connection, foreign=True)
+        self._database.dialect.join(self._connection)
         attend(self._connection, self)
 
     def _begin_nested(self) -> sa.NestedTransaction | SessionTransaction:
@@ -287,9 +315,24 @@ class JoinedDriver(SQLAlchemyDriver):
         super()._flush()
 
 
+def _nested(session: Session) -> Iterator[SessionTransaction]:
+    """The session's savepoints, those it has announced only included; the innermost first."""
+    nested = session.get_nested_transaction()
+    while nested is not None and nested.nested:
+        yield nested
+        nested = nested.parent
+
+
+def _announced(nested: SessionTransaction) -> str:
+    return f"announced_{id(nested)}"
+
+
 def _reached(reach: Callable[[], sa.Connection], database: Database) -> sa.Connection:
     try:
         return reach()
+    except exc.InvalidRequestError as error:  # what the session itself refuses
+        reason: Literal["busy", "not_open"] = "busy" if error.code == "isce" else "not_open"
+        raise UnitStateError(reason, "the session that was joined says why, as the cause") from error
     except Exception as error:
         known = translated(error, database.tables)
         if known is None:
@@ -299,7 +342,7 @@ def _reached(reach: Callable[[], sa.Connection], database: Database) -> sa.Conne
 
 def _database(engine: sa.Engine) -> Database:
     if _KEPT not in engine.__dict__:
-        engine.__dict__[_KEPT] = Database(engine)
+        engine.__dict__[_KEPT] = Database.over(Engines(engine, asynchronous=engine.dialect.is_async))
     return cast(Database, engine.__dict__[_KEPT])
 
 
@@ -309,4 +352,16 @@ def _listeners(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
     yield from (f"a {name} listener of the session" for name in _SESSION_EVENTS if getattr(heard, name))
     heard = mapper.dispatch
     yield from (f"a {name} listener" for name in _MAPPER_EVENTS if getattr(heard, name))
+    heard = mapper.class_manager.dispatch
+    yield from (f"a {name} listener" for name in _INSTANCE_EVENTS if any(map(_is_theirs, getattr(heard, name))))
     yield from (f"@validates({name!r})" for name in mapper.validators)
+    for name in mapper.columns.keys() - mapper.validators.keys():
+        heard = mapper.class_manager[name].dispatch
+        if any(map(_is_theirs, heard.set)):
+            yield f"a set listener of {name}"
+
+
+def _is_theirs(listener: Any) -> bool:
+    """Whether a listener is the application's; SQLAlchemy's extensions have some, and wrap those of others."""
+    wrapped = getclosurevars(listener).nonlocals.get("fn", listener) if isfunction(listener) else listener
+    return not str(getattr(wrapped, "__module__", "")).startswith("sqlalchemy.")

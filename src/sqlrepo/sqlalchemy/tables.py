@@ -6,13 +6,16 @@ Knows the names servers make up for constraints without one. Must not know error
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import sqlalchemy as sa
 
 from sqlrepo.schema import Schema, Unique
 
-__all__ = ["TableNames", "Tables"]
+__all__ = ["Place", "TableNames", "Tables"]
+
+#: A table's schema, None for the default one, and its name.
+Place: TypeAlias = tuple[str | None, str]
 
 
 class TableNames:
@@ -93,36 +96,44 @@ class Tables:
     """The tables that repositories keep entities in, and those declared beside them."""
 
     def __init__(self) -> None:
-        self._schemas: dict[str, Schema] = {}
-        self._names: dict[str, TableNames] = {}
+        self._schemas: dict[Place, Schema] = {}
+        self._names: dict[Place, TableNames] = {}
 
     def adopt(self, schema: Schema) -> None:
         """Take notice of a table."""
-        self._schemas[schema.name] = schema
+        self._schemas[schema.place] = schema
 
-    def named(self, name: str | None) -> TableNames | None:
-        """The names in a table, None for one that nobody declared."""
-        if name is None:
-            return None
-        if name not in self._names and (found := self._find(name)) is not None:
-            self._names[name] = found
-        return self._names.get(name)
+    def named(self, name: str | None, namespace: str | None = None) -> TableNames | None:
+        """The names in a table, None for one that nobody declared.
+
+        Args:
+            name: what the server calls it.
+            namespace: the schema it is in, where that is known; a server names the default one too, metadata does not.
+        """
+        alike = [place for place in self._places() if place[1] == name]
+        rank = {namespace: 0, None: 1}
+        place = min(alike, key=lambda place: rank.get(place[0], 2), default=None)
+        return None if place is None else self._at(place)
 
     def with_unique(self, name: str | None) -> TableNames | None:
         """The only table that has a unique constraint or index of a name."""
-        known = (self.named(one) for one in self._schemas)
-        found = [names for names in known if names and name and names.unique(name) is not None]
+        found = [names for names in map(self._at, self._schemas) if name and names.unique(name) is not None]
         return found[0] if len(found) == 1 else None
 
     def has_check(self, name: str) -> bool:
         """Whether any table has a check of a name."""
-        return any(names.check(name) for one in self._schemas if (names := self.named(one)) is not None)
+        return any(names.check(name) for names in map(self._at, self._schemas))
 
-    def _find(self, name: str) -> TableNames | None:
-        if (schema := self._schemas.get(name)) is not None:
-            return TableNames(_table(schema), schema)
-        beside = (table for one in self._schemas.values() for table in _table(one).metadata.tables.values())
-        return next((TableNames(table) for table in beside if table.name == name), None)
+    def _places(self) -> dict[Place, sa.Table]:
+        """All tables there are: those of repositories, and the others of their metadata."""
+        own = {place: _table(schema) for place, schema in self._schemas.items()}
+        beside = (table for one in own.values() for table in one.metadata.tables.values())
+        return own | {(table.schema, table.name): table for table in beside}
+
+    def _at(self, place: Place) -> TableNames:
+        if place not in self._names:
+            self._names[place] = TableNames(self._places()[place], self._schemas.get(place))
+        return self._names[place]
 
 
 def _table(schema: Schema) -> sa.Table:

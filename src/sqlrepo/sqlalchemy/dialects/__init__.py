@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from sqlrepo.errors import UnsupportedError
+from sqlrepo.errors import UnsupportedError, nearest
 from sqlrepo.sqlalchemy.dialects.dialect import Dialect
 from sqlrepo.sqlalchemy.dialects.mariadb import MariaDB
 from sqlrepo.sqlalchemy.dialects.postgresql import PostgreSQL
@@ -20,6 +20,9 @@ _KNOWN: dict[str, type[Dialect]] = {
 }
 
 
+_LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+
 def dialect_of(sql: sa.Dialect, isolation: str | None = None) -> Dialect:
     """What is known of the database that SQLAlchemy speaks a dialect to.
 
@@ -28,8 +31,11 @@ def dialect_of(sql: sa.Dialect, isolation: str | None = None) -> Dialect:
         isolation: another isolation level than the database's usual one.
 
     Raises:
-        UnsupportedError: the database is not known to this library.
+        UnsupportedError: the database, or the level, is not known to this library.
     """
     if sql.name not in _KNOWN:
         raise UnsupportedError(f"{sql.name} is not supported; there are sqlite, postgresql, mariadb, and memory")
+    if isolation not in (None, *_LEVELS):
+        # AUTOCOMMIT is none: nothing could be rolled back.
+        raise UnsupportedError(f"isolation {isolation!r} is none of {', '.join(_LEVELS)}{nearest(isolation, _LEVELS)}")
     return _KNOWN[sql.name](sql, isolation)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Any, ClassVar, Literal, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -29,6 +31,9 @@ Needle: TypeAlias = Callable[[Callable[[str], Any] | None], AnyColumn]
 UpsertWay: TypeAlias = Literal["native", "insert_first", "update_first"]
 
 READ_COMMITTED = "READ COMMITTED"
+
+_LOCK = Lock()
+_SAID: WeakKeyDictionary[sa.Engine, set[str]] = WeakKeyDictionary()
 
 _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
     "==": lambda left, right: left == right,
@@ -101,7 +106,7 @@ class Dialect(ABC):
             return
         begun = connection.in_transaction()
         for lack in (*self._server(connection), *(self._engine(connection) if foreign else ())):
-            log.warning("%r: %s", connection.engine.url, lack)
+            _say(connection.engine, lack)
         if connection.in_transaction() and not begun:
             connection.rollback()
         self.examined = True
@@ -212,6 +217,17 @@ class Dialect(ABC):
         """
         if self.no_unicode_fold is not None:
             raise UnsupportedError(f'{self.no_unicode_fold}; set `fold = "ascii"` on the repository')
+
+
+def _say(engine: sa.Engine, lack: str) -> None:
+    """Log what a server or an engine lacks, once for each engine, however many databases are made on it."""
+    root: sa.Engine = getattr(engine, "_proxied", engine)
+    with _LOCK:
+        said = _SAID.setdefault(root, set())
+        if lack in said:
+            return
+        said.add(lack)
+    log.warning("%r: %s", engine.url, lack)
 
 
 def _autocommits(connection: sa.Connection) -> bool:

@@ -99,13 +99,13 @@ class SQLite(Dialect):
         """Begin a transaction on an engine that may not send BEGIN."""
         self._prepare_theirs(connection)
         self.begin(connection, read_only=read_only)
-        if not getattr(connection.connection.dbapi_connection, "in_transaction", True):
+        if not _has_begun(connection):
             connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     def join(self, connection: Connection) -> None:
         """Begin where the driver has not: it would take the release of a savepoint for a commit."""
         self._prepare_theirs(connection)
-        if not getattr(connection.connection.dbapi_connection, "in_transaction", True):
+        if not _has_begun(connection):
             connection.exec_driver_sql("BEGIN")
 
     def _prepare_theirs(self, connection: Connection) -> None:
@@ -176,6 +176,12 @@ def _lacking(connection: Connection) -> Iterator[str]:
             "this engine does not enforce foreign keys (PRAGMA foreign_keys = ON); give Database the URL instead, or "
             "set it when the engine connects"
         )
+
+
+def _has_begun(connection: Connection) -> bool:
+    """Whether the driver has a transaction open; asked below SQLAlchemy's adapter of aiosqlite, which does not tell."""
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.in_transaction)
 
 
 def _in_memory(url: URL) -> bool:

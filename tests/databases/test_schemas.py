@@ -1,0 +1,91 @@
+"""Two tables of one name in two schemas: errors name the constraints and fields of the right one."""
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import BaseRepository, BaseUnitOfWork, ForeignKeyViolationError, UniqueViolationError
+from sqlrepo.sqlalchemy import Database
+from tests.databases import servers
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Named(BaseModel):
+    id: int | None = None
+    k: int
+    v: int
+
+
+class Unnamed(BaseModel):
+    id: int | None = None
+    kk: int
+    vv: int
+
+
+class NamedRow(Base):
+    __tablename__ = "thing"
+    __table_args__ = (sa.UniqueConstraint("k", "v", name="uq_a"), {"schema": "first"})
+    id: Mapped[int] = mapped_column(primary_key=True)
+    k: Mapped[int] = mapped_column(sa.ForeignKey("first.thing.id", name="fk_a"))
+    v: Mapped[int]
+
+
+class UnnamedRow(Base):
+    __tablename__ = "thing"
+    __table_args__ = (sa.UniqueConstraint("k", "v"), {"schema": "second"})
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kk: Mapped[int] = mapped_column("k", sa.ForeignKey("second.thing.id"))
+    vv: Mapped[int] = mapped_column("v")
+
+
+class NamedOnes(BaseRepository[Named, int]):
+    model = NamedRow
+
+
+class UnnamedOnes(BaseRepository[Unnamed, int]):
+    model = UnnamedRow
+
+
+class Both(BaseUnitOfWork):
+    named: NamedOnes
+    unnamed: UnnamedOnes
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def db(request):
+    plain = sa.create_engine(servers.made_for_tests(request.param, "schemas"), poolclass=sa.NullPool)
+    with plain.begin() as connection:
+        for name in ("first", "second"):
+            connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {name} {'CASCADE' * (request.param == 'postgresql')}")
+            connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    Base.metadata.create_all(plain)
+    made = Database(plain.url)
+    yield made
+    made.dispose()
+    with plain.begin() as connection:
+        for name in ("first", "second"):
+            connection.exec_driver_sql(f"DROP SCHEMA {name} {'CASCADE' * (request.param == 'postgresql')}")
+
+
+def test_a_violation_is_told_of_the_table_it_is_in(db):
+    with Both(db) as both:
+        both.named.add(Named(id=1, k=1, v=1))
+        both.unnamed.add(Unnamed(id=1, kk=1, vv=1))
+    for add, name, fields in (
+        (lambda both: both.named.add(Named(k=1, v=1)), "uq_a", ("k", "v")),
+        (lambda both: both.unnamed.add(Unnamed(kk=1, vv=1)), None, ("kk", "vv")),
+    ):
+        with pytest.raises(UniqueViolationError) as caught, Both(db) as both:
+            add(both)
+        assert (caught.value.constraint, caught.value.fields) == (name, fields)
+    for add, name, fields in (
+        (lambda both: both.named.add(Named(k=7, v=1)), "fk_a", ("k",)),
+        (lambda both: both.unnamed.add(Unnamed(kk=7, vv=1)), None, ("kk",)),
+    ):
+        with pytest.raises(ForeignKeyViolationError) as caught, Both(db) as both:
+            add(both)
+        assert (caught.value.constraint, caught.value.fields) == (name, fields)
