@@ -16,7 +16,14 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
-from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, UniqueViolationError, UnitStateError, noted
+from sqlrepo.errors import (
+    DatabaseUnavailableError,
+    RepositoryError,
+    UniqueViolationError,
+    UnitStateError,
+    lost_in_commit,
+    noted,
+)
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.faults import translated
 from sqlrepo.sqlalchemy.hooks import dismiss
@@ -40,7 +47,12 @@ class SQLAlchemyDriver:
         transaction: where failures and savepoints are reported.
         read_only: whether the unit writes nothing.
         guarded: whether the server refuses writes on this connection.
+
+    Attributes:
+        reports_statements: the engine tells what is sent; see `hooks`.
     """
+
+    reports_statements = True
 
     def __init__(
         self,
@@ -197,6 +209,11 @@ class SQLAlchemyDriver:
     # -- what the engine reports, whoever sent the statement
 
     @property
+    def source(self) -> Database:
+        """The database the connection is from."""
+        return self._database
+
+    @property
     def survives_interrupts(self) -> bool:
         """Whether the connection is still whole after an interrupt amid a statement."""
         return self._database.dialect.survives_interrupts
@@ -274,8 +291,7 @@ class SQLAlchemyDriver:
         try:
             self._guarded(self._connection.commit)
         except DatabaseUnavailableError as error:
-            lost = "the connection was lost during COMMIT; nobody knows whether it took effect"
-            raise DatabaseUnavailableError(lost, retryable=False) from error
+            raise lost_in_commit() from error
 
     def _study(self, schema: Schema) -> None:
         """Let the dialect look at a table before the first statement on it is written."""
