@@ -191,13 +191,13 @@ _FAULTS: _Opened[PlantedFault] = _Opened()
 
 
 def query_budget(limit: int, *, on: Source | AsyncSource | None = None) -> QueryBudget:
-    """Let a block send so many statements, and tell which it sent: ``with query_budget(3) as spent: ...``.
+    """Let a block send so many statements and no more, and tell which it sent.
 
-    What repositories and units of work send counts, whichever thread or task they run in, and on a database what is
-    sent through their ``.session`` and ``.connection``. What begins and ends transactions and savepoints does not, nor
-    pings, nor what the library asks of a server or a table once. One execution for many rows is one, in however many
-    batches it is sent; and one that the database refuses is one. On a database real statements are counted, on memory
-    what stands for them ("fetch todo"). The numbers are the same but for these:
+    ``with query_budget(3): ...``. What repositories and units of work send counts, whichever thread or task they run
+    in, and on a database what is sent through their ``.session`` and ``.connection``. What begins and ends transactions
+    and savepoints does not, nor pings, nor what the library asks of a server or a table once. One execution for many
+    rows is one, in however many batches it is sent; and one that the database refuses is one. On a database real
+    statements are counted, on memory what stands for them ("fetch todo"). The numbers are the same but for these:
 
     - an upsert is one on memory and PostgreSQL; two on SQLite; on MariaDB one where it inserts, and where it does not
       two, or three if it changes anything;
