@@ -5,7 +5,8 @@ Knows what meets a planted fault, and what is counted. Must not know what any of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sqlrepo.driver import Condition, Driver, Fetch, Row, Source, Upsert
@@ -75,12 +76,12 @@ class ProbedDriver:
 
     def release(self, savepoint: str) -> None:
         """Let a savepoint go."""
-        self._meet("release")
+        self._meet("release", partial(self._transaction.savepoint_released, savepoint))
         self._driver.release(savepoint)
 
     def rollback_to(self, savepoint: str) -> None:
         """Undo what was done since a savepoint."""
-        self._meet("rollback_to")
+        self._meet("rollback_to", partial(self._transaction.savepoint_rolled_back, savepoint))
         self._driver.rollback_to(savepoint)
 
     def commit(self) -> None:
@@ -113,8 +114,12 @@ class ProbedDriver:
         if not self._driver.reports_statements:
             sent(f"{verb} {schema.name}", self._source)
 
-    def _meet(self, verb: Verb) -> None:
+    def _meet(self, verb: Verb, announce: Callable[[], None] | None = None) -> None:
+        """Fail where a fault is planted; the end of a savepoint is announced before it is sent, as engines do."""
         error = planted(verb, self._source)
-        if error is not None:
-            self._transaction.fail(error)
-            raise error
+        if error is None:
+            return
+        if announce is not None:
+            announce()
+        self._transaction.fail(error)
+        raise error

@@ -1,4 +1,4 @@
-"""What repositories and units send is counted: memory and the databases have the same numbers, but for those named here."""
+"""What repositories and units send is counted; memory and the databases count alike, but for what is named here."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -128,7 +128,13 @@ class SQLAlchemyDriver:
         if self._read_only:
             self._transaction.savepoint_set(f"read_only_{self._transaction.depth}")
             return self._transaction.innermost
-        nested = self._guarded(self._begin_nested)
+        depth = self._transaction.depth
+        try:
+            nested = self._guarded(self._begin_nested)
+        except BaseException:
+            if self._transaction.depth > depth:  # the engine has reported what was then refused
+                self._transaction.savepoint_released(self._transaction.innermost)
+            raise
         self._savepoints[self._transaction.innermost] = nested  # the engine has reported it
         return self._transaction.innermost
 
