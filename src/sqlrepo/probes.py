@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from threading import Lock
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from sqlrepo.driver import AsyncSource, Source, is_source
 from sqlrepo.errors import nearest
@@ -42,6 +42,8 @@ Verb: TypeAlias = Literal[
     "rollback",
 ]
 
+
+_VERBS: tuple[Verb, ...] = get_args(Verb)
 
 # A message that lists more statements than this is not read.
 _SHOWN = 30
@@ -159,7 +161,7 @@ class PlantedFault:
     """
 
     def __init__(self, verb: Verb, error: BaseException, on: Source | None) -> None:
-        self.verb = verb
+        self.verb: Verb = verb
         self.error = error
         self.met = False
         self._on = on
@@ -242,9 +244,9 @@ def fail_next(
         ValueError: there is no such verb.
         FaultNotMetError: nothing met it, said on leaving its block normally.
     """
-    if verb not in get_args(Verb):
-        raise ValueError(f"nothing is called {verb!r}{nearest(str(verb), get_args(Verb))}")
-    made = error if isinstance(error, BaseException) else error()
+    if verb not in _VERBS:
+        raise ValueError(f"nothing is called {verb!r}{nearest(str(verb), _VERBS)}")
+    made = cast("object", error if isinstance(error, BaseException) else error())
     if not isinstance(made, BaseException):
         raise TypeError(f"{made!r} is no exception, so nothing can fail with it")
     fault = PlantedFault(verb, made, _beneath(on))
@@ -284,10 +286,10 @@ def planted(verb: Verb, source: Source) -> BaseException | None:
 
 def _beneath(on: Source | AsyncSource | None) -> Source | None:
     """The synchronous source, by which units know where they are."""
-    found: Any = on.source if isinstance(on, AsyncSource) else on
+    found = on.source if isinstance(on, AsyncSource) else on
     if found is not None and not is_source(found):
         raise TypeError(f"on={on!r} is no Database, AsyncDatabase or InMemoryDatabase")
-    return found  # type: ignore[no-any-return]  # checked above
+    return cast("Source | None", found)
 
 
 def _covers(on: Source | None, source: Source) -> bool:
