@@ -22,6 +22,7 @@ from sqlrepo import (
 )
 from sqlrepo._base import retrying
 from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.memory.driver import MemoryDriver
 from sqlrepo.probes import Verb
 from sqlrepo.testing import FaultNotMetError, fail_next, query_budget
 from tests.units.domain import Shop, Todo, TodoRow, Todos, create
@@ -340,6 +341,15 @@ def test_a_second_failure_is_a_note_of_the_first(db):
     first = LockTimeoutError("first")
     with fail_next("rollback", KeyError("second")), fail_next("fetch", first), pytest.raises(LockTimeoutError):
         work(db, STATEMENTS["fetch"])
+    assert len(first.__notes__) == 1
+
+
+def test_what_fails_in_undoing_a_failed_commit_is_a_note_of_it(monkeypatch):
+    db, first = create(InMemoryDatabase()), TransactionConflictError("first")
+    monkeypatch.setattr(MemoryDriver, "rollback", raising(KeyError("second")))
+    with fail_next("commit", first, on=db), pytest.raises(TransactionConflictError) as caught:
+        work(db, partial(add, "x"))
+    assert caught.value is first
     assert len(first.__notes__) == 1
 
 
