@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlrepo import UniqueViolationError, probes
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.probed import ProbedDriver
+from sqlrepo.sqlalchemy import Database
 from sqlrepo.testing import QueryBudgetError, query_budget
 from tests.units.domain import Shop, Todo, TodoQuery, TodoRow, Todos, create, todo
 
@@ -234,8 +235,10 @@ def test_what_is_sent_through_session_and_connection_counts(filled):
 
 
 @on_databases
-def test_what_makes_a_session_read_only_does_not_count(filled):
-    with query_budget(1) as spent, Shop(filled, read_only=True) as shop:
+@pytest.mark.parametrize("foreign", [False, True])
+def test_what_makes_a_session_read_only_does_not_count(filled, foreign):
+    db = Database(filled.engine) if foreign else filled
+    with query_budget(1) as spent, Shop(db, read_only=True) as shop:
         shop.session.execute(sa.text("SELECT 1"))
     assert spent.statements == ("SELECT 1",)
 
