@@ -94,6 +94,11 @@ class Upsert:
 class Driver(Protocol):
     """A backend's connection within one transaction. Every failure is raised as an error of `sqlrepo.errors`."""
 
+    @property
+    def reports_statements(self) -> bool:
+        """Whether it reports each statement to `sqlrepo.probes`; else one is counted for each primitive."""
+        ...
+
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows, aware datetimes in UTC; NULL sorts before everything."""
         ...

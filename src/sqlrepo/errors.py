@@ -32,6 +32,7 @@ __all__ = [
     "UniqueViolationError",
     "UnitStateError",
     "UnsupportedError",
+    "lost_in_commit",
     "nearest",
     "noted",
 ]
@@ -253,6 +254,12 @@ class UnitStateError(RepositoryError, RuntimeError):
 
     def __str__(self) -> str:
         return f"{self.hint} ({self.reason})"
+
+
+def lost_in_commit() -> DatabaseUnavailableError:
+    """Make the error of a connection that was lost during COMMIT, which nobody may simply try again."""
+    lost = "the connection was lost during COMMIT; nobody knows whether it took effect"
+    return DatabaseUnavailableError(lost, retryable=False)
 
 
 def noted(first: BaseException, second: BaseException, doing: str) -> None:

@@ -19,6 +19,8 @@ from sqlrepo._base.definition import Declarative
 from sqlrepo._base.joining import joined
 from sqlrepo.driver import Driver, Joinable, Source
 from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, noted
+from sqlrepo.probed import ProbedDriver
+from sqlrepo.probes import active, planted
 from sqlrepo.transaction import Callback, Transaction, call_all
 
 __all__ = ["BaseUnitOfWork", "is_async"]
@@ -311,10 +313,18 @@ class BaseUnitOfWork(Generic[C]):
         if self._joined is not None:
             self._driver = self._joined.driver()
         elif self._driver is None:
-            self._driver = self.source.begin(self._transaction, read_only=self._read_only)
+            self._driver = self._begun()
         if self._transaction.attached is not None:
             self._transaction.attached.take_part(self._driver)
-        return self._driver
+        return self._probed(self._driver)
+
+    def _begun(self) -> Driver:
+        if active() and (error := planted("begin", self.source)) is not None:
+            raise error
+        return self.source.begin(self._transaction, read_only=self._read_only)
+
+    def _probed(self, driver: Driver) -> Driver:
+        return ProbedDriver(driver, self.source, self._transaction) if active() else driver
 
     def _enter_joined(self) -> None:
         """Nest in the transaction that the unit has joined."""
@@ -329,14 +339,15 @@ class BaseUnitOfWork(Generic[C]):
         transaction = self._transaction
         try:
             transaction.check()
-            driver = self._started() if transaction.attached and transaction.attached.waits else self._driver
+            if transaction.attached and transaction.attached.waits:
+                self._started()
         except BaseException as error:
             self._undo(error)
             raise
-        self._transaction, self._driver = Transaction(), None
+        driver, self._driver, self._transaction = self._driver, None, Transaction()
         try:
             if driver is not None:
-                driver.commit()
+                self._probed(driver).commit()
         except ConstraintError as error:
             error.fields = tuple(map(self._field_names.get(error.table, str), error.fields))
             raise
@@ -345,7 +356,7 @@ class BaseUnitOfWork(Generic[C]):
     def _rollback(self) -> None:
         driver, self._driver, self._transaction = self._driver, None, Transaction()
         if driver is not None:
-            driver.rollback()
+            self._probed(driver).rollback()
 
     def _undo(self, error: BaseException) -> None:
         """Roll back because of an error, which stays the one that is raised."""
@@ -361,7 +372,7 @@ class BaseUnitOfWork(Generic[C]):
             transaction.savepoint_rolled_back(savepoint)  # the server has ended it with the whole transaction
             return
         try:
-            self._driver.rollback_to(savepoint)
+            self._probed(self._driver).rollback_to(savepoint)
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
             transaction.fail(second)
             noted(error, second, "rolling back to the savepoint")

@@ -26,7 +26,12 @@ class MemoryDriver:
     Args:
         tables: the tables of the database.
         transaction: where savepoints are reported.
+
+    Attributes:
+        reports_statements: there are none to be told of.
     """
+
+    reports_statements = False
 
     def __init__(self, tables: Tables, transaction: Transaction) -> None:
         self._tables = tables

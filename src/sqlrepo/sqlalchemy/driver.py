@@ -15,7 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
-from sqlrepo.errors import DatabaseUnavailableError, RepositoryError, UniqueViolationError, UnitStateError, noted
+from sqlrepo.errors import (
+    DatabaseUnavailableError,
+    RepositoryError,
+    UniqueViolationError,
+    UnitStateError,
+    lost_in_commit,
+    noted,
+)
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.faults import translated
 from sqlrepo.sqlalchemy.hooks import dismiss
@@ -40,7 +47,12 @@ class SQLAlchemyDriver:
         transaction: where failures and savepoints are reported.
         read_only: whether the unit writes nothing.
         guarded: whether the server refuses writes on this connection.
+
+    Attributes:
+        reports_statements: the engine tells what is sent; see `hooks`.
     """
+
+    reports_statements = True
 
     def __init__(
         self,
@@ -116,7 +128,13 @@ class SQLAlchemyDriver:
         if self._read_only:
             self._transaction.savepoint_set(f"read_only_{self._transaction.depth}")
             return self._transaction.innermost
-        nested = self._guarded(self._begin_nested)
+        depth = self._transaction.depth
+        try:
+            nested = self._guarded(self._begin_nested)
+        except BaseException:
+            if self._transaction.depth > depth:  # the engine has reported what was then refused
+                self._transaction.savepoint_released(self._transaction.innermost)
+            raise
         self._savepoints[self._transaction.innermost] = nested  # the engine has reported it
         return self._transaction.innermost
 
@@ -197,6 +215,11 @@ class SQLAlchemyDriver:
     # -- what the engine reports, whoever sent the statement
 
     @property
+    def source(self) -> Database:
+        """The database the connection is from."""
+        return self._database
+
+    @property
     def survives_interrupts(self) -> bool:
         """Whether the connection is still whole after an interrupt amid a statement."""
         return self._database.dialect.survives_interrupts
@@ -274,8 +297,7 @@ class SQLAlchemyDriver:
         try:
             self._guarded(self._connection.commit)
         except DatabaseUnavailableError as error:
-            lost = "the connection was lost during COMMIT; nobody knows whether it took effect"
-            raise DatabaseUnavailableError(lost, retryable=False) from error
+            raise lost_in_commit() from error
 
     def _study(self, schema: Schema) -> None:
         """Let the dialect look at a table before the first statement on it is written."""

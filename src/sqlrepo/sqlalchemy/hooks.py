@@ -6,6 +6,7 @@ nothing about connections that are not units'.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
@@ -13,14 +14,29 @@ from weakref import WeakKeyDictionary, WeakSet
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from sqlrepo.driver import Source
+from sqlrepo.probes import counting, sent
 from sqlrepo.sqlalchemy.faults import is_broken
 from sqlrepo.sqlalchemy.tables import Place
 
-__all__ = ["Listener", "attend", "dismiss", "listen"]
+__all__ = ["UNCOUNTED", "Listener", "attend", "dismiss", "listen"]
+
+#: An option of statements that are the library's own business, and in no one's budget.
+UNCOUNTED = "sqlrepo_uncounted"
+
+# What begins, ends and sets up transactions.
+_FRAME = re.compile(
+    r"\s*(BEGIN|START TRANSACTION|SET TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|PRAGMA query_only)\b", re.IGNORECASE
+)
 
 
 class Listener(Protocol):
     """A unit's driver, as far as its connection is concerned."""
+
+    @property
+    def source(self) -> Source:
+        """The database the connection is from."""
+        ...
 
     @property
     def survives_interrupts(self) -> bool:
@@ -49,6 +65,7 @@ def listen(engine: sa.Engine) -> None:
     for name in ("commit", "rollback", "savepoint", "release_savepoint", "rollback_savepoint"):
         event.listen(root, name, _reporting(name))
     event.listen(root, "handle_error", _failed)
+    event.listen(root, "before_cursor_execute", _sending)
 
 
 def attend(connection: sa.Connection, listener: Listener) -> None:
@@ -71,6 +88,16 @@ def _reporting(name: str) -> Callable[..., None]:
             listener.heard(name, savepoint)
 
     return report
+
+
+def _sending(connection: sa.Connection, _: Any, statement: str, *more: Any) -> None:
+    if not counting():
+        return
+    _, context, _ = more
+    sources = [listener.source for listener in _LISTENERS.get(connection, ())]
+    if sources and UNCOUNTED not in context.execution_options and not _FRAME.match(statement):
+        context.execution_options = context.execution_options.union({UNCOUNTED: True})  # the batches that follow
+        sent(context.statement, *sources)
 
 
 def _failed(context: sa.ExceptionContext) -> None:

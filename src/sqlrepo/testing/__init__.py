@@ -2,6 +2,15 @@
 
 import pytest
 
+from sqlrepo.probes import (
+    FaultNotMetError,
+    PlantedFault,
+    QueryBudget,
+    QueryBudgetError,
+    fail_next,
+    query_budget,
+)
+
 # Before they are imported, so that a failure shows the values that were compared.
 pytest.register_assert_rewrite("sqlrepo.testing.cases", "sqlrepo.testing.subject")
 
@@ -9,4 +18,15 @@ from sqlrepo.testing.clause import deliberate  # noqa: E402  # see above
 from sqlrepo.testing.contract import RepositoryContract  # noqa: E402
 from sqlrepo.testing.harness import Capabilities, Harness  # noqa: E402
 
-__all__ = ["Capabilities", "Harness", "RepositoryContract", "deliberate"]
+__all__ = [
+    "Capabilities",
+    "FaultNotMetError",
+    "Harness",
+    "PlantedFault",
+    "QueryBudget",
+    "QueryBudgetError",
+    "RepositoryContract",
+    "deliberate",
+    "fail_next",
+    "query_budget",
+]

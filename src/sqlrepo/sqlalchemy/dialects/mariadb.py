@@ -23,6 +23,7 @@ from sqlrepo.sqlalchemy.dialects.dialect import (
     compare,
     successor,
 )
+from sqlrepo.sqlalchemy.hooks import UNCOUNTED
 
 __all__ = ["MariaDB"]
 
@@ -33,7 +34,7 @@ _FIRST_WITH_FOLD = (10, 10)
 _COLUMNS = sa.text("""
     SELECT column_name, character_set_name, collation_name FROM information_schema.columns
     WHERE table_schema = coalesce(:namespace, database()) AND table_name = :name
-""")
+""").execution_options(**{UNCOUNTED: True})
 
 
 class MariaDB(Dialect):
