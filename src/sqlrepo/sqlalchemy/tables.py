@@ -96,9 +96,11 @@ class Tables:
         self._schemas: dict[str, Schema] = {}
         self._names: dict[str, TableNames] = {}
 
-    def adopt(self, schema: Schema) -> None:
-        """Take notice of a table."""
+    def adopt(self, schema: Schema) -> bool:
+        """Take notice of a table, and tell whether it is a new one."""
+        new = self._schemas.get(schema.name) is not schema
         self._schemas[schema.name] = schema
+        return new
 
     def named(self, name: str | None) -> TableNames | None:
         """The names in a table, None for one that nobody declared."""

@@ -213,9 +213,9 @@ class _JSONText(UserDefinedType[str]):
         """Not jsonb, which changes numbers."""
         return "JSON"
 
-    def column_expression(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """What is read of it."""
-        return sa.type_coerce(sa.cast(column, PlainText), self.read_by)
+        return sa.type_coerce(sa.cast(colexpr, PlainText), self.read_by)
 
 
 class Json(TypeDecorator[Any]):
