@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     try:
-        found = audit(_named(given.tables), given.url or given.dialect)
+        found = audit(_named(given.tables), given.dialect or _url(given.url))
     except (_UsageError, RepositoryError) as error:
         sys.stderr.write(f"sqlrepo audit: {error}\n")
         return _WRONG
@@ -75,6 +75,12 @@ def _named(place: str) -> Any:
             raise _UsageError(f"module {module} has no {name}")
         found = getattr(found, part)
     return found
+
+
+def _url(given: str) -> str:
+    if "://" not in given:
+        raise _UsageError("--url wants a URL, postgresql+psycopg://user@host/name say; a name alone is for --dialect")
+    return given
 
 
 def _summary(count: int, given: Namespace) -> str:

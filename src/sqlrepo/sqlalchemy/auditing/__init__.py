@@ -5,6 +5,7 @@ Knows where tables and databases come from. Must not know what is portable.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -62,7 +63,9 @@ def _judged(database: str | sa.Engine | sa.Connection) -> tuple[sa.Dialect, Serv
         return _connected(database)
     if "://" not in database:
         return _named(database), UNASKED
-    engines = Engines(database, ping=False)
+    url = _parsed(database)
+    _require_file(url)
+    engines = Engines(url, ping=False)
     try:
         return _connected(engines.reading)
     finally:
@@ -72,9 +75,23 @@ def _judged(database: str | sa.Engine | sa.Connection) -> tuple[sa.Dialect, Serv
 def _connected(engine: sa.Engine) -> tuple[sa.Dialect, Server]:
     try:
         with engine.connect() as connection:
-            return _judged(connection)
+            return _judged(connection.execution_options(sqlrepo_read_only=True))  # or SQLite's would begin to write
     except exc.DBAPIError as error:
         raise DatabaseUnavailableError("the database cannot be reached, or its catalogue not read") from error
+
+
+def _parsed(given: str) -> sa.URL:
+    try:
+        return sa.make_url(given)
+    except (exc.ArgumentError, ValueError):
+        raise UnsupportedError("that is no URL of SQLAlchemy's: dialect+driver://user@host/name") from None
+
+
+def _require_file(url: sa.URL) -> None:
+    """SQLite would make a file that is not there."""
+    name = url.database or ":memory:"
+    if url.get_backend_name() == "sqlite" and not name.startswith((":memory:", "file:")) and not Path(name).exists():
+        raise DatabaseUnavailableError(f"there is no file {name}")
 
 
 def _named(name: str) -> sa.Dialect:

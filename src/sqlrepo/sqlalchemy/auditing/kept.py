@@ -101,11 +101,10 @@ class Kept:
         """How its text compares: as the database said, or as is declared; by the database's own where nothing is."""
         if self.asked is not None:
             return self.asked
-        charset = str(getattr(self.type, "charset", None) or self._option("charset", "default_charset"))
-        name = str(getattr(self.type, "collation", None) or ("" if charset else self._option("collate")))
-        if name:
-            return Collation.named(name, charset)
-        return Collation(charset=charset) if charset else self.default
+        declared = Collation.named(_said(self.type, "collation"), _said(self.type, "charset"))
+        if declared == Collation():
+            declared = Collation.named(self._option("collate"), self._option("charset", "default_charset"))
+        return self.default if declared == Collation() else declared
 
     @property
     def merges(self) -> bool:
@@ -132,6 +131,10 @@ class Kept:
     def assumed(self, finding: Finding) -> Finding:
         """The same, known to depend on the database's own collation where that is unknown."""
         return finding if self.collation.known else replace(finding, assumed=True)
+
+
+def _said(type_: TypeEngine[Any], what: str) -> str:
+    return str(getattr(type_, what, None) or "")
 
 
 def called(table: sa.Table) -> str:

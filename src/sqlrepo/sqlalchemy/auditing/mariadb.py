@@ -158,7 +158,7 @@ def _times(kept: Kept) -> Iterator[Finding]:
 
 
 def _others(kept: Kept) -> Iterator[Finding]:
-    if isinstance(kept.type, sa.Uuid) and kept.type.native_uuid:
+    if kept.word == "UUID" or (isinstance(kept.type, sa.Uuid) and kept.type.native_uuid):
         yield kept.finding(
             "native-uuid",
             "MariaDB's UUID sorts by swapped segments and refuses some values. (SQLAlchemy 2.0 makes CHAR(32) of it "

@@ -5,6 +5,7 @@ Knows its types and collations. Must not know constraints.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlrepo.sqlalchemy.auditing.kept import Kept
 
 __all__ = ["findings"]
 
+_ROUNDED = re.compile(r"TIME(STAMP)?\([0-5]\)")
 _DOUBLE_FROM = 25  # bits that FLOAT is asked for
 
 
@@ -63,9 +65,9 @@ def _others(kept: Kept) -> Iterator[Finding]:
         yield kept.finding(
             "float32", "It has 32 bits: 1/3 is not found by ==, and 1e300 is refused.", "types.Float64()."
         )
-    if isinstance(kept.type, sa.DateTime | sa.Time) and getattr(kept.type, "precision", None) in range(6):
+    if _ROUNDED.match(kept.ddl):
         yield kept.finding(
             "microseconds",
             "Seconds are rounded, so that == does not find what was written.",
-            "types.TimeOfDay()." if isinstance(kept.type, sa.Time) else "types.LocalDateTime(), or types.Instant().",
+            "types.TimeOfDay()." if kept.word == "TIME" else "types.LocalDateTime(), or types.Instant().",
         )
