@@ -120,6 +120,11 @@ def is_numbered(tables):
     return True
 
 
+def is_float(tables):
+    tables.put(1.0)
+    return [type(value) for value in tables.values()] == [float]
+
+
 UUIDS = [UUID("00000000-0000-1000-8000-ffffffffffff"), UUID("ffffffff-0000-1000-8000-000000000000")]
 
 CLAIMS = [
@@ -153,13 +158,8 @@ CLAIMS = [
     ("native-enum", MARIA, sa.Enum(Late), types.Member(Late), sorts(Late.a, Late.b)),
     ("native-enum", PG, sa.Enum(Late), types.Member(Late), sorts(Late.a, Late.b)),
     ("enum-labels", MARIA, sa.Enum(Clashing, native_enum=False), types.Member(Late), differ(*Clashing)),
-    ("json-number", LITE, sa.JSON(none_as_null=True), types.Json(), lambda tables: is_float(tables)),
+    ("json-number", LITE, sa.JSON(none_as_null=True), types.Json(), is_float),
 ]  # fmt: skip
-
-
-def is_float(tables):
-    tables.put(1.0)
-    return [type(value) for value in tables.values()] == [float]
 
 
 def holds(check, engine, metadata):
@@ -173,9 +173,10 @@ def holds(check, engine, metadata):
 
 
 @pytest.mark.parametrize(
-    ("rule", "kind", "declared", "remedy", "check"), CLAIMS, ids=lambda given: given if isinstance(given, str) else ""
+    "claim", CLAIMS, ids=[f"{rule} {kind} {number}" for number, (rule, kind, *_) in enumerate(CLAIMS)]
 )
-def test_a_type_does_what_the_audit_says(engine, rule, kind, declared, remedy, check):
+def test_a_type_does_what_the_audit_says(engine, claim):
+    rule, kind, declared, remedy, check = claim
     made = engine(kind)
 
     assert rule in {one.rule for one in audit(one_column(declared), made)}
@@ -270,9 +271,13 @@ def test_repositories_repair_comparisons_and_orders_and_not_uniqueness(engine):
 
 @pytest.mark.parametrize(
     ("kind", "type_", "ordered"),
-    [(MARIA, sa.String(20), False), (MARIA, types.Text(20), True), (PG, sa.String(20), False), (PG, types.Text(20), True)],
+    [
+        (kind, type_, ordered)
+        for kind in (MARIA, PG)
+        for type_, ordered in ((sa.String(20), False), (types.Text(20), True))
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_index_gives_the_order_of_a_portable_column_only(engine, kind, type_, ordered):
     """Which is the price that the finding names."""
 
@@ -298,7 +303,8 @@ def test_an_index_gives_the_order_of_a_portable_column_only(engine, kind, type_,
         statement, parameters = statements[-1]
         with made.connect() as connection:
             plan = str(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).all())
-        assert ("sort" in plan.lower()) is not ordered
+        # PostgreSQL sorts runs of equal texts by the key behind them, and nothing else
+        assert ("filesort" not in plan if kind == MARIA else "Index Scan" in plan) is ordered
 
 
 # -- constraints

@@ -56,8 +56,11 @@ def rules(metadata, dialect):
     return {one.rule for one in audit(metadata, dialect)}
 
 
+ROUNDED = sa.DateTime().with_variant(postgresql.TIMESTAMP(precision=0), "postgresql")
+ROUNDED = ROUNDED.with_variant(mysql.DATETIME(fsp=6), *MYSQL)
+
 COLUMNS = [
-    # rule, where, type, where else something is said of the same column
+    # rule, where, type
     ("collation", SERVED, sa.String(5)),
     ("collation", SERVED, sa.Unicode(5)),
     ("collation", SERVED, sa.Text(100)),
@@ -86,7 +89,7 @@ COLUMNS = [
     ("microseconds", MYSQL, sa.DateTime()),
     ("microseconds", MYSQL, sa.Time()),
     ("microseconds", SERVED, sa.DateTime().with_variant(postgresql.TIMESTAMP(precision=0), "postgresql")),
-    ("microseconds", PG, sa.DateTime().with_variant(postgresql.TIMESTAMP(precision=0), "postgresql").with_variant(mysql.DATETIME(fsp=6), *MYSQL)),
+    ("microseconds", PG, ROUNDED),
     ("timestamp", MYSQL, sa.DateTime().with_variant(mysql.TIMESTAMP(fsp=6), *MYSQL)),
     ("zone", MYSQL | LITE, sa.DateTime(timezone=True)),
     ("memory-type", LITE | PG, sa.Time(timezone=True)),

@@ -62,8 +62,8 @@ def _collated(
                 part,
                 "unique-collation",
                 f"{'primary key' if isinstance(part, sa.PrimaryKeyConstraint) else 'unique'} over {column.name}",
-                f"Texts that differ only in case, accents or trailing blanks may be one value for {known}: a row is refused "
-                "that memory and other databases take. No query can repair that.",
+                f"Texts that differ only in case, accents or trailing blanks may be one value for {known}: a row is "
+                "refused that memory and other databases take. No query can repair that.",
                 "types.Text(<length>) for the column."
                 if sql.name in _MARIADB
                 else "A column without that collation; types.Text(<length>) is one.",
