@@ -381,6 +381,16 @@ def test_a_table_that_is_not_portable_is_one_line_in_the_log(warned):
     engine.dispose()
 
 
+def test_a_session_of_the_application_s_says_it_once_too(warned):
+    engine = sa.create_engine("sqlite://")
+    for _ in range(2):
+        with sa.orm.Session(engine) as session:
+            Things(session)
+
+    assert len(warned()) == 1
+    engine.dispose()
+
+
 def test_another_engine_says_it_again_and_shows_no_password(warned):
     for name in ("a", "b"):
         Things(Database(f"mysql+pymysql://u:swordfish@localhost/{name}"))

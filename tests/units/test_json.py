@@ -126,6 +126,10 @@ def test_plain_json_comes_back_as_the_same_type(trips, value):
     assert type(stored.notes) is type(value)
 
 
+def test_a_type_says_what_it_holds():
+    assert [repr(one) for one in (Json(), Json(Stop), Json(list[int]))] == ["Json()", "Json(Stop)", "Json(list[int])"]
+
+
 def test_none_is_null(trips):
     trips.add_many([Trip(), Trip(route=Route(), stops=[], notes=[])])
 

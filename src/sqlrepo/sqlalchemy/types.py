@@ -235,6 +235,12 @@ class Json(TypeDecorator[Any]):
         super().__init__()
         self.model = model
 
+    def __repr__(self) -> str:
+        if self.model is Any:
+            return "Json()"
+        plain = isinstance(self.model, type) and get_origin(self.model) is None
+        return f"Json({self.model.__name__ if plain else repr(self.model)})"
+
     @property
     def value_type(self) -> ValueType:
         """What it holds."""
