@@ -27,7 +27,7 @@ class Base(DeclarativeBase): ...
 
 
 class Stop(BaseModel):
-    model_config = ConfigDict(populate_by_name=False)
+    model_config = ConfigDict(populate_by_name=False, extra="forbid")  # so a computed field may not be kept
     name: str = Field(alias="stopName")
     at: datetime | None = None
     fee: Decimal = Decimal("0.10")
