@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,7 @@ from sqlrepo.values import Kind, ValueType, WrongValueError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-__all__ = ["is_mapped", "schema_of"]
+__all__ = ["BY_CODE_POINT", "Refusal", "is_mapped", "refusals", "schema_of"]
 
 _KNOWN: WeakKeyDictionary[type, Schema] = WeakKeyDictionary()
 
@@ -31,8 +31,8 @@ _INT16, _INT32, _INT64 = ((-(2**bits), 2**bits - 1) for bits in (15, 31, 63))
 # SQLite keeps NUMERIC in a 64-bit float, which is exact to 15 digits.
 _EXACT_DIGITS = 15
 
-# The collations that compare by code point; None where the database's own is used, which is the audit's to judge.
-_CODE_POINTS = (None, "BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
+#: The collations that compare by code point, of all databases.
+BY_CODE_POINT = ("BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
 
 
 def is_mapped(model: object) -> bool:
@@ -86,6 +86,32 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
         )
         _KNOWN[model] = schema
     return schema
+
+
+class Refusal(NamedTuple):
+    """Why memory refuses a table.
+
+    Attributes:
+        column: the column it is about, by its name in the database; empty where it is about the table as a whole.
+        aspect: whether the column's type is to blame, or how its values are made.
+        reason: why.
+    """
+
+    column: str
+    aspect: Literal["type", "value", "table"]
+    reason: str
+
+
+def refusals(table: sa.Table) -> Iterator[Refusal]:
+    """Why memory refuses a table, whether or not a class is mapped to it."""
+    for column in table.columns:
+        _, refused = _value_type(column.type)
+        if refused is not None:
+            yield Refusal(column.name, "type", refused)
+        elif (reason := _column(column.key, column).refused) is not None:
+            yield Refusal(column.name, "value", reason)
+    for reason in _refused(table, table):
+        yield Refusal("", "table", reason)
 
 
 def _name(constraint: Any) -> str | None:
@@ -212,8 +238,8 @@ def _time(type_: Any) -> ValueType | tuple[ValueType, str]:
 
 def _string(type_: Any) -> ValueType | tuple[ValueType, str]:
     found = ValueType(Kind.TEXT, str, length=type_.length)
-    if type_.collation in _CODE_POINTS:
-        return found
+    if type_.collation is None or type_.collation in BY_CODE_POINT:
+        return found  # which collation None is, on a database, is the audit's to judge
     return found, f"collation {type_.collation} compares text otherwise than by code point"
 
 

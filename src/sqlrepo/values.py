@@ -121,12 +121,18 @@ class ValueType:
         except Exception as error:
             raise WrongValueError(f"is refused by its column type ({type(error).__name__})") from error
         if stored is not None:
-            _CHECKS[self.kind](self, stored)
+            self._check_stored(stored)
         return value
+
+    def _check_stored(self, stored: Any) -> Any:
+        """Check what was made of a value; the class is the entity's, so it says nothing of an opaque one's form."""
+        return stored if self.kind is Kind.OPAQUE else _CHECKS[self.kind](self, stored)
 
     def takes(self, other: ValueType) -> bool:
         """Whether any value of another type may pass the check; not known where one of them is not a plain scalar."""
         kinds = (other.kind, self.kind)
+        if self.kind is Kind.OPAQUE and self.python is not object:
+            return other.python in (object, self.python)
         if self.bind is not None or Kind.OPAQUE in kinds or other.kind is self.kind:
             return True
         if other.kind is Kind.ENUM:
@@ -144,7 +150,7 @@ class ValueType:
             return None
         if self.bind is not None:
             value = self.bind(value)
-            return value if value is None else _CHECKS[self.kind](self, value)
+            return value if value is None else self._check_stored(value)
         return self.labels[value] if self.kind is Kind.ENUM and self.labels else value
 
     def load(self, stored: Any) -> Any:

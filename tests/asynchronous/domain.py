@@ -1,10 +1,13 @@
 """The entity, table and units of the async tests."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork, fields
+from sqlrepo.sqlalchemy.types import Json
 
 
 class Base(DeclarativeBase):
@@ -52,3 +55,25 @@ class AsyncNotes(AsyncBaseRepository[Note, int]):
 class AsyncBook(AsyncBaseUnitOfWork):
     sync = Book
     notes: AsyncNotes
+
+
+class Detail(BaseModel):
+    name: str
+    ratio: float
+
+
+class PaperRow(Base):
+    __tablename__ = "paper"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    details: Mapped[list[Detail] | None] = mapped_column(Json(list[Detail]))
+    extra: Mapped[Any | None] = mapped_column(Json())
+
+
+class Paper(BaseModel):
+    id: int | None = None
+    details: list[Detail] | None = None
+    extra: Any = None
+
+
+class AsyncPapers(AsyncBaseRepository[Paper, int]):
+    model = PaperRow

@@ -148,7 +148,7 @@ def test_an_engine_whose_server_cuts_values_is_named(db, caplog):
     url = db.engine.url.update_query_dict({"init_command": "SET SESSION sql_mode = ''"})
     engine = sa.create_engine(url, isolation_level="READ COMMITTED")
     assert Words(Database(engine)).count() == len(TEXTS)
-    assert ["STRICT_TRANS_TABLES" in record.getMessage() for record in caplog.records] == [True]
+    assert sum("STRICT_TRANS_TABLES" in record.getMessage() for record in caplog.records) == 1
     engine.dispose()
 
 
@@ -164,7 +164,7 @@ def test_an_older_server_folds_by_ascii_only_and_says_so(db, caplog, monkeypatch
             words.find(icontains(word.usual, "b"))
         assert words.count() == len(TEXTS)  # nothing was sent, so nothing is aborted
     assert "unicode_fold" in older.lacks
-    assert ["10.6" in record.getMessage() for record in caplog.records] == [True]
+    assert sum("10.6" in record.getMessage() for record in caplog.records) == 1
     older.dispose()
 
 

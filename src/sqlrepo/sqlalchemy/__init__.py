@@ -2,6 +2,7 @@
 
 from sqlrepo.sqlalchemy import types
 from sqlrepo.sqlalchemy.aio import AsyncDatabase
+from sqlrepo.sqlalchemy.auditing import Finding, audit
 from sqlrepo.sqlalchemy.database import Database
 from sqlrepo.sqlalchemy.repository import (
     AsyncSQLAlchemyRepository,
@@ -16,8 +17,10 @@ __all__ = [
     "AsyncSQLAlchemyRepository",
     "AsyncSQLAlchemyUnitOfWork",
     "Database",
+    "Finding",
     "SQLAlchemyRepository",
     "SQLAlchemyUnitOfWork",
     "apply_query",
+    "audit",
     "types",
 ]

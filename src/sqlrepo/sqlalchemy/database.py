@@ -12,6 +12,7 @@ from sqlalchemy import exc
 
 from sqlrepo.errors import DatabaseUnavailableError, MappingError
 from sqlrepo.schema import Schema
+from sqlrepo.sqlalchemy.auditing.notice import warn_once
 from sqlrepo.sqlalchemy.compiler import Compiler
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.engines import Engines
@@ -76,14 +77,15 @@ class Database:
         return self.dialect.lacks
 
     def adopt(self, schema: Schema) -> None:
-        """Take notice of a table.
+        """Take notice of a table; what of it is not portable is one line in the log, once.
 
         Raises:
             MappingError: it has no mapped class.
         """
         if schema.model is None:
             raise MappingError(f"table {schema.name} has no mapped class, so it can be kept in memory only")
-        self.tables.adopt(schema)
+        if self.tables.adopt(schema):
+            warn_once(self.engine, schema)
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> SQLAlchemyDriver:
         """Take a connection from the pool and begin.

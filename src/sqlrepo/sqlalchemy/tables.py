@@ -99,9 +99,11 @@ class Tables:
         self._schemas: dict[Place, Schema] = {}
         self._names: dict[Place, TableNames] = {}
 
-    def adopt(self, schema: Schema) -> None:
-        """Take notice of a table."""
+    def adopt(self, schema: Schema) -> bool:
+        """Take notice of a table, and tell whether it is a new one."""
+        new = self._schemas.get(schema.place) is not schema
         self._schemas[schema.place] = schema
+        return new
 
     def named(self, name: str | None, namespace: str | None = None) -> TableNames | None:
         """The names in a table, None for one that nobody declared.

@@ -8,15 +8,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from functools import cached_property
+from typing import Any, get_origin
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 from sqlalchemy import BigInteger, DateTime, Dialect, Double, LargeBinary, Numeric, String, Time, Uuid
 from sqlalchemy import Text as PlainText
 from sqlalchemy.dialects import mysql, postgresql
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-from sqlrepo.values import Kind, ValueType
+from sqlrepo.values import Kind, ValueType, WrongValueError
 
 __all__ = [
     "BigKey",
@@ -25,6 +27,7 @@ __all__ = [
     "Exact",
     "Float64",
     "Instant",
+    "Json",
     "LocalDateTime",
     "Member",
     "Text",
@@ -192,3 +195,87 @@ class Duration(TypeDecorator[timedelta]):
     def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:
         """From microseconds."""
         return None if value is None else value * _MICROSECOND
+
+
+class _JSONText(UserDefinedType[str]):
+    """PostgreSQL's json as the text it keeps; some of its drivers would parse it, each in its own way.
+
+    Args:
+        read_by: the type that reads the text.
+    """
+
+    cache_ok = True
+
+    def __init__(self, read_by: TypeEngine[Any]) -> None:
+        self.read_by = read_by
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Not jsonb, which changes numbers."""
+        return "JSON"
+
+    def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """What is read of it."""
+        return sa.type_coerce(sa.cast(colexpr, PlainText), self.read_by)
+
+
+class Json(TypeDecorator[Any]):
+    """A Pydantic model, or anything else Pydantic can write as JSON and read again; None is NULL.
+
+    A value that would not come back equal is refused: a tuple where any JSON may stand, a secret, NaN. Columns of it
+    can be asked for NULL and nothing else.
+
+    Args:
+        model: the class of the values, or another type, ``list[Address]`` say; plain JSON values where it is left out.
+    """
+
+    impl = PlainText
+    cache_ok = True
+
+    def __init__(self, model: Any = Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def __repr__(self) -> str:
+        if self.model is Any:
+            return "Json()"
+        plain = isinstance(self.model, type) and get_origin(self.model) is None
+        return f"Json({self.model.__name__ if plain else repr(self.model)})"
+
+    @property
+    def value_type(self) -> ValueType:
+        """What it holds."""
+        found = get_origin(self.model) or self.model
+        python = found if isinstance(found, type) and found is not Any else object
+        return ValueType(Kind.OPAQUE, python, bind=self._checked, result=self._loaded)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text of any length; PostgreSQL's json is text that is known to be JSON."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(_JSONText(self))
+        return dialect.type_descriptor(Text().dialect_impl(dialect))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Write it."""
+        return None if value is None else self._dumped(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Read it."""
+        return self._loaded(value)
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.model)  # not before it is needed: the model may not be complete yet
+
+    def _checked(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        text = self._dumped(value)
+        if self._loaded(text) != value:
+            raise WrongValueError("would not come back equal from JSON")
+        return text
+
+    def _dumped(self, value: Any) -> str:
+        return self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error").decode()
+
+    def _loaded(self, text: str | None) -> Any:
+        return None if text is None else self._adapter.validate_json(text, by_alias=False, by_name=True)

@@ -1,0 +1,114 @@
+"""What a real database tells about the collations of its columns.
+
+Knows the catalogues. Must not know what is portable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from sqlrepo.sqlalchemy.auditing.kept import Collation
+
+__all__ = ["UNASKED", "Server", "ask"]
+
+_ColumnPlace: TypeAlias = tuple[str, str, str]
+
+_MARIADB_DEFAULT = sa.text("SELECT database(), @@collation_database, @@character_set_database")
+_MARIADB_COLUMNS = sa.text("""
+    SELECT table_schema, table_name, column_name, collation_name, character_set_name
+    FROM information_schema.columns
+    WHERE collation_name IS NOT NULL
+    AND table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')
+""")
+_POSTGRESQL_DEFAULT = sa.text("""
+    SELECT current_schema(), datlocprovider, datcollate, to_jsonb(pg_database)->>'daticulocale',
+        to_jsonb(pg_database)->>'datlocale'
+    FROM pg_database WHERE datname = current_database()
+""")
+_POSTGRESQL_COLUMNS = sa.text("""
+    SELECT nspname, relname, attname, collname, collisdeterministic
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    JOIN pg_collation ON pg_collation.oid = attcollation
+    WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p')
+    AND nspname NOT IN ('pg_catalog', 'information_schema')
+""")
+
+
+@dataclass(frozen=True)
+class Server:
+    """One database's collations.
+
+    Attributes:
+        schema: where tables without a schema of their own are.
+        default: of columns that have none of their own.
+        columns: of those it has.
+    """
+
+    schema: str = ""
+    default: Collation = field(default_factory=Collation)
+    columns: Mapping[_ColumnPlace, Collation] = field(default_factory=dict)
+
+    def collation(self, column: sa.Column[Any]) -> Collation | None:
+        """A column's; None where the database has no such column."""
+        table = column.table
+        return self.columns.get((table.schema or self.schema, table.name, column.name))
+
+
+#: A database that was not asked.
+UNASKED = Server()
+
+
+def ask(connection: sa.Connection) -> Server:
+    """Ask a database for the collations of all its columns."""
+    return _ASKED[connection.dialect.name](connection)
+
+
+def _mariadb(connection: sa.Connection) -> Server:
+    schema, name, charset = connection.execute(_MARIADB_DEFAULT).one()
+    columns = {
+        (namespace, table, column): Collation.named(collation, its)
+        for namespace, table, column, collation, its in connection.execute(_MARIADB_COLUMNS)
+    }
+    return Server(schema, Collation.named(name, charset), columns)
+
+
+def _postgresql(connection: sa.Connection) -> Server:
+    schema, provider, libc, icu, builtin = connection.execute(_POSTGRESQL_DEFAULT).one()
+    default = Collation.named(libc if provider == "c" else (builtin or icu or provider))
+    columns = {
+        (namespace, table, column): default
+        if collation == "default"
+        else Collation.named(collation, merges=not deterministic)
+        for namespace, table, column, collation, deterministic in connection.execute(_POSTGRESQL_COLUMNS)
+    }
+    return Server(schema, default, columns)
+
+
+def _sqlite(connection: sa.Connection) -> Server:
+    return Server("main", Collation.named("BINARY"), dict(_sqlite_columns(connection)))
+
+
+def _sqlite_columns(connection: sa.Connection) -> Iterator[tuple[_ColumnPlace, Collation]]:
+    """Each text column's; no catalogue holds it, but a column of a query has that of the column it is made of."""
+    inspector, quote = sa.inspect(connection), connection.dialect.identifier_preparer.quote
+    for table in inspector.get_table_names():
+        for column in inspector.get_columns(table):
+            if isinstance(column["type"], sa.String):
+                source = f"SELECT {quote(column['name'])} AS value FROM {quote(table)} WHERE 0 UNION ALL SELECT 'a'"  # noqa: S608  # quoted
+                compared = f"SELECT value = 'A', value = 'a ' FROM ({source})"  # noqa: S608  # the same
+                nocase, trimmed = connection.exec_driver_sql(compared).one()
+                name = "NOCASE" if nocase else "RTRIM" if trimmed else "BINARY"
+                yield ("main", table, column["name"]), Collation.named(name)
+
+
+_ASKED: Mapping[str, Callable[[sa.Connection], Server]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+    "mysql": _mariadb,
+    "mariadb": _mariadb,
+}
