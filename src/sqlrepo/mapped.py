@@ -1,7 +1,7 @@
 """Reads a mapped class into a `Schema`.
 
-The one portable module that imports SQLAlchemy, and only when a mapped class is given. Must not touch relationships or
-the targets of foreign keys: they may be defined later.
+Imports SQLAlchemy only when a mapped class is given, like the modules that read the parts for it. Must not touch
+relationships, nor the targets of foreign keys before constraints are asked for: they may be defined later.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from sqlrepo.constraints import checks, foreign_keys, name_of, refusals, uniques
 from sqlrepo.errors import MappingError, UnsupportedError
-from sqlrepo.schema import Column, Default, Schema, Unique
+from sqlrepo.literals import constant
+from sqlrepo.schema import Column, Default, Schema
 from sqlrepo.values import Kind, ValueType, WrongValueError
 
 if TYPE_CHECKING:
@@ -74,22 +76,20 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
         namespace=table.schema,
         columns=tuple(_column(names[column], column) for column in table.columns if column in names),
         key=tuple(names[column] for column in table.primary_key.columns),
-        key_name=_name(table.primary_key),
+        key_name=name_of(table.primary_key),
         version=names.get(mapper.version_id_col),
         model=model,
     )
     if complete:
         schema = replace(
             schema,
-            uniques=tuple(_uniques(table, names)),
-            refused=tuple(_refused(mapper, table)),
+            uniques=tuple(uniques(table, names)),
+            foreign_keys=tuple(foreign_keys(table, names)),
+            checks=tuple(checks(table, names, schema)),
+            refused=tuple(refusals(mapper, table)),
         )
         _KNOWN[model] = schema
     return schema
-
-
-def _name(constraint: Any) -> str | None:
-    return str(constraint.name) if isinstance(constraint.name, str) else None
 
 
 def _column(name: str, column: sa.Column[Any]) -> Column:
@@ -100,14 +100,6 @@ def _column(name: str, column: sa.Column[Any]) -> Column:
         column.default is None or isinstance(column.default, sa.Sequence)
     )
     default, onupdate = _python_default(column.default), _python_default(column.onupdate)
-    if not generated:
-        for what, given in (("default", column.default), ("onupdate", column.onupdate)):
-            if given is not None and _python_default(given) is None:
-                refused = refused or f"its {what} is computed by the database"
-        if column.computed is not None:
-            refused = refused or "it is computed by the database"
-        elif column.server_default is not None:
-            refused = refused or "its server default is filled in by the database"
     return Column(
         name=name,
         type=value_type,
@@ -117,6 +109,8 @@ def _column(name: str, column: sa.Column[Any]) -> Column:
         onupdate=onupdate,
         server_default=column.server_default is not None or (column.default is not None and default is None),
         computed=column.computed is not None,
+        server_onupdate=column.server_onupdate is not None or (column.onupdate is not None and onupdate is None),
+        stands_in=constant(column, value_type) if column.default is None else None,
         column=column.name,
         refused=refused,
     )
@@ -250,62 +244,3 @@ def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
 
     found = ValueType(Kind.OPAQUE, bind=dumped, result=loaded)
     return found if type_.none_as_null else (found, "JSON keeps None as the text null; give none_as_null=True")
-
-
-# -- the table
-
-
-def _uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
-    import sqlalchemy as sa
-
-    # In the order of declaration, which is the order in which PostgreSQL and MariaDB look at them.
-    for constraint in sorted(table.constraints, key=_declared):
-        if isinstance(constraint, sa.UniqueConstraint):
-            yield Unique(tuple(names[column] for column in constraint.columns), _name(constraint))
-    for index in table.indexes:
-        if index.unique and not _is_special(index):
-            yield Unique(tuple(names[column] for column in index.columns), _name(index))
-
-
-def _is_special(index: sa.Index) -> bool:
-    """Whether a unique index is about some rows only, or about values computed from them."""
-    import sqlalchemy as sa
-
-    partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
-    return partial or not all(isinstance(column, sa.Column) for column in index.expressions)
-
-
-def _conflict_options(table: sa.Table) -> Iterator[str]:
-    """Where SQLite is told to replace or to pass over a row instead of refusing another one."""
-    for part in (*table.columns, *table.constraints):
-        for option, value in part.dialect_kwargs.items():
-            if option.startswith("sqlite_on_conflict") and value is not None:
-                yield f"{option} of {part.name or type(part).__name__}"
-
-
-def _declared(constraint: Any) -> int:
-    """When a constraint was declared; SQLAlchemy's own DDL is sorted by it, the public set is not."""
-    order: int = constraint._creation_order  # noqa: SLF001
-    return order
-
-
-def _refused(mapper: Any, table: sa.Table) -> Iterator[str]:
-    """What memory cannot reproduce of the table as a whole."""
-    import sqlalchemy as sa
-
-    yield from _conflict_options(table)
-    for constraint in table.constraints:
-        if isinstance(constraint, sa.ForeignKeyConstraint):
-            yield f"foreign key ({', '.join(constraint.column_keys)})"
-        elif isinstance(constraint, sa.CheckConstraint) and not getattr(constraint, "_type_bound", False):
-            yield f"check {_name(constraint) or str(constraint.sqltext)}"
-    for index in table.indexes:
-        if index.unique and _is_special(index):
-            yield f"partial or functional unique index {index.name}"
-    parts: tuple[Any, ...] = (*table.constraints, *table.indexes)
-    for part in parts:
-        if part.dialect_kwargs.get("postgresql_nulls_not_distinct"):
-            yield f"{part.name or type(part).__name__}, for which NULLs are equal"
-    for column in table.columns:
-        if column not in set(mapper.columns.values()):
-            yield f"column {column.name}, which the class does not map"

@@ -46,10 +46,10 @@ class InMemoryDatabase:
         """
         with self._tables.lock:
             known = self._tables.by_place.get(schema.place)
+            if reasons := list(_refusals(schema)):
+                raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
             if known is None:
-                if reasons := list(_refusals(schema)):
-                    raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
-                self._tables.by_place[schema.place] = Table(schema)
+                self._tables.add(Table(schema))
             elif _shape(known.schema) != _shape(schema):
                 raise MappingError(f"there is another table {schema.name} with other columns or constraints")
 
@@ -72,7 +72,7 @@ class InMemoryDatabase:
 
 def _shape(schema: Schema) -> tuple[object, ...]:
     """What two descriptions of one table must agree on."""
-    return (schema.columns, schema.key, schema.uniques)
+    return (schema.columns, schema.key, schema.uniques, schema.foreign_keys, schema.checks)
 
 
 def _refusals(schema: Schema) -> Iterator[str]:
@@ -81,3 +81,10 @@ def _refusals(schema: Schema) -> Iterator[str]:
     for column in schema.columns:
         if column.refused:
             yield f"column {column.name}: {column.refused}"
+        if column.stands_in is None and (reason := column.filled_by_database):
+            yield f"column {column.name}: {reason}; `memory_defaults` can stand in for it"
+    for check in schema.checks:
+        if check.test is None and check.criterion is None:
+            reason = check.refused or "nobody has said what it asks"
+            hint = "`memory_checks` can stand in for it" if check.name else "give it a name, and `memory_checks`"
+            yield f"check {check.name or check.text}: {reason}; {hint}"
