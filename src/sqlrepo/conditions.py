@@ -83,7 +83,7 @@ class _Reader:
                 return self._unary(node)
             case elements.BinaryExpression():
                 return self._binary(node)
-            case sa.Column():
+            case sa.ColumnClause():
                 return self._flag(node)
             case sa.TextClause():
                 return _refuse("it is written as text")
@@ -186,7 +186,7 @@ class _Reader:
 
 
 def _is_column(node: Any) -> bool:
-    return isinstance(node, sa.Column)
+    return isinstance(node, sa.ColumnClause) and not node.is_literal
 
 
 def _ref(column: Column) -> Ref:
