@@ -71,7 +71,7 @@ class MemoryDriver:
             keys = sorted(map(table.key, self._chosen(schema, where)))
             for key in keys:
                 if (row := changes.row(key)) is not None:
-                    statement.replace(table, key, self._changed(table, row, stored))
+                    statement.replace(table, key, self._changed(schema, row, stored))
             statement.finish()
         return len(keys)
 
@@ -165,12 +165,12 @@ class MemoryDriver:
             given[schema.generated] = table.numbered(given.get(schema.generated))
         return table.rules.inserted(tuple(given.get(column.name) for column in schema.columns), columns)
 
-    def _changed(self, table: Table, row: Row, stored: dict[str, Any]) -> Row:
-        schema, values = table.schema, dict(stored)
+    def _changed(self, schema: Schema, row: Row, stored: dict[str, Any]) -> Row:
+        values = dict(stored)
         if schema.version is not None:
             values[schema.version] = row[schema.positions[schema.version]] + 1
         changed = tuple(values.get(column.name, value) for column, value in zip(schema.columns, row, strict=True))
-        return table.rules.updated(changed, stored)
+        return self._table(schema).rules.updated(changed, stored)
 
     def _forget(self, savepoint: str) -> None:
         names = list(self._savepoints)
