@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast, get_args
 
 import sqlalchemy as sa
+from sqlalchemy.exc import NoReferenceError
 
 from sqlrepo.conditions import UnreadableError, criterion_of
 from sqlrepo.schema import Action, Check, ForeignKey, Schema, Unique
@@ -118,7 +119,7 @@ def _target(element: sa.ForeignKey) -> tuple[str | None, str, str]:
     """What a foreign key's column refers to; a table that is nowhere described is known by its written name."""
     try:
         column = element.column
-    except sa.exc.NoReferenceError:
+    except NoReferenceError:
         *space, table, name = element.target_fullname.split(".")
         return ".".join(space) or None, table, name
     return column.table.schema, column.table.name, column.name
