@@ -424,6 +424,118 @@ def test_a_table_in_a_named_schema_is_referred_to(empty, backend):
                 write()
 
 
+# -- keys made of what is referred to, in another order than the unique constraint's, which MariaDB does not take
+
+NOT_MARIADB = pytest.mark.parametrize("backend", ["memory", "sqlite", "postgresql"])
+
+
+class KeyedBase(DeclarativeBase):
+    type_annotation_map = {str: sa.String(20)}  # noqa: RUF012  # MariaDB wants a length
+
+
+class CountryRow(KeyedBase):
+    __tablename__ = "country"
+    __table_args__ = (sa.UniqueConstraint("continent", "code"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str]
+    continent: Mapped[str]
+
+
+class FlagRow(KeyedBase):
+    """Its key refers, in another order than that of the unique constraint, and is referred to itself."""
+
+    __tablename__ = "country_flag"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["code", "continent"], ["country.code", "country.continent"], onupdate="CASCADE", ondelete="CASCADE"
+        ),
+    )
+    code: Mapped[str] = mapped_column(primary_key=True)
+    continent: Mapped[str] = mapped_column(primary_key=True)
+    colours: Mapped[int]
+
+
+class StripeRow(KeyedBase):
+    __tablename__ = "stripe"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["code", "continent"], ["country_flag.code", "country_flag.continent"], onupdate="CASCADE"
+        ),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str]
+    continent: Mapped[str]
+
+
+class Country(BaseModel):
+    id: int
+    code: str
+    continent: str
+
+
+class Flag(BaseModel):
+    code: str
+    continent: str
+    colours: int = 3
+
+
+class Stripe(BaseModel):
+    id: int
+    code: str
+    continent: str
+
+
+class Countries(BaseRepository[Country, int]):
+    model = CountryRow
+
+
+class Flags(BaseRepository[Flag, tuple[str, str]]):
+    model = FlagRow
+
+
+class Stripes(BaseRepository[Stripe, int]):
+    model = StripeRow
+
+
+class World(BaseUnitOfWork):
+    countries: Countries
+    flags: Flags
+    stripes: Stripes
+
+
+@pytest.fixture
+def world(empty):
+    with World(empty(KeyedBase)) as world:
+        world.countries.add_many([Country(id=1, code="a", continent="x"), Country(id=2, code="b", continent="x")])
+        world.flags.add_many([Flag(code="a", continent="x"), Flag(code="b", continent="x")])
+        world.stripes.add(Stripe(id=1, code="a", continent="x"))
+        yield world
+
+
+@NOT_MARIADB
+def test_a_cascade_may_change_keys(world):
+    world.countries.patch(1, {"code": "c", "continent": "y"})
+
+    assert [(one.code, one.continent) for one in world.flags.find()] == [("b", "x"), ("c", "y")]
+    assert world.flags.get_or_none(("a", "x")) is None
+    assert world.stripes.find() == [Stripe(id=1, code="c", continent="y")]
+    world.flags.update(Flag(code="c", continent="y", colours=2))
+    world.commit()
+    assert world.flags.get(("c", "y")).colours == 2
+    with pytest.raises(ForeignKeyViolationError), world.savepoint():
+        world.countries.delete(1)
+    world.stripes.delete(1)
+    world.countries.delete(1)
+    assert world.flags.find() == [Flag(code="b", continent="x")]
+
+
+@NOT_MARIADB
+def test_columns_refer_in_the_order_of_the_foreign_key(world):
+    for wrong in (Flag(code="x", continent="a"), Flag(code="a", continent="y")):
+        with pytest.raises(ForeignKeyViolationError), world.savepoint():
+            world.flags.add(wrong)
+
+
 # -- of memory alone
 
 
