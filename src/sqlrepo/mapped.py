@@ -1,7 +1,7 @@
 """Reads a mapped class into a `Schema`.
 
-The one portable module that imports SQLAlchemy, and only when a mapped class is given. Must not touch relationships or
-the targets of foreign keys: they may be defined later.
+Imports SQLAlchemy only when a mapped class is given, like the modules that read the parts for it. Must not touch
+relationships, nor the targets of foreign keys before constraints are asked for: they may be defined later.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from sqlrepo.constraints import checks, foreign_keys, name_of, uniques, unkept
 from sqlrepo.errors import MappingError, UnsupportedError
-from sqlrepo.schema import Column, Default, Schema, Unique
+from sqlrepo.literals import constant
+from sqlrepo.schema import Column, Default, Refusal, Schema
 from sqlrepo.values import Kind, ValueType, WrongValueError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-__all__ = ["BY_CODE_POINT", "Refusal", "is_mapped", "refusals", "schema_of"]
+__all__ = ["BY_CODE_POINT", "is_mapped", "refusals", "schema_of"]
 
 _KNOWN: WeakKeyDictionary[type, Schema] = WeakKeyDictionary()
 
@@ -69,53 +71,40 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
             "several; map the rows of one class to a table of their own"
         )
     names = {column: key for key, column in mapper.columns.items() if getattr(column, "table", None) is table}
-    schema = Schema(
-        name=table.name,
-        namespace=table.schema,
-        columns=tuple(_column(names[column], column) for column in table.columns if column in names),
-        key=tuple(names[column] for column in table.primary_key.columns),
-        key_name=_name(table.primary_key),
-        version=names.get(mapper.version_id_col),
-        model=model,
-    )
+    schema = replace(_described(table, names), version=names.get(mapper.version_id_col), model=model)
     if complete:
-        schema = replace(
-            schema,
-            uniques=tuple(_uniques(table, names)),
-            refused=tuple(_refused(mapper, table)),
-        )
-        _KNOWN[model] = schema
+        schema = _KNOWN[model] = _completed(schema, table, names, mapper.columns)
     return schema
-
-
-class Refusal(NamedTuple):
-    """Why memory refuses a table.
-
-    Attributes:
-        column: the column it is about, by its name in the database; empty where it is about the table as a whole.
-        aspect: whether the column's type is to blame, or how its values are made.
-        reason: why.
-    """
-
-    column: str
-    aspect: Literal["type", "value", "table"]
-    reason: str
 
 
 def refusals(table: sa.Table) -> Iterator[Refusal]:
     """Why memory refuses a table, whether or not a class is mapped to it."""
-    for column in table.columns:
-        _, refused = _value_type(column.type)
-        if refused is not None:
-            yield Refusal(column.name, "type", refused)
-        elif (reason := _column(column.key, column).refused) is not None:
-            yield Refusal(column.name, "value", reason)
-    for reason in _refused(table, table):
-        yield Refusal("", "table", reason)
+    if not table.primary_key.columns:
+        return iter([Refusal("", "table", "it has no primary key")])
+    names = {column: column.name for column in table.columns}
+    return _completed(_described(table, names), table, names, table.columns).refusals
 
 
-def _name(constraint: Any) -> str | None:
-    return str(constraint.name) if isinstance(constraint.name, str) else None
+def _described(table: sa.Table, names: Mapping[Any, str]) -> Schema:
+    """A table's columns and key, by the names a class gives them."""
+    return Schema(
+        name=table.name,
+        namespace=table.schema,
+        columns=tuple(_column(names[column], column) for column in table.columns if column in names),
+        key=tuple(names[column] for column in table.primary_key.columns),
+        key_name=name_of(table.primary_key),
+    )
+
+
+def _completed(schema: Schema, table: sa.Table, names: Mapping[Any, str], mapped: Any) -> Schema:
+    """Add the constraints, and what memory cannot keep."""
+    return replace(
+        schema,
+        uniques=tuple(uniques(table, names)),
+        foreign_keys=tuple(foreign_keys(table, names)),
+        checks=tuple(checks(table, names, schema)),
+        refused=tuple(unkept(mapped, table)),
+    )
 
 
 def _column(name: str, column: sa.Column[Any]) -> Column:
@@ -126,14 +115,6 @@ def _column(name: str, column: sa.Column[Any]) -> Column:
         column.default is None or isinstance(column.default, sa.Sequence)
     )
     default, onupdate = _python_default(column.default), _python_default(column.onupdate)
-    if not generated:
-        for what, given in (("default", column.default), ("onupdate", column.onupdate)):
-            if given is not None and _python_default(given) is None:
-                refused = refused or f"its {what} is computed by the database"
-        if column.computed is not None:
-            refused = refused or "it is computed by the database"
-        elif column.server_default is not None:
-            refused = refused or "its server default is filled in by the database"
     return Column(
         name=name,
         type=value_type,
@@ -143,6 +124,8 @@ def _column(name: str, column: sa.Column[Any]) -> Column:
         onupdate=onupdate,
         server_default=column.server_default is not None or (column.default is not None and default is None),
         computed=column.computed is not None,
+        server_onupdate=column.server_onupdate is not None or (column.onupdate is not None and onupdate is None),
+        stands_in=constant(column, value_type) if column.default is None else None,
         column=column.name,
         refused=refused,
     )
@@ -276,62 +259,3 @@ def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
 
     found = ValueType(Kind.OPAQUE, bind=dumped, result=loaded)
     return found if type_.none_as_null else (found, "JSON keeps None as the text null; give none_as_null=True")
-
-
-# -- the table
-
-
-def _uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
-    import sqlalchemy as sa
-
-    # In the order of declaration, which is the order in which PostgreSQL and MariaDB look at them.
-    for constraint in sorted(table.constraints, key=_declared):
-        if isinstance(constraint, sa.UniqueConstraint):
-            yield Unique(tuple(names[column] for column in constraint.columns), _name(constraint))
-    for index in table.indexes:
-        if index.unique and not _is_special(index):
-            yield Unique(tuple(names[column] for column in index.columns), _name(index))
-
-
-def _is_special(index: sa.Index) -> bool:
-    """Whether a unique index is about some rows only, or about values computed from them."""
-    import sqlalchemy as sa
-
-    partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
-    return partial or not all(isinstance(column, sa.Column) for column in index.expressions)
-
-
-def _conflict_options(table: sa.Table) -> Iterator[str]:
-    """Where SQLite is told to replace or to pass over a row instead of refusing another one."""
-    for part in (*table.columns, *table.constraints):
-        for option, value in part.dialect_kwargs.items():
-            if option.startswith("sqlite_on_conflict") and value is not None:
-                yield f"{option} of {part.name or type(part).__name__}"
-
-
-def _declared(constraint: Any) -> int:
-    """When a constraint was declared; SQLAlchemy's own DDL is sorted by it, the public set is not."""
-    order: int = constraint._creation_order  # noqa: SLF001
-    return order
-
-
-def _refused(mapper: Any, table: sa.Table) -> Iterator[str]:
-    """What memory cannot reproduce of the table as a whole."""
-    import sqlalchemy as sa
-
-    yield from _conflict_options(table)
-    for constraint in table.constraints:
-        if isinstance(constraint, sa.ForeignKeyConstraint):
-            yield f"foreign key ({', '.join(constraint.column_keys)})"
-        elif isinstance(constraint, sa.CheckConstraint) and not getattr(constraint, "_type_bound", False):
-            yield f"check {_name(constraint) or str(constraint.sqltext)}"
-    for index in table.indexes:
-        if index.unique and _is_special(index):
-            yield f"partial or functional unique index {index.name}"
-    parts: tuple[Any, ...] = (*table.constraints, *table.indexes)
-    for part in parts:
-        if part.dialect_kwargs.get("postgresql_nulls_not_distinct"):
-            yield f"{part.name or type(part).__name__}, for which NULLs are equal"
-    for column in table.columns:
-        if column not in set(mapper.columns.values()):
-            yield f"column {column.name}, which the class does not map"

@@ -268,7 +268,7 @@ class Mapper(Generic[T]):
             name = column.name
             if column.computed or name == self.schema.version:
                 continue
-            if name in values and (explicit or column.onupdate is None):
+            if name in values and (explicit or not (column.onupdate or column.server_onupdate)):
                 if values[name] is None and not column.nullable:
                     raise NotNullViolationError(None, (name,))
                 row[name] = values[name]

@@ -25,7 +25,7 @@ from sqlrepo.criteria import (
 )
 from sqlrepo.driver import Condition, Driver, Fetch
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.memory.table import Changes
+from sqlrepo.memory.changes import Changes
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
 
@@ -257,6 +257,22 @@ class UniqueIsIgnored(Mutant):
     @staticmethod
     def demanded(schema: Schema) -> Schema:
         return replace(schema, uniques=())
+
+
+class ReferencesAreIgnored(Mutant):
+    """A row may refer to one that is not there."""
+
+    @staticmethod
+    def demanded(schema: Schema) -> Schema:
+        return replace(schema, foreign_keys=())
+
+
+class ChecksAreIgnored(Mutant):
+    """What a check forbids is stored."""
+
+    @staticmethod
+    def demanded(schema: Schema) -> Schema:
+        return replace(schema, checks=())
 
 
 class OnlyTheFirstIsChanged(Mutant):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import date
 
-from sqlalchemy import Date, String
+from sqlalchemy import CheckConstraint, Date, ForeignKey, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork
@@ -18,6 +18,7 @@ class Task:
     note: str | None = None
     due: date | None = None
     code: str | None = None
+    parent: int | None = None
     done: bool = False
     priority: int = 0
     version: int | None = None
@@ -33,9 +34,11 @@ class TaskRow(Base):
     note: Mapped[str | None] = mapped_column(String(40))
     due: Mapped[date | None] = mapped_column(Date)
     code: Mapped[str | None] = mapped_column(String(10), unique=True)
+    parent: Mapped[int | None] = mapped_column(ForeignKey("task.id", name="task_parent"))
     done: Mapped[bool]
-    priority: Mapped[int]
+    priority: Mapped[int] = mapped_column()
     version: Mapped[int]
+    __table_args__ = (CheckConstraint(priority >= 0, name="task_priority"),)
 
 
 class Tasks(BaseRepository[Task, int]):

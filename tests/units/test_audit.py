@@ -214,7 +214,7 @@ def child(*, nullable=True, **options):
         ("deferred", set(), {"deferrable": True, "initially": "IMMEDIATE"}),
         ("deferrable", set(), {}),
     ],
-    ids=str,
+    ids=lambda given: " ".join(sorted(given)) if isinstance(given, set) else str(given),
 )  # fmt: skip
 def test_what_a_foreign_key_asks_for_is_found_where_it_is_not_done(rule, where, options):
     metadata = child(**options)

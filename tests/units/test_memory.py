@@ -155,7 +155,7 @@ class Unknown(sa.types.UserDefinedType):
 @pytest.mark.parametrize(
     "column",
     [
-        sa.Column("bad", sa.Integer, server_default=sa.text("7"), nullable=True),
+        sa.Column("bad", sa.Integer, server_default=sa.text("1 + 6"), nullable=True),
         sa.Column("bad", sa.DateTime, server_default=sa.func.now()),
         sa.Column("bad", sa.Integer, sa.Computed("id + 1")),
         sa.Column("bad", sa.DateTime, default=sa.func.now()),
@@ -187,7 +187,10 @@ def test_a_column_memory_cannot_keep_is_refused_by_name(column):
 @pytest.mark.parametrize(
     ("args", "name"),
     [
-        ((sa.ForeignKeyConstraint(["fine"], ["other.id"]),), "fine"),
+        ((sa.ForeignKeyConstraint(["fine"], ["odd.id"], ondelete="SET DEFAULT"),), "fine"),
+        ((sa.ForeignKeyConstraint(["fine"], ["odd.id"], onupdate="SET DEFAULT"),), "fine"),
+        ((sa.ForeignKeyConstraint(["fine"], ["odd.id"], match="FULL"),), "fine"),
+        ((sa.ForeignKeyConstraint(["id"], ["odd.fine"]),), "fine"),
         ((sa.CheckConstraint("fine > 0", name="positive"),), "positive"),
         ((sa.CheckConstraint("fine > 0"),), "fine"),
         ((sa.UniqueConstraint("fine", name="only", sqlite_on_conflict="IGNORE"),), "only"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
+from sqlrepo._base.filling import supplied
 from sqlrepo._base.generics import type_arguments
 from sqlrepo.detached import is_mapped
 from sqlrepo.driver import Row
@@ -69,6 +70,11 @@ class Declarative(Generic[T]):
     version: ClassVar[str | None] = None
     #: How text is compared without regard to case: by Unicode, or A to Z only.
     fold: ClassVar[Fold] = "unicode"
+
+    #: What memory puts where only the database can fill a field in: a value, or a function of the row's values.
+    memory_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: What memory asks in the place of a check written as text, by its name: a function of the row's values.
+    memory_checks: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], bool | None]]] = {}
 
     #: Whether it may write past the ORM's listeners and validators where it joins a session.
     bypass_orm_events: ClassVar[bool] = False
@@ -149,6 +155,7 @@ def _schema(cls: type[Declarative[Any]], entity: Any, complete: bool) -> Schema 
         schema = schema_of(model, complete=complete)
     if schema is None:
         return None
+    schema = supplied(schema, cls.columns, cls.memory_defaults, cls.memory_checks if complete else {})
     version = schema.version if cls.version is None else cls.columns.get(cls.version, cls.version)
     if version is None:
         return schema

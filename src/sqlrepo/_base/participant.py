@@ -83,7 +83,9 @@ class Participant(Declarative[T], Generic[T]):
         try:
             return self._unit.run(work, write=True)
         except ConstraintError as error:
-            error.fields = tuple(map(self._mapper.field, error.fields))  # below, columns are all there is
+            # Below, columns are all there is; and a cascade may meet the constraint of another repository's table.
+            own = error.table in (None, self._mapper.schema.name)
+            error.fields = tuple(map(self._mapper.field if own else self._unit.field_of(error.table), error.fields))
             raise
 
     def _foreseen(self, prepare: Callable[[], R]) -> R:

@@ -227,7 +227,9 @@ class BaseUnitOfWork(Generic[C]):
                 repository does not.
             UnsupportedError: the backend cannot keep it.
         """
-        schema = repository.definition().schema
+        definition = repository.definition()
+        schema = definition.schema
+        self._field_names.setdefault(schema.name, definition.mapper.field)
         if self._joined is None:
             self.source.adopt(schema)
         else:
@@ -236,6 +238,10 @@ class BaseUnitOfWork(Generic[C]):
     def introduce(self, table: str, field_of: Callable[[str], str]) -> None:
         """Learn what a repository calls the columns of its table, for a constraint that COMMIT finds violated."""
         self._field_names[table] = field_of
+
+    def field_of(self, table: str | None) -> Callable[[str], str]:
+        """What gives the field of a column, where one of the unit's repositories keeps entities in the table."""
+        return self._field_names.get(table, str)
 
     def doom(self, error: BaseException) -> None:
         """Abort the transaction because of an error that no statement met."""
@@ -349,7 +355,7 @@ class BaseUnitOfWork(Generic[C]):
             if driver is not None:
                 self._probed(driver).commit()
         except ConstraintError as error:
-            error.fields = tuple(map(self._field_names.get(error.table, str), error.fields))
+            error.fields = tuple(map(self.field_of(error.table), error.fields))
             raise
         return transaction.callbacks
 

@@ -7,17 +7,21 @@ from sqlrepo.memory.repository import (
     InMemoryRepository,
     InMemoryUnitOfWork,
 )
-from sqlrepo.schema import Column, Schema, Unique
+from sqlrepo.schema import Check, Column, Constant, ForeignKey, OfRow, Schema, Unique
 from sqlrepo.values import Kind, ValueType
 
 __all__ = [
     "AsyncInMemoryRepository",
     "AsyncInMemoryUnitOfWork",
+    "Check",
     "Column",
+    "Constant",
+    "ForeignKey",
     "InMemoryDatabase",
     "InMemoryRepository",
     "InMemoryUnitOfWork",
     "Kind",
+    "OfRow",
     "Schema",
     "Unique",
     "ValueType",

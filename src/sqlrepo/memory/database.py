@@ -5,13 +5,13 @@ Knows which tables it can keep as a database would, and refuses the others. Must
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.memory.driver import MemoryDriver
 from sqlrepo.memory.table import Table, Tables
-from sqlrepo.schema import Schema
+from sqlrepo.schema import Refusal, Schema
 from sqlrepo.transaction import Transaction
 
 __all__ = ["InMemoryDatabase"]
@@ -46,10 +46,10 @@ class InMemoryDatabase:
         """
         with self._tables.lock:
             known = self._tables.by_place.get(schema.place)
+            if reasons := [_told(refusal) for refusal in schema.refusals]:
+                raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
             if known is None:
-                if reasons := list(_refusals(schema)):
-                    raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
-                self._tables.by_place[schema.place] = Table(schema)
+                self._tables.add(Table(schema))
             elif _shape(known.schema) != _shape(schema):
                 raise MappingError(f"there is another table {schema.name} with other columns or constraints")
 
@@ -72,12 +72,8 @@ class InMemoryDatabase:
 
 def _shape(schema: Schema) -> tuple[object, ...]:
     """What two descriptions of one table must agree on."""
-    return (schema.columns, schema.key, schema.uniques)
+    return (schema.columns, schema.key, schema.uniques, schema.foreign_keys, schema.checks)
 
 
-def _refusals(schema: Schema) -> Iterator[str]:
-    """What memory would get wrong."""
-    yield from schema.refused
-    for column in schema.columns:
-        if column.refused:
-            yield f"column {column.name}: {column.refused}"
+def _told(refusal: Refusal) -> str:
+    return f"column {refusal.column}: {refusal.reason}" if refusal.column else refusal.reason

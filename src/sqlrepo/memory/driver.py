@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.memory.changes import Changes
 from sqlrepo.memory.compiler import compiled, ordered, projection
-from sqlrepo.memory.table import Changes, Table, Tables
+from sqlrepo.memory.references import Statement, verify
+from sqlrepo.memory.table import Table, Tables
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Transaction
 
@@ -59,21 +61,25 @@ class MemoryDriver:
     ) -> list[Row]:
         """Insert rows."""
         with self._tables.lock:
-            changes = self._of(schema)
-            stored = [self._completed(changes, columns, row) for row in rows]
+            table = self._table(schema)
+            stored = [self._completed(table, columns, row) for row in rows]
+            statement = Statement(self._changed_in)
             for row in stored:
-                changes.insert(row)
+                statement.insert(table, row)
+            statement.finish()
         return list(map(projection(schema, tuple(returning)), stored))
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows, in the order of their keys."""
         stored = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, values, strict=True)}
         with self._tables.lock:
-            changes = self._of(schema)
-            chosen = sorted(self._chosen(schema, where), key=changes.table.key)
-            for row in chosen:
-                changes.replace(changes.table.key(row), self._changed(schema, row, stored))
-        return len(chosen)
+            table, changes, statement = self._table(schema), self._of(schema), Statement(self._changed_in)
+            keys = sorted(map(table.key, self._chosen(schema, where)))
+            for key in keys:
+                if (row := changes.row(key)) is not None:
+                    statement.replace(table, key, self._changed(schema, row, stored))
+            statement.finish()
+        return len(keys)
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Change a row, or insert one; another transaction that inserts it too is a conflict, no violation."""
@@ -89,11 +95,11 @@ class MemoryDriver:
     def delete(self, schema: Schema, where: Condition) -> int:
         """Delete rows."""
         with self._tables.lock:
-            changes = self._of(schema)
-            chosen = self._chosen(schema, where)
-            for row in chosen:
-                changes.delete(changes.table.key(row))
-        return len(chosen)
+            table, statement = self._table(schema), Statement(self._changed_in)
+            keys = sorted(map(table.key, self._chosen(schema, where)))
+            count = sum(statement.delete(table, key) for key in keys)
+            statement.finish()
+        return count
 
     def savepoint(self) -> str:
         """Remember how far the changes have come."""
@@ -122,6 +128,7 @@ class MemoryDriver:
         with self._tables.lock:
             for changes in self._changes.values():
                 changes.verify()
+            verify(self._changes.values(), self._changed_in)
             for changes in self._changes.values():
                 changes.apply()
 
@@ -133,8 +140,13 @@ class MemoryDriver:
         """Refuse: there is no session or connection beneath."""
         raise UnsupportedError(f"memory has no {kind}; write this method with criteria, or run it on a Database")
 
+    def _table(self, schema: Schema) -> Table:
+        return self._tables.by_place[schema.place]
+
     def _of(self, schema: Schema) -> Changes:
-        table = self._tables.by_place[schema.place]
+        return self._changed_in(self._table(schema))
+
+    def _changed_in(self, table: Table) -> Changes:
         if table not in self._changes:
             self._changes[table] = Changes(table)
         return self._changes[table]
@@ -151,19 +163,20 @@ class MemoryDriver:
                 rows = () if row is None else (row,)
         return chosen.choose(rows, params)
 
-    def _completed(self, changes: Changes, columns: Sequence[str], row: Row) -> Row:
-        """A whole row of the stored form: what is not given is numbered or NULL."""
-        schema = changes.table.schema
+    def _completed(self, table: Table, columns: Sequence[str], row: Row) -> Row:
+        """A whole row of the stored form: what is not given is numbered, filled in or NULL."""
+        schema = table.schema
         given = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, row, strict=True)}
         if schema.generated is not None:
-            given[schema.generated] = changes.table.numbered(given.get(schema.generated))
-        return tuple(given.get(column.name) for column in schema.columns)
+            given[schema.generated] = table.numbered(given.get(schema.generated))
+        return table.rules.inserted(tuple(given.get(column.name) for column in schema.columns), columns)
 
     def _changed(self, schema: Schema, row: Row, stored: dict[str, Any]) -> Row:
         values = dict(stored)
         if schema.version is not None:
             values[schema.version] = row[schema.positions[schema.version]] + 1
-        return tuple(values.get(column.name, value) for column, value in zip(schema.columns, row, strict=True))
+        changed = tuple(values.get(column.name, value) for column, value in zip(schema.columns, row, strict=True))
+        return self._table(schema).rules.updated(changed, stored)
 
     def _forget(self, savepoint: str) -> None:
         names = list(self._savepoints)

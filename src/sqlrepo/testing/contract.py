@@ -16,6 +16,7 @@ from sqlrepo.testing.cases.criteria import CriteriaCases
 from sqlrepo.testing.cases.isolation import IsolationCases
 from sqlrepo.testing.cases.order import OrderCases
 from sqlrepo.testing.cases.reading import ReadingCases
+from sqlrepo.testing.cases.references import ReferenceCases
 from sqlrepo.testing.cases.savepoints import SavepointCases
 from sqlrepo.testing.cases.setting import SettingCases
 from sqlrepo.testing.cases.text import TextCases
@@ -49,6 +50,7 @@ class _NotCollected:
 class RepositoryContract(
     SettingCases[T, K],
     ReadingCases[T, K],
+    ReferenceCases[T, K],
     CriteriaCases[T, K],
     TextCases[T, K],
     OrderCases[T, K],

@@ -53,6 +53,7 @@ class Capabilities:
             is as safe: nobody else writes meanwhile (SQLite), or the unit gets a retryable conflict (memory).
         unicode_fold: `icontains` and its family fold by Unicode. Off: they raise `UnsupportedError` unless the
             repository says ``fold = "ascii"``.
+        fk_error_details: a `ForeignKeyViolationError` names constraint, fields and table. Off: it names none (SQLite).
     """
 
     concurrent_writers: bool = True
@@ -61,6 +62,7 @@ class Capabilities:
     fresh_keys: bool = True
     row_locks: bool = True
     unicode_fold: bool = True
+    fk_error_details: bool = True
 
     @classmethod
     def of(cls, source: Lacking) -> Self:

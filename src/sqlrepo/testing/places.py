@@ -28,7 +28,8 @@ class Place:
         name: the field.
         column: the column, as the repository's table describes it.
         spec: the field, as the entity's class describes it.
-        fixed: whether the cases leave it alone: key, uniques, version, what the table fills in by itself on update.
+        fixed: whether the cases leave it alone: key, uniques, foreign keys, version, what the table fills in by itself
+            on update.
         values: different values that the first entities of the harness have in it, in order, never None.
     """
 
@@ -85,8 +86,8 @@ class Places(Generic[T]):
                 return None
         except QueryError:
             return None
-        unique = {other for one in self.schema.uniques for other in one.columns}
-        known = {*self.schema.key, *unique, self.schema.version}
+        bound = {other for one in (*self.schema.uniques, *self.schema.foreign_keys) for other in one.columns}
+        known = {*self.schema.key, *bound, self.schema.version}
         fixed = column.name in known or bool(column.onupdate or column.computed)
         spec = getattr(cast(Any, fields(self.entity)), name).spec
         values = _distinct(getattr(entity, name) for entity in made)

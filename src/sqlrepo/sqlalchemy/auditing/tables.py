@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from sqlrepo.mapped import Refusal, refusals
+from sqlrepo.mapped import refusals
+from sqlrepo.schema import Refusal
 from sqlrepo.sqlalchemy.auditing import constraints, mariadb, postgresql, sqlite
 from sqlrepo.sqlalchemy.auditing.finding import Finding
 from sqlrepo.sqlalchemy.auditing.kept import Kept, called

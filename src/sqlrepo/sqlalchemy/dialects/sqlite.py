@@ -45,7 +45,16 @@ class SQLite(Dialect):
     @property
     def lacks(self) -> frozenset[str]:
         """One writer at a time, which sees the database as it was when it began; numbers of deleted rows come again."""
-        return frozenset({"concurrent_writers", "rereads_committed", "conflict_at_commit", "fresh_keys", "row_locks"})
+        return frozenset(
+            {
+                "concurrent_writers",
+                "rereads_committed",
+                "conflict_at_commit",
+                "fresh_keys",
+                "row_locks",
+                "fk_error_details",
+            }
+        )
 
     def engine_options(self, url: URL, *, ping: bool) -> dict[str, Any]:
         """An in-memory database is one connection, handed to one unit at a time; a ping would tell nothing."""

@@ -190,7 +190,8 @@ class ConstraintCases(Cases[T, K]):
 
     def _settable(self, subject: Subject[T, K]) -> list[Place]:
         """The fields that a set form may set."""
-        fixed = {*subject.schema.key, subject.schema.version}
+        referring = {name for one in subject.schema.foreign_keys for name in one.columns}
+        fixed = {*subject.schema.key, *referring, subject.schema.version}
         return [place for place in subject.places if not (place.column.name in fixed or place.column.computed)]
 
     def _refused(

@@ -1,0 +1,249 @@
+"""Checks: which are understood, how they are asked, and what stands in for those that are not, on every backend."""
+
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from types import new_class
+from typing import ClassVar
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import BaseRepository, CheckViolationError, MappingError, UnsupportedError
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy.types import Exact, Member
+from tests.units.domain import database
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Grade(Enum):
+    LOW = 2
+    HIGH = 1
+
+
+class WareRow(Base):
+    """One check of every operator, each named after what it forbids."""
+
+    __tablename__ = "ware"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int | None] = mapped_column("ware_size")
+    least: Mapped[int | None] = mapped_column()
+    price: Mapped[Decimal | None] = mapped_column(Exact(10, 2))
+    made: Mapped[date | None] = mapped_column()
+    sold: Mapped[bool | None] = mapped_column()
+    name: Mapped[str | None] = mapped_column(sa.String(9))
+    grade: Mapped[Grade | None] = mapped_column(Member(Grade))
+
+    __table_args__ = (
+        sa.CheckConstraint(size > 0, name="size_positive"),
+        sa.CheckConstraint(1000 >= size, name="size_small"),  # noqa: SIM300  # a value may come first
+        sa.CheckConstraint(size >= least, name="size_enough"),
+        sa.CheckConstraint(size != 13, name="size_lucky"),
+        sa.CheckConstraint(sa.not_(size.in_([7, 8])), name="size_listed"),
+        sa.CheckConstraint(made.between(date(2000, 1, 1), date(2030, 1, 1)), name="made_lately"),
+        sa.CheckConstraint(sa.or_(sold.is_(None), sa.not_(sold), size.is_not(None)), name="sold_has_size"),
+        sa.CheckConstraint(name != "", name="name_given"),
+        sa.CheckConstraint(sa.and_(grade == Grade.HIGH, size < 50) | grade.in_([Grade.LOW]), name="grade_fits"),
+    )
+
+
+class Ware(BaseModel):
+    id: int | None = None
+    size: int | None = None
+    least: int | None = None
+    price: Decimal | None = None
+    made: date | None = None
+    sold: bool | None = None
+    name: str | None = None
+    grade: Grade | None = None
+
+
+class Wares(BaseRepository[Ware, int]):
+    model = WareRow
+
+
+@pytest.fixture
+def wares(backend):
+    made = database(backend, Base)
+    with Wares(made) as wares:
+        yield wares
+    made.dispose()
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"size": 0}, "size_positive"),
+        ({"size": 1001}, "size_small"),
+        ({"size": 3, "least": 4}, "size_enough"),
+        ({"size": 13}, "size_lucky"),
+        ({"size": 7}, "size_listed"),
+        ({"made": date(1999, 12, 31)}, "made_lately"),
+        ({"made": date(2030, 1, 2)}, "made_lately"),
+        ({"sold": True}, "sold_has_size"),
+        ({"name": ""}, "name_given"),
+        ({"grade": Grade.HIGH, "size": 50}, "grade_fits"),
+    ],
+)
+def test_a_check_that_is_false_is_violated(wares, values, name):
+    stored = wares.add(Ware())
+    for write in (
+        lambda: wares.add(Ware(**values)),
+        lambda: wares.update(stored.model_copy(update=values)),
+        lambda: wares.update_where(everything=True, set_=values),
+        lambda: wares.upsert(Ware(id=stored.id, **values), on="id"),
+    ):
+        with pytest.raises(CheckViolationError) as caught, wares.unit.savepoint():
+            write()
+        assert (caught.value.constraint, caught.value.fields) == (name, ())
+    assert wares.find() == [stored]
+
+
+def test_a_check_that_is_true_or_unknown_passes(wares):
+    given = [
+        Ware(id=1),
+        Ware(id=2, size=1, least=1, made=date(2000, 1, 1), sold=True, name="a", grade=Grade.HIGH),
+        Ware(id=3, least=9, sold=False, grade=Grade.LOW),
+        Ware(id=4, grade=Grade.HIGH),
+        Ware(id=5, size=1000),
+    ]
+
+    assert wares.add_many(given) == given
+
+
+# -- what memory cannot read
+
+
+def kept(check, **options):
+    """A repository of a table with one check."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class PointRow(Own):
+        __tablename__ = "point"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        across: Mapped[int | None] = mapped_column("x")
+        label: Mapped[str | None] = mapped_column(sa.String(9))
+        __table_args__ = (check,)
+
+    class Point(BaseModel):
+        id: int | None = None
+        horizontal: int | None = None
+        label: str | None = None
+
+    body = {"model": PointRow, "columns": {"horizontal": "across"}, **options}
+    return new_class("Points", (BaseRepository[Point, int],), exec_body=lambda space: space.update(body)), Point, Own
+
+
+TEXT = "x > 0 AND length(label) < 3"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "x > 0",
+        sa.text("x > 0"),
+        sa.func.length(sa.column("label")) < 3,
+        sa.column("x") + 1 > 0,
+        sa.column("label").like("a%"),
+        sa.column("label") < "b",
+        sa.column("x") == "a",
+        sa.column("x") < sa.column("label"),
+        sa.and_(sa.column("x") > 0, sa.text("x < 9")),
+        sa.literal_column("x") > 0,
+        sa.column("x").is_distinct_from(3),
+        sa.column("x").is_(sa.true()),
+    ],
+    ids=str,
+)
+def test_a_check_memory_cannot_read_is_refused_by_name(condition):
+    points, _, _ = kept(sa.CheckConstraint(condition, name="odd_one"))
+
+    with pytest.raises(UnsupportedError) as caught:
+        points(InMemoryDatabase())
+    assert all(name in str(caught.value) for name in ("point", "odd_one"))
+
+
+def test_a_function_stands_in_for_a_check_written_as_text(empty):
+    seen = []
+
+    def asked(row):
+        seen.append(dict(row))
+        if row["horizontal"] is None or row["label"] is None:
+            return None
+        return row["across"] > 0 and len(row["label"]) < 3
+
+    points, point, base = kept(sa.CheckConstraint(TEXT, name="odd_one"), memory_checks={"odd_one": asked})
+    db = empty(base)
+    with points(db) as repository:
+        repository.add_many([point(id=1, horizontal=1, label="ab"), point(id=2)])
+        for wrong in (point(horizontal=0, label="a"), point(horizontal=1, label="abc")):
+            with pytest.raises(CheckViolationError) as caught, repository.unit.savepoint():
+                repository.add(wrong)
+            assert caught.value.constraint == "odd_one"
+    again = points(db)
+    assert again.count() == 2
+    if isinstance(db, InMemoryDatabase):
+        assert seen[0] == {"id": 1, "across": 1, "horizontal": 1, "label": "ab"}
+    else:
+        assert seen == []
+
+
+@pytest.mark.parametrize("name", ["another_one", ""])
+def test_a_function_for_no_check_of_the_table_is_a_mapping_error(name):
+    points, _, _ = kept(sa.CheckConstraint(TEXT, name="odd_one"), memory_checks={name: lambda _: True})
+
+    with pytest.raises(MappingError):
+        points(InMemoryDatabase())
+
+
+def test_two_repositories_of_a_table_ask_the_same_function_or_differ():
+    check, asked = sa.CheckConstraint(TEXT, name="odd_one"), lambda _: True
+    points, _, _ = kept(check, memory_checks={"odd_one": asked})
+    same = type("Same", (points,), {})
+    other = type("Other", (points,), {"memory_checks": {"odd_one": lambda _: False}})
+    db = InMemoryDatabase()
+
+    points(db)
+    points(db)
+    same(db)
+    with pytest.raises(MappingError):
+        other(db)
+
+
+def test_checks_make_tables_differ():
+    def repository(limit):
+        return kept(sa.CheckConstraint(sa.column("x") < limit, name="odd_one"))[0]
+
+    db = InMemoryDatabase()
+    repository(1)(db)
+    repository(1)(db)
+    with pytest.raises(MappingError):
+        repository(2)(db)
+
+
+class Labelled(BaseModel):
+    id: int | None = None
+    on: bool = False
+
+
+def test_checks_that_come_with_a_type_need_no_function(empty):
+    class Own(DeclarativeBase):
+        pass
+
+    class FlagRow(Own):
+        __tablename__ = "flag"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        on: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=True, name="on_or_off"))
+
+    class Flags(BaseRepository[Labelled, int]):
+        model: ClassVar = FlagRow
+
+    with Flags(empty(Own)) as flags:
+        assert flags.add(Labelled(on=True)).on is True
