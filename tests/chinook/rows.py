@@ -1,6 +1,6 @@
 """Rows as a shop for music has them: names of many countries, gaps, prices, a hierarchy of employees."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from tests.chinook.domain import (
@@ -16,6 +16,8 @@ from tests.chinook.domain import (
     PlaylistTrack,
     Track,
 )
+
+OPENING = datetime(2010, 1, 4, 9, 30)  # noqa: DTZ001  # the shop's own time, as Chinook has it
 
 ARTISTS = ["AC/DC", "Antônio Carlos Jobim", "Björk", "Édith Piaf", "Miles Davis", "Motörhead", "Sigur Rós", None]
 GENRES = ["Rock", "Jazz", "Metal", "Bossa Nova", "Chanson", None]
@@ -100,7 +102,7 @@ def playlist_track(n):
 def employee(n):
     last, first, title, boss = PEOPLE[n % len(PEOPLE)]
     return Employee(
-        last, first, title, boss, datetime(1970 + n, 2, 3), datetime(2010, 1, n % 28 + 1, 9, 30), city="Calgary"
+        last, first, title, boss, OPENING - timedelta(days=9000 + 500 * n), OPENING + timedelta(days=n), city="Calgary"
     )
 
 
@@ -120,7 +122,7 @@ def customer(n):
 def invoice(n):
     return Invoice(
         customer_id=n % len(CUSTOMERS) + 1,
-        invoice_date=datetime(2024, n % 12 + 1, 1, 12, 0, 0, n),
+        invoice_date=OPENING + timedelta(days=31 * (n % 12), microseconds=n),
         billing_country=CUSTOMERS[n % len(CUSTOMERS)][3] if n % 4 else None,
         total=Decimal(n) * Decimal("0.99"),
     )

@@ -1,4 +1,4 @@
-"""The contract on each of Chinook's tables, with the rows they refer to; on servers, on those that are unlike the others."""
+"""The contract on each of Chinook's tables, with the rows they refer to; on servers on those unlike the others."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -26,7 +26,6 @@ from tests.chinook.domain import (
 from tests.chinook.storage import MusicShop
 from tests.chinook.tables import Base
 from tests.databases import servers
-
 
 ANYWHERE = pytest.mark.parametrize("store", ["memory", "sqlite", "postgresql", "mariadb"], indirect=True)
 
