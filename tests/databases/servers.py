@@ -149,8 +149,9 @@ class Tables:
 
     def __init__(self, url, base):
         self.url = url
-        self.names = [table.name for table in reversed(base.metadata.sorted_tables)]
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        quoted = engine.dialect.identifier_preparer.format_table
+        self.names = {table.name: quoted(table) for table in reversed(base.metadata.sorted_tables)}
         base.metadata.create_all(engine)
         self.connection = ENDED.enter_context(engine.connect())  # a new one for each test costs more than the emptying
         self.is_postgresql = engine.dialect.name == "postgresql"
@@ -164,17 +165,19 @@ class Tables:
         """Empty them; numbers begin at one again. TRUNCATE would take ten to a hundred times as long."""
         if self.is_postgresql:
             numbers = "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"
-            self.run("; ".join([*(f"DELETE FROM {name}" for name in self.names), numbers]))
+            self.run("; ".join([*(f"DELETE FROM {name}" for name in self.names.values()), numbers]))
             return
         for name in self.used():
-            self.run(f"TRUNCATE {name}")
+            self.run(f"TRUNCATE {self.names[name]}")
 
     def used(self):
         """Those that hold rows, or have given out numbers."""
         numbered = self.run(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND auto_increment > 1"
         )
-        filled = self.run(" UNION ALL ".join(f"(SELECT '{name}' FROM {name} LIMIT 1)" for name in self.names))
+        filled = self.run(
+            " UNION ALL ".join(f"(SELECT '{name}' FROM {quoted} LIMIT 1)" for name, quoted in self.names.items())
+        )
         return {name for (name,) in [*numbered, *filled]}
 
 
