@@ -83,8 +83,12 @@ def unkept(columns: Any, table: sa.Table) -> Iterator[str]:
 
 
 def _declared(table: sa.Table, kind: type[Any]) -> Iterable[Any]:
-    """The constraints of a kind in order of declaration; SQLAlchemy's own DDL is sorted so, the public set is not."""
-    found = [constraint for constraint in table.constraints if isinstance(constraint, kind)]
+    """The constraints of a kind in order of declaration; SQLAlchemy's own DDL is sorted so, the public sets are not.
+
+    A check that was given to a column is the column's only.
+    """
+    everywhere = (*table.constraints, *(one for column in table.columns for one in column.constraints))
+    found = [constraint for constraint in everywhere if isinstance(constraint, kind)]
     return sorted(found, key=lambda constraint: constraint._creation_order)  # noqa: SLF001
 
 

@@ -39,9 +39,9 @@ class TableNames:
         self._uniques += [self._unique(one) for one in constraints if isinstance(one, sa.UniqueConstraint)]
         self._uniques += [self._unique(one) for one in table.indexes if one.unique]
         self._foreign = [self._unique(one) for one in constraints if isinstance(one, sa.ForeignKeyConstraint)]
-        self._checks = frozenset(
-            str(one.name) for one in constraints if isinstance(one, sa.CheckConstraint) and one.name
-        )
+        constraints += [one for column in table.columns for one in column.constraints]
+        checks = [one for one in constraints if isinstance(one, sa.CheckConstraint)]
+        self._checks = frozenset(str(one.name) for one in checks if one.name)
         self.table = table.name
 
     def fields(self, columns: Iterable[str]) -> tuple[str, ...]:
