@@ -1,0 +1,52 @@
+"""The page of guarantees cites every clause and capability there is, and no other, and says of backends what they say."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import Database
+from sqlrepo.testing import Capabilities
+from tests.databases import servers
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "guarantees.md").read_text()
+CLAUSE = re.compile(r"\b\d{1,2}\.\d{1,2}\b")
+NAMES = {field.name for field in fields(Capabilities)}
+
+
+def rows():
+    """The table of capabilities, by backend."""
+    lines = [line.strip("| ").split(" | ") for line in PAGE.partition("## Capabilities")[2].splitlines() if "|" in line]
+    head, _, *body = lines
+    return {backend: {row[0].strip("`"): row[column] for row in body} for column, backend in enumerate(head) if column}
+
+
+def test_every_clause_is_cited_and_every_citation_is_a_clause():
+    clauses = set(re.findall(r"^- \*\*([\d.]+)\*\*", (DOCS / "contract.md").read_text(), re.MULTILINE))
+    before = PAGE.partition("## Capabilities")[0]
+
+    assert set(CLAUSE.findall(before)) == clauses
+
+
+def test_every_capability_is_told_of():
+    cited = set(re.findall(r"`(\w+)`", PAGE.partition("## Capabilities")[0])) & NAMES
+
+    assert cited == NAMES
+    assert set(rows()["memory"]) == NAMES
+
+
+@pytest.mark.parametrize("backend", ["memory", "SQLite", "PostgreSQL", "MariaDB"])
+def test_backends_say_the_same_of_themselves(backend):
+    if backend == "memory":
+        db = InMemoryDatabase()
+    else:
+        name = backend.lower()
+        db = Database("sqlite://" if name == "sqlite" else servers.made_for_tests(name))
+
+    told = {name: "no" if name in db.lacks else "yes" for name in NAMES}
+
+    assert rows()[backend] == told
+    db.dispose()
