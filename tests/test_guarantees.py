@@ -1,4 +1,4 @@
-"""The page of guarantees cites every clause and capability there is, and no other, and says of backends what they say."""
+"""The page of guarantees cites every clause and capability, and no other, and says of backends what they say."""
 
 import re
 from dataclasses import fields
