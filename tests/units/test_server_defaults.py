@@ -26,12 +26,14 @@ class Shade(Enum):
 
 
 class Shouted(sa.types.TypeDecorator):
-    """Kept in capitals, read in small letters."""
+    """Kept in capitals, and given and read in small letters only."""
 
     impl = sa.String(9)
     cache_ok = True
 
     def process_bind_param(self, value, dialect):
+        if value is not None and not value.islower():
+            raise ValueError(value)
         return None if value is None else value.upper()
 
     def process_result_value(self, value, dialect):
