@@ -28,7 +28,8 @@ def public(cls):
 # What only one of the two has, and why.
 ONLY_SYNC_REPOSITORY = {"chunks"}  # what the skin's stream is made of
 ONLY_ASYNC = {"call"}  # the way to the body
-ONLY_SYNC_UNIT = {"native", "introduce", "doom", "adopt", "current", "register"}  # for repositories, which are bodies
+# For repositories, which are bodies.
+ONLY_SYNC_UNIT = {"native", "introduce", "doom", "adopt", "current", "register", "field_of"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sqlrepo import ConstraintError, ForeignKeyViolationError, RepositoryError, TransactionConflictError
+from sqlrepo import ConstraintError, ForeignKeyViolationError, RepositoryError, TransactionConflictError, fields
 from sqlrepo.memory import InMemoryDatabase
 from tests.units.references import (
     Badge,
@@ -20,6 +20,9 @@ from tests.units.references import (
     Worker,
     everything,
 )
+
+customer = fields(Customer)
+order = fields(Order)
 
 
 @pytest.fixture
@@ -197,10 +200,9 @@ def test_threads_leave_no_row_that_refers_to_none(db):
                         shop.customers.save(Customer(id=parent, code=str(parent)))
                         shop.orders.add(Order(customer=parent))
                         shop.badges.add(Badge(code=str(parent)))
-                    elif shop.customers.exists(id=parent):
-                        for order in shop.orders.find(customer=parent):
-                            shop.orders.delete(order.id)
-                        shop.customers.delete(parent)
+                    else:
+                        shop.orders.delete_where(order.customer == parent)
+                        shop.customers.delete_where(customer.id == parent)
             except RepositoryError as error:
                 assert isinstance(error, ConstraintError) or error.retryable  # noqa: PT017  # both are what races are told
 

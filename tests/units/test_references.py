@@ -92,6 +92,20 @@ def test_a_row_that_is_referred_to_stays(shop):
     assert everything(shop)["customers"] == []
 
 
+def test_what_referred_before_a_commit_does_not_keep_a_row_after_it(shop):
+    shop.commit()
+    shop.orders.patch(1, {"customer": 2})
+    shop.workers.add_many([Worker(id=1), Worker(id=2, boss=1)])
+    shop.commit()
+    shop.customers.delete(1)
+    shop.workers.delete(2)
+    shop.commit()
+    shop.workers.delete(1)
+    shop.commit()
+
+    assert (shop.workers.count(), [one.id for one in shop.customers.find()]) == (0, [2])
+
+
 def test_a_null_refers_to_nothing(shop):
     shop.badges.add(Badge(id=1))
     shop.remarks.add_many([Remark(id=1), Remark(id=2, order_id=9), Remark(id=3, line=9)])

@@ -26,12 +26,14 @@ class Shade(Enum):
 
 
 class Shouted(sa.types.TypeDecorator):
-    """Kept in capitals, read in small letters."""
+    """Kept in capitals, and given and read in small letters only."""
 
     impl = sa.String(9)
     cache_ok = True
 
     def process_bind_param(self, value, dialect):
+        if value is not None and not value.islower():
+            raise ValueError(value)
         return None if value is None else value.upper()
 
     def process_result_value(self, value, dialect):
@@ -163,7 +165,11 @@ def test_functions_stand_in_for_what_the_database_computes(db):
         assert events.patch(1, {"size": 6}) == Event(id=1, size=6, double=12, label="new", begun=2, touched=7)
         assert events.update_where(everything=True, set_={"size": 2}) == 2
         assert [one.double for one in events.find()] == [4, 4]
-        assert events.upsert(Event(id=1, size=8), on="id").entity.double == 16
+        events.update_where(everything=True, set_={"touched": 0})
+        upserted = events.upsert(Event(id=1, size=8), on="id").entity
+        assert (upserted.double, upserted.touched) == (16, 7)
+        assert events.upsert(Event(id=1, size=8, touched=3), on="id", update=["touched"]).entity.touched == 3
+        assert events.upsert(Event(id=1, size=8), on="id", update=[]).entity.touched == 3
         assert events.find(double=16)[0].id == 1
 
 

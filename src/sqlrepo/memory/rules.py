@@ -5,7 +5,7 @@ Knows checks, and what stands in for a database's own computations. Must not kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,21 +43,21 @@ class Rules:
 
     def inserted(self, row: Row, given: Collection[str]) -> Row:
         """Fill in what a new row leaves to the database."""
-        return self._filled(row, [column for column in self._inserted if column.name not in given])
+        return self._filled(row, self._inserted, given)
 
     def updated(self, row: Row, given: Collection[str]) -> Row:
         """Fill in what the database changes by itself in a row that is changed."""
-        return self._filled(row, [column for column in self._updated if column.name not in given])
+        return self._filled(row, self._updated, given)
 
     def computed(self, row: Row) -> Row:
         """Compute what each write computes, and nothing else."""
-        return self._filled(row, [])
+        return self._filled(row, (), ())
 
-    def _filled(self, row: Row, columns: list[Column]) -> Row:
+    def _filled(self, row: Row, columns: Sequence[Column], given: Collection[str]) -> Row:
         if not columns and not self._computed:
             return row
         filled = list(row)
-        for column in (*columns, *self._computed):
+        for column in (*(column for column in columns if column.name not in given), *self._computed):
             filled[self._schema.positions[column.name]] = self._value(column, tuple(filled))
         return tuple(filled)
 

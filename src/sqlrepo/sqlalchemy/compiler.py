@@ -191,7 +191,7 @@ class Compiler:
         columns = self._columns(schema)
         target = [columns[name] for name in on]
         # Where nothing changes, the row is given back all the same: DO NOTHING would give none.
-        changes = self._changes(schema, names) if names else {target[0]: target[0]}
+        changes = {**_stamps(columns, names), **self._changes(schema, names)} if names else {target[0]: target[0]}
         statement = postgresql.insert(_table(schema)).on_conflict_do_update(index_elements=target, set_=changes)
         return statement.returning(*(columns[name] for name in returning), sa.literal_column("xmax = 0", sa.Boolean))
 
@@ -207,6 +207,12 @@ class Compiler:
 
     def _write_delete(self, schema: Schema, shape: Criterion) -> sa.Executable:
         return sa.delete(_table(schema)).where(self._where(schema, shape)[0])
+
+
+def _stamps(columns: Mapping[str, Any], names: Sequence[str]) -> dict[Any, Any]:
+    """What UPDATE would stamp by itself, and ON CONFLICT does not: columns with SQL in ``onupdate``."""
+    given = {column: column.onupdate for name, column in columns.items() if name not in names}
+    return {column: one.arg for column, one in given.items() if one is not None and one.is_clause_element}
 
 
 def _several(shape: Criterion) -> set[Param]:
