@@ -1,4 +1,4 @@
-"""Random programs on memory and on a database, which must come to the same; needs Hypothesis (the ``testing`` extra)."""
+"""Random programs on memory and on a database, which must come to the same; needs Hypothesis (extra ``testing``)."""
 
 from sqlrepo.testing.twins.contract import TwinContract
 

@@ -12,6 +12,7 @@ from hypothesis import seed as seeded
 
 from sqlrepo.testing.twins.play import Difference, Play, Tally
 from sqlrepo.testing.twins.programs import programs
+from sqlrepo.testing.twins.reduce import reduced
 from sqlrepo.testing.twins.script import Script
 from sqlrepo.testing.twins.steps import Program
 from sqlrepo.testing.twins.stores import Stores
@@ -68,18 +69,29 @@ class Exploration:
         rounds = 0
         while not rounds or self.tally.operations < self._effort.operations:
             before = self.tally.operations
-            self._round(None if self._effort.seed is None else self._effort.seed + rounds)
+            if (failed := self._round(rounds)) is not None:
+                raise AssertionError(self._told(reduced(failed, self._fails) if self._effort.shrink else failed))
             rounds += 1
             if self.tally.operations == before:
                 break
         self._require_use()
 
-    def _round(self, seed: int | None) -> None:
-        phases = [Phase.generate, *([Phase.shrink] if self._effort.shrink else [])]
+    def check(self, program: Program) -> None:
+        """Run one program.
+
+        Raises:
+            Difference: memory and the database part.
+        """
+        self._stores.renew()
+        Play(self._subject, self._stores, self._lacks, self.tally).program(program)
+
+    def _round(self, number: int) -> Program | None:
+        """Run some programs, and give the one that fails."""
+        failed: list[Program] = []
 
         @settings(
             max_examples=self._effort.programs,
-            phases=phases,
+            phases=[Phase.generate, *([Phase.shrink] if self._effort.shrink else [])],
             database=None,
             deadline=None,
             print_blob=False,
@@ -88,37 +100,40 @@ class Exploration:
         )
         @given(programs(self._subject, self._lacks))
         def agree(program: Program) -> None:
-            self.check(program)
+            try:
+                self.check(program)
+            except Difference:
+                failed.append(program)
+                raise
 
-        (agree if seed is None else seeded(seed)(agree))()
-
-    def check(self, program: Program) -> None:
-        """Run one program.
-
-        Raises:
-            AssertionError: memory and the database part.
-        """
-        self._stores.renew()
         try:
-            Play(self._subject, self._stores, self._lacks, self.tally).program(program)
-        except Difference as difference:
-            raise AssertionError(self._told(program, difference)) from None
+            (agree if self._effort.seed is None else seeded(self._effort.seed + number)(agree))()
+        except Difference:
+            return failed[-1]
+        return None
 
-    def _told(self, program: Program, found: Difference) -> str:
+    def _fails(self, program: Program) -> bool:
+        try:
+            self.check(program)
+        except Difference:
+            return True
+        return False
+
+    def _told(self, program: Program) -> str:
         """The script of a program that fails, written while it runs once more."""
         script = Script(self._subject)
         self._stores.renew()
         try:
             Play(self._subject, self._stores, self._lacks, Tally(), script).program(program)
-        except Difference as again:
-            found = again
-        text = script.written(found.answers, self._stores.name, self._stores.url)
-        return f"memory and {self._stores.name} part at the last step of this program:\n\n{text}"
+        except Difference as found:
+            text = script.written(found.answers, self._stores.name, self._stores.url)
+            return f"memory and {self._stores.name} part at the last step of this program:\n\n{text}"
+        return f"memory and {self._stores.name} parted once, and not again, in {program!r}"
 
     def _require_use(self) -> None:
         tally = self.tally
         useful = tally.found and tally.stored and tally.answered * 100 >= tally.operations * _ENOUGH
         assert useful, (
-            f"the programs show nothing: of {tally.operations} operations {tally.answered} answered, {tally.found} with "
-            f"something, and {tally.stored} rows were stored; give strategies for entities that the tables take"
+            f"the programs show nothing: of {tally.operations} operations {tally.answered} answered, {tally.found} "
+            f"with something, and {tally.stored} rows were stored; give strategies for entities that the tables take"
         )

@@ -6,6 +6,7 @@ Knows how an argument is built for one side and how it is written as Python. Mus
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ class Side:
         given: the numbers that stand for fresh keys, the same ones on both sides.
     """
 
-    def __init__(self, index: int, keys: Mapping[str, Keys], entities: Mapping[str, type], given: dict[Fresh, int]) -> None:
+    def __init__(
+        self, index: int, keys: Mapping[str, Keys], entities: Mapping[str, type], given: dict[Fresh, int]
+    ) -> None:
         self.index = index
         self.keys = keys
         self.fields: dict[str, Any] = {name: sqlrepo.fields(entity) for name, entity in entities.items()}
@@ -248,7 +251,7 @@ def code(given: Any, names: Names) -> str:
             return given.code(names)
         case Enum():
             return f"{names.use(type(given))}.{given.name}"
-        case float() if given != given or given in (float("inf"), float("-inf")):
+        case float() if not math.isfinite(given):
             return f"float('{given}')"
         case str():
             return ascii(given)

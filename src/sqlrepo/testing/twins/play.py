@@ -284,5 +284,3 @@ def _walked(repository: Any, query: Any, moves: Sequence[str]) -> list[Any]:
         cursor = pages[-1].next if move == "after" else pages[-1].previous
         pages.append(repository.scroll(query, **({move: cursor} if cursor else {})))
     return pages
-
-

@@ -18,7 +18,7 @@ __all__ = ["misfits", "values"]
 # What an index of MariaDB takes; a longer text at the limit would make most tables refuse their own edge.
 _LONG = 255
 
-# Cases, accents, trailing blanks, wildcards, quotes; letters with odd lower cases; code points that UTF-16 sorts wrongly.
+# Cases, accents, trailing blanks, wildcards, quotes, letters with odd lower cases, code points that UTF-16 missorts.
 _TEXTS = ("a", "b", "A", "a ", "", "ab", "%", "a_b", "\\", "a%", "i", "İ", "é", "É", "ß", "\uffff", "\U00010000", "'\"")
 # What common validators of texts ask for.
 _SHAPED = ("abc", "abcdef", "ABC", "1", "12", "a@example.org", "https://example.org/", "2024-02-29", "a-b")
@@ -131,5 +131,3 @@ def _fits(limits: ValueType, value: Any) -> bool:
 def _among(value: Any, others: Iterable[Any]) -> bool:
     """Whether a value is there already, written the same way: 0.0 is another than -0.0, and 1 than True."""
     return any(type(value) is type(other) and repr(value) == repr(other) for other in others)
-
-

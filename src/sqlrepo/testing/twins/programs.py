@@ -5,20 +5,19 @@ Knows how steps nest. Must not know what the calls are about.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from hypothesis import strategies as st
 
 from sqlrepo.testing.twins.calls import Calls
+from sqlrepo.testing.twins.dice import Dice, strategy_of
 from sqlrepo.testing.twins.questions import Questions
-from sqlrepo.testing.twins.rows import Draw, Rows
-from sqlrepo.testing.twins.steps import Call, End, Meanwhile, Program, Savepoint, Step, Unit, Walk
+from sqlrepo.testing.twins.rows import Rows
+from sqlrepo.testing.twins.steps import End, Leaving, Meanwhile, Program, Savepoint, Step, Unit
 from sqlrepo.testing.twins.subject import Subject
 
 __all__ = ["programs"]
 
-_LEAVINGS = st.sampled_from(("end", "end", "end", "first error", "exception"))
+_LEAVINGS: tuple[Leaving, ...] = ("end", "end", "end", "first error", "exception")
+_STEPS = ("read", "read", "read", "read", "write", "write", "saved", "saved", "end", "nested")
 _NESTED = 2
 
 
@@ -39,46 +38,47 @@ class Programs:
     def _of(self, rows: Rows, folds: bool) -> Calls:
         return Calls(rows, Questions(rows, folds=folds or getattr(rows.table.repository, "fold", "") == "ascii"))
 
-    def program(self, draw: Draw) -> Program:
+    def program(self, dice: Dice) -> Program:
         """A program that begins with some rows."""
-        return (self._seeded(draw), *(self._unit(draw) for _ in range(draw(st.integers(1, 4)))))
+        return (self._seeded(dice), *dice.several(self._unit, 6, 1))
 
     # -- units
 
-    def _seeded(self, draw: Draw) -> Unit:
-        wanted = [calls.seed(draw) for calls in self._calls for _ in range(draw(st.integers(0, 4)))]
+    def _seeded(self, dice: Dice) -> Unit:
+        wanted = [call for calls in self._calls for call in dice.several(calls.seed, 8)]
         return Unit(tuple(Savepoint((call,), "first error") for call in wanted))
 
-    def _unit(self, draw: Draw) -> Unit:
-        choice = draw(st.integers(0, 9))
-        if choice == 9:  # noqa: PLR2004
-            return Unit(tuple(self._step(draw, _NESTED) for _ in range(draw(st.integers(1, 4)))), "end", read_only=True)
-        first = self._rivals(draw) if choice in (7, 8) and self._versioned else ()
-        steps = [self._step(draw, 0) for _ in range(draw(st.integers(1, 8)))]
-        return Unit((*first, *steps), draw(_LEAVINGS))
+    def _unit(self, dice: Dice) -> Unit:
+        if dice.once_in(10):
+            return Unit(self._steps(dice, _NESTED, 6), "end", read_only=True)
+        first = self._rivals(dice) if self._versioned and dice.once_in(4) else ()
+        return Unit((*first, *self._steps(dice, 0, 12)), dice.of(_LEAVINGS))
 
-    def _rivals(self, draw: Draw) -> tuple[Step, ...]:
+    def _rivals(self, dice: Dice) -> tuple[Step, ...]:
         """Reads, and then another unit that writes what was read."""
-        reads = [draw(st.sampled_from(self._versioned)).read(draw) for _ in range(draw(st.integers(1, 2)))]
-        calls = [draw(st.sampled_from(self._versioned)).write(draw) for _ in range(draw(st.integers(1, 3)))]
+        reads = dice.several(lambda dice: dice.of(self._versioned).read(dice), 2, 1)
+        calls = dice.several(lambda dice: dice.of(self._versioned).write(dice), 3, 1)
         steps = tuple(Savepoint((call,), "first error") for call in calls)
-        return (*reads, Meanwhile(Unit(steps, draw(_LEAVINGS))))
+        return (*reads, Meanwhile(Unit(steps, dice.of(_LEAVINGS))))
 
     # -- steps
 
-    def _step(self, draw: Draw, depth: int) -> Step:
-        choice = draw(st.integers(0, 15))
-        calls = draw(st.sampled_from(self._calls))
-        if choice < 7:  # noqa: PLR2004
-            return calls.read(draw)
-        if choice < 10 or depth >= _NESTED:  # noqa: PLR2004
-            return calls.write(draw)
-        if choice < 13:  # noqa: PLR2004
-            return Savepoint((calls.write(draw),), "first error")
-        if choice == 13:  # noqa: PLR2004
-            return End(draw(st.sampled_from(("commit", "rollback"))))
-        steps = tuple(self._step(draw, depth + 1) for _ in range(draw(st.integers(0, 4))))
-        return Savepoint(steps, draw(_LEAVINGS))
+    def _steps(self, dice: Dice, depth: int, most: int) -> tuple[Step, ...]:
+        return tuple(dice.several(lambda dice: self._step(dice, depth), most))
+
+    def _step(self, dice: Dice, depth: int) -> Step:
+        calls = dice.of(self._calls)
+        match dice.of(_STEPS[: -2 if depth >= _NESTED else None]):
+            case "read":
+                return calls.read(dice)
+            case "write":
+                return calls.write(dice)
+            case "saved":
+                return Savepoint((calls.write(dice),), "first error")
+            case "end":
+                return End(dice.of(("commit", "rollback")))
+            case _:
+                return Savepoint(self._steps(dice, depth + 1, 6), dice.of(_LEAVINGS))
 
 
 def programs(subject: Subject, lacks: frozenset[str]) -> st.SearchStrategy[Program]:
@@ -88,10 +88,4 @@ def programs(subject: Subject, lacks: frozenset[str]) -> st.SearchStrategy[Progr
         subject: the unit.
         lacks: the capabilities that the database does not have.
     """
-    source = Programs(subject, lacks)
-
-    @st.composite
-    def generated(draw: Any) -> Program:
-        return source.program(draw)
-
-    return generated()
+    return strategy_of(Programs(subject, lacks).program)

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from sqlrepo import QueryError, QueryObject
 from sqlrepo.memory import Kind
+from sqlrepo.testing.twins.dice import Dice
 from sqlrepo.testing.twins.nodes import Apply, Field, Infix, KeyOf, Make, Part, made
-from sqlrepo.testing.twins.rows import Draw, Rows
+from sqlrepo.testing.twins.rows import Rows
 from sqlrepo.testing.twins.subject import Place
 
 __all__ = ["Questions"]
@@ -41,117 +42,116 @@ class Questions:
         self._folds = folds
         self._asked = [place for place in self.table.places if place.matters]
 
-    def criterion(self, draw: Draw, depth: int = _DEPTH) -> Any:
+    def criterion(self, dice: Dice, depth: int = _DEPTH) -> Any:
         """A tree of criteria."""
-        choice = draw(st.integers(0, 9)) if depth else 0
-        if choice < 6:  # noqa: PLR2004  # six times of ten
-            return self._leaf(draw)
-        if choice == 6:  # noqa: PLR2004
-            return Apply("not_", (self.criterion(draw, depth - 1),))
-        between = "&" if choice == 7 else "|"  # noqa: PLR2004
-        return Infix(self.criterion(draw, depth - 1), between, self.criterion(draw, depth - 1))
+        form = dice.of(("leaf", "leaf", "leaf", "not_", "&", "|")) if depth else "leaf"
+        if form == "leaf":
+            return self._leaf(dice)
+        if form == "not_":
+            return Apply(form, (self.criterion(dice, depth - 1),))
+        return Infix(self.criterion(dice, depth - 1), form, self.criterion(dice, depth - 1))
 
-    def equals(self, draw: Draw) -> dict[str, Any]:
+    def equals(self, dice: Dice) -> dict[str, Any]:
         """Keyword equality."""
-        place = draw(st.sampled_from(self._asked or self.table.places))
+        place = dice.of(self._asked or self.table.places)
         if not place.matters:
             return {}
-        return {place.name: draw(st.none()) if draw(st.integers(0, 5)) == 5 else self._rows.literal(draw, place)}  # noqa: PLR2004
+        return {place.name: None if dice.once_in(6) else self._rows.literal(dice, place)}
 
-    def order(self, draw: Draw) -> Any:
+    def order(self, dice: Dice) -> Any:
         """An order, in one of its spellings."""
         sortable = [place for place in self._asked if place.kind.ordered]
         if not sortable:
             return None
-        chosen = draw(st.lists(st.tuples(st.sampled_from(sortable), st.booleans()), min_size=1, max_size=3))
-        if draw(st.booleans()):
+        chosen = dice.several(lambda dice: (dice.of(sortable), dice.once_in(2)), 3, 1)
+        if dice.once_in(2):
             return ",".join(f"{'-' if down else ''}{place.name}" for place, down in chosen)
         sorts = tuple(Apply("desc" if down else "asc", (self._field(place),)) for place, down in chosen)
         return sorts[0] if len(sorts) == 1 else sorts
 
-    def query(self, draw: Draw, *, limit: bool = False) -> Make | None:
+    def query(self, dice: Dice, *, limit: bool = False) -> Make | None:
         """A query object; with a limit, where one is needed. None where the user gave no class that can say so."""
         classes = [one for one in self.table.queries if not limit or "limit" in one.model_fields]
         if not classes:
             return None
-        cls = draw(st.sampled_from(classes))
+        cls = dice.of(classes)
         chosen = {
-            name: self._filter(draw, cls, name)
+            name: self._filter(dice, cls, name)
             for name, info in cls.model_fields.items()
-            if info.is_required() or (limit and name == "limit") or draw(st.integers(0, 2)) == 0
+            if info.is_required() or (limit and name == "limit") or dice.once_in(3)
         }
         return Make(cls, _whole(cls, chosen))
 
-    def part(self, draw: Draw) -> Part:
+    def part(self, dice: Dice) -> Part:
         """A class with some of the fields."""
         names = [place.name for place in self.table.places]
-        return Part(tuple(draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))))
+        return Part(tuple(dict.fromkeys(dice.several(lambda dice: dice.of(names), 3, 1))))
 
     # -- criteria
 
     def _field(self, place: Place) -> Field:
         return Field(self.table.name, place.name)
 
-    def _leaf(self, draw: Draw) -> Any:
-        if not self._asked or draw(st.integers(0, 11)) == 11:  # noqa: PLR2004
-            return Apply("is_null", (self._field(draw(st.sampled_from(self.table.places))),))
-        place = draw(st.sampled_from(self._asked))
+    def _leaf(self, dice: Dice) -> Any:
+        if not self._asked or dice.once_in(12):
+            return Apply("is_null", (self._field(dice.of(self.table.places)),))
+        place = dice.of(self._asked)
         makers = [self._compared, self._compared, self._among, self._between, self._against]
         if place.kind is Kind.TEXT and place.spec.type.kind is Kind.TEXT and place.column.type.plain:
             makers += [self._matching, self._matching, self._matching]
         if place.spec.type.kind is Kind.BOOLEAN:
             makers.append(lambda _, place: self._field(place))
-        return draw(st.sampled_from(makers))(draw, place)
+        return dice.of(makers)(dice, place)
 
-    def _compared(self, draw: Draw, place: Place) -> Any:
-        operator = draw(st.sampled_from(_ORDERED))
-        choice = draw(st.integers(0, 23))
-        refused = self._rows.refused(place) if choice == 23 else []  # noqa: PLR2004
+    def _compared(self, dice: Dice, place: Place) -> Any:
+        operator = dice.of(_ORDERED)
+        refused = self._rows.refused(place) if dice.once_in(24) else []
         if refused and place.of is None:
-            return Infix(self._field(place), operator, draw(st.sampled_from(refused)))
-        if choice in (1, 2) and operator in ("==", "!="):
+            return Infix(self._field(place), operator, dice.of(refused))
+        if operator in ("==", "!=") and dice.once_in(6):
             return Infix(self._field(place), operator, None)
-        return Infix(self._field(place), operator, self._rows.literal(draw, place))
+        return Infix(self._field(place), operator, self._rows.literal(dice, place))
 
-    def _among(self, draw: Draw, place: Place) -> Any:
-        several = [self._rows.literal(draw, place) for _ in range(draw(st.integers(0, 3)))]
-        if draw(st.integers(0, 3)) == 3:  # noqa: PLR2004
-            several.append(None)
-        return Apply(draw(st.sampled_from(("in_", "not_in"))), (self._field(place), several))
+    def _among(self, dice: Dice, place: Place) -> Any:
+        several = [*self._literals(dice, place), *([None] if dice.once_in(4) else [])]
+        return Apply(dice.of(("in_", "not_in")), (self._field(place), several))
 
-    def _between(self, draw: Draw, place: Place) -> Any:
-        return Apply("between", (self._field(place), self._rows.literal(draw, place), self._rows.literal(draw, place)))
+    def _between(self, dice: Dice, place: Place) -> Any:
+        return Apply("between", (self._field(place), self._rows.literal(dice, place), self._rows.literal(dice, place)))
 
-    def _against(self, draw: Draw, place: Place) -> Any:
+    def _literals(self, dice: Dice, place: Place) -> list[Any]:
+        return dice.several(lambda dice: self._rows.literal(dice, place), 3)
+
+    def _against(self, dice: Dice, place: Place) -> Any:
         alike = [
             other
             for other in self._asked
             if other.spec.type.kind is place.spec.type.kind and other.of == place.of and other is not place
         ]
         if not alike:
-            return self._compared(draw, place)
-        return Infix(self._field(place), draw(st.sampled_from(_ORDERED)), self._field(draw(st.sampled_from(alike))))
+            return self._compared(dice, place)
+        return Infix(self._field(place), dice.of(_ORDERED), self._field(dice.of(alike)))
 
-    def _matching(self, draw: Draw, place: Place) -> Any:
-        operator = draw(st.sampled_from(_TEXT + _FOLDED if self._folds else _TEXT))
-        text = self._rows.literal(draw, place)
-        cut = text[: draw(st.integers(0, 2))] if draw(st.booleans()) else text
+    def _matching(self, dice: Dice, place: Place) -> Any:
+        operator = dice.of(_TEXT + _FOLDED if self._folds else _TEXT)
+        text = self._rows.literal(dice, place)
+        cut = text[: dice.upto(2)] if dice.once_in(2) else text
         return Apply(operator, (self._field(place), cut))
 
     # -- query objects
 
-    def _filter(self, draw: Draw, cls: type[QueryObject[Any]], name: str) -> Any:
+    def _filter(self, dice: Dice, cls: type[QueryObject[Any]], name: str) -> Any:
         annotation = cls.model_fields[name].annotation
         if name == "limit":
-            return draw(st.integers(0, 4))
+            return dice.upto(4)
         if name == "offset":
-            return draw(st.integers(0, 3))
+            return dice.upto(3)
         if name == "order_by":
-            return draw(st.sampled_from(list(_choices(annotation)) or [None]))
+            return dice.of(list(_choices(annotation)) or [None])
         place = self._meant(name, annotation)
         if place is None:
-            return draw(st.from_type(annotation))
-        return self._shaped(draw, place, annotation)
+            return dice.draw(st.from_type(annotation))
+        return self._shaped(dice, place, annotation)
 
     def _meant(self, name: str, annotation: Any) -> Place | None:
         """The field whose values a filter is tried with: the one it is named after, or one of its type."""
@@ -161,15 +161,15 @@ class Questions:
         scalars = _scalars(annotation)
         return next((place for place in self._asked if place.of is None and place.spec.type.python in scalars), None)
 
-    def _shaped(self, draw: Draw, place: Place, annotation: Any) -> Any:
+    def _shaped(self, dice: Dice, place: Place, annotation: Any) -> Any:
         origins = {get_origin(part) or part for part in _alternatives(annotation)}
         if origins & {list, set, frozenset}:
-            return [self._rows.literal(draw, place) for _ in range(draw(st.integers(0, 3)))]
+            return self._literals(dice, place)
         if tuple in origins:
-            return (self._rows.literal(draw, place), self._rows.literal(draw, place))
+            return (self._rows.literal(dice, place), self._rows.literal(dice, place))
         if bool in origins and place.spec.type.kind is not Kind.BOOLEAN:
-            return draw(st.booleans())
-        return self._rows.literal(draw, place)
+            return dice.once_in(2)
+        return self._rows.literal(dice, place)
 
 
 def _whole(cls: type[QueryObject[Any]], chosen: dict[str, Any]) -> dict[str, Any]:

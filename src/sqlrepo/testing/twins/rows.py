@@ -6,25 +6,22 @@ Knows pools and what entity classes accept. Must not know queries or calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
-
-from hypothesis import strategies as st
+from typing import Any
 
 from sqlrepo import MappingError
+from sqlrepo.testing.twins.dice import Dice
 from sqlrepo.testing.twins.nodes import Fresh, KeyOf, Make, made
 from sqlrepo.testing.twins.pools import misfits, values
 from sqlrepo.testing.twins.subject import Place, Table
 
-__all__ = ["Draw", "Rows"]
-
-Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
+__all__ = ["Rows"]
 
 # How many of a column's values are the usual ones, and how much more often they are taken than each of the others.
 _USUAL = 3
 _OFTEN = 10
 
 # Any row of a program, and more than there ever are.
-_INDEXES = st.integers(0, 7)
+_MOST_ROWS = 7
 
 _NO_ROW = -1
 
@@ -47,52 +44,50 @@ class Rows:
         self.valid: dict[str, list[Any]] = {place.name: self._accepted(place, values) for place in table.places}
         self._weighted = {place.name: self._weigh(place) for place in table.places if place.of is None}
 
-    def entity(self, draw: Draw, *, existing: bool = False) -> Make:
+    def entity(self, dice: Dice, *, existing: bool = False) -> Make:
         """An entity.
 
         Args:
-            draw: Hypothesis's.
+            dice: what chooses.
             existing: whether it is to be, most often, one whose row is there.
         """
         if self.table.entities is not None:
-            given = draw(self.table.entities)
+            given = dice.draw(self.table.entities)
             plain = {place.name: getattr(given, place.name) for place in self.table.places}
         else:
-            plain = {name: draw(weighted) for name, weighted in self._weighted.items()}
-        return Make(self.table.entity, self._whole(plain) | self._keys(draw, existing=existing))
+            plain = {name: dice.of(weighted) for name, weighted in self._weighted.items()}
+        return Make(self.table.entity, self._whole(plain) | self._keys(dice, existing=existing))
 
-    def changes(self, draw: Draw, *, version: bool) -> dict[str, Any]:
+    def changes(self, dice: Dice, *, version: bool) -> dict[str, Any]:
         """Values for some fields of a row, none of them of the key."""
         fixed = {*self.table.schema.key, *(() if version else (self.table.schema.version,))}
         free = [place for place in self.table.places if place.column.name not in fixed and not place.column.computed]
         if not free:
             return {}
-        chosen = draw(st.lists(st.sampled_from(free), min_size=1, max_size=2, unique_by=lambda place: place.name))
-        return {place.name: self.value(draw, place) for place in chosen}
+        chosen = dice.several(lambda dice: dice.of(free), 2, 1)
+        return {place.name: self.value(dice, place) for place in chosen}
 
-    def value(self, draw: Draw, place: Place) -> Any:
+    def value(self, dice: Dice, place: Place) -> Any:
         """A value for a field, which its column may refuse."""
         if place.of is not None:
-            return self._reference(draw, place)
-        return draw(self._weigh(place) if self.table.entities is not None else self._weighted[place.name])
+            return self._reference(dice, place)
+        return dice.of(self._weigh(place) if self.table.entities is not None else self._weighted[place.name])
 
-    def key(self, draw: Draw) -> Any:
+    def key(self, dice: Dice) -> Any:
         """A key, most often of a row that is there."""
-        index = draw(_INDEXES)
-        otherwise = tuple(
-            _NO_ROW if place.of else draw(st.sampled_from(self.literals(place))) for place in self.table.key
-        )
+        index = dice.upto(_MOST_ROWS)
+        otherwise = tuple(_NO_ROW if place.of else dice.of(self.literals(place)) for place in self.table.key)
         whole: Any = otherwise[0] if len(otherwise) == 1 else otherwise
-        if self.table.generated is None and draw(st.integers(0, 3)) == 0:
+        if self.table.generated is None and dice.once_in(4):
             return whole
         return KeyOf(self.table.name, index, None, whole)
 
-    def literal(self, draw: Draw, place: Place) -> Any:
+    def literal(self, dice: Dice, place: Place) -> Any:
         """A value that a query asks for."""
         if place.of is not None:
-            return draw(st.just(_NO_ROW) if draw(st.integers(0, 9)) == 9 else self._key_of(place, _NO_ROW))
+            return _NO_ROW if dice.once_in(10) else self._key_of(dice, place, _NO_ROW)
         usual = self.literals(place)
-        return draw(st.sampled_from(usual[:_USUAL] * 3 + usual))
+        return dice.of(usual[:_USUAL] * 3 + usual)
 
     def literals(self, place: Place) -> list[Any]:
         """The values a field may be asked for."""
@@ -104,40 +99,37 @@ class Rows:
 
     # -- keys and references
 
-    def _keys(self, draw: Draw, *, existing: bool) -> dict[str, Any]:
+    def _keys(self, dice: Dice, *, existing: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for place in self.table.places:
             if place.of == self.table.name and place.column.generated:
-                found[place.name] = self._own(draw, place, existing=existing)
+                found[place.name] = self._own(dice, place, existing=existing)
             elif place.of is not None:
-                found[place.name] = self._reference(draw, place)
-        if existing and self.table.generated is None and self.table.key and draw(st.integers(0, 3)):
-            index = draw(_INDEXES)
+                found[place.name] = self._reference(dice, place)
+        if existing and self.table.generated is None and self.table.key and not dice.once_in(4):
+            index = dice.upto(_MOST_ROWS)
             for part, place in enumerate(self.table.key):
-                otherwise = found.get(place.name, draw(st.sampled_from(self.literals(place))))
+                otherwise = found.get(place.name, dice.of(self.literals(place)))
                 found[place.name] = KeyOf(self.table.name, index, part, otherwise)
         return found
 
-    def _own(self, draw: Draw, place: Place, *, existing: bool) -> Any:
+    def _own(self, dice: Dice, place: Place, *, existing: bool) -> Any:
         """The value of a generated key: none, one that is taken, one that nobody has."""
-        choice = draw(st.integers(0, 9))
-        if existing and choice < 9:  # noqa: PLR2004  # nine times of ten
-            return draw(self._key_of(place, None))
-        if choice < 7 and self._takes(place.name, None):  # noqa: PLR2004  # seven times of ten
+        if existing and not dice.once_in(10):
+            return self._key_of(dice, place, None)
+        if not dice.once_in(4) and self._takes(place.name, None):
             return None
-        return draw(self._key_of(place, None)) if choice == 9 else Fresh(self.table.name)  # noqa: PLR2004
+        return self._key_of(dice, place, None) if dice.once_in(3) else Fresh(self.table.name)
 
-    def _reference(self, draw: Draw, place: Place) -> Any:
-        choice = draw(st.integers(0, 9))
-        if choice == 9:  # noqa: PLR2004  # a row that is not there
+    def _reference(self, dice: Dice, place: Place) -> Any:
+        if dice.once_in(10):  # a row that is not there
             return _NO_ROW
-        if choice >= 7 and self._takes(place.name, None):  # noqa: PLR2004
+        if dice.once_in(4) and self._takes(place.name, None):
             return None
-        return draw(self._key_of(place, None if self._takes(place.name, None) else _NO_ROW))
+        return self._key_of(dice, place, None if self._takes(place.name, None) else _NO_ROW)
 
-    def _key_of(self, place: Place, otherwise: Any) -> st.SearchStrategy[Any]:
-        of = place.of or self.table.name
-        return _INDEXES.map(lambda index: KeyOf(of, index, self._part(place), otherwise))
+    def _key_of(self, dice: Dice, place: Place, otherwise: Any) -> KeyOf:
+        return KeyOf(place.of or self.table.name, dice.upto(_MOST_ROWS), self._part(place), otherwise)
 
     def _part(self, place: Place) -> int:
         """Where in the key of the row referred to the generated column stands; keys of several are rare."""
@@ -201,14 +193,15 @@ class Rows:
             return whole
         return {**whole, **chosen}
 
-    def _weigh(self, place: Place) -> st.SearchStrategy[Any]:
+    def _weigh(self, place: Place) -> list[Any]:
+        """A field's values, each as often as it is to come."""
         valid = self.valid[place.name]
         if place.column.name == self.table.schema.version:
-            return st.sampled_from([None, 1, 2, 3] if None in valid else [1, 2, 3])
+            return [None, 1, 2, 3] if None in valid else [1, 2, 3]
         plain = [value for value in valid if value is not None]
         missing = [None] * (_OFTEN if place.column.nullable else 1) if None in valid else []
         bad = self._accepted(place, misfits)[:2]
-        return st.sampled_from([*(plain[:_USUAL] * _OFTEN), *plain, *missing, *bad] or [None])
+        return [*(plain[:_USUAL] * _OFTEN), *plain, *missing, *bad] or [None]
 
 
 def _candidates(place: Place) -> list[Any]:

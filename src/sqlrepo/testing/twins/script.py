@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlrepo.testing.twins.answers import Answer, Raised
 from sqlrepo.testing.twins.keys import Keys, Met
