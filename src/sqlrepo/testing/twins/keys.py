@@ -36,19 +36,22 @@ class Keys:
     Args:
         generated: where in a key the generated column stands; None where the table has none.
         fresh: whether the database never gives a generated key out again.
+        top: the highest generated key the table is known to have had.
     """
 
-    def __init__(self, generated: int | None, *, fresh: bool) -> None:
+    def __init__(self, generated: int | None, *, fresh: bool, top: int = 0) -> None:
         self.generated = generated
         self.rows: list[Met] = []
         self._fresh = fresh
         self._numbers: tuple[dict[Any, int], dict[Any, int]] = ({}, {})
         self._count = 0
-        self._top = 0
+        self.top = top
 
     def meet(self, keys: tuple[tuple[Any, ...], tuple[Any, ...]]) -> Met | None:
         """Note a row that was written; None where it is known already."""
         told = [self._told(key) for key in keys]
+        if self.generated is not None:
+            self.top = max(self.top, *told)
         if told[0] in self._numbers[0]:
             return None
         self._count += 1
@@ -79,12 +82,12 @@ class Keys:
         """The number of the row whose generated key a side calls so."""
         return self._numbers[side].get(value)
 
-    def above(self) -> int:
-        """A key higher than any that was met or given before."""
-        for met in self.rows:
-            self._top = max(self._top, *(self._told(key) for key in met.keys))
-        self._top += _GAP
-        return self._top
+    def above(self) -> int | None:
+        """A key higher than any that was met or given before; none where none was, so that nobody knows what is high."""
+        if not self.top:
+            return None
+        self.top += _GAP
+        return self.top
 
     def _told(self, key: tuple[Any, ...]) -> Any:
         return key if self.generated is None else key[self.generated]

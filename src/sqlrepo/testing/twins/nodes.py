@@ -41,7 +41,7 @@ class Side:
     """
 
     def __init__(
-        self, index: int, keys: Mapping[str, Keys], entities: Mapping[str, type], given: dict[Fresh, int]
+        self, index: int, keys: Mapping[str, Keys], entities: Mapping[str, type], given: dict[Fresh, int | None]
     ) -> None:
         self.index = index
         self.keys = keys
@@ -114,8 +114,8 @@ class Fresh:
 
     repository: str
 
-    def build(self, side: Side) -> int:
-        """The same key on both sides."""
+    def build(self, side: Side) -> int | None:
+        """The same key on both sides; none before any is known."""
         if self not in side.given:
             side.given[self] = side.keys[self.repository].above()
         return side.given[self]

@@ -94,7 +94,10 @@ class Play:
         self._tally = tally
         self._watcher = watcher or Watcher()
         fresh = "fresh_keys" not in lacks
-        self.keys = {name: Keys(table.generated, fresh=fresh) for name, table in subject.tables.items()}
+        tops = stores.tops
+        self.keys = {
+            name: Keys(table.generated, fresh=fresh, top=tops.get(name, 0)) for name, table in subject.tables.items()
+        }
         entities = {name: table.entity for name, table in subject.tables.items()}
         given: dict[Any, int] = {}
         self.sides = tuple(Side(index, self.keys, entities, given) for index in (0, 1))
@@ -109,9 +112,12 @@ class Play:
         Raises:
             Difference: a step came to something else on the database than on memory.
         """
-        for unit in program:
-            self._unit(unit)
-        self._unit(Unit(tuple(Call(name, "find") for name in self._subject.tables)))
+        try:
+            for unit in program:
+                self._unit(unit)
+            self._unit(Unit(tuple(Call(name, "find") for name in self._subject.tables)))
+        finally:
+            self._stores.tops.update({name: keys.top for name, keys in self.keys.items()})
 
     # -- blocks
 

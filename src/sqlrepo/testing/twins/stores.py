@@ -38,6 +38,8 @@ class Stores:
         self._portal = Portal() if subject.asynchronous else None
         self._tables = list(_tables(subject))
         self.memory = InMemoryDatabase()
+        #: The highest generated key that each table has had, which the database counts on from.
+        self.tops: dict[str, int] = {}
 
     @property
     def name(self) -> str:
