@@ -32,7 +32,7 @@ class Calls:
         self._targets = self._unique_fields()
         #: What reads, and what writes, each as often as it is listed.
         self.reads = [*[self._find] * 5, self._one, self._first, self._counted, self._counted, self._stream]
-        self.writes = [*[self._add] * 4, self._add_many, self._update_where, self._delete_where]
+        self.writes = [*[self._add] * 4, *[self._add_many] * 2, self._update_where, self._delete_where]
         if self.table.key:
             self.reads += [self._get, self._get, self._get_many]
             self.writes += [*[self._patch] * 3, self._delete]
@@ -44,8 +44,13 @@ class Calls:
             self.writes += [self._upsert, self._upsert, self._upsert_many]
 
     def seed(self, dice: Dice) -> Call:
-        """A row to begin with."""
-        return self._add(dice)
+        """Rows to begin with."""
+        return self._add_many(dice) if dice.once_in(4) else self._add(dice)
+
+    def survey(self, dice: Dice) -> list[Call]:
+        """All that can be asked of one field, each in the same order."""
+        order = self._questions.order(dice)
+        return [self._call("find", criterion, order_by=order) for criterion in self._questions.battery(dice)]
 
     def read(self, dice: Dice) -> Call | Walk:
         """A call that reads."""
@@ -125,7 +130,7 @@ class Calls:
         return self._call("add", self.rows.entity(dice))
 
     def _add_many(self, dice: Dice) -> Call:
-        return self._call("add_many", dice.several(self.rows.entity, 3))
+        return self._call("add_many", dice.several(self.rows.entity, 4, 0 if dice.once_in(6) else 2))
 
     def _update(self, dice: Dice) -> Call:
         return self._call("update", self.rows.entity(dice, existing=True))

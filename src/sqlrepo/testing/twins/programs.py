@@ -40,7 +40,9 @@ class Programs:
 
     def program(self, dice: Dice) -> Program:
         """A program that begins with some rows."""
-        return (self._seeded(dice), *dice.several(self._unit, 6, 1))
+        for calls in self._calls:
+            calls.rows.turn(dice)
+        return (self._seeded(dice), *dice.several(self._unit, 6, 1), self._surveyed(dice))
 
     # -- units
 
@@ -53,6 +55,11 @@ class Programs:
             return Unit(self._steps(dice, _NESTED, 6), "end", read_only=True)
         first = self._rivals(dice) if self._versioned and dice.once_in(4) else ()
         return Unit((*first, *self._steps(dice, 0, 12)), dice.of(_LEAVINGS))
+
+    def _surveyed(self, dice: Dice) -> Unit:
+        """What a program ends with: questions about all that it left."""
+        chosen = dice.several(lambda dice: dice.of(self._calls), 2)
+        return Unit(tuple(call for calls in chosen for call in calls.survey(dice)), read_only=True)
 
     def _rivals(self, dice: Dice) -> tuple[Step, ...]:
         """Reads, and then another unit that writes what was read."""

@@ -51,6 +51,20 @@ class Questions:
             return Apply(form, (self.criterion(dice, depth - 1),))
         return Infix(self.criterion(dice, depth - 1), form, self.criterion(dice, depth - 1))
 
+    def battery(self, dice: Dice) -> list[Any]:
+        """Every operator that fits a field, with one value."""
+        if not self._asked:
+            return []
+        place = dice.of(self._asked)
+        field, value = self._field(place), self._rows.literal(dice, place)
+        asked: list[Any] = [Infix(field, operator, value) for operator in _ORDERED]
+        asked += [Apply(function, (field, [value, *none])) for function in ("in_", "not_in") for none in ([], [None])]
+        if self._is_text(place):
+            parts = dict.fromkeys((value, value[:1], value[1:]))
+            matching = [Apply(function, (field, part)) for function in self._matches() for part in parts]
+            asked += [*matching, *(Apply("not_", (one,)) for one in matching[::3])]
+        return asked
+
     def equals(self, dice: Dice) -> dict[str, Any]:
         """Keyword equality."""
         place = dice.of(self._asked or self.table.places)
@@ -97,11 +111,17 @@ class Questions:
             return Apply("is_null", (self._field(dice.of(self.table.places)),))
         place = dice.of(self._asked)
         makers = [self._compared, self._compared, self._among, self._between, self._against]
-        if place.kind is Kind.TEXT and place.spec.type.kind is Kind.TEXT and place.column.type.plain:
+        if self._is_text(place):
             makers += [self._matching, self._matching, self._matching]
         if place.spec.type.kind is Kind.BOOLEAN:
             makers.append(lambda _, place: self._field(place))
         return dice.of(makers)(dice, place)
+
+    def _is_text(self, place: Place) -> bool:
+        return place.kind is Kind.TEXT and place.spec.type.kind is Kind.TEXT and place.column.type.plain
+
+    def _matches(self) -> tuple[str, ...]:
+        return _TEXT + _FOLDED if self._folds else _TEXT
 
     def _compared(self, dice: Dice, place: Place) -> Any:
         operator = dice.of(_ORDERED)
@@ -133,7 +153,7 @@ class Questions:
         return Infix(self._field(place), dice.of(_ORDERED), self._field(dice.of(alike)))
 
     def _matching(self, dice: Dice, place: Place) -> Any:
-        operator = dice.of(_TEXT + _FOLDED if self._folds else _TEXT)
+        operator = dice.of(self._matches())
         text = self._rows.literal(dice, place)
         cut = text[: dice.upto(2)] if dice.once_in(2) else text
         return Apply(operator, (self._field(place), cut))

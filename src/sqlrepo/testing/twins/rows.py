@@ -16,9 +16,11 @@ from sqlrepo.testing.twins.subject import Place, Table
 
 __all__ = ["Rows"]
 
-# How many of a column's values are the usual ones, and how much more often they are taken than each of the others.
+# How many of a column's values are the usual ones of a program, how much more often they are taken than each of the
+# others, and how many choices of usual values there are.
 _USUAL = 3
 _OFTEN = 10
+_TURNS = 10
 
 # Any row of a program, and more than there ever are.
 _MOST_ROWS = 7
@@ -42,7 +44,14 @@ class Rows:
         if table.entities is None:
             self._base = self._first()
         self.valid: dict[str, list[Any]] = {place.name: self._accepted(place, values) for place in table.places}
-        self._weighted = {place.name: self._weigh(place) for place in table.places if place.of is None}
+        self._turn = 0
+        self._weighted = {
+            place.name: [self._weigh(place, turn) for turn in range(_TURNS)] for place in table.places if not place.of
+        }
+
+    def turn(self, dice: Dice) -> None:
+        """Choose other values for the usual ones, so that any two of a column meet in some programs."""
+        self._turn = dice.upto(_TURNS - 1)
 
     def entity(self, dice: Dice, *, existing: bool = False) -> Make:
         """An entity.
@@ -55,7 +64,7 @@ class Rows:
             given = dice.draw(self.table.entities)
             plain = {place.name: getattr(given, place.name) for place in self.table.places}
         else:
-            plain = {name: dice.of(weighted) for name, weighted in self._weighted.items()}
+            plain = {name: dice.of(weighted[self._turn]) for name, weighted in self._weighted.items()}
         return Make(self.table.entity, self._whole(plain) | self._keys(dice, existing=existing))
 
     def changes(self, dice: Dice, *, version: bool) -> dict[str, Any]:
@@ -71,7 +80,7 @@ class Rows:
         """A value for a field, which its column may refuse."""
         if place.of is not None:
             return self._reference(dice, place)
-        return dice.of(self._weigh(place) if self.table.entities is not None else self._weighted[place.name])
+        return dice.of(self._weighted[place.name][self._turn])
 
     def key(self, dice: Dice) -> Any:
         """A key, most often of a row that is there."""
@@ -87,7 +96,7 @@ class Rows:
         if place.of is not None:
             return _NO_ROW if dice.once_in(10) else self._key_of(dice, place, _NO_ROW)
         usual = self.literals(place)
-        return dice.of(usual[:_USUAL] * 3 + usual)
+        return dice.of(_usual(usual, self._turn) * 3 + usual)
 
     def literals(self, place: Place) -> list[Any]:
         """The values a field may be asked for."""
@@ -193,15 +202,20 @@ class Rows:
             return whole
         return {**whole, **chosen}
 
-    def _weigh(self, place: Place) -> list[Any]:
+    def _weigh(self, place: Place, turn: int) -> list[Any]:
         """A field's values, each as often as it is to come."""
         valid = self.valid[place.name]
         if place.column.name == self.table.schema.version:
             return [None, 1, 2, 3] if None in valid else [1, 2, 3]
         plain = [value for value in valid if value is not None]
-        missing = [None] * (_OFTEN if place.column.nullable else 1) if None in valid else []
+        missing = [None] * (_USUAL * _OFTEN // 2 if place.column.nullable else 1) if None in valid else []
         bad = self._accepted(place, misfits)[:2]
-        return [*(plain[:_USUAL] * _OFTEN), *plain, *missing, *bad] or [None]
+        return [*(_usual(plain, turn) * _OFTEN), *plain, *missing, *bad] or [None]
+
+
+def _usual(values: list[Any], turn: int) -> list[Any]:
+    """The usual ones of some values."""
+    return [values[(turn * _USUAL + index) % len(values)] for index in range(min(_USUAL, len(values)))]
 
 
 def _candidates(place: Place) -> list[Any]:

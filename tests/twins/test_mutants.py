@@ -1,0 +1,88 @@
+"""The quick profile finds what it is there to find: every fault that is planted in memory."""
+
+import pytest
+
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import Database
+from sqlrepo.testing.twins.contract import PROFILES
+from sqlrepo.testing.twins.explore import Effort, Exploration
+from sqlrepo.testing.twins.stores import Stores
+from sqlrepo.testing.twins.subject import Subject
+from tests.contract import mutants as general
+from tests.twins import mutants as own
+from tests.twins.domain import (
+    AccountQuery,
+    Bank,
+    Lab,
+    LabelQuery,
+    SeatQuery,
+    Shelf,
+    Shop,
+    SpecimenQuery,
+    Theatre,
+    TodoQuery,
+)
+
+SHAPES = [
+    (Shop, {"todos": TodoQuery}),
+    (Theatre, {"seats": SeatQuery}),
+    (Bank, {"accounts": AccountQuery}),
+    (Lab, {"specimens": SpecimenQuery}),
+    (Shelf, {"labels": LabelQuery}),
+]
+
+# They show between units that are open at once, which SQLite has wait for each other.
+OF_RIVALS = {general.LastCommitWins, general.EveryoneSeesEverything}
+BASES = {general.Mutant, general.Misread, own.Resorted, own.Reread}
+
+
+def drivers(module):
+    return {one for one in vars(module).values() if isinstance(one, type) and issubclass(one, general.Mutant)}
+
+
+DRIVERS = sorted((drivers(general) | drivers(own)) - BASES - OF_RIVALS, key=lambda one: one.__name__)
+
+
+def plant(mutant, patch):
+    """Put a broken driver between the library and memory."""
+    begin, adopt = InMemoryDatabase.begin, InMemoryDatabase.adopt
+    patch.setattr(
+        InMemoryDatabase,
+        "begin",
+        lambda self, transaction, *, read_only: mutant(begin(self, transaction, read_only=read_only)),
+    )
+    if hasattr(mutant, "demanded"):
+        patch.setattr(InMemoryDatabase, "adopt", lambda self, schema: adopt(self, mutant.demanded(schema)))
+
+
+def found(unit, queries):
+    """Whether the quick profile finds that memory is broken, for one unit of work."""
+    subject = Subject(unit, queries)
+    stores = Stores(subject, Database("sqlite://"))
+    try:
+        stores.create()
+        Exploration(subject, stores, Effort(programs=PROFILES["quick"].programs, shrink=False)).run()
+    except AssertionError as error:
+        assert "part at the last step" in str(error)
+        return True
+    finally:
+        stores.close()
+    return False
+
+
+@pytest.mark.parametrize("mutant", DRIVERS, ids=lambda mutant: mutant.__name__)
+def test_broken_driver_is_found(mutant, monkeypatch):
+    plant(mutant, monkeypatch)
+
+    assert any(found(*shape) for shape in SHAPES)
+
+
+@pytest.mark.parametrize("fault", own.FAULTS, ids=lambda fault: fault.__name__)
+def test_fault_in_one_place_is_found(fault, monkeypatch):
+    fault(monkeypatch)
+
+    assert any(found(*shape) for shape in SHAPES)
+
+
+def test_there_are_enough_faults():
+    assert len(DRIVERS) + len(own.FAULTS) >= 40
