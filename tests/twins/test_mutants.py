@@ -31,6 +31,22 @@ SHAPES = [
     (Shelf, {"labels": LabelQuery}),
 ]
 
+# Where a fault shows soonest; it is looked for there first.
+SOONEST = {
+    Theatre: "CaseIsNeverIgnored DecimalsLoseTheirZeros DeletesTooMuch DeletingNothingCounts EndsAreLeftOut "
+    "FirstSortKeyOnly FoldIsOfAsciiOnly InsertedOneByOne NoneIsNotWritten OnlyTheFirstIsChanged PercentIsAWildcard "
+    "TextSortsWithoutCase TrailingBlanksDoNotCount UniquesAreOfOneColumn nulls_are_equal",
+    Bank: "VersionIsIgnored VersionIsNotCounted UpsertsDoNotCount",
+    Lab: "IntegersAreFloats MicrosecondsAreDropped MomentsComeInAnotherZone WholeFloatsAreIntegers ZeroIsNegative",
+    Shelf: "BatchKeepsWhatFits CaseIsIgnored SavepointRollbackDoesNothing",
+}
+
+
+def shapes(fault):
+    """All shapes, the one first that shows the fault soonest."""
+    return sorted(SHAPES, key=lambda shape: fault.__name__ not in SOONEST.get(shape[0], "").split())
+
+
 # They show between units that are open at once, which SQLite has wait for each other.
 OF_RIVALS = {general.LastCommitWins, general.EveryoneSeesEverything}
 BASES = {general.Mutant, general.Misread, own.Resorted, own.Reread}
@@ -74,14 +90,14 @@ def found(unit, queries):
 def test_broken_driver_is_found(mutant, monkeypatch):
     plant(mutant, monkeypatch)
 
-    assert any(found(*shape) for shape in SHAPES)
+    assert any(found(*shape) for shape in shapes(mutant))
 
 
 @pytest.mark.parametrize("fault", own.FAULTS, ids=lambda fault: fault.__name__)
 def test_fault_in_one_place_is_found(fault, monkeypatch):
     fault(monkeypatch)
 
-    assert any(found(*shape) for shape in SHAPES)
+    assert any(found(*shape) for shape in shapes(fault))
 
 
 def test_there_are_enough_faults():

@@ -41,6 +41,13 @@ class Effort:
     shrink: bool = True
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _Example:
+    """A program whose text Hypothesis need not write; the script is what is shown."""
+
+    program: Program
+
+
 class Exploration:
     """The programs that are run on one database.
 
@@ -98,12 +105,12 @@ class Exploration:
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         )
-        @given(programs(self._subject, self._lacks))
-        def agree(program: Program) -> None:
+        @given(programs(self._subject, self._lacks).map(_Example))
+        def agree(example: _Example) -> None:
             try:
-                self.check(program)
+                self.check(example.program)
             except Difference:
-                failed.append(program)
+                failed.append(example.program)
                 raise
 
         try:

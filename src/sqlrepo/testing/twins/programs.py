@@ -58,7 +58,7 @@ class Programs:
 
     def _surveyed(self, dice: Dice) -> Unit:
         """What a program ends with: questions about all that it left."""
-        chosen = dice.several(lambda dice: dice.of(self._calls), 2)
+        chosen = dice.several(lambda dice: dice.of(self._calls), 4, 1)
         return Unit(tuple(call for calls in chosen for call in calls.survey(dice)), read_only=True)
 
     def _rivals(self, dice: Dice) -> tuple[Step, ...]:
