@@ -20,7 +20,6 @@ from sqlrepo import (
     QueryObject,
     Where,
     contains,
-    icontains,
 )
 from sqlrepo.sqlalchemy.types import (
     BigKey,
@@ -289,7 +288,7 @@ class AccountRow(Base):
     limit_high: Mapped[int]
     note: Mapped[str | None] = mapped_column(Text(40))
     revision: Mapped[int] = mapped_column("v")
-    __mapper_args__ = {"version_id_col": revision}  # noqa: RUF012  # as SQLAlchemy's documentation has it
+    __mapper_args__ = {"version_id_col": revision}  # as SQLAlchemy's documentation has it
 
 
 class AccountQuery(QueryObject[Account]):
@@ -304,7 +303,7 @@ class AccountQuery(QueryObject[Account]):
 
 class Accounts(BaseRepository[Account, int]):
     model = AccountRow
-    columns = {"owner": "user_name"}  # noqa: RUF012
+    columns = {"owner": "user_name"}
 
 
 class Bank(BaseUnitOfWork):
@@ -313,7 +312,7 @@ class Bank(BaseUnitOfWork):
 
 class AsyncAccounts(AsyncBaseRepository[Account, int]):
     model = AccountRow
-    columns = {"owner": "user_name"}  # noqa: RUF012
+    columns = {"owner": "user_name"}
 
 
 class AsyncBank(AsyncBaseUnitOfWork):
@@ -353,7 +352,7 @@ class LabelQuery(QueryObject[Label]):
 
 class Labels(BaseRepository[Label, int]):
     model = LabelRow
-    columns = {"_hue": "hue"}  # noqa: RUF012
+    columns = {"_hue": "hue"}
     identity = ("name",)
     fold = "ascii"
 

@@ -10,26 +10,8 @@ from sqlrepo.testing.twins.stores import Stores
 from sqlrepo.testing.twins.subject import Subject
 from tests.contract import mutants as general
 from tests.twins import mutants as own
-from tests.twins.domain import (
-    AccountQuery,
-    Bank,
-    Lab,
-    LabelQuery,
-    SeatQuery,
-    Shelf,
-    Shop,
-    SpecimenQuery,
-    Theatre,
-    TodoQuery,
-)
-
-SHAPES = [
-    (Shop, {"todos": TodoQuery}),
-    (Theatre, {"seats": SeatQuery}),
-    (Bank, {"accounts": AccountQuery}),
-    (Lab, {"specimens": SpecimenQuery}),
-    (Shelf, {"labels": LabelQuery}),
-]
+from tests.twins.domain import Bank, Lab, Shelf, Theatre
+from tests.twins.shapes import SHAPES
 
 # Where a fault shows soonest; it is looked for there first.
 SOONEST = {
@@ -44,7 +26,7 @@ SOONEST = {
 
 def shapes(fault):
     """All shapes, the one first that shows the fault soonest."""
-    return sorted(SHAPES, key=lambda shape: fault.__name__ not in SOONEST.get(shape[0], "").split())
+    return sorted(SHAPES.items(), key=lambda shape: fault.__name__ not in SOONEST.get(shape[0], "").split())
 
 
 # They show between units that are open at once, which SQLite has wait for each other.

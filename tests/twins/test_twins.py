@@ -3,7 +3,6 @@
 import pytest
 
 from sqlrepo.testing import TwinContract
-from tests.twins.places import made
 from tests.twins.domain import (
     AccountQuery,
     AsyncBank,
@@ -20,6 +19,7 @@ from tests.twins.domain import (
     Theatre,
     TodoQuery,
 )
+from tests.twins.places import made
 
 
 class OnDatabases(TwinContract):

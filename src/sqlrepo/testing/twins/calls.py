@@ -5,7 +5,7 @@ Knows which calls there are and what they take. Must not know savepoints or unit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from sqlrepo.testing.twins.dice import Dice
@@ -31,6 +31,7 @@ class Calls:
         self._questions = questions
         self._targets = self._unique_fields()
         #: What reads, and what writes, each as often as it is listed.
+        self.reads: list[Callable[[Dice], Call | Walk]]
         self.reads = [*[self._find] * 5, self._one, self._first, self._counted, self._counted, self._stream]
         self.writes = [*[self._add] * 4, *[self._add_many] * 2, self._update_where, self._delete_where]
         if self.table.key:

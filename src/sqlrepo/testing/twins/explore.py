@@ -6,6 +6,7 @@ Knows how many, and what is enough. Must not know what programs are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import monotonic
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
@@ -30,13 +31,15 @@ class Effort:
 
     Attributes:
         programs: how many programs are made at once.
-        operations: rounds of them follow until so many calls were made.
+        operations: rounds of them follow until so many calls were made,
+        seconds: or so much time has passed.
         seed: what the programs depend on; None for other ones each time.
         shrink: whether a program that fails is made as short as can be.
     """
 
     programs: int = 50
     operations: int = 0
+    seconds: float = 900
     seed: int | None = 0
     shrink: bool = True
 
@@ -74,7 +77,8 @@ class Exploration:
             AssertionError: memory and the database part, which the text shows; or the programs do nothing.
         """
         rounds = 0
-        while not rounds or self.tally.operations < self._effort.operations:
+        end = monotonic() + self._effort.seconds
+        while not rounds or (self.tally.operations < self._effort.operations and monotonic() < end):
             before = self.tally.operations
             if (failed := self._round(rounds)) is not None:
                 raise AssertionError(self._told(reduced(failed, self._fails) if self._effort.shrink else failed))
@@ -103,7 +107,7 @@ class Exploration:
             deadline=None,
             print_blob=False,
             report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=tuple(HealthCheck.__members__.values()),
         )
         @given(programs(self._subject, self._lacks).map(_Example))
         def agree(example: _Example) -> None:

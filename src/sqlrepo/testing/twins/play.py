@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from sqlrepo import RepositoryError, UniqueViolationError, UnitStateError
 from sqlrepo.testing.twins.answers import Answer, LeftError, Raised, Reader, Returned, attempt, is_which
 from sqlrepo.testing.twins.keys import Keys, Mark, Met
-from sqlrepo.testing.twins.nodes import Side, build
+from sqlrepo.testing.twins.nodes import Fresh, Side, build
 from sqlrepo.testing.twins.steps import Call, End, Leaving, Meanwhile, Program, Savepoint, Step, Unit, Walk
 from sqlrepo.testing.twins.stores import Stores
 from sqlrepo.testing.twins.subject import Subject, Table
@@ -99,7 +99,7 @@ class Play:
             name: Keys(table.generated, fresh=fresh, top=tops.get(name, 0)) for name, table in subject.tables.items()
         }
         entities = {name: table.entity for name, table in subject.tables.items()}
-        given: dict[Any, int] = {}
+        given: dict[Fresh, int | None] = {}
         self.sides = tuple(Side(index, self.keys, entities, given) for index in (0, 1))
         self._readers = tuple(Reader(index, self.keys, lacks) for index in (0, 1))
         self._units: list[tuple[Any, Any]] = []

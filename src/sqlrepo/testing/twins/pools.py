@@ -95,7 +95,8 @@ def _of_kind(limits: ValueType) -> Iterable[Any]:
         case Kind.DATETIME:
             return _MOMENTS if limits.aware is False else _aware()
         case Kind.ENUM:
-            return list(limits.labels or limits.python.__members__.values())  # type: ignore[attr-defined]  # an Enum
+            members: Any = limits.python
+            return list(limits.labels or members)
         case _:
             return _PLAIN[limits.kind]
 

@@ -6,7 +6,7 @@ Knows which operators fit which fields. Must not know calls that write.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -110,11 +110,12 @@ class Questions:
         if not self._asked or dice.once_in(12):
             return Apply("is_null", (self._field(dice.of(self.table.places)),))
         place = dice.of(self._asked)
+        makers: list[Callable[[Dice, Place], Any]]
         makers = [self._compared, self._compared, self._among, self._between, self._against]
         if self._is_text(place):
             makers += [self._matching, self._matching, self._matching]
         if place.spec.type.kind is Kind.BOOLEAN:
-            makers.append(lambda _, place: self._field(place))
+            makers.append(lambda _, flag: self._field(flag))
         return dice.of(makers)(dice, place)
 
     def _is_text(self, place: Place) -> bool:
@@ -161,7 +162,7 @@ class Questions:
     # -- query objects
 
     def _filter(self, dice: Dice, cls: type[QueryObject[Any]], name: str) -> Any:
-        annotation = cls.model_fields[name].annotation
+        annotation: Any = cls.model_fields[name].annotation
         if name == "limit":
             return dice.upto(4)
         if name == "offset":

@@ -73,8 +73,12 @@ class Stores:
         Raises:
             UnsupportedError: a table has no mapped class, so it can be kept in memory only.
         """
-        for table in self._tables:
-            self._on_engine(lambda connection, table=table: table.create(connection, checkfirst=True))
+
+        def make(connection: Any) -> None:
+            for table in self._tables:
+                table.create(connection, checkfirst=True)
+
+        self._on_engine(make)
 
     def refuse_rows(self) -> None:
         """Look whether the tables are empty, as they must be.

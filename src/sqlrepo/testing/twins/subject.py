@@ -182,7 +182,7 @@ def _places(name: str, repository: type[Any], origins: _Origins) -> list[Place]:
             continue
         field = mapper.field(column.name)
         try:
-            spec = getattr(cast(Any, fields_of(mapper.entity)), field).spec
+            spec = getattr(fields_of(mapper.entity), field).spec
         except QueryError:
             continue
         places.append(Place(field, column, spec, origins.of(name, column.name)))
