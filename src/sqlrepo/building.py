@@ -54,8 +54,8 @@ class Builder:
             MappingError: the class refuses one; names table, key and reason.
         """
         values = [{name: row[place] for name, place in self._given} for row in rows]
-        for value, row in zip(values, rows, strict=True) if self._members else ():
-            value |= self._members_of(value, row)
+        if self._members:
+            values = [value | self._members_of(value, row) for value, row in zip(values, rows, strict=True)]
         if self._adapter is None:
             return [self._made(value, row) for value, row in zip(values, rows, strict=True)]
         try:

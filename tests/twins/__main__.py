@@ -44,8 +44,9 @@ def agrees(name, operations, seed):
         finally:
             stores.close()
         done += exploration.tally.operations
-    print(*differences, sep="\n", end="")
-    print(f"{driver}: {done} operations, {len(differences)} differences, seed {seed}", flush=True)
+    sys.stdout.writelines(differences)
+    sys.stdout.write(f"{driver}: {done} operations, {len(differences)} differences, seed {seed}\n")
+    sys.stdout.flush()
     return not differences and done >= operations
 
 

@@ -13,16 +13,27 @@ from hypothesis import seed as seeded
 
 from sqlrepo.testing.twins.play import Difference, Play, Tally
 from sqlrepo.testing.twins.programs import programs
-from sqlrepo.testing.twins.reduce import reduced
+from sqlrepo.testing.twins.reduce import reduced, size
 from sqlrepo.testing.twins.script import Script
 from sqlrepo.testing.twins.steps import Program
 from sqlrepo.testing.twins.stores import Stores
 from sqlrepo.testing.twins.subject import Subject
 
-__all__ = ["Effort", "Exploration"]
+__all__ = ["Effort", "Exploration", "PartedError", "UselessError"]
 
 # Of a hundred calls so many must answer, or the programs show nothing but errors.
 _ENOUGH = 20
+
+# Programs are long, and a database takes its time.
+_UNCHECKED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
+
+
+class PartedError(AssertionError):
+    """Memory and the database part; the text is the script that shows it."""
+
+
+class UselessError(AssertionError):
+    """The programs do nothing, so they show nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +45,15 @@ class Effort:
         operations: rounds of them follow until so many calls were made,
         seconds: or so much time has passed.
         seed: what the programs depend on; None for other ones each time.
-        shrink: whether a program that fails is made as short as can be.
+        shrink: so many seconds Hypothesis may make a program shorter that fails, before what is left is tried step by
+            step; 0 for neither.
     """
 
     programs: int = 50
     operations: int = 0
     seconds: float = 900
     seed: int | None = 0
-    shrink: bool = True
+    shrink: float = 10
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -49,6 +61,38 @@ class _Example:
     """A program whose text Hypothesis need not write; the script is what is shown."""
 
     program: Program
+
+
+class _EnoughError(BaseException):
+    """Hypothesis has shrunk for long enough; it lets pass what is no `Exception`."""
+
+
+class _Failed:
+    """The programs that failed.
+
+    Args:
+        seconds: how long Hypothesis may make the first one shorter.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end: float | None = None
+        self.shortest: Program | None = None
+
+    def note(self, program: Program) -> None:
+        """Keep a program if it is the shortest."""
+        self._end = self._end or monotonic() + self._seconds
+        if self.shortest is None or size(program) <= size(self.shortest):
+            self.shortest = program
+
+    def require_time(self) -> None:
+        """Go on as long as there is time.
+
+        Raises:
+            _EnoughError: there is none left.
+        """
+        if self._seconds and self._end is not None and monotonic() > self._end:
+            raise _EnoughError
 
 
 class Exploration:
@@ -74,14 +118,15 @@ class Exploration:
         """Run programs.
 
         Raises:
-            AssertionError: memory and the database part, which the text shows; or the programs do nothing.
+            PartedError: memory and the database part.
+            UselessError: hardly a call was answered, or found anything.
         """
         rounds = 0
         end = monotonic() + self._effort.seconds
         while not rounds or (self.tally.operations < self._effort.operations and monotonic() < end):
             before = self.tally.operations
             if (failed := self._round(rounds)) is not None:
-                raise AssertionError(self._told(reduced(failed, self._fails) if self._effort.shrink else failed))
+                raise PartedError(self._told(reduced(failed, self._fails) if self._effort.shrink else failed))
             rounds += 1
             if self.tally.operations == before:
                 break
@@ -97,30 +142,31 @@ class Exploration:
         Play(self._subject, self._stores, self._lacks, self.tally).program(program)
 
     def _round(self, number: int) -> Program | None:
-        """Run some programs, and give the one that fails."""
-        failed: list[Program] = []
+        """Run some programs, and give the one that fails; of those that Hypothesis made of it the shortest."""
+        effort, failed = self._effort, _Failed(self._effort.shrink)
 
         @settings(
-            max_examples=self._effort.programs,
-            phases=[Phase.generate, *([Phase.shrink] if self._effort.shrink else [])],
+            max_examples=effort.programs,
+            phases=[Phase.generate, *([Phase.shrink] if effort.shrink else [])],
             database=None,
             deadline=None,
             print_blob=False,
             report_multiple_bugs=False,
-            suppress_health_check=tuple(HealthCheck.__members__.values()),
+            suppress_health_check=_UNCHECKED,
         )
         @given(programs(self._subject, self._lacks).map(_Example))
         def agree(example: _Example) -> None:
+            failed.require_time()
             try:
                 self.check(example.program)
             except Difference:
-                failed.append(example.program)
+                failed.note(example.program)
                 raise
 
         try:
-            (agree if self._effort.seed is None else seeded(self._effort.seed + number)(agree))()
-        except Difference:
-            return failed[-1]
+            (agree if effort.seed is None else seeded(effort.seed + number)(agree))()
+        except (Difference, _EnoughError):
+            return failed.shortest
         return None
 
     def _fails(self, program: Program) -> bool:
@@ -144,7 +190,8 @@ class Exploration:
     def _require_use(self) -> None:
         tally = self.tally
         useful = tally.found and tally.stored and tally.answered * 100 >= tally.operations * _ENOUGH
-        assert useful, (
-            f"the programs show nothing: of {tally.operations} operations {tally.answered} answered, {tally.found} "
-            f"with something, and {tally.stored} rows were stored; give strategies for entities that the tables take"
-        )
+        if not useful:
+            raise UselessError(
+                f"the programs show nothing: of {tally.operations} operations {tally.answered} answered, {tally.found} "
+                f"with something, and {tally.stored} rows were stored; give strategies for entities that the tables take"
+            )

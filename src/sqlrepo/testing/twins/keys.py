@@ -83,7 +83,7 @@ class Keys:
         return self._numbers[side].get(value)
 
     def above(self) -> int | None:
-        """A key higher than any that was met or given before; none where none was, so that nobody knows what is high."""
+        """A key higher than any that was met or given before; none where none was."""
         if not self.top:
             return None
         self.top += _GAP

@@ -30,13 +30,14 @@ class Programs:
     """
 
     def __init__(self, subject: Subject, lacks: frozenset[str]) -> None:
-        folds = "unicode_fold" not in lacks
-        self._calls = [self._of(Rows(table), folds) for table in subject.tables.values()]
+        self._lacks = lacks
+        self._calls = [self._of(Rows(table)) for table in subject.tables.values()]
         versioned = subject.versioned if "concurrent_writers" not in lacks else ()
         self._versioned = [calls for calls in self._calls if calls.table.name in versioned]
 
-    def _of(self, rows: Rows, folds: bool) -> Calls:
-        return Calls(rows, Questions(rows, folds=folds or getattr(rows.table.repository, "fold", "") == "ascii"))
+    def _of(self, rows: Rows) -> Calls:
+        folds = "unicode_fold" not in self._lacks or getattr(rows.table.repository, "fold", "") == "ascii"
+        return Calls(rows, Questions(rows, folds=folds), fresh="fresh_keys" not in self._lacks)
 
     def program(self, dice: Dice) -> Program:
         """A program that begins with some rows."""
