@@ -34,63 +34,50 @@ def exploration(unit, database, effort, **said):
 # -- what it prints
 
 
-@pytest.mark.parametrize(
-    ("unit", "make"),
-    [
-        pytest.param(Shop, lambda path: Database(f"sqlite:///{path}/shop.db"), id="sync"),
-        pytest.param(AsyncShop, lambda path: AsyncDatabase(f"sqlite+aiosqlite:///{path}/shop.db"), id="async"),
-    ],
-)
-def test_script_runs_and_shows_where_they_part(unit, make, tmp_path, monkeypatch, capsys):
-    plant(NullIsLargest, monkeypatch)
-    tried, stores = exploration(unit, make(tmp_path), Effort(programs=60, shrink=2), queries={"todos": TodoQuery})
+def script_of_a_difference(unit, database):
+    """What is printed where memory sorts NULL last."""
+    tried, stores = exploration(unit, database, Effort(programs=30, shrink=1), queries={"todos": TodoQuery})
     with pytest.raises(PartedError) as caught:
         tried.run()
     stores.renew()
     stores.close()
-    script = str(caught.value).partition("\n\n")[2]
+    return str(caught.value).partition("\n\n")[2]
 
-    exec(compile(script, "script", "exec"), {"__name__": "__main__"})  # in this process, where memory is broken
 
-    memory, _, database = capsys.readouterr().out.removeprefix("memory:\n").partition("database:\n")
+def parts(printed):
+    """What a script prints of memory, and of the database."""
+    memory, _, database = printed.removeprefix("memory:\n").partition("database:\n")
+    return memory, database
+
+
+@pytest.mark.parametrize(
+    ("unit", "made", "name"),
+    [
+        pytest.param(Shop, Database, "sqlite", id="sync"),
+        pytest.param(AsyncShop, AsyncDatabase, "sqlite+aiosqlite", id="async"),
+    ],
+)
+def test_script_can_be_pasted_is_short_and_shows_where_they_part(unit, made, name, tmp_path, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        plant(NullIsLargest, patch)
+        script = script_of_a_difference(unit, made(f"{name}:///{tmp_path}/a.db"))
+        exec(compile(script, "script", "exec"), {"__name__": "__main__"})  # in this process, where memory is broken
+    memory, database = parts(capsys.readouterr().out)
+
     assert sorted(re.findall(r"id=\d+", memory)) == sorted(re.findall(r"id=\d+", database))
     assert memory != database
     told = [line.strip() for line in script.splitlines() if line.strip().startswith("#")]
-    assert [line.partition(":")[0] for line in told] == ["# memory", f"# {stores.name}"]
+    assert [line.partition(":")[0] for line in told] == ["# memory", f"# {name}"]
     assert told[0].partition(": ")[2] in memory.splitlines()
     assert told[1].partition(": ")[2] in database.splitlines()
+    assert len(re.findall(r"unit\.todos\.\w+\(", script)) <= 4
 
-
-def test_script_is_as_short_as_it_can_be(tmp_path, monkeypatch):
-    plant(NullIsLargest, monkeypatch)
-    tried, stores = exploration(
-        Shop, Database("sqlite://"), Effort(programs=60, shrink=2), queries={"todos": TodoQuery}
-    )
-    with pytest.raises(PartedError) as caught:
-        tried.run()
-    stores.close()
-
-    calls = re.findall(r"unit\.\w+\.\w+\(", str(caught.value))
-    assert len(calls) <= 3
-
-
-def test_script_of_a_sound_memory_shows_no_difference(tmp_path, monkeypatch):
-    """The same script, run where nothing is planted, prints the same twice."""
-    with monkeypatch.context() as patch:
-        plant(NullIsLargest, patch)
-        tried, stores = exploration(Shop, Database(f"sqlite:///{tmp_path}/a.db"), Effort(programs=60, shrink=2))
-        with pytest.raises(PartedError) as caught:
-            tried.run()
-        stores.renew()
-        stores.close()
-    (tmp_path / "script.py").write_text(str(caught.value).partition("\n\n")[2])
-
+    (tmp_path / "script.py").write_text(script)
     command = [sys.executable, "-W", "error", str(tmp_path / "script.py")]
     ran = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
-
     assert ran.returncode == 0, ran.stderr
-    memory, _, database = ran.stdout.removeprefix("memory:\n").partition("database:\n")
-    assert memory == database != ""
+    memory, database = parts(ran.stdout)
+    assert memory == database != ""  # where nothing is planted
 
 
 # -- what it does not touch, and what it does not pass
@@ -123,9 +110,8 @@ def run_in_pytest(pytester_dir, text, *options):
 
 
 TWINS_OF_SHOP = """
-from sqlrepo.sqlalchemy import Database
 from sqlrepo.testing import TwinContract
-from tests.twins.domain import Base, Shop, Tag, TodoQuery
+from tests.twins.domain import Shop, TodoQuery
 
 class TestShopTwins(TwinContract):
     unit = Shop
@@ -135,27 +121,24 @@ class TestShopTwins(TwinContract):
 """
 
 
-def test_a_few_lines_are_a_test_and_leave_nothing_behind(tmp_path):
-    for _ in range(2):  # the tables are there the second time
-        ran = run_in_pytest(tmp_path, TWINS_OF_SHOP)
-
-        assert ran.returncode == 0, ran.stdout
-        assert "1 passed" in ran.stdout
-
-
-@pytest.mark.parametrize(("said", "code"), [("", 1), ("    may_empty = True\n", 0)])
-def test_rows_are_deleted_only_if_they_may_be(tmp_path, said, code):
+def test_a_few_lines_are_a_test_and_rows_are_deleted_only_if_they_may_be(tmp_path):
+    first = run_in_pytest(tmp_path, TWINS_OF_SHOP)
     database = Database(f"sqlite:///{tmp_path}/shop.db")
-    Base.metadata.create_all(database.engine)
     with Shop(database) as shop:
+        left = shop.tags.count() + shop.todos.count()
         shop.tags.add(Tag(owner="somebody", name="else"))
+    second = run_in_pytest(tmp_path, TWINS_OF_SHOP)
+    with Shop(database) as shop:
+        kept = shop.tags.count()
+    third = run_in_pytest(tmp_path, TWINS_OF_SHOP + "    may_empty = True\n")
+    with Shop(database) as shop:
+        emptied = shop.tags.count()
     database.dispose()
 
-    ran = run_in_pytest(tmp_path, TWINS_OF_SHOP + said)
-
-    assert ran.returncode == code, ran.stdout
-    with Shop(Database(f"sqlite:///{tmp_path}/shop.db")) as shop:
-        assert shop.tags.count() == code
+    assert [one.returncode for one in (first, second, third)] == [0, 1, 0], second.stdout + third.stdout
+    assert (left, kept, emptied) == (0, 1, 0)
+    assert "1 passed" in first.stdout
+    assert "NotEmptyError" in second.stdout
 
 
 class Fussy(BaseModel):
@@ -190,7 +173,7 @@ class Office(BaseUnitOfWork):
 
 
 def test_class_that_takes_no_usual_value_is_told_with_the_remedy():
-    with pytest.raises(MappingError, match=r"code.*entities = \{'fussies'"):
+    with pytest.raises(MappingError, match=r"entities = \{'fussies'"):
         exploration(Office, Database("sqlite://"), Effort(programs=1))[0].run()
 
 

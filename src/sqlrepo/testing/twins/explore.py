@@ -193,5 +193,6 @@ class Exploration:
         if not useful:
             raise UselessError(
                 f"the programs show nothing: of {tally.operations} operations {tally.answered} answered, {tally.found} "
-                f"with something, and {tally.stored} rows were stored; give strategies for entities that the tables take"
+                f"with something, and {tally.stored} rows were stored; give `entities`, strategies for what the tables "
+                "take"
             )

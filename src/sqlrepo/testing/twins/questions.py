@@ -60,7 +60,8 @@ class Questions:
         asked: list[Any] = [Infix(field, operator, value) for operator in _ORDERED]
         asked += [Apply(function, (field, [value, *none])) for function in ("in_", "not_in") for none in ([], [None])]
         if self._is_text(place):
-            parts = dict.fromkeys((value, value[:1], value[1:]))
+            text = value or ""
+            parts = dict.fromkeys((text, text[:1], text[1:]))
             matching = [Apply(function, (field, part)) for function in self._matches() for part in parts]
             asked += [*matching, *(Apply("not_", (one,)) for one in matching[::3])]
         return asked
@@ -155,7 +156,7 @@ class Questions:
 
     def _matching(self, dice: Dice, place: Place) -> Any:
         operator = dice.of(self._matches())
-        text = self._rows.literal(dice, place)
+        text = self._rows.literal(dice, place) or ""
         cut = text[: dice.upto(2)] if dice.once_in(2) else text
         return Apply(operator, (self._field(place), cut))
 

@@ -80,12 +80,14 @@ class Rows:
         """A value for a field, which its column may refuse."""
         if place.of is not None:
             return self._reference(dice, place)
+        if self.table.entities is not None:
+            return self._sample(dice, place)
         return dice.of(self._weighted[place.name][self._turn])
 
     def key(self, dice: Dice) -> Any:
         """A key, most often of a row that is there."""
         index = dice.upto(_MOST_ROWS)
-        otherwise = tuple(_NO_ROW if place.of else dice.of(self.literals(place)) for place in self.table.key)
+        otherwise = tuple(_NO_ROW if place.of else self._sample(dice, place) for place in self.table.key)
         whole: Any = otherwise[0] if len(otherwise) == 1 else otherwise
         if self.table.generated is None and dice.once_in(4):
             return whole
@@ -95,12 +97,14 @@ class Rows:
         """A value that a query asks for."""
         if place.of is not None:
             return _NO_ROW if dice.once_in(10) else self._key_of(dice, place, _NO_ROW)
-        usual = self.literals(place)
-        return dice.of(_usual(usual, self._turn) * 3 + usual)
+        return self._sample(dice, place)
 
-    def literals(self, place: Place) -> list[Any]:
-        """The values a field may be asked for."""
-        return [value for value in self.valid[place.name] if value is not None] or values(place.column.type)
+    def _sample(self, dice: Dice, place: Place) -> Any:
+        """A value that entities have in a field."""
+        if self.table.entities is not None:
+            return getattr(dice.draw(self.table.entities), place.name)
+        known = [value for value in self.valid[place.name] if value is not None] or values(place.column.type)
+        return dice.of(_usual(known, self._turn) * 3 + known)
 
     def refused(self, place: Place) -> list[Any]:
         """Values a field cannot be asked for."""
@@ -118,7 +122,7 @@ class Rows:
         if existing and self.table.generated is None and self.table.key and not dice.once_in(4):
             index = dice.upto(_MOST_ROWS)
             for part, place in enumerate(self.table.key):
-                otherwise = found.get(place.name, dice.of(self.literals(place)))
+                otherwise = found.get(place.name, self._sample(dice, place))
                 found[place.name] = KeyOf(self.table.name, index, part, otherwise)
         return found
 

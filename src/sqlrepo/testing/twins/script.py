@@ -255,17 +255,15 @@ class Script(Watcher):
         unit, database = self._subject.unit, "AsyncDatabase" if self._async else "Database"
         self.use(unit)
         self._imports |= {("sqlrepo.memory", "InMemoryDatabase"), ("sqlrepo.sqlalchemy", database)}
-        models = [self.use(table.schema.model) for table in self._subject.tables.values()]
+        models = [self.use(table.schema.model) for table in reversed(self._subject.tables.values())]
         tables = "[" + ", ".join(f"{model}.__mapper__.local_table" for model in models) + "]"
+        yield from ("def prepare(connection):", '    """Make the tables, and empty them: they are the twins\' own."""')
+        yield from (f"    for table in {tables}:", "        table.metadata.create_all(connection)")
+        yield from ("        connection.execute(table.delete())", "", "")
         yield f"{self._async}def main():"
         yield f"    memory, database = InMemoryDatabase(), {database}({url!r})"
-        if self._async:
-            yield "    async with database.engine.begin() as connection:"
-            yield f"        for table in {tables}:"
-            yield "            await connection.run_sync(table.metadata.create_all)"
-        else:
-            yield f"    for table in {tables}:"
-            yield "        table.metadata.create_all(database.engine)"
+        yield f"    {self._async}with database.engine.begin() as connection:"
+        yield "        await connection.run_sync(prepare)" if self._async else "        prepare(connection)"
         for store in ("memory", "database"):
             yield f"    print('{store}:')"
             yield f"    {self._await}program(lambda **options: {unit.__qualname__}({store}, **options))"
