@@ -255,7 +255,7 @@ class Script(Watcher):
         unit, database = self._subject.unit, "AsyncDatabase" if self._async else "Database"
         self.use(unit)
         self._imports |= {("sqlrepo.memory", "InMemoryDatabase"), ("sqlrepo.sqlalchemy", database)}
-        models = [self.use(table.schema.model) for table in reversed(self._subject.tables.values())]
+        models = [self.use(table.schema.model) for table in reversed(list(self._subject.tables.values()))]
         tables = "[" + ", ".join(f"{model}.__mapper__.local_table" for model in models) + "]"
         yield from ("def prepare(connection):", '    """Make the tables, and empty them: they are the twins\' own."""')
         yield from (f"    for table in {tables}:", "        table.metadata.create_all(connection)")
