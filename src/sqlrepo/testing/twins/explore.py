@@ -56,11 +56,16 @@ class Effort:
     shrink: float = 10
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class _Example:
     """A program whose text Hypothesis need not write; the script is what is shown."""
 
-    program: Program
+    __slots__ = ("program",)
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def __repr__(self) -> str:
+        return f"{size(self.program)} steps"
 
 
 class _EnoughError(BaseException):
