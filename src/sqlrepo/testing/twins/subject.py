@@ -207,8 +207,13 @@ class _Origins:
     def _references(self, name: str, column: str) -> list[tuple[str, str]]:
         """The repositories and columns that a column refers to."""
         found: list[tuple[str, str]] = []
-        for key in getattr(self._schemas[name], "foreign_keys", ()):
+        for key in self._schemas[name].foreign_keys:
             if column in key.columns:
-                referred = key.target_columns[key.columns.index(column)]
-                found += [(other, referred) for other, schema in self._schemas.items() if schema.place == key.target]
+                referred = key.targets[key.columns.index(column)]
+                found += [
+                    (other, named.name)
+                    for other, schema in self._schemas.items()
+                    for named in schema.columns
+                    if schema.place == key.table and named.column == referred
+                ]
         return found
