@@ -178,7 +178,7 @@ class Tables:
         filled = self.run(
             " UNION ALL ".join(f"(SELECT '{name}' FROM {quoted} LIMIT 1)" for name, quoted in self.names.items())
         )
-        return {name for (name,) in [*numbered, *filled]}
+        return {name for (name,) in [*numbered, *filled]} & self.names.keys()  # other classes' tables may be here too
 
 
 def emptied(name, base, variant=""):

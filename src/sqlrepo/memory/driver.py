@@ -96,8 +96,7 @@ class MemoryDriver:
         """Delete rows."""
         with self._tables.lock:
             table, statement = self._table(schema), Statement(self._changed_in)
-            keys = sorted(map(table.key, self._chosen(schema, where)))
-            count = sum(statement.delete(table, key) for key in keys)
+            count = statement.delete(table, sorted(map(table.key, self._chosen(schema, where))))
             statement.finish()
         return count
 

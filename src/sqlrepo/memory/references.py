@@ -44,15 +44,15 @@ class Statement:
         if before is not None:
             self._follow(table, before, row)
 
-    def delete(self, table: Table, key: Key) -> bool:
-        """Delete a row, and deal with what refers to it; False where it is gone already."""
+    def delete(self, table: Table, keys: Iterable[Key]) -> int:
+        """Delete rows, then deal with what refers to them, and tell how many there were."""
         changes = self._changes(table)
-        before = changes.row(key)
-        if before is None:
-            return False
-        changes.delete(key)
-        self._follow(table, before, None)
-        return True
+        gone = [row for key in keys if (row := changes.row(key)) is not None]
+        for row in gone:
+            changes.delete(table.key(row))
+        for row in gone:
+            self._follow(table, row, None)
+        return len(gone)
 
     def finish(self) -> None:
         """Look at what a statement may leave open until its end.
@@ -90,8 +90,7 @@ class Statement:
             case "CASCADE" if after is not None:
                 self._rewrite(reference, children, reference.targets(after))
             case "CASCADE":
-                for key in children:
-                    self.delete(reference.child, key)
+                self.delete(reference.child, children)
 
     def _rewrite(self, reference: Reference, children: Iterable[Key], values: Key | None) -> None:
         """Let rows refer to other values, or to none; no database counts their versions for it."""

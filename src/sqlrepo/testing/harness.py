@@ -53,6 +53,9 @@ class Capabilities:
             is as safe: nobody else writes meanwhile (SQLite), or the unit gets a retryable conflict (memory).
         unicode_fold: `icontains` and its family fold by Unicode. Off: they raise `UnsupportedError` unless the
             repository says ``fold = "ascii"``.
+        references_at_end: foreign keys are looked at when a statement ends, so rows of one call may refer to each other
+            in any order, and a set form counts all rows it was about, also those that a cascade reached first. Off:
+            rows are looked at one by one (MariaDB; SQLite, to which SQLAlchemy sends batches so).
         fk_error_details: a `ForeignKeyViolationError` names constraint, fields and table. Off: it names none (SQLite).
     """
 
@@ -63,6 +66,7 @@ class Capabilities:
     row_locks: bool = True
     unicode_fold: bool = True
     fk_error_details: bool = True
+    references_at_end: bool = True
 
     @classmethod
     def of(cls, source: Lacking) -> Self:

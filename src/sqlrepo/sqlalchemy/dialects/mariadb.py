@@ -51,8 +51,8 @@ class MariaDB(Dialect):
 
     @property
     def lacks(self) -> frozenset[str]:
-        """The second to write a row waits for the first; above READ COMMITTED a unit reads what was there first."""
-        known = {"conflict_at_commit"}
+        """The second to write a row waits; references are looked at row by row; other isolation reads what was."""
+        known = {"conflict_at_commit", "references_at_end"}
         known |= set() if self.isolation in (None, READ_COMMITTED, "READ UNCOMMITTED") else {"rereads_committed"}
         return frozenset(known if self.no_unicode_fold is None else known | {"unicode_fold"})
 

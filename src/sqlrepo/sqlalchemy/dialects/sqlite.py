@@ -53,6 +53,7 @@ class SQLite(Dialect):
                 "fresh_keys",
                 "row_locks",
                 "fk_error_details",
+                "references_at_end",
             }
         )
 

@@ -61,6 +61,32 @@ class ReferenceCases(Cases[T, K]):
                     assert caught.value.constraint in names
             assert subject.in_any_order(repository.find()) == subject.in_any_order([stored])
 
+    @clause("8.15")
+    def test_rows_of_one_call_refer_to_each_other(self, subject: Subject[T, K]) -> None:
+        """Add a row together with the one it refers to, which comes after it."""
+        place = _of_itself(subject)
+        name = subject.mapper.field(subject.schema.key[0])
+        made, keys = subject.make(2), [subject.key(one) for one in subject.store(subject.make(2))]
+        subject.run(lambda repository: repository.delete_where(everything=True))
+        first = subject.copied(made[0], {name: keys[0], place.name: keys[1]})
+        second = subject.copied(made[1], {name: keys[1]})
+        with subject.open() as repository:
+            if subject.capabilities.references_at_end:
+                assert len(repository.add_many([first, second])) == 2
+            else:
+                with pytest.raises(ForeignKeyViolationError), repository.unit.savepoint():
+                    repository.add_many([first, second])
+                assert len(repository.add_many([second, first])) == 2
+
+
+def _of_itself(subject: Subject[T, K]) -> Place:
+    """A field that refers to the key of another row of its own table."""
+    schema = subject.schema
+    key = tuple(schema.by_name[name].column for name in schema.key)
+    own = {one.columns for one in schema.foreign_keys if (one.table, one.targets) == (schema.place, key)}
+    found = (place for _, place in _referring(subject) if (place.column.name,) in own)
+    return next(found, None) or subject.lacks("no field that refers to the key of its own table")
+
 
 def _writes(
     subject: Subject[T, K], repository: BaseRepository[T, K], stored: T, place: Place, value: Any
