@@ -48,7 +48,7 @@ class Programs:
     # -- units
 
     def _seeded(self, dice: Dice) -> Unit:
-        wanted = [call for calls in self._calls for call in dice.several(calls.seed, 8)]
+        wanted = [call for calls in self._calls for call in dice.several(calls.seed, 8, 2)]
         return Unit(tuple(Savepoint((call,), "first error") for call in wanted))
 
     def _unit(self, dice: Dice) -> Unit:

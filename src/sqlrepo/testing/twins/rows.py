@@ -20,6 +20,7 @@ __all__ = ["Rows"]
 # others, and how many choices of usual values there are.
 _USUAL = 3
 _OFTEN = 10
+_SELDOM = 12
 _TURNS = 10
 
 # Any row of a program, and more than there ever are.
@@ -44,6 +45,7 @@ class Rows:
         if table.entities is None:
             self._base = self._first()
         self.valid: dict[str, list[Any]] = {place.name: self._accepted(place, values) for place in table.places}
+        self._bad = {place.name: bad for place in table.places if (bad := self._refused(place))}
         self._turn = 0
         self._weighted = {
             place.name: [self._weigh(place, turn) for turn in range(_TURNS)] for place in table.places if not place.of
@@ -53,18 +55,22 @@ class Rows:
         """Choose other values for the usual ones, so that any two of a column meet in some programs."""
         self._turn = dice.upto(_TURNS - 1)
 
-    def entity(self, dice: Dice, *, existing: bool = False) -> Make:
+    def entity(self, dice: Dice, *, existing: bool = False, sound: bool = False) -> Make:
         """An entity.
 
         Args:
             dice: what chooses.
             existing: whether it is to be, most often, one whose row is there.
+            sound: whether all its values are such that its columns take them.
         """
         if self.table.entities is not None:
             given = dice.draw(self.table.entities)
             plain = {place.name: getattr(given, place.name) for place in self.table.places}
         else:
             plain = {name: dice.of(weighted[self._turn]) for name, weighted in self._weighted.items()}
+            if self._bad and not sound and dice.once_in(_SELDOM):
+                spoilt = dice.of(tuple(self._bad))
+                plain[spoilt] = dice.of(self._bad[spoilt])
         return Make(self.table.entity, self._whole(plain) | self._keys(dice, existing=existing))
 
     def changes(self, dice: Dice, *, version: bool) -> dict[str, Any]:
@@ -82,7 +88,8 @@ class Rows:
             return self._reference(dice, place)
         if self.table.entities is not None:
             return self._sample(dice, place)
-        return dice.of(self._weighted[place.name][self._turn])
+        bad = self._bad.get(place.name) if dice.once_in(_SELDOM) else None
+        return dice.of(bad or self._weighted[place.name][self._turn])
 
     def key(self, dice: Dice) -> Any:
         """A key, most often of a row that is there."""
@@ -212,9 +219,15 @@ class Rows:
         if place.column.name == self.table.schema.version:
             return [None, 1, 2, 3] if None in valid else [1, 2, 3]
         plain = [value for value in valid if value is not None]
-        missing = [None] * (_USUAL * _OFTEN // 2 if place.column.nullable else 1) if None in valid else []
-        bad = self._accepted(place, misfits)[:2]
-        return [*(_usual(plain, turn) * _OFTEN), *plain, *missing, *bad] or [None]
+        times = _USUAL * _OFTEN // 2 if place.column.nullable else 1 if place.column.fills_itself else 0
+        return [*(_usual(plain, turn) * _OFTEN), *plain, *([None] * times if None in valid else [])] or [None]
+
+    def _refused(self, place: Place) -> list[Any]:
+        """Values that the entity's class takes and the table does not."""
+        if place.of is not None:
+            return []
+        missing = [None] * (not place.column.fills_itself and self._takes(place.name, None))
+        return [*missing, *self._accepted(place, misfits)]
 
 
 def _usual(values: list[Any], turn: int) -> list[Any]:
