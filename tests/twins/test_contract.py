@@ -36,7 +36,7 @@ def exploration(unit, database, effort, **said):
 
 def script_of_a_difference(unit, database):
     """What is printed where memory sorts NULL last."""
-    tried, stores = exploration(unit, database, Effort(programs=30, shrink=1), queries={"todos": TodoQuery})
+    tried, stores = exploration(unit, database, Effort(programs=30), queries={"todos": TodoQuery})
     with pytest.raises(PartedError) as caught:
         tried.run()
     stores.renew()

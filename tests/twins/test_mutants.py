@@ -59,7 +59,7 @@ def found(unit, queries):
     stores = Stores(subject, Database("sqlite://"))
     stores.create()
     try:
-        Exploration(subject, stores, Effort(programs=PROFILES["quick"].programs, shrink=0)).run()
+        Exploration(subject, stores, Effort(programs=PROFILES["quick"].programs, shrink=False)).run()
     except PartedError:
         return True
     finally:

@@ -1,4 +1,4 @@
-"""Strategies for calls of one repository.
+"""Makes calls of one repository.
 
 Knows which calls there are and what they take. Must not know savepoints or units of work.
 """

@@ -1,4 +1,4 @@
-"""Strategies for entities: values that the table takes, and now and then one that it refuses.
+"""Makes entities: values that the table takes, and now and then one that it refuses.
 
 Knows pools and what entity classes accept. Must not know queries or calls.
 """
@@ -41,6 +41,7 @@ class Rows:
 
     def __init__(self, table: Table) -> None:
         self.table = table
+        #: The plainest entity's values; nothing is known of entities that a strategy makes.
         self._base: dict[str, Any] = {}
         if table.entities is None:
             self._base = self._first()
@@ -50,6 +51,11 @@ class Rows:
         self._weighted = {
             place.name: [self._weigh(place, turn) for turn in range(_TURNS)] for place in table.places if not place.of
         }
+
+    @property
+    def plain(self) -> Mapping[str, Any]:
+        """The plainest values, by field; none of keys that are generated."""
+        return {name: value for name, value in self._base.items() if not self.table.by_name[name].of}
 
     def turn(self, dice: Dice) -> None:
         """Choose other values for the usual ones, so that any two of a column meet in some programs."""
@@ -64,7 +70,7 @@ class Rows:
             sound: whether all its values are such that its columns take them.
         """
         if self.table.entities is not None:
-            given = dice.draw(self.table.entities)
+            given = dice.given(self.table.name)
             plain = {place.name: getattr(given, place.name) for place in self.table.places}
         else:
             plain = {name: dice.of(weighted[self._turn]) for name, weighted in self._weighted.items()}
@@ -109,7 +115,7 @@ class Rows:
     def _sample(self, dice: Dice, place: Place) -> Any:
         """A value that entities have in a field."""
         if self.table.entities is not None:
-            return getattr(dice.draw(self.table.entities), place.name)
+            return getattr(dice.given(self.table.name), place.name)
         known = [value for value in self.valid[place.name] if value is not None] or values(place.column.type)
         return dice.of(_usual(known, self._turn) * 3 + known)
 
