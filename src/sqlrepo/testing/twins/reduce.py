@@ -10,7 +10,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
-from sqlrepo.testing.twins.nodes import Apply, Infix
+from sqlrepo.testing.twins.nodes import Apply, Fresh, Infix, KeyOf, Make, made
 from sqlrepo.testing.twins.steps import Call, Meanwhile, Program, Savepoint, Step, Unit
 
 __all__ = ["reduced"]
@@ -104,6 +104,12 @@ class _Shorter:
         match argument:
             case list():
                 yield from (argument[:index] + argument[index + 1 :] for index in range(len(argument)))
+                for index, one in enumerate(argument):
+                    yield from ([*argument[:index], other, *argument[index + 1 :]] for other in self._simpler(one))
+            case Make(cls, values):
+                for name, value in self._plain.get(cls, {}).items():
+                    if values.get(name) != value and _can_be_made(cls, {**values, name: value}):
+                        yield Make(cls, {**values, name: value})
             case Infix(left, "&" | "|", right):
                 yield from (left, right)
                 yield from (replace(argument, left=one) for one in self._simpler(left))
@@ -112,6 +118,16 @@ class _Shorter:
                 yield from (part, *(Apply("not_", (one,)) for one in self._simpler(part)))
             case _:
                 pass
+
+
+def _can_be_made(cls: Any, values: Mapping[str, Any]) -> bool:
+    """Whether a class takes values that go together; keys of rows stand for themselves."""
+    plain = {name: 1 if isinstance(value, KeyOf | Fresh) else value for name, value in values.items()}
+    try:
+        made(cls, plain)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _halves(items: tuple[T, ...]) -> Iterator[tuple[T, ...]]:

@@ -141,11 +141,12 @@ class Rows:
 
     def _own(self, dice: Dice, place: Place, *, existing: bool) -> Any:
         """The value of a generated key: none, one that is taken, one that nobody has."""
+        missing = None if self._takes(place.name, None) else _NO_ROW
         if existing and not dice.once_in(10):
-            return self._key_of(dice, place, None)
-        if not dice.once_in(4) and self._takes(place.name, None):
+            return self._key_of(dice, place, missing)
+        if not dice.once_in(4) and missing is None:
             return None
-        return self._key_of(dice, place, None) if dice.once_in(3) else Fresh(self.table.name)
+        return self._key_of(dice, place, missing) if dice.once_in(3) else Fresh(self.table.name, missing and 1)
 
     def _reference(self, dice: Dice, place: Place) -> Any:
         if dice.once_in(10):  # a row that is not there
