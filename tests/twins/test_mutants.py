@@ -64,6 +64,7 @@ def found(unit, queries, place="sqlite"):
     except PartedError:
         return True
     finally:
+        stores.renew()
         stores.close()
     return False
 
