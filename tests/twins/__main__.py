@@ -36,7 +36,7 @@ def agrees(name, operations, seed):
         driver = stores.name
         try:
             stores.create()
-            effort = Effort(programs=200, operations=-(-operations // len(SHAPES)), seed=seed)
+            effort = Effort(programs=300, operations=-(-operations // len(SHAPES)), seed=seed)
             exploration = Exploration(subject, stores, effort)
             exploration.run()
         except AssertionError as difference:

@@ -20,7 +20,7 @@ from sqlrepo.testing.twins.explore import Effort, Exploration, PartedError, Usel
 from sqlrepo.testing.twins.stores import NotEmptyError, Stores
 from sqlrepo.testing.twins.subject import Subject
 from tests.contract.mutants import NullIsLargest
-from tests.twins.domain import AsyncShop, Base, Shop, Tag, Todo, TodoQuery
+from tests.twins.domain import AsyncShop, Base, Labels, Shop, Tag, Todo, TodoQuery
 from tests.twins.test_mutants import plant
 
 
@@ -36,7 +36,7 @@ def exploration(unit, database, effort, **said):
 
 def script_of_a_difference(unit, database):
     """What is printed where memory sorts NULL last."""
-    tried, stores = exploration(unit, database, Effort(programs=30, shrink=1), queries={"todos": TodoQuery})
+    tried, stores = exploration(unit, database, Effort(programs=30), queries={"todos": TodoQuery})
     with pytest.raises(PartedError) as caught:
         tried.run()
     stores.renew()
@@ -218,6 +218,19 @@ def test_programs_that_do_nothing_are_no_success():
 
     with pytest.raises(UselessError):
         tried.run()
+    stores.close()
+
+
+class Drawer(BaseUnitOfWork):
+    labels: Labels
+
+
+def test_entities_that_do_not_carry_their_key_are_stored_as_well():
+    tried, stores = exploration(Drawer, Database("sqlite://"), Effort(programs=5))
+
+    tried.run()
+
+    assert tried.tally.stored > 5
     stores.close()
 
 

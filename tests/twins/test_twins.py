@@ -25,7 +25,7 @@ from tests.twins.places import made
 class OnDatabases(TwinContract):
     """Few programs, on every database; `make twins` runs many."""
 
-    programs = 12
+    programs = 8
 
     @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
     def database(self, request, tmp_path):
@@ -33,7 +33,7 @@ class OnDatabases(TwinContract):
 
 
 class OnAsyncDrivers(TwinContract):
-    programs = 8
+    programs = 5
 
     @pytest.fixture(params=["aiosqlite", "asyncpg", "asyncmy"])
     def database(self, request, tmp_path):

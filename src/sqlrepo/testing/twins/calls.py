@@ -1,4 +1,4 @@
-"""Strategies for calls of one repository.
+"""Makes calls of one repository.
 
 Knows which calls there are and what they take. Must not know savepoints or units of work.
 """
@@ -6,6 +6,7 @@ Knows which calls there are and what they take. Must not know savepoints or unit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from sqlrepo.testing.twins.dice import Dice
@@ -48,7 +49,10 @@ class Calls:
 
     def seed(self, dice: Dice) -> Call:
         """Rows to begin with."""
-        return self._add_many(dice) if dice.once_in(4) else self._add(dice)
+        made = partial(self.rows.entity, sound=True)
+        if dice.once_in(4):
+            return self._call("add_many", self._unmixed(dice.several(made, 4, 2)))
+        return self._call("add", made(dice))
 
     def survey(self, dice: Dice) -> list[Call]:
         """All that can be asked of one field, each in the same order."""

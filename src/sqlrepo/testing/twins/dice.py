@@ -1,62 +1,47 @@
-"""Choices that Hypothesis makes, in the few forms that programs need; each shrinks to its first.
+"""The choices that programs are made of; the same number makes the same ones.
 
-Knows Hypothesis. Must not know what is chosen.
+Knows chance. Must not know what is chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import Any, TypeVar
 
-from hypothesis import strategies as st
-
-__all__ = ["Dice", "strategy_of"]
+__all__ = ["Dice"]
 
 T = TypeVar("T")
 
 
 class Dice:
-    """The choices of one example.
+    """The choices of one program.
 
     Args:
-        draw: what Hypothesis gives a composite strategy.
+        seed: what they depend on.
+        given: entities of the user's strategies, by repository.
     """
 
-    __slots__ = ("draw",)
-
-    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
-        self.draw = draw
+    def __init__(self, seed: int, given: Mapping[str, Sequence[Any]]) -> None:
+        self._random = Random(seed)  # noqa: S311  # no secret depends on it
+        self._given = given
 
     def upto(self, most: int) -> int:
         """A number from 0."""
-        number: int = self.draw(_numbers(most))
-        return number
+        return self._random.randrange(most + 1)
 
     def once_in(self, times: int) -> bool:
         """Yes, once in so many times."""
-        return self.upto(times - 1) == times - 1
+        return self._random.randrange(times) == 0
 
     def of(self, choices: Sequence[T]) -> T:
         """One of several."""
-        return choices[self.upto(len(choices) - 1)]
+        return self._random.choice(choices)
 
     def several(self, make: Callable[[Dice], T], most: int, least: int = 0) -> list[T]:
-        """A list, whose items Hypothesis can take away one by one."""
-        made: list[T] = self.draw(st.lists(strategy_of(make), min_size=least, max_size=most))
-        return made
+        """A list of things that are made."""
+        return [make(self) for _ in range(self._random.randint(least, most))]
 
-
-@cache
-def _numbers(most: int) -> st.SearchStrategy[int]:
-    return st.integers(0, most)
-
-
-def strategy_of(make: Callable[[Dice], T]) -> st.SearchStrategy[T]:
-    """What makes something of choices, as a strategy."""
-
-    @st.composite
-    def made(draw: Any) -> T:
-        return make(Dice(draw))
-
-    return made()
+    def given(self, repository: str) -> Any:
+        """An entity of the user's strategy."""
+        return self.of(self._given[repository])

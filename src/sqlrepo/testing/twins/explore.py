@@ -1,19 +1,23 @@
-"""Runs many programs: Hypothesis makes them, shrinks the one that fails, and the script of it is the failure's text.
+"""Runs many programs, makes the one that fails short, and tells it as a script.
 
 Knows how many, and what is enough. Must not know what programs are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
+from hypothesis import strategies as st
 
+from sqlrepo.testing.twins.dice import Dice
 from sqlrepo.testing.twins.play import Difference, Play, Tally
-from sqlrepo.testing.twins.programs import programs
-from sqlrepo.testing.twins.reduce import reduced, size
+from sqlrepo.testing.twins.programs import Programs
+from sqlrepo.testing.twins.reduce import reduced
 from sqlrepo.testing.twins.script import Script
 from sqlrepo.testing.twins.steps import Program
 from sqlrepo.testing.twins.stores import Stores
@@ -23,6 +27,10 @@ __all__ = ["Effort", "Exploration", "PartedError", "UselessError"]
 
 # Of a hundred calls so many must answer, or the programs show nothing but errors.
 _ENOUGH = 20
+
+# Numbers that programs begin with, and how many entities each has of a strategy of the user's.
+_MOST = 2**62
+_SAMPLES = 10
 
 # Programs are long, and a database takes its time.
 _UNCHECKED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
@@ -45,59 +53,14 @@ class Effort:
         operations: rounds of them follow until so many calls were made,
         seconds: or so much time has passed.
         seed: what the programs depend on; None for other ones each time.
-        shrink: so many seconds Hypothesis may make a program shorter that fails, before what is left is tried step by
-            step; 0 for neither.
+        shrink: whether a program that fails is made as short as can be.
     """
 
     programs: int = 50
     operations: int = 0
     seconds: float = 900
     seed: int | None = 0
-    shrink: float = 10
-
-
-class _Example:
-    """A program whose text Hypothesis need not write; the script is what is shown."""
-
-    __slots__ = ("program",)
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-
-    def __repr__(self) -> str:
-        return f"{size(self.program)} steps"
-
-
-class _EnoughError(BaseException):
-    """Hypothesis has shrunk for long enough; it lets pass what is no `Exception`."""
-
-
-class _Failed:
-    """The programs that failed.
-
-    Args:
-        seconds: how long Hypothesis may make the first one shorter.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._end: float | None = None
-        self.shortest: Program | None = None
-
-    def note(self, program: Program) -> None:
-        """Keep a program if it is the shortest."""
-        self._end = self._end or monotonic() + self._seconds
-        if self.shortest is None or size(program) <= size(self.shortest):
-            self.shortest = program
-
-    def require_time(self) -> None:
-        """Go on as long as there is time.
-
-        Raises:
-            _EnoughError: there is none left.
-        """
-        if self._seconds and self._end is not None and monotonic() > self._end:
-            raise _EnoughError
+    shrink: bool = True
 
 
 class Exploration:
@@ -114,6 +77,12 @@ class Exploration:
         self._stores = stores
         self._effort = effort
         self._lacks = stores.lacks()
+        self._programs = Programs(subject, self._lacks)
+        self._given = {
+            name: st.lists(table.entities, min_size=_SAMPLES, max_size=_SAMPLES)
+            for name, table in subject.tables.items()
+            if table.entities is not None
+        }
         self.tally = Tally()
 
     def __str__(self) -> str:
@@ -131,7 +100,7 @@ class Exploration:
         while not rounds or (self.tally.operations < self._effort.operations and monotonic() < end):
             before = self.tally.operations
             if (failed := self._round(rounds)) is not None:
-                raise PartedError(self._told(reduced(failed, self._fails) if self._effort.shrink else failed))
+                raise PartedError(self._told(self._shortest(failed) if self._effort.shrink else failed))
             rounds += 1
             if self.tally.operations == before:
                 break
@@ -147,32 +116,35 @@ class Exploration:
         Play(self._subject, self._stores, self._lacks, self.tally).program(program)
 
     def _round(self, number: int) -> Program | None:
-        """Run some programs, and give the one that fails; of those that Hypothesis made of it the shortest."""
-        effort, failed = self._effort, _Failed(self._effort.shrink)
+        """Run some programs, and give the first one that fails."""
+        effort, failed = self._effort, list[Program]()
 
         @settings(
             max_examples=effort.programs,
-            phases=[Phase.generate, *([Phase.shrink] if effort.shrink else [])],
+            phases=[Phase.generate],
             database=None,
             deadline=None,
             print_blob=False,
             report_multiple_bugs=False,
             suppress_health_check=_UNCHECKED,
         )
-        @given(programs(self._subject, self._lacks).map(_Example))
-        def agree(example: _Example) -> None:
-            failed.require_time()
+        @given(st.integers(0, _MOST), st.fixed_dictionaries(self._given))
+        def agree(start: int, given: Mapping[str, Sequence[Any]]) -> None:
+            program = self._programs.program(Dice(start, given))
             try:
-                self.check(example.program)
+                self.check(program)
             except Difference:
-                failed.note(example.program)
+                failed.append(program)
                 raise
 
         try:
             (agree if effort.seed is None else seeded(effort.seed + number)(agree))()
-        except (Difference, _EnoughError):
-            return failed.shortest
+        except Difference:
+            return failed[-1]
         return None
+
+    def _shortest(self, program: Program) -> Program:
+        return reduced(program, self._fails, self._programs.plain)
 
     def _fails(self, program: Program) -> bool:
         try:

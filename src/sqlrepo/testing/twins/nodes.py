@@ -110,14 +110,20 @@ class KeyOf:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fresh:
-    """A key that is given where keys are generated, higher than all before; one such object is one key."""
+    """A key that is given where keys are generated, higher than all before; one such object is one key.
+
+    Attributes:
+        repository: whose.
+        otherwise: what it is before any key is known, so that nobody knows what is high.
+    """
 
     repository: str
+    otherwise: int | None
 
     def build(self, side: Side) -> int | None:
-        """The same key on both sides; none before any is known."""
+        """The same key on both sides."""
         if self not in side.given:
-            side.given[self] = side.keys[self.repository].above()
+            side.given[self] = side.keys[self.repository].above() or self.otherwise
         return side.given[self]
 
     def code(self, names: Names) -> str:

@@ -237,12 +237,12 @@ class Play:
 
     def _meet(self, table: Table, *answers: Answer) -> None:
         results = [_rows(answer.value) for answer in answers if isinstance(answer, Returned)]
-        if len(results) < len(answers) or not table.key:
+        if len(results) < len(answers):
             return
+        self._tally.stored += len(results[0])
         for place, (memory, database) in enumerate(zip(*results, strict=False)):
             keys = table.key_of(memory), table.key_of(database)
             if keys[0] and keys[1] and (met := self.keys[table.name].meet((keys[0], keys[1]))):
-                self._tally.stored += 1
                 several = isinstance(answers[0], Returned) and isinstance(answers[0].value, list)
                 self._watcher.met(table, place if several else None, met)
 

@@ -1,20 +1,21 @@
-"""Strategies for whole programs: units of work one after another, with savepoints, rollbacks and rivals.
+"""Makes whole programs: units of work one after another, with savepoints, rollbacks and rivals.
 
 Knows how steps nest. Must not know what the calls are about.
 """
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
+from collections.abc import Mapping
+from typing import Any
 
 from sqlrepo.testing.twins.calls import Calls
-from sqlrepo.testing.twins.dice import Dice, strategy_of
+from sqlrepo.testing.twins.dice import Dice
 from sqlrepo.testing.twins.questions import Questions
 from sqlrepo.testing.twins.rows import Rows
 from sqlrepo.testing.twins.steps import End, Leaving, Meanwhile, Program, Savepoint, Step, Unit
 from sqlrepo.testing.twins.subject import Subject
 
-__all__ = ["programs"]
+__all__ = ["Programs"]
 
 _LEAVINGS: tuple[Leaving, ...] = ("end", "end", "end", "first error", "exception")
 _STEPS = ("read", "read", "read", "read", "write", "write", "saved", "saved", "end", "nested")
@@ -39,6 +40,11 @@ class Programs:
         folds = "unicode_fold" not in self._lacks or getattr(rows.table.repository, "fold", "") == "ascii"
         return Calls(rows, Questions(rows, folds=folds), fresh="fresh_keys" not in self._lacks)
 
+    @property
+    def plain(self) -> Mapping[type, Mapping[str, Any]]:
+        """The plainest values of entities, by their classes."""
+        return {calls.table.entity: calls.rows.plain for calls in self._calls}
+
     def program(self, dice: Dice) -> Program:
         """A program that begins with some rows."""
         for calls in self._calls:
@@ -48,7 +54,7 @@ class Programs:
     # -- units
 
     def _seeded(self, dice: Dice) -> Unit:
-        wanted = [call for calls in self._calls for call in dice.several(calls.seed, 8)]
+        wanted = [call for calls in self._calls for call in dice.several(calls.seed, 8, 2)]
         return Unit(tuple(Savepoint((call,), "first error") for call in wanted))
 
     def _unit(self, dice: Dice) -> Unit:
@@ -87,13 +93,3 @@ class Programs:
                 return End(dice.of(("commit", "rollback")))
             case _:
                 return Savepoint(self._steps(dice, depth + 1, 6), dice.of(_LEAVINGS))
-
-
-def programs(subject: Subject, lacks: frozenset[str]) -> st.SearchStrategy[Program]:
-    """Programs over all repositories of a unit.
-
-    Args:
-        subject: the unit.
-        lacks: the capabilities that the database does not have.
-    """
-    return strategy_of(Programs(subject, lacks).program)

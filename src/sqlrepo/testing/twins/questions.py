@@ -1,4 +1,4 @@
-"""Strategies for what is asked: criteria, query objects, orders.
+"""Makes what is asked: criteria, query objects, orders.
 
 Knows which operators fit which fields. Must not know calls that write.
 """
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sqlrepo import QueryError, QueryObject
@@ -95,7 +94,8 @@ class Questions:
             for name, info in cls.model_fields.items()
             if info.is_required() or (limit and name == "limit") or dice.once_in(3)
         }
-        return Make(cls, _whole(cls, chosen))
+        whole = _whole(cls, chosen)
+        return Make(cls, whole) if _takes(cls, whole) else None
 
     def part(self, dice: Dice) -> Part:
         """A class with some of the fields."""
@@ -172,7 +172,7 @@ class Questions:
             return dice.of(list(_choices(annotation)) or [None])
         place = self._meant(name, annotation)
         if place is None:
-            return dice.draw(st.from_type(annotation))
+            return dice.of([*_choices(annotation), *_plain_values(annotation)] or [None])
         return self._shaped(dice, place, annotation)
 
     def _meant(self, name: str, annotation: Any) -> Place | None:
@@ -238,6 +238,12 @@ def _scalars(annotation: Any) -> list[Any]:
         inner: Sequence[Any] = get_args(part)
         found += [one for arg in inner for one in _scalars(arg)] if inner else [part]
     return found
+
+
+def _plain_values(annotation: Any) -> Iterable[Any]:
+    """What a filter is tried with whose values are those of no field."""
+    for part in _scalars(annotation):
+        yield from {bool: (True, False), int: (0, 1, 2), str: ("a", "", "b"), float: (0.0, 1.5)}.get(part, ())
 
 
 def _choices(annotation: Any) -> Iterable[Any]:

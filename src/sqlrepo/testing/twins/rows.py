@@ -1,4 +1,4 @@
-"""Strategies for entities: values that the table takes, and now and then one that it refuses.
+"""Makes entities: values that the table takes, and now and then one that it refuses.
 
 Knows pools and what entity classes accept. Must not know queries or calls.
 """
@@ -20,6 +20,7 @@ __all__ = ["Rows"]
 # others, and how many choices of usual values there are.
 _USUAL = 3
 _OFTEN = 10
+_SELDOM = 12
 _TURNS = 10
 
 # Any row of a program, and more than there ever are.
@@ -40,31 +41,42 @@ class Rows:
 
     def __init__(self, table: Table) -> None:
         self.table = table
+        #: The plainest entity's values; nothing is known of entities that a strategy makes.
         self._base: dict[str, Any] = {}
         if table.entities is None:
             self._base = self._first()
         self.valid: dict[str, list[Any]] = {place.name: self._accepted(place, values) for place in table.places}
+        self._bad = {place.name: bad for place in table.places if (bad := self._refused(place))}
         self._turn = 0
         self._weighted = {
             place.name: [self._weigh(place, turn) for turn in range(_TURNS)] for place in table.places if not place.of
         }
 
+    @property
+    def plain(self) -> Mapping[str, Any]:
+        """The plainest values, by field; none of keys that are generated."""
+        return {name: value for name, value in self._base.items() if not self.table.by_name[name].of}
+
     def turn(self, dice: Dice) -> None:
         """Choose other values for the usual ones, so that any two of a column meet in some programs."""
         self._turn = dice.upto(_TURNS - 1)
 
-    def entity(self, dice: Dice, *, existing: bool = False) -> Make:
+    def entity(self, dice: Dice, *, existing: bool = False, sound: bool = False) -> Make:
         """An entity.
 
         Args:
             dice: what chooses.
             existing: whether it is to be, most often, one whose row is there.
+            sound: whether all its values are such that its columns take them.
         """
         if self.table.entities is not None:
-            given = dice.draw(self.table.entities)
+            given = dice.given(self.table.name)
             plain = {place.name: getattr(given, place.name) for place in self.table.places}
         else:
             plain = {name: dice.of(weighted[self._turn]) for name, weighted in self._weighted.items()}
+            if self._bad and not sound and dice.once_in(_SELDOM):
+                spoilt = dice.of(tuple(self._bad))
+                plain[spoilt] = dice.of(self._bad[spoilt])
         return Make(self.table.entity, self._whole(plain) | self._keys(dice, existing=existing))
 
     def changes(self, dice: Dice, *, version: bool) -> dict[str, Any]:
@@ -82,7 +94,8 @@ class Rows:
             return self._reference(dice, place)
         if self.table.entities is not None:
             return self._sample(dice, place)
-        return dice.of(self._weighted[place.name][self._turn])
+        bad = self._bad.get(place.name) if dice.once_in(_SELDOM) else None
+        return dice.of(bad or self._weighted[place.name][self._turn])
 
     def key(self, dice: Dice) -> Any:
         """A key, most often of a row that is there."""
@@ -102,7 +115,7 @@ class Rows:
     def _sample(self, dice: Dice, place: Place) -> Any:
         """A value that entities have in a field."""
         if self.table.entities is not None:
-            return getattr(dice.draw(self.table.entities), place.name)
+            return getattr(dice.given(self.table.name), place.name)
         known = [value for value in self.valid[place.name] if value is not None] or values(place.column.type)
         return dice.of(_usual(known, self._turn) * 3 + known)
 
@@ -128,11 +141,12 @@ class Rows:
 
     def _own(self, dice: Dice, place: Place, *, existing: bool) -> Any:
         """The value of a generated key: none, one that is taken, one that nobody has."""
+        missing = None if self._takes(place.name, None) else _NO_ROW
         if existing and not dice.once_in(10):
-            return self._key_of(dice, place, None)
-        if not dice.once_in(4) and self._takes(place.name, None):
+            return self._key_of(dice, place, missing)
+        if not dice.once_in(4) and missing is None:
             return None
-        return self._key_of(dice, place, None) if dice.once_in(3) else Fresh(self.table.name)
+        return self._key_of(dice, place, missing) if dice.once_in(3) else Fresh(self.table.name, missing and 1)
 
     def _reference(self, dice: Dice, place: Place) -> Any:
         if dice.once_in(10):  # a row that is not there
@@ -212,9 +226,15 @@ class Rows:
         if place.column.name == self.table.schema.version:
             return [None, 1, 2, 3] if None in valid else [1, 2, 3]
         plain = [value for value in valid if value is not None]
-        missing = [None] * (_USUAL * _OFTEN // 2 if place.column.nullable else 1) if None in valid else []
-        bad = self._accepted(place, misfits)[:2]
-        return [*(_usual(plain, turn) * _OFTEN), *plain, *missing, *bad] or [None]
+        times = _USUAL * _OFTEN // 2 if place.column.nullable else 1 if place.column.fills_itself else 0
+        return [*(_usual(plain, turn) * _OFTEN), *plain, *([None] * times if None in valid else [])] or [None]
+
+    def _refused(self, place: Place) -> list[Any]:
+        """Values that the entity's class takes and the table does not."""
+        if place.of is not None:
+            return []
+        missing = [None] * (not place.column.fills_itself and self._takes(place.name, None))
+        return [*missing, *self._accepted(place, misfits)]
 
 
 def _usual(values: list[Any], turn: int) -> list[Any]:
