@@ -1,7 +1,4 @@
-"""Units of work whose tables refer to each other: orders, their lines and customers; a tree of folders.
-
-Memory refuses foreign keys so far. Once it keeps them, these shapes join those of `tests.twins.shapes`.
-"""
+"""Units of work whose tables refer to each other: orders, their lines and customers; a tree of folders."""
 
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -63,7 +60,8 @@ class LineRow(Base):
     )
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     product: Mapped[str] = mapped_column(Text(10))
-    quantity: Mapped[int]
+    quantity: Mapped[int] = mapped_column()
+    __table_args__ = (sa.CheckConstraint(quantity > 0, name="ck_line_quantity"),)
 
 
 class FolderRow(Base):
@@ -105,6 +103,3 @@ class Sales(BaseUnitOfWork):
 
 class Tree(BaseUnitOfWork):
     folders: Folders
-
-
-LINKED = {Sales: {"orders": OrderQuery}, Tree: {}}

@@ -3,6 +3,8 @@
 import pytest
 
 from sqlrepo.testing import TwinContract
+from tests.chinook.domain import CustomerQuery, InvoiceQuery, TrackQuery
+from tests.chinook.storage import MusicShop
 from tests.twins.domain import (
     AccountQuery,
     AsyncBank,
@@ -19,6 +21,7 @@ from tests.twins.domain import (
     Theatre,
     TodoQuery,
 )
+from tests.twins.linked import OrderQuery, Sales, Tree
 from tests.twins.places import made
 
 
@@ -63,6 +66,22 @@ class TestBank(OnDatabases):
 class TestShelf(OnDatabases):
     unit = Shelf
     queries = {"labels": (LabelQuery,)}
+
+
+class TestSales(OnDatabases):
+    unit = Sales
+    queries = {"orders": OrderQuery}
+
+
+class TestTree(OnDatabases):
+    unit = Tree
+
+
+class TestChinook(OnDatabases):
+    """Eleven tables that nobody here designed."""
+
+    unit = MusicShop
+    queries = {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery}
 
 
 class TestAsyncShop(OnAsyncDrivers):

@@ -74,6 +74,10 @@ class Keys:
         if not self._fresh:
             self.rows, self._numbers = list(mark[0]), (dict(mark[1][0]), dict(mark[1][1]))
 
+    def keep(self, living: set[tuple[Any, ...] | None]) -> None:
+        """Name no rows any more but those that are there on memory."""
+        self.rows = [met for met in self.rows if met.keys[0] in living]
+
     def at(self, index: int) -> Met | None:
         """One of the rows, whatever the index; None where there is none yet."""
         return self.rows[index % len(self.rows)] if self.rows else None

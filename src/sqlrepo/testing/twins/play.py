@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from sqlrepo import RepositoryError, UniqueViolationError, UnitStateError
+from sqlrepo import ForeignKeyViolationError, RepositoryError, UniqueViolationError, UnitStateError
 from sqlrepo.testing.twins.answers import Answer, LeftError, Raised, Reader, Returned, attempt, is_which
 from sqlrepo.testing.twins.keys import Keys, Mark, Met
 from sqlrepo.testing.twins.nodes import Fresh, Side, build
@@ -93,7 +93,8 @@ class Play:
         self._stores = stores
         self._tally = tally
         self._watcher = watcher or Watcher()
-        fresh = "fresh_keys" not in lacks
+        self._lacks = lacks
+        self._fresh = fresh = "fresh_keys" not in lacks
         tops = stores.tops
         self.keys = {
             name: Keys(table.generated, fresh=fresh, top=tops.get(name, 0)) for name, table in subject.tables.items()
@@ -190,7 +191,9 @@ class Play:
 
     def _call(self, step: Call | Walk | End) -> Pair:
         table = None if isinstance(step, End) else self._subject.tables[step.repository]
-        writes = Writes(table, step, self._units[-1][0], self.sides[0]) if table and isinstance(step, Call) else None
+        if table and isinstance(step, Call) and step.method in CREATING:
+            self._prune(table)
+        writes = self._writes(table, step) if table and isinstance(step, Call) else None
         self._watcher.step(step)
         answers = self._compared(lambda side: self._answer(step, side), step, table, writes)
         self._watcher.done(raised=isinstance(answers[0], Raised))
@@ -227,11 +230,38 @@ class Play:
         return memory, database
 
     def _may(self, forms: Sequence[Any], database: Answer, writes: Writes | None) -> bool:
-        """Whether the database may answer otherwise: of several violated constraints it may name another."""
-        if not is_which(forms) or writes is None or not isinstance(database, Raised):
+        """Whether the database may answer otherwise: of several violated constraints it may name another.
+
+        Where it looks at rows one by one, that may be one of another kind, which memory would have met in a later row;
+        and a row that a cascade reached first is then counted by nobody.
+        """
+        if writes is None:
             return False
-        error = database.error
-        return isinstance(error, UniqueViolationError) and writes.violate(error.constraint, error.fields)
+        one_by_one = "references_at_end" in self._lacks and writes.is_of_several_rows
+        if one_by_one and writes.counts_cascades and all(form[0] == "returned" for form in forms):
+            memory, count = (int(form[1][1]) for form in forms)
+            return 0 < count <= memory
+        if not isinstance(database, Raised) or not is_which(forms, of_any_kind=one_by_one):
+            return False
+        match database.error:
+            case UniqueViolationError() as error:
+                return writes.violate(error.constraint, error.fields)
+            case ForeignKeyViolationError() as error:
+                details = "fk_error_details" not in self._lacks
+                return not details or writes.dangle(error.table, error.constraint, error.fields)
+            case _:
+                return False
+
+    def _writes(self, table: Table, call: Call) -> Writes:
+        return Writes(self._subject, table, call, self._units[-1][0], self.sides[0])
+
+    def _prune(self, table: Table) -> None:
+        """Refer to living rows only, where the row that is being made might get the key of a dead one."""
+        if self._fresh or not table.refers_to_itself:
+            return
+        found = attempt(lambda: getattr(self._units[-1][0], table.name).find())
+        if isinstance(found, Returned):
+            self.keys[table.name].keep({table.key_of(entity) for entity in found.value})
 
     # -- what is noted
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, MappingError, QueryError, QueryObject
 from sqlrepo import fields as fields_of
-from sqlrepo.memory import Column, InMemoryDatabase, Kind, Schema
+from sqlrepo.memory import Column, ForeignKey, InMemoryDatabase, Kind, Schema
 
 __all__ = ["Place", "Subject", "Table"]
 
@@ -110,6 +110,18 @@ class Table:
         field = self.repository.definition().mapper.field
         return tuple((name, tuple(map(field, columns))) for name, columns in known)
 
+    @cached_property
+    def foreign_keys(self) -> tuple[tuple[ForeignKey, tuple[str, ...]], ...]:
+        """The foreign keys whose columns are all fields, each with these."""
+        field = self.repository.definition().mapper.field
+        known = [one for one in self.schema.foreign_keys if all(name in self.by_column for name in one.columns)]
+        return tuple((one, tuple(map(field, one.columns))) for one in known)
+
+    @cached_property
+    def refers_to_itself(self) -> bool:
+        """Whether rows of it refer to others of it."""
+        return any(one.table == self.schema.place for one in self.schema.foreign_keys)
+
     def key_of(self, entity: Any) -> tuple[Any, ...] | None:
         """The key of a stored entity."""
         return tuple(getattr(entity, place.name) for place in self.key) if self.key else None
@@ -147,6 +159,14 @@ class Subject:
             )
             for name, repository in found.items()
         }
+
+    def parent(self, key: ForeignKey) -> tuple[Table, tuple[str, ...]] | None:
+        """The repository that a foreign key refers to, and its fields; None where the unit has none."""
+        for table in self.tables.values():
+            fields = {place.column.column: place.name for place in table.places}
+            if table.schema.place == key.table and all(name in fields for name in key.targets):
+                return table, tuple(fields[name] for name in key.targets)
+        return None
 
     @property
     def versioned(self) -> tuple[str, ...]:
