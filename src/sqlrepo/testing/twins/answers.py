@@ -121,6 +121,12 @@ class Reader:
             return scalar(key)
         return tuple(self.field(table, name, value) for name, value in zip(names, values, strict=True))
 
+    def _cause(self, error: BaseException | None) -> Form:
+        """What aborted a unit; where rows are looked at one by one, that may be another kind of violation."""
+        if "references_at_end" in self._lacks and isinstance(error, UniqueViolationError | ForeignKeyViolationError):
+            return "a violation"
+        return type(error).__name__
+
     def _error(self, error: BaseException, table: Table | None) -> tuple[Form, ...]:
         match error:
             case ForeignKeyViolationError() if "fk_error_details" in self._lacks:
@@ -138,7 +144,7 @@ class Reader:
             case UnitStateError():
                 return (error.reason,)
             case TransactionAbortedError():
-                return (type(error.__cause__).__name__, error.retryable)
+                return (self._cause(error.__cause__), error.retryable)
             case RepositoryError():
                 return (error.retryable,)
             case _:
