@@ -54,7 +54,7 @@ def translated(error: BaseException, tables: Tables, table: Place | None = None)
         return error
     original = error.orig if isinstance(error, exc.StatementError) and error.orig is not None else error
     if isinstance(original, sqlite3.Error):
-        return _sqlite(original, tables)
+        return _sqlite(original, tables, table)
     if (number := _number(original)) is not None:
         return _mariadb(number, str(original.args[-1]), tables, table)
     if (state := _sqlstate(original)) is not None:
@@ -183,7 +183,7 @@ def _not_null(names: TableNames | None, columns: Sequence[str]) -> NotNullViolat
 # -- SQLite: names of errors
 
 
-def _sqlite(error: sqlite3.Error, tables: Tables) -> RepositoryError:
+def _sqlite(error: sqlite3.Error, tables: Tables, table: Place | None) -> RepositoryError:
     name: str = getattr(error, "sqlite_errorname", "")  # some errors of the module itself have none
     text = str(error)
     if name in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"):
@@ -196,7 +196,7 @@ def _sqlite(error: sqlite3.Error, tables: Tables) -> RepositoryError:
         return _not_null(names, columns)
     if name == "SQLITE_CONSTRAINT_CHECK":
         server = text.partition(": ")[2]
-        return CheckViolationError(server if tables.has_check(server) else None)
+        return _check(tables.with_check(server, table), server)
     if name in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
         return ForeignKeyViolationError(None)  # SQLite names neither constraint nor columns
     if name == "SQLITE_ERROR" and "generated column" in text:

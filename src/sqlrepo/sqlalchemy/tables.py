@@ -122,9 +122,11 @@ class Tables:
         found = [names for names in map(self._at, self._schemas) if name and names.unique(name) is not None]
         return found[0] if len(found) == 1 else None
 
-    def has_check(self, name: str) -> bool:
-        """Whether any table has a check of a name."""
-        return any(names.check(name) for names in map(self._at, self._schemas))
+    def with_check(self, name: str, place: Place | None) -> TableNames | None:
+        """The table that has a check of a name: the one a statement is about, or one that a cascade has reached."""
+        own = self.named(place[1], place[0]) if place else None
+        found = [names for names in map(self._at, self._schemas) if names.check(name)]
+        return own if (own and own.check(name)) or len(found) != 1 else found[0]
 
     def _places(self) -> dict[Place, sa.Table]:
         """All tables there are: those of repositories, and the others of their metadata."""
