@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias
 
 from sqlrepo import (
+    CheckViolationError,
     ConstraintError,
     CursorPage,
     ForeignKeyViolationError,
@@ -31,6 +32,10 @@ __all__ = ["Answer", "LeftError", "Raised", "Reader", "Returned", "attempt"]
 
 #: What is compared: nested tuples, in which generated keys are numbers of rows.
 Form: TypeAlias = Any
+
+
+# The violations of which memory may meet one in a later row of a batch, where a database looks at rows one by one.
+_LOOKED_AT_BY_ROW = (CheckViolationError, ForeignKeyViolationError, UniqueViolationError)
 
 
 class LeftError(Exception):
@@ -123,9 +128,8 @@ class Reader:
 
     def _cause(self, error: BaseException | None) -> Form:
         """What aborted a unit; where rows are looked at one by one, that may be another kind of violation."""
-        if "references_at_end" in self._lacks and isinstance(error, UniqueViolationError | ForeignKeyViolationError):
-            return "a violation"
-        return type(error).__name__
+        one_by_one = "references_at_end" in self._lacks and isinstance(error, _LOOKED_AT_BY_ROW)
+        return "a violation" if one_by_one else type(error).__name__
 
     def _error(self, error: BaseException, table: Table | None) -> tuple[Form, ...]:
         match error:
@@ -158,6 +162,6 @@ def scalar(value: Any) -> Form:
 
 def is_which(forms: Sequence[Form], *, of_any_kind: bool) -> bool:
     """Whether two answers differ at most in which of several violated constraints is named."""
-    kinds = {UniqueViolationError.__name__, ForeignKeyViolationError.__name__}
+    kinds = {kind.__name__ for kind in _LOOKED_AT_BY_ROW}
     raised = {form[1] if form[0] == "raised" else "" for form in forms}
     return raised <= kinds and (of_any_kind or len(raised) == 1)

@@ -78,6 +78,10 @@ class Keys:
         """Name no rows any more but those that are there on memory."""
         self.rows = [met for met in self.rows if met.keys[0] in living]
 
+    def forget(self, place: int, value: Any) -> None:
+        """Forget rows that are gone for sure: a new one has got a key that theirs refers to."""
+        self.rows = [met for met in self.rows if met.keys[1][place] != value]
+
     def at(self, index: int) -> Met | None:
         """One of the rows, whatever the index; None where there is none yet."""
         return self.rows[index % len(self.rows)] if self.rows else None

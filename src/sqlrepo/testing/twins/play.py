@@ -275,6 +275,16 @@ class Play:
             if keys[0] and keys[1] and (met := self.keys[table.name].meet((keys[0], keys[1]))):
                 several = isinstance(answers[0], Returned) and isinstance(answers[0].value, list)
                 self._watcher.met(table, place if several else None, met)
+                self._outlive(table, met.keys[1])
+
+    def _outlive(self, table: Table, key: tuple[Any, ...]) -> None:
+        """Forget what referred to a row whose key a new one has got."""
+        if self._fresh or table.generated is None:
+            return
+        for other in self._subject.tables.values():
+            for place, one in enumerate(other.key):
+                if one.of == table.name != other.name:
+                    self.keys[other.name].forget(place, key[table.generated])
 
     def _count(self, step: Call | Walk | End, answer: Answer) -> None:
         self._tally.operations += 1
