@@ -28,7 +28,6 @@ __all__ = [
     "Source",
     "Upsert",
     "is_source",
-    "update_or_insert",
 ]
 
 Lock: TypeAlias = Literal["update", "skip", "nowait"]
@@ -148,18 +147,6 @@ class Driver(Protocol):
     def native(self, kind: str) -> Any:
         """Give the backend's own ``"session"`` or ``"connection"``, or raise `UnsupportedError`."""
         ...
-
-
-def update_or_insert(driver: Driver, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
-    """Upsert in steps, for backends where nobody can come between them."""
-    changes = request.changes
-    if changes:
-        found = driver.update(schema, tuple(changes), tuple(changes.values()), request.where)
-    else:
-        found = driver.count(schema, request.where)
-    if found:
-        return driver.fetch(schema, Fetch(tuple(returning), request.where))[0], False
-    return driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
 
 
 def is_source(given: object) -> bool:

@@ -201,8 +201,8 @@ def query_budget(limit: int, *, on: Source | AsyncSource | None = None) -> Query
     rows is one, in however many batches it is sent; and one that the database refuses is one. On a database real
     statements are counted, on memory what stands for them ("fetch todo"). The numbers are the same but for these:
 
-    - an upsert is one on memory and PostgreSQL; two on SQLite; on MariaDB one where it inserts, and where it does not
-      two, or three if it changes anything;
+    - an upsert is one on memory and PostgreSQL; on SQLite and MariaDB one where it inserts, and where it does not two,
+      or three if it changes anything;
     - a given value of a generated key is one more on PostgreSQL, which moves the key's sequence.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
+from sqlrepo.driver import Condition, Fetch, Row, Upsert
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.memory.changes import Changes
 from sqlrepo.memory.compiler import compiled, ordered, projection
@@ -61,12 +61,8 @@ class MemoryDriver:
     ) -> list[Row]:
         """Insert rows."""
         with self._tables.lock:
-            table = self._table(schema)
-            stored = [self._completed(table, columns, row) for row in rows]
-            statement = Statement(self._changed_in)
-            for row in stored:
-                statement.insert(table, row)
-            statement.finish()
+            stored = [self._completed(self._table(schema), columns, row) for row in rows]
+            self._insert(schema, stored)
         return list(map(projection(schema, tuple(returning)), stored))
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
@@ -84,13 +80,16 @@ class MemoryDriver:
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Change a row, or insert one; another transaction that inserts it too is a conflict, no violation."""
         with self._tables.lock:
-            row, created = update_or_insert(self, schema, request, returning)
-            if created:
-                values = zip(request.on, request.agrees_in or (), strict=True)
-                self._of(schema).expect_others(
-                    request.on, tuple(schema.by_name[name].type.store(value) for name, value in values)
-                )
-        return row, created
+            table, changes = self._table(schema), request.changes
+            new = self._completed(table, tuple(request.row), tuple(request.row.values()))
+            table.rules.check(new)  # the databases look at the row before they look for another one
+            if self._chosen(schema, request.where):
+                if changes:
+                    self.update(schema, tuple(changes), tuple(changes.values()), request.where)
+                return self.fetch(schema, Fetch(tuple(returning), request.where))[0], False
+            self._insert(schema, [new])
+            self._of(schema).expect_others(request.on, tuple(new[schema.positions[name]] for name in request.on))
+        return projection(schema, tuple(returning))(new), True
 
     def delete(self, schema: Schema, where: Condition) -> int:
         """Delete rows."""
@@ -138,6 +137,12 @@ class MemoryDriver:
     def native(self, kind: str) -> Any:
         """Refuse: there is no session or connection beneath."""
         raise UnsupportedError(f"memory has no {kind}; write this method with criteria, or run it on a Database")
+
+    def _insert(self, schema: Schema, rows: Iterable[Row]) -> None:
+        statement = Statement(self._changed_in)
+        for row in rows:
+            statement.insert(self._table(schema), row)
+        statement.finish()
 
     def _table(self, schema: Schema) -> Table:
         return self._tables.by_place[schema.place]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sqlrepo.driver import Condition, Fetch, Row, Upsert, update_or_insert
+from sqlrepo.driver import Condition, Fetch, Row, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
     RepositoryError,
@@ -112,8 +112,6 @@ class SQLAlchemyDriver:
                 return self._upsert(schema, request, returning)
             case "insert_first":
                 return self._insert_or_update(schema, request, returning)
-            case "update_first":
-                return update_or_insert(self, schema, request, returning)
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows."""

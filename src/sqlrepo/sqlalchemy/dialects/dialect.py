@@ -28,7 +28,7 @@ AnyColumn: TypeAlias = sa.ColumnElement[Any]
 #: Gives the parameter that holds the searched text, after a function was applied to it where one is given.
 Needle: TypeAlias = Callable[[Callable[[str], Any] | None], AnyColumn]
 
-UpsertWay: TypeAlias = Literal["native", "insert_first", "update_first"]
+UpsertWay: TypeAlias = Literal["native", "insert_first"]
 
 READ_COMMITTED = "READ COMMITTED"
 
@@ -54,7 +54,7 @@ class Dialect(ABC):
 
     Attributes:
         upsert: how a row is inserted or changed, whoever writes at the same time: in one statement that also tells
-            which of the two it did, or by one that is tried first and shows whether the other is needed.
+            which of the two it did, or by an INSERT that shows whether an UPDATE is needed.
         survives_interrupts: whether a connection is still whole after an interrupt amid a statement.
         asks_server: whether something must be learnt of the server before it is known what it lacks.
         examined: whether it is learnt.

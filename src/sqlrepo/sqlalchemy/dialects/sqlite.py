@@ -30,7 +30,7 @@ class SQLite(Dialect):
     """SQLite through the sqlite3 module."""
 
     name = "sqlite"
-    upsert: ClassVar[UpsertWay] = "update_first"  # which takes the lock that all writers need
+    upsert: ClassVar[UpsertWay] = "insert_first"  # ON CONFLICT does not tell which of the two it did
     asks_server = False
     survives_interrupts = True  # and dropping the connection would drop an in-memory database
 
