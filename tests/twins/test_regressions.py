@@ -2,12 +2,12 @@
 
 import pytest
 
-from sqlrepo import MappingError, UnsupportedError, fields, icontains, iendswith, iequals, istartswith
+from sqlrepo import CheckViolationError, MappingError, fields, icontains, iendswith, iequals, istartswith
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
+from tests.twins import linked
 from tests.twins.domain import Base, Lab, Label, Shelf, Specimen
-from tests.twins.linked import LINKED
 
 specimen = fields(Specimen)
 
@@ -54,8 +54,40 @@ def test_value_that_is_no_member_is_a_misfit_of_the_row(db):
         assert shelf.labels.count() == 0
 
 
-@pytest.mark.parametrize("unit", LINKED, ids=lambda unit: unit.__name__)
-def test_memory_refuses_what_refers_to_other_rows(unit):
-    """The day it keeps foreign keys this fails, and the linked shapes become twins like the others."""
-    with pytest.raises(UnsupportedError):
-        unit(InMemoryDatabase())
+# -- found on tables that refer to each other
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
+def sales(request):
+    if request.param == "memory":
+        made = InMemoryDatabase()
+    else:
+        made = Database("sqlite://" if request.param == "sqlite" else servers.made_for_tests(request.param, "linked"))
+        linked.Base.metadata.drop_all(made.engine)
+        linked.Base.metadata.create_all(made.engine)
+    yield made
+    if isinstance(made, Database):
+        linked.Base.metadata.drop_all(made.engine)
+    made.dispose()
+
+
+def ordered(shop):
+    ann = shop.customers.add(linked.Customer(name="Ann"))
+    return shop.orders.add(linked.Order(customer_id=ann.id))
+
+
+def test_a_check_is_told_with_its_table(sales):
+    with linked.Sales(sales) as shop:
+        line = linked.Line(order_id=ordered(shop).id, number=1, product="a", quantity=0)
+        with pytest.raises(CheckViolationError) as caught, shop.savepoint():
+            shop.lines.add(line)
+    assert (caught.value.constraint, caught.value.table) == ("ck_line_quantity", "order_line")
+
+
+def test_a_row_that_is_upserted_is_checked_though_another_is_there(sales):
+    with linked.Sales(sales) as shop:
+        line = shop.lines.add(linked.Line(order_id=ordered(shop).id, number=1, product="a"))
+        none = line.model_copy(update={"quantity": 0})
+        with pytest.raises(CheckViolationError), shop.savepoint():
+            shop.lines.upsert(none, on=("order_id", "number"), update=())
+        assert shop.lines.find() == [line]
