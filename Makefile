@@ -11,7 +11,7 @@ export SQLREPO_TEST_LOCAL ?= 1
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help venv test lint types docs demo run wheel check clean
+.PHONY: help venv test lint types docs demo run twins wheel check clean
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ demo: $(READY) ## send real requests to the example, on memory and on SQLite
 
 run: $(READY) ## serve the example and print where its /docs are
 	$(BIN)/python -m examples.todo
+
+twins: $(READY) ## run random programs, 100,000 operations on each database
+	$(BIN)/python -m tests.twins $(ARGS)
 
 wheel: $(READY) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .

@@ -54,8 +54,8 @@ class Builder:
             MappingError: the class refuses one; names table, key and reason.
         """
         values = [{name: row[place] for name, place in self._given} for row in rows]
-        for value in values if self._members else ():
-            value |= {name: enum(value[name]) for name, enum in self._members if value[name] is not None}
+        if self._members:
+            values = [value | self._members_of(value, row) for value, row in zip(values, rows, strict=True)]
         if self._adapter is None:
             return [self._made(value, row) for value, row in zip(values, rows, strict=True)]
         try:
@@ -72,6 +72,13 @@ class Builder:
             return self._make(value)
         except (TypeError, ValueError) as error:
             raise self._misfit(row, f"its class raises {type(error).__name__}") from error
+
+    def _members_of(self, value: Mapping[str, Any], row: Row) -> dict[str, Any]:
+        """The members of enumerations that stored values stand for."""
+        try:
+            return {name: enum(value[name]) for name, enum in self._members if value[name] is not None}
+        except ValueError as error:
+            raise self._misfit(row, "a value is no member of its enumeration") from error
 
     def _misfit(self, row: Row, why: str) -> MappingError:
         """What is wrong with a row; no value of it but the key."""

@@ -29,6 +29,7 @@ from sqlrepo.sqlalchemy.hooks import dismiss
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.sqlalchemy.tables import Place
 from sqlrepo.transaction import Transaction
+from sqlrepo.values import Kind
 
 if TYPE_CHECKING:
     from sqlrepo.sqlalchemy.database import Database
@@ -96,7 +97,8 @@ class SQLAlchemyDriver:
         values = [dict(zip(names, row, strict=True)) for row in rows]
         many = len(rows) > 1
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
-        stored = _zoned(schema, returning, self._execute(statement, values if many else values[0]).all())
+        found = self._execute(statement, values if many else values[0]).all()
+        stored = _floats(schema, returning, _zoned(schema, returning, found))
         if schema.generated in columns:
             place = columns.index(schema.generated)
             self._numbered(schema, [row[place] for row in rows])
@@ -373,3 +375,15 @@ def _in_utc(row: Row, places: Sequence[int]) -> Row:
         if moment is not None:
             values[place] = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return tuple(values)
+
+
+def _floats(schema: Schema, columns: Sequence[str], rows: list[Row]) -> list[Row]:
+    """Flat rows as inserting gives them: SQLite's RETURNING tells a float without fraction as an integer."""
+    types = [schema.by_name[name].type for name in columns]
+    places = {place for place, type_ in enumerate(types) if type_.kind is Kind.FLOAT and type_.result is None}
+    if not places:
+        return rows
+    return [
+        tuple(float(value) if place in places and value is not None else value for place, value in enumerate(row))
+        for row in rows
+    ]

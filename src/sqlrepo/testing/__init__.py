@@ -17,6 +17,7 @@ pytest.register_assert_rewrite("sqlrepo.testing.cases", "sqlrepo.testing.subject
 from sqlrepo.testing.clause import deliberate  # noqa: E402  # see above
 from sqlrepo.testing.contract import RepositoryContract  # noqa: E402
 from sqlrepo.testing.harness import Capabilities, Harness  # noqa: E402
+from sqlrepo.testing.twins import TwinContract  # noqa: E402
 
 __all__ = [
     "Capabilities",
@@ -26,6 +27,7 @@ __all__ = [
     "QueryBudget",
     "QueryBudgetError",
     "RepositoryContract",
+    "TwinContract",
     "deliberate",
     "fail_next",
     "query_budget",

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import pytest
 
 from sqlrepo.testing.contract import CAPABILITIES_OFF
+from sqlrepo.testing.twins.contract import TWINS
 
 __all__ = ["pytest_report_header", "pytest_terminal_summary"]
 
@@ -25,6 +26,7 @@ def pytest_report_header() -> str:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell, for each test class and backend, which capabilities are off and which clauses its entity does not reach."""
+    _tell_twins(terminalreporter)
     ran = [report for reports in terminalreporter.stats.values() for report in reports if _is_case(report)]
     if not ran:
         return
@@ -37,6 +39,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for text, subjects in lines.items():
         terminalreporter.line(", ".join(subjects))
         terminalreporter.line(text)
+
+
+def _tell_twins(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was run on memory and a database, and came to the same."""
+    passed = terminalreporter.stats.get("passed", [])
+    lines = [
+        f"{report.nodeid.rpartition('::')[0]}: {dict(report.user_properties)[TWINS]}"
+        for report in passed
+        if TWINS in dict(report.user_properties)
+    ]
+    if lines:
+        terminalreporter.section("sqlrepo twins")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 def _is_case(report: object) -> bool:

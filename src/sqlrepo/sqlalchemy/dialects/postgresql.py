@@ -144,7 +144,9 @@ class PostgreSQL(Dialect):
         if node.case == "ascii":
             return func.lower(column.collate("C"), type_=column.type)
         self.require_unicode_fold()
-        return func.lower(column.collate(self._unicode_fold), type_=column.type)
+        # What it gives is compared by code point, and said to be: a parameter of a column in "C" says so too, and the
+        # server does not choose between the two.
+        return func.lower(column.collate(self._unicode_fold), type_=column.type).collate("C")
 
 
 def _connected_for_reading(connection: Any, _: Any) -> None:

@@ -1,0 +1,23 @@
+"""The databases that our own twins run on."""
+
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from tests.databases import servers
+
+SYNCHRONOUS = ("sqlite", "postgresql", "mariadb")
+ASYNCHRONOUS = {
+    "aiosqlite": ("", "sqlite+aiosqlite"),
+    "asyncpg": ("postgresql", "postgresql+asyncpg"),
+    "asyncmy": ("mariadb", "mysql+asyncmy"),
+}
+
+
+def made(name, directory):
+    """A database for twins, by the name of a server or of an asynchronous driver."""
+    if name == "sqlite":
+        return Database("sqlite://")
+    if name in servers.KINDS:
+        return Database(servers.made_for_tests(name, "twins"))
+    server, driver = ASYNCHRONOUS[name]
+    if not server:
+        return AsyncDatabase(f"{driver}:///{directory}/twins.db")
+    return AsyncDatabase(servers.made_for_tests(server, "twins").set(drivername=driver))
