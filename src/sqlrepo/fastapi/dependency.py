@@ -6,12 +6,15 @@ Knows what FastAPI asks of a callable. Must not know what any dependency gives.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, signature
 from typing import Any, get_args
 
-from fastapi.params import Depends
+import fastapi
+from fastapi import params
 
-__all__ = ["Dependency", "dependency_in"]
+from sqlrepo import UnsupportedError
+
+__all__ = ["Dependency", "dependency_in", "require_scopes"]
 
 
 class Dependency:
@@ -38,6 +41,22 @@ def dependency_in(alias: Any) -> Dependency | None:
     """The dependency of this library that an ``Annotated`` alias names."""
     marks: tuple[Any, ...] = get_args(getattr(alias, "__value__", alias))[1:]
     for mark in marks:
-        if isinstance(mark, Depends) and isinstance(mark.dependency, Dependency):
-            return mark.dependency
+        dependency: object = getattr(mark, "dependency", None)
+        if isinstance(dependency, Dependency):
+            return dependency
     return None
+
+
+def require_scopes() -> None:
+    """Refuse a FastAPI that ends every dependency after the answer.
+
+    Raises:
+        UnsupportedError: it is older than 0.121.
+    """
+    if "scope" not in signature(params.Depends).parameters:
+        raise UnsupportedError(
+            f"FastAPI {fastapi.__version__} commits after it has answered; sqlrepo.fastapi needs 0.121 or later"
+        )
+
+
+require_scopes()

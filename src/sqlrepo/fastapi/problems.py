@@ -29,8 +29,9 @@ from sqlrepo import (
     TransactionAbortedError,
     UniqueViolationError,
 )
+from sqlrepo.fastapi.etags import PreconditionError
 
-__all__ = ["Problem", "answer", "problem_of"]
+__all__ = ["Problem", "answer", "answer_precondition", "problem_of"]
 
 _log = logging.getLogger("sqlrepo")
 
@@ -112,6 +113,19 @@ async def answer(request: Any, error: Exception) -> JSONResponse:
     problem, headers = problem_of(error, conditional="if-match" in request.headers)
     if problem.status == _FAULT.status:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _sent(problem, headers)
+
+
+async def answer_precondition(request: Any, error: Exception) -> JSONResponse:
+    """Answer a request whose condition is malformed, or not met."""
+    if not isinstance(request, Request) or not isinstance(error, PreconditionError):
+        raise error
+    status = HTTPStatus(error.status_code)
+    code = _STALE.code if status is _STALE.status else "malformed_condition"
+    return _sent(Problem(title=status.phrase, status=status, detail=error.detail, code=code), {})
+
+
+def _sent(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
     return JSONResponse(problem.model_dump(), problem.status, headers, media_type="application/problem+json")
 
 

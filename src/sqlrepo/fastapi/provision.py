@@ -31,8 +31,9 @@ _END: Any = object()
 def provide(
     unit: type[AnyUnit], db: Given, *, read_only: bool = False, context: Callable[..., Any] | None = None
 ) -> Any:
-    """Make the dependency that gives endpoints a unit of work: ``ShopDep = Annotated[Shop, provide(Shop, db)]``.
+    """Make the dependency that gives endpoints a unit of work.
 
+    ``ShopDep = Annotated[Shop, provide(Shop, db)]`` is what endpoints are annotated with: one alias for each class.
     Each request has its own. It is open when the endpoint begins; it is committed before the answer is sent, or rolled
     back where the endpoint raised. No more requests have one at a time than the database has connections.
 
@@ -50,8 +51,9 @@ def provide(
 
 
 def provide_stream(unit: type[AnyUnit], db: Given, *, context: Callable[..., Any] | None = None) -> Any:
-    """Make the dependency to stream with: ``ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]``.
+    """Make the dependency that gives endpoints a way to stream.
 
+    ``ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]`` is what endpoints are annotated with.
     The unit of a stream is read-only, its own, and opened when the answer has begun; see `Stream`.
     """
     return Depends(ProvidedStream(unit, db, read_only=True, context=context), scope="request")

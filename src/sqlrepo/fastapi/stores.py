@@ -46,7 +46,9 @@ def checked(given: Given) -> Given:
 
 def found(given: Given) -> Store | None:
     """The database, if it has been made already."""
-    return _MADE.get(given) if callable(given) else given
+    if not callable(given):
+        return given
+    return _MADE.get(given)
 
 
 async def resolved(given: Given) -> Store:
@@ -55,7 +57,8 @@ async def resolved(given: Given) -> Store:
     Raises:
         UnsupportedError: the function returned something else.
     """
-    return found(given) or await asyncio.to_thread(_make, given)
+    store = found(given)
+    return store if store is not None else await asyncio.to_thread(_make, given)
 
 
 def _make(given: Given) -> Store:
