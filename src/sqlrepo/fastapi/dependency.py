@@ -57,6 +57,3 @@ def require_scopes() -> None:
         raise UnsupportedError(
             f"FastAPI {fastapi.__version__} commits after it has answered; sqlrepo.fastapi needs 0.121 or later"
         )
-
-
-require_scopes()

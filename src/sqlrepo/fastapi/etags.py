@@ -12,6 +12,8 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Header, HTTPException
 
+from sqlrepo.fastapi.dependency import require_scopes
+
 __all__ = ["IfMatch", "Match", "PreconditionError", "etag"]
 
 _ELEMENT = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|\Z)')
@@ -55,6 +57,8 @@ def _match(if_match: Annotated[str | None, Header()] = None) -> Match:
         return Match()
     return Match(None if if_match.strip(" \t") == "*" else _tags(if_match), given=True)
 
+
+require_scopes()  # before anything is made of them
 
 #: What a request demands by ``If-Match``: ``match: IfMatch``.
 IfMatch: TypeAlias = Annotated[Match, Depends(_match)]

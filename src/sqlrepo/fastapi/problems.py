@@ -74,7 +74,7 @@ _LOST = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unknown_outcome", "Whether the ch
 _BUSY = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "The server is busy; please try again.")
 
 _KINDS: Mapping[type[RepositoryError], _Kind] = {
-    NotFoundError: _Kind(HTTPStatus.NOT_FOUND, "not_found", "There is no such thing."),
+    NotFoundError: _Kind(HTTPStatus.NOT_FOUND, "not_found", "It does not exist."),
     UniqueViolationError: _Kind(HTTPStatus.CONFLICT, "unique", "There is one with these values already."),
     ForeignKeyViolationError: _Kind(
         HTTPStatus.CONFLICT, "foreign_key", "It refers to something that does not exist, or is still referred to."

@@ -12,6 +12,7 @@ from inspect import Parameter
 from sys import exc_info
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from anyio.lowlevel import checkpoint
 from fastapi import Depends, FastAPI
 
 from sqlrepo import AsyncBaseUnitOfWork, BaseUnitOfWork, UnsupportedError
@@ -149,6 +150,7 @@ class Stream(Generic[U]):
             async with aclosing(given) if isinstance(given, AsyncGenerator) else nullcontext():
                 async for piece in given:
                     yield piece
+                    await checkpoint()  # else nothing here may ever wait, and so never hear that the client is gone
 
 
 class ProvidedStream(Provided):

@@ -1,0 +1,174 @@
+"""Nobody waits for ever, and nothing is kept: crowds, cancellations, clients that go away."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Annotated
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI
+
+from sqlrepo.fastapi import install, provide
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from tests.web.conftest import in_use
+from tests.web.domain import AsyncShop, Base, Shop, Thing
+from tests.web.server import client, eventually, serving
+
+CLIENTS = 100
+
+
+def crowd(address, method, path, bodies):
+    """What a hundred clients are answered at once."""
+    limits = httpx.Limits(max_connections=CLIENTS)
+    with client(address, limits=limits) as ask, ThreadPoolExecutor(CLIENTS) as threads:
+        return [answer.status_code for answer in threads.map(lambda body: ask.request(method, path, json=body), bodies)]
+
+
+def test_a_hundred_clients_of_sync_endpoints_are_all_served(sync_db):
+    app = FastAPI()
+    install(app, sync_db)
+
+    @app.get("/slow")
+    def slow(shop: Annotated[Shop, provide(Shop, sync_db, read_only=True)]) -> int:
+        found = shop.things.count()
+        time.sleep(0.02)  # while the connection is held
+        return found
+
+    with serving(app) as address:
+        answers = crowd(address, "GET", "/slow", [None] * CLIENTS)
+
+    assert answers == [200] * CLIENTS
+    assert in_use(sync_db) == 0
+
+
+def test_a_hundred_writers_are_all_served(sync_db):
+    app = FastAPI()
+    install(app, sync_db)
+
+    @app.post("/things", status_code=201)
+    def add(thing: Thing, shop: Annotated[Shop, provide(Shop, sync_db)]) -> Thing:
+        return shop.things.add(thing)
+
+    with serving(app) as address:
+        answers = crowd(address, "POST", "/things", [{"key": f"k{n}"} for n in range(CLIENTS)])
+
+    assert answers == [201] * CLIENTS
+    with Shop(sync_db) as shop:
+        assert shop.things.count() == CLIENTS
+
+
+def test_no_more_requests_have_a_unit_than_there_are_connections(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/small.db", pool_size=2, max_overflow=1, pool_timeout=2)
+    Base.metadata.create_all(engine)
+    db, held = Database(engine), []
+    app = FastAPI()
+
+    @app.get("/slow")
+    async def slow(shop: Annotated[Shop, provide(Shop, db, read_only=True)]) -> int:
+        shop.things.count()  # one more than there are connections would wait here, and all others with it
+        held.append(engine.pool.checkedout())
+        await asyncio.sleep(0.01)
+        return 0
+
+    with serving(app) as address:
+        answers = crowd(address, "GET", "/slow", [None] * CLIENTS)
+    engine.dispose()
+
+    assert answers == [200] * CLIENTS
+    assert max(held) == 3
+
+
+def test_whoever_gets_no_turn_is_told_to_come_back(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/one.db", pool_size=1, max_overflow=0, pool_timeout=0.2)
+    Base.metadata.create_all(engine)
+    db, entered, leave = Database(engine), Event(), Event()
+    app = FastAPI()
+    install(app, db)
+
+    @app.get("/hold")
+    def hold(shop: Annotated[Shop, provide(Shop, db)]) -> None:
+        shop.things.count()
+        entered.set()
+        assert leave.wait(10)
+
+    with serving(app) as address, ThreadPoolExecutor() as threads, client(address) as ask:
+        holding = threads.submit(lambda: httpx.get(f"{address}/hold", trust_env=False, timeout=60))
+        assert entered.wait(10)
+        refused = ask.get("/hold")
+        leave.set()
+        assert holding.result().status_code == 200
+        assert ask.get("/hold").status_code == 200
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert refused.headers["Retry-After"] == "1"
+
+
+class Hurry:
+    """What cancels a request that takes too long, as timeouts in middleware do."""
+
+    def __init__(self, app, patience):
+        self.app, self.patience = app, patience
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self.patience):
+                await self.app(scope, receive, send)
+        except TimeoutError:
+            await send({"type": "http.response.start", "status": 504, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "aiosqlite", "asyncpg"])
+def slow(request, open_store):
+    """An application that is hurried, and whose endpoints write, then dawdle."""
+    db = open_store(request.param)
+    app = FastAPI()
+    install(app, db)
+    app.add_middleware(Hurry, patience=0.15)
+    app.state.db = db
+    if isinstance(db, AsyncDatabase):
+
+        @app.post("/things")
+        async def add_async(thing: Thing, shop: Annotated[AsyncShop, provide(AsyncShop, db)]) -> None:
+            await shop.things.add(thing)
+            await asyncio.sleep(thing.size)
+
+        @app.get("/things")
+        async def count_async(shop: Annotated[AsyncShop, provide(AsyncShop, db, read_only=True)]) -> int:
+            return await shop.things.count()
+    else:
+
+        @app.post("/things")
+        async def add(thing: Thing, shop: Annotated[Shop, provide(Shop, db)]) -> None:
+            shop.things.add(thing)
+            await asyncio.sleep(thing.size)
+
+        @app.post("/threads")
+        def add_in_thread(thing: Thing, shop: Annotated[Shop, provide(Shop, db)]) -> None:
+            shop.things.add(thing)
+            time.sleep(thing.size / 10)
+
+        @app.get("/things")
+        def count(shop: Annotated[Shop, provide(Shop, db, read_only=True)]) -> int:
+            return shop.things.count()
+
+    return app
+
+
+def test_cancellation_leaves_nothing_behind(slow):
+    db = slow.state.db
+    paths = ["/things"] if isinstance(db, AsyncDatabase) else ["/things", "/threads"]
+    with serving(slow) as address, client(address) as ask:
+        for n, path in enumerate(paths * 3):
+            assert ask.post(path, json={"key": f"k{n}", "size": 3}).status_code == 504
+            assert eventually(lambda: in_use(db) == 0)
+        assert ask.get("/things").json() == 0
+        assert ask.post("/things", json={"key": "quick"}).status_code == 200
+        assert ask.get("/things").json() == 1
+        assert in_use(db) == 0
