@@ -1,6 +1,7 @@
 """The stores the web edge is tried on."""
 
 import asyncio
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -35,20 +36,21 @@ def made(name, directory):
 
 @pytest.fixture
 def open_store(tmp_path):
-    """Makes stores by name, and sees at the end that none of their connections was kept."""
-    given = []
+    """Makes stores by name."""
+    with ExitStack() as ending:
+        yield lambda name: ending.enter_context(opened(name, tmp_path))
 
-    def open_(name):
-        given.append(made(name, tmp_path))
-        return given[-1]
 
-    yield open_
-    for store in given:
-        assert in_use(store) == 0, "a connection was leaked"
-        if isinstance(store, AsyncDatabase):
-            asyncio.run(store.dispose())
-        else:
-            store.dispose()
+@contextmanager
+def opened(name, directory):
+    """A store by name; at the end none of its connections may have been kept."""
+    store = made(name, directory)
+    yield store
+    assert in_use(store) == 0, "a connection was leaked"
+    if isinstance(store, AsyncDatabase):
+        asyncio.run(store.dispose())
+    else:
+        store.dispose()
 
 
 @pytest.fixture(params=SYNC)
@@ -63,10 +65,11 @@ def async_db(request, open_store):
     return open_store(request.param)
 
 
-@pytest.fixture(params=["memory", *SYNC])
-def store(request, open_store):
-    """Memory, and a database of each synchronous driver."""
-    return open_store(request.param)
+@pytest.fixture(params=["memory", *SYNC], scope="module")
+def store(request, tmp_path_factory):
+    """Memory, and a database of each synchronous driver; one for all tests of a module."""
+    with opened(request.param, tmp_path_factory.mktemp("web")) as given:
+        yield given
 
 
 def in_use(db):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Security
 from fastapi.security import APIKeyQuery
 from pydantic import BaseModel, Field, model_validator
 
-from sqlrepo import QueryObject, Where, contains
+from sqlrepo import QueryObject, UnsupportedError, Where, contains
 from sqlrepo.fastapi import filters, install
 from tests.web.domain import Thing, ThingQuery
 from tests.web.server import client, serving
@@ -29,10 +29,10 @@ class Car(BaseModel):
 
 class CarQuery(QueryObject[Car]):
     name: str
-    color_in: list[Color] = Field(default_factory=lambda: [Color.RED])
+    color_in: list[Color] | None = None
     doors_between: tuple[int, int] | None = None
     doors_is_null: bool | None = None
-    price_ge: float | None = Field(default=None, alias="from", ge=0)
+    price_ge: float | None = Field(default=None, ge=0)
     text: Annotated[str | None, Where(lambda t, v: contains(t.name, v))] = None
     order_by: Literal["name", "-name"] | None = None
 
@@ -41,6 +41,11 @@ class CarQuery(QueryObject[Car]):
         if self.doors_between and self.doors_is_null:
             raise ValueError("doors are asked for twice")
         return self
+
+
+class OddQuery(QueryObject[Car]):
+    color_in: list[Color] = Field(default_factory=lambda: [Color.RED])
+    price_ge: float | None = Field(default=None, alias="from", title="Dearer than", ge=0)
 
 
 def token(token: str = "") -> str:
@@ -68,6 +73,10 @@ def application():
 
     @app.get("/cars")
     def cars(query: Annotated[CarQuery, filters(CarQuery)], verbose: bool = False) -> dict[str, Any]:
+        return shown(query)
+
+    @app.get("/odd")
+    def odd(query: Annotated[OddQuery, filters(OddQuery)]) -> dict[str, Any]:
         return shown(query)
 
     @app.get("/bare")
@@ -104,7 +113,7 @@ def app():
 @pytest.fixture(scope="module")
 def ask(app):
     with serving(app) as address, client(address) as made:
-        yield lambda path: made.get(path)
+        yield made.get
 
 
 QUERIES = [
@@ -113,18 +122,18 @@ QUERIES = [
     "name=a&color_in=blue",
     "name=a&doors_between=2&doors_between=5",
     "name=a&doors_is_null=true",
-    "name=a&from=1.5",
+    "name=a&price_ge=1.5",
     "name=a&text=b&order_by=-name",
     "name=",
     "name=a&name=b",
     "",
     "name=a&color_in=green",
-    "name=a&color_in=green&from=-1",
+    "name=a&color_in=green&price_ge=-1",
     "name=a&doors_between=2",
     "name=a&doors_between=2&doors_between=x",
     "name=a&doors_is_null=perhaps",
-    "name=a&from=-1",
-    "name=a&price_ge=1",
+    "name=a&price_ge=-1",
+    "name=a&price_gt=1",
     "name=a&order_by=price",
     "name=a&unknown=1",
     "name=a&doors_between=2&doors_between=5&doors_is_null=true",
@@ -169,6 +178,16 @@ def test_what_is_wrong_is_422_and_named(ask, query, where):
 
     assert answer.status_code == 422
     assert [each["loc"][:2] for each in answer.json()["detail"]] == [["query", where]]
+
+
+def test_a_default_that_is_made_is_not_set(ask):
+    assert ask("/odd").json() == {"set": [], "values": {"color_in": ["red"], "price_ge": None}}
+
+
+def test_another_name_is_the_only_one(ask):
+    assert ask("/odd?from=2").json() == {"set": ["price_ge"], "values": {"color_in": ["red"], "price_ge": 2.0}}
+    assert ask("/odd?price_ge=2").status_code == 422
+    assert wrong(ask("/odd?from=-1")) == {("greater_than_equal", ("query", "from"))}
 
 
 def test_other_parameters_may_stand_beside_it(ask):
@@ -216,12 +235,12 @@ def test_the_documentation_shows_each_filter_and_sort_key(app):
 
 
 def test_the_documentation_shows_what_is_required_and_what_it_is_called(app):
-    shown = {each["name"]: each for each in app.openapi()["paths"]["/cars"]["get"]["parameters"]}
+    paths = app.openapi()["paths"]
+    cars, odd = ({each["name"]: each for each in paths[path]["get"]["parameters"]} for path in ("/cars", "/odd"))
 
-    assert shown["name"]["required"]
-    assert "from" in shown
-    assert "price_ge" not in shown
-    assert shown["verbose"]["schema"]["type"] == "boolean"
+    assert (cars["name"]["required"], cars["verbose"]["schema"]["type"]) == (True, "boolean")
+    assert set(odd) == {"color_in", "from"}
+    assert (odd["from"]["schema"]["title"], odd["color_in"]["required"]) == ("Dearer than", False)
 
 
 def test_there_is_no_body(app):
@@ -229,5 +248,5 @@ def test_there_is_no_body(app):
 
 
 def test_a_thing_is_no_query():
-    with pytest.raises(TypeError):
+    with pytest.raises(UnsupportedError):
         filters(Thing)

@@ -14,7 +14,7 @@ Filters = Annotated[ThingQuery, filters(ThingQuery)]
 KEYS = [f"k{n}&>, é" for n in range(7)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app(store):
     Reading = Annotated[Shop, provide(Shop, store, read_only=True)]
     app = FastAPI()
@@ -35,7 +35,7 @@ def app(store):
     return app
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ask(app):
     with serving(app) as address, client(address) as made:
         yield made

@@ -1,5 +1,6 @@
 """Errors are answered as problems: a status, a code and fields, and nothing of the store's inside."""
 
+from contextlib import contextmanager
 from typing import Annotated
 
 import pytest
@@ -23,6 +24,7 @@ from sqlrepo import (
     UnsupportedError,
 )
 from sqlrepo.fastapi import install, provide
+from tests.web.conftest import SYNC, opened
 from tests.web.domain import Dog, Kennel, Shop, Thing
 from tests.web.server import client, serving
 
@@ -84,10 +86,10 @@ def application(db):
     return app
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ask(store):
     with serving(application(store)) as address, client(address) as made:
-        assert made.post("/things", json={"key": "a"}).status_code == 201
+        assert made.post("/things", json={"key": "a"}).json()["id"] == 1
         yield made
 
 
@@ -137,11 +139,17 @@ def test_a_patch_writes_what_was_sent_and_nothing_else(ask):
     assert ask.patch("/things/1", json={"size": None}).status_code == 422
 
 
-@pytest.fixture
-def kennel(sync_db):
-    Dogs = Annotated[Kennel, provide(Kennel, sync_db)]
+@pytest.fixture(scope="module", params=SYNC)
+def kennel(request, tmp_path_factory):
+    with opened(request.param, tmp_path_factory.mktemp("dogs")) as db, asking_for_dogs(db) as ask:
+        yield ask
+
+
+@contextmanager
+def asking_for_dogs(db):
+    Dogs = Annotated[Kennel, provide(Kennel, db)]
     app = FastAPI()
-    install(app, sync_db)
+    install(app, db)
 
     @app.post("/dogs", status_code=201)
     def add(dog: Dog, kennel: Dogs) -> Dog:

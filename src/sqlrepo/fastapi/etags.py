@@ -52,7 +52,7 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def _match(if_match: Annotated[str | None, Header()] = None) -> Match:
+async def _match(if_match: Annotated[str | None, Header()] = None) -> Match:
     if if_match is None:
         return Match()
     return Match(None if if_match.strip(" \t") == "*" else _tags(if_match), given=True)

@@ -11,12 +11,12 @@ from inspect import Parameter
 from typing import Annotated, Any, get_origin
 from weakref import WeakKeyDictionary
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from sqlrepo import QueryObject
+from sqlrepo import QueryObject, UnsupportedError
 from sqlrepo.fastapi.dependency import Dependency
 from sqlrepo.fastapi.parameters import alternatives, names_of, places, query_keys
 
@@ -25,7 +25,8 @@ __all__ = ["filters"]
 _SEQUENCES = (list, tuple, set, frozenset, deque, abc.Sequence, abc.Set)
 _REQUEST = "_request"  # no field of a model is called so
 
-_DECLARED: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()
+# A route cannot be a key itself, for it has no hash; kept beside its keys, its place in memory stays its own.
+_DECLARED: WeakKeyDictionary[FastAPI, dict[int, tuple[Any, frozenset[str]]]] = WeakKeyDictionary()
 
 
 def filters(query: type[QueryObject[Any]]) -> Any:
@@ -38,7 +39,11 @@ def filters(query: type[QueryObject[Any]]) -> Any:
 
     Args:
         query: the class of the query object.
+
+    Raises:
+        UnsupportedError: it is none.
     """
+    _require_query(query)
     return Depends(_Filters(query))
 
 
@@ -60,6 +65,11 @@ class _Filters(Dependency):
         except ValidationError as error:
             wrong = [{**each, "loc": ("query", *each["loc"])} for each in error.errors(include_url=False)]
             raise RequestValidationError(wrong) from error
+
+
+def _require_query(query: Any) -> None:
+    if not (isinstance(query, type) and issubclass(query, QueryObject)):
+        raise UnsupportedError(f"{query!r} is no class of query objects")
 
 
 def _parameters(query: type[QueryObject[Any]]) -> Iterator[Parameter]:
@@ -111,11 +121,16 @@ def _unknown(request: Request) -> Iterator[dict[str, Any]]:
 
 def _declared(request: Request) -> frozenset[str]:
     """The keys a route knows; where it stands in an application more than once, those of all its places."""
-    route, overrides = request.scope["route"], request.app.dependency_overrides
-    if overrides or route not in _DECLARED:
-        here = [place.dependant for place in places(request.app) if place.route is route]
-        found = frozenset(key for dependant in here for key in query_keys(dependant, overrides))
-        if overrides:  # of a test; they come and go
-            return found
-        _DECLARED[route] = found
-    return _DECLARED[route]
+    app: FastAPI = request.app
+    route = request.scope["route"]
+    if app.dependency_overrides:  # of a test; they come and go
+        return _read(app, route)
+    known = _DECLARED.setdefault(app, {})
+    if id(route) not in known:
+        known[id(route)] = route, _read(app, route)
+    return known[id(route)][1]
+
+
+def _read(app: FastAPI, route: Any) -> frozenset[str]:
+    here = [place.dependant for place in places(app) if place.route is route]
+    return frozenset(key for dependant in here for key in query_keys(dependant, app.dependency_overrides))

@@ -52,8 +52,13 @@ class PageLinks:
         return "?" + urlencode([*kept, *((key, value) for key, value in change.items() if value is not None)])
 
 
+# A function, because FastAPI 0.121 does not find what the postponed annotations of a class mean.
+async def _links(request: Request, response: Response) -> PageLinks:
+    return PageLinks(request, response)
+
+
 #: What writes the header: ``links: Links``.
-Links: TypeAlias = Annotated[PageLinks, Depends(PageLinks)]
+Links: TypeAlias = Annotated[PageLinks, Depends(_links)]
 
 
 def _by_position(page: CursorPage[Any]) -> Iterator[tuple[str, _Change]]:
