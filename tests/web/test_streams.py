@@ -100,12 +100,7 @@ def application_async(db):
 
     @app.get("/endless")
     async def endless(stream: ShopStream) -> StreamingResponse:
-        async def pieces(shop):
-            await shop.things.count()
-            while True:
-                yield PIECE
-
-        return StreamingResponse(stream(pieces))
+        return StreamingResponse(stream(endless_async))
 
     @app.get("/writes")
     async def writes(stream: ShopStream) -> StreamingResponse:
@@ -123,6 +118,12 @@ def application_async(db):
         await shop.things.add_many(Thing(key=key) for key in KEYS)
 
     return app
+
+
+async def endless_async(shop):
+    await shop.things.count()
+    for piece in repeat(PIECE):
+        yield piece
 
 
 def test_a_stream_gives_all(ask, db):

@@ -6,12 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Annotated
 
+import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
 from sqlrepo.fastapi import install, provide
+from sqlrepo.fastapi.gate import shielded
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.web.conftest import in_use
 from tests.web.domain import AsyncShop, Base, Shop, Thing
@@ -58,6 +61,25 @@ def test_a_hundred_writers_are_all_served(sync_db):
     assert answers == [201] * CLIENTS
     with Shop(sync_db) as shop:
         assert shop.things.count() == CLIENTS
+
+
+def test_sync_units_that_wait_for_each_other_in_async_endpoints_are_all_served(sync_db):
+    """The endpoint that waits keeps the event loop from running; the end it waits for must not need it."""
+    app = FastAPI()
+    install(app, sync_db)
+
+    @app.post("/things/{id}")
+    async def grow(id: int, shop: Annotated[Shop, provide(Shop, sync_db)]) -> Thing:
+        return shop.things.patch(id, {"size": shop.things.get(id, lock="update").size + 1})
+
+    with Shop(sync_db) as shop:
+        thing = shop.things.add(Thing(key="a"))
+    with serving(app) as address:
+        answers = crowd(address, "POST", f"/things/{thing.id}", [None] * CLIENTS)
+
+    assert answers == [200] * CLIENTS
+    with Shop(sync_db) as shop:
+        assert shop.things.get(thing.id).size == CLIENTS
 
 
 def test_no_more_requests_have_a_unit_than_there_are_connections(tmp_path):
@@ -172,3 +194,69 @@ def test_cancellation_leaves_nothing_behind(slow):
         assert ask.post("/things", json={"key": "quick"}).status_code == 200
         assert ask.get("/things").json() == 1
         assert in_use(db) == 0
+
+
+def test_cancellation_waits_for_an_end_that_has_begun(open_store):
+    db, ended = open_store("sqlite"), []
+    app = FastAPI()
+    app.add_middleware(Hurry, patience=0.1)
+
+    def dawdle():
+        time.sleep(0.3)
+        ended.append(True)
+
+    @app.post("/things")
+    async def add(thing: Thing, shop: Annotated[Shop, provide(Shop, db)]) -> None:
+        shop.things.add(thing)
+        shop.on_commit(dawdle)
+
+    with serving(app) as address, client(address) as ask:
+        assert ask.post("/things", json={"key": "a"}).status_code == 504
+        assert ended == [True]
+    with Shop(db) as shop:
+        assert shop.things.exists(key="a")
+
+
+@pytest.mark.parametrize("how", ["task", "scope"])
+def test_what_is_shielded_ends_however_often_it_is_cancelled(how):
+    ended = []
+
+    async def work():
+        await asyncio.sleep(0.1)
+        ended.append(True)
+
+    async def cancelled_by_task():
+        task = asyncio.ensure_future(shielded(work()))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def cancelled_by_scope():
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await shielded(work())
+            await anyio.lowlevel.checkpoint()
+            raise AssertionError
+        assert scope.cancelled_caught
+
+    asyncio.run(cancelled_by_task() if how == "task" else cancelled_by_scope())
+
+    assert ended == [True]
+
+
+def test_what_fails_while_it_is_cancelled_is_a_note():
+    async def fail():
+        await asyncio.sleep(0.05)
+        raise KeyError
+
+    async def cancelled():
+        task = asyncio.ensure_future(shielded(fail()))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await task
+        return raised.value
+
+    assert len(asyncio.run(cancelled()).__notes__) == 1
