@@ -53,7 +53,7 @@ def ask(address):
 def application(db):
     ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]
     app = FastAPI()
-    app.state.alias, app.state.caught = ShopStream, []
+    app.state.alias, app.state.caught, app.state.kept = ShopStream, [], []
 
     @app.get("/keys")
     def keys(stream: ShopStream) -> StreamingResponse:
@@ -65,7 +65,7 @@ def application(db):
             shop.things.count()
             yield from repeat(PIECE)
 
-        return StreamingResponse(stream(pieces))
+        return StreamingResponse(kept(app, stream(pieces)))
 
     @app.get("/writes")
     def writes(stream: ShopStream) -> StreamingResponse:
@@ -88,7 +88,7 @@ def application(db):
 def application_async(db):
     ShopStream = Annotated[Stream[AsyncShop], provide_stream(AsyncShop, db)]
     app = FastAPI()
-    app.state.alias, app.state.caught = ShopStream, []
+    app.state.alias, app.state.caught, app.state.kept = ShopStream, [], []
 
     @app.get("/keys")
     async def keys(stream: ShopStream) -> StreamingResponse:
@@ -100,7 +100,7 @@ def application_async(db):
 
     @app.get("/endless")
     async def endless(stream: ShopStream) -> StreamingResponse:
-        return StreamingResponse(stream(endless_async))
+        return StreamingResponse(kept(app, stream(endless_async)))
 
     @app.get("/writes")
     async def writes(stream: ShopStream) -> StreamingResponse:
@@ -118,6 +118,12 @@ def application_async(db):
         await shop.things.add_many(Thing(key=key) for key in KEYS)
 
     return app
+
+
+def kept(app, pieces):
+    """Where it cannot be collected, so that nothing but its end ends it."""
+    app.state.kept.append(pieces)
+    return pieces
 
 
 async def endless_async(shop):
