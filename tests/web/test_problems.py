@@ -16,6 +16,7 @@ from sqlrepo import (
     NotFoundError,
     QueryError,
     ReadOnlyError,
+    RepositoryError,
     StaleEntityError,
     StatementTimeoutError,
     TransactionConflictError,
@@ -223,10 +224,11 @@ def test_every_error_has_its_status(raising, number, caplog):
     assert len(logged) == (1 if status == 500 else 0)  # a mistake of the application's is for its log
 
 
-def test_a_handler_of_the_applications_own_goes_first():
+@pytest.mark.parametrize("kind", [NotFoundError, RepositoryError])
+def test_a_handler_of_the_applications_own_goes_first(kind):
     app = FastAPI()
 
-    @app.exception_handler(NotFoundError)
+    @app.exception_handler(kind)
     async def gone(request, error):
         return JSONResponse({"own": True}, 410)
 

@@ -32,10 +32,12 @@ class Place:
     Attributes:
         route: the route itself, as the application's author made it.
         effective: the same with what the routers above it add.
+        prefix: where the application itself is mounted.
     """
 
     route: Any
     effective: Any
+    prefix: str = ""
 
     @property
     def dependant(self) -> Dependant:
@@ -51,18 +53,18 @@ class Place:
 
     def __str__(self) -> str:
         methods = ",".join(sorted(getattr(self.effective, "methods", None) or ())) or "WEBSOCKET"
-        return f"{methods} {self.effective.path}"
+        return f"{methods} {self.prefix}{self.effective.path}"
 
 
-def places(app: FastAPI) -> Iterator[Place]:
+def places(app: FastAPI, prefix: str = "") -> Iterator[Place]:
     """All routes that have dependencies, mounted applications' too."""
     for route in _CONTEXTS(app.routes) if _CONTEXTS else app.routes:
         original = getattr(route, "original_route", route)
         mounted = getattr(original, "app", None)
         if isinstance(mounted, FastAPI):
-            yield from places(mounted)
+            yield from places(mounted, prefix + original.path)
         elif getattr(route, "dependant", None) is not None:
-            yield Place(original, route)
+            yield Place(original, route, prefix)
 
 
 def query_keys(dependant: Dependant, overrides: Overrides) -> Iterator[str]:
