@@ -1,5 +1,6 @@
 """Errors are answered as problems: a status, a code and fields, and nothing of the store's inside."""
 
+import asyncio
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -203,10 +204,6 @@ def raising():
     def fail(number: int) -> None:
         raise CASES[number][0]
 
-    @app.websocket("/socket")
-    async def socket(socket: WebSocket) -> None:
-        raise MappingError("secret")
-
     with serving(app) as address, client(address) as made:
         yield made
 
@@ -240,3 +237,27 @@ def test_a_handler_of_the_applications_own_goes_first(kind):
 
     with serving(app) as address, client(address) as ask:
         assert ask.get("/").status_code == 410
+
+
+def test_a_web_socket_has_no_answer_to_put_a_problem_in():
+    app = FastAPI()
+    install(app)
+    raised, sent = [], []
+
+    @app.websocket("/")
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        raised.append(NotFoundError(Thing, 1))
+        raise raised[0]
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        sent.append(message["type"])
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}
+    with pytest.raises(NotFoundError) as error:
+        asyncio.run(app(scope, receive, send))
+
+    assert ([error.value], sent) == (raised, ["websocket.accept"])
