@@ -25,7 +25,7 @@ from sqlrepo import (
     UnitStateError,
     UnsupportedError,
 )
-from sqlrepo.fastapi import install, provide
+from sqlrepo.fastapi import Problem, install, problems, provide
 from tests.web.conftest import SYNC, opened
 from tests.web.domain import Dog, Kennel, Shop, Thing
 from tests.web.server import client, serving
@@ -261,3 +261,15 @@ def test_a_web_socket_has_no_answer_to_put_a_problem_in():
         asyncio.run(app(scope, receive, send))
 
     assert ([error.value], sent) == (raised, ["websocket.accept"])
+
+
+def test_the_documentation_shows_problems():
+    app = FastAPI()
+
+    @app.get("/", responses=problems(404, 409))
+    def nothing() -> None: ...
+
+    shown = app.openapi()["paths"]["/"]["get"]["responses"]
+    assert set(shown) == {"200", "404", "409"}
+    assert set(shown["404"]["content"]) == {"application/problem+json"}
+    assert set(shown["404"]["content"]["application/problem+json"]["schema"]["properties"]) == set(Problem.model_fields)

@@ -4,7 +4,7 @@ from sqlrepo.fastapi.etags import IfMatch, Match, PreconditionError, etag
 from sqlrepo.fastapi.filters import filters
 from sqlrepo.fastapi.installation import install
 from sqlrepo.fastapi.links import Links, PageLinks
-from sqlrepo.fastapi.problems import Problem
+from sqlrepo.fastapi.problems import Problem, problems
 from sqlrepo.fastapi.provision import Stream, override, provide, provide_stream
 from sqlrepo.fastapi.routes import Refusal, RouteError, check_routes
 
@@ -23,6 +23,7 @@ __all__ = [
     "filters",
     "install",
     "override",
+    "problems",
     "provide",
     "provide_stream",
 ]

@@ -31,16 +31,18 @@ from sqlrepo import (
 )
 from sqlrepo.fastapi.etags import PreconditionError
 
-__all__ = ["Problem", "answer", "answer_precondition", "problem_of"]
+__all__ = ["Problem", "answer", "answer_precondition", "problem_of", "problems"]
 
 _log = logging.getLogger("sqlrepo")
+
+_MEDIA_TYPE = "application/problem+json"
 
 # Whoever comes back after so many seconds meets neither the conflict nor the lock; an outage lasts longer anyway.
 _RETRY_AFTER = "1"
 
 
 class Problem(BaseModel):
-    """Why a request was refused, as RFC 9457 has it; give it to ``responses=`` to show it in the documentation.
+    """Why a request was refused, as RFC 9457 has it; `problems` shows it in the documentation.
 
     Attributes:
         type: nothing beyond the status.
@@ -89,6 +91,16 @@ _KINDS: Mapping[type[RepositoryError], _Kind] = {
 }
 
 
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document which problems a route may answer with: ``responses=problems(404, 409)``.
+
+    Args:
+        statuses: theirs.
+    """
+    content = {_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
 def problem_of(error: RepositoryError, *, conditional: bool = False) -> tuple[Problem, dict[str, str]]:
     """What a client is told of an error, and the headers that go with it.
 
@@ -126,7 +138,7 @@ async def answer_precondition(request: Any, error: Exception) -> JSONResponse:
 
 
 def _sent(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
-    return JSONResponse(problem.model_dump(), problem.status, headers, media_type="application/problem+json")
+    return JSONResponse(problem.model_dump(), problem.status, headers, media_type=_MEDIA_TYPE)
 
 
 def _first(error: RepositoryError) -> RepositoryError:
