@@ -219,6 +219,7 @@ def test_every_error_has_its_status(raising, number, caplog):
     assert ("Retry-After" in answer.headers) == ("Retry-After" in headers)
     logged = [record for record in caplog.records if record.name == "sqlrepo" and record.exc_info]
     assert len(logged) == (1 if status == 500 else 0)  # a mistake of the application's is for its log
+    assert all("fail failed" in record.message and f"/{number}" not in record.message for record in logged)
 
 
 @pytest.mark.parametrize("kind", [NotFoundError, RepositoryError])

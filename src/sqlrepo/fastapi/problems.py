@@ -124,7 +124,8 @@ async def answer(request: Any, error: Exception) -> JSONResponse:
         raise error  # a web socket has no answer to put it in
     problem, headers = problem_of(error, conditional="if-match" in request.headers)
     if problem.status == _FAULT.status:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        endpoint = request.scope.get("endpoint")  # by name: a path holds what a client sent
+        _log.error("%s failed", getattr(endpoint, "__qualname__", endpoint), exc_info=error)
     return _sent(problem, headers)
 
 
