@@ -37,7 +37,7 @@ def client(address, **options):
         yield made
 
 
-def eventually(holds, patience=5.0):
+def eventually(holds, patience=20.0):
     """Whether something comes true before long."""
     deadline = time.monotonic() + patience
     while not holds():

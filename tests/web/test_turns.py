@@ -129,19 +129,22 @@ def test_whoever_gets_no_turn_is_told_to_come_back(tmp_path):
 
 
 class Hurry:
-    """What cancels a request that takes too long, as timeouts in middleware do."""
+    """What cancels a request once it has got so far, as timeouts in middleware do."""
 
-    def __init__(self, app, patience):
-        self.app, self.patience = app, patience
+    def __init__(self, app, reached):
+        self.app, self.reached = app, reached
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        task = asyncio.ensure_future(self.app(scope, receive, send))
+        while not task.done() and not self.reached.is_set():  # noqa: ASYNC110  # threads set it
+            await asyncio.sleep(0.002)
+        task.cancel()
         try:
-            async with asyncio.timeout(self.patience):
-                await self.app(scope, receive, send)
-        except TimeoutError:
+            await task
+        except asyncio.CancelledError:
             await send({"type": "http.response.start", "status": 504, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
@@ -152,14 +155,16 @@ def slow(request, open_store):
     db = open_store(request.param)
     app = FastAPI()
     install(app, db)
-    app.add_middleware(Hurry, patience=0.15)
-    app.state.db = db
+    app.add_middleware(Hurry, reached=(reached := Event()))
+    app.state.db, app.state.reached = db, reached
     if isinstance(db, AsyncDatabase):
 
         @app.post("/things")
         async def add_async(thing: Thing, shop: Annotated[AsyncShop, provide(AsyncShop, db)]) -> None:
             await shop.things.add(thing)
-            await asyncio.sleep(thing.size)
+            if thing.size:
+                reached.set()
+                await asyncio.sleep(thing.size)
 
         @app.get("/things")
         async def count_async(shop: Annotated[AsyncShop, provide(AsyncShop, db, read_only=True)]) -> int:
@@ -169,12 +174,16 @@ def slow(request, open_store):
         @app.post("/things")
         async def add(thing: Thing, shop: Annotated[Shop, provide(Shop, db)]) -> None:
             shop.things.add(thing)
-            await asyncio.sleep(thing.size)
+            if thing.size:
+                reached.set()
+                await asyncio.sleep(thing.size)
 
         @app.post("/threads")
         def add_in_thread(thing: Thing, shop: Annotated[Shop, provide(Shop, db)]) -> None:
             shop.things.add(thing)
-            time.sleep(thing.size / 10)
+            reached.set()
+            time.sleep(0.2)
+            shop.things.count()
 
         @app.get("/things")
         def count(shop: Annotated[Shop, provide(Shop, db, read_only=True)]) -> int:
@@ -188,8 +197,10 @@ def test_cancellation_leaves_nothing_behind(slow):
     paths = ["/things"] if isinstance(db, AsyncDatabase) else ["/things", "/threads"]
     with serving(slow) as address, client(address) as ask:
         for n, path in enumerate(paths * 3):
-            assert ask.post(path, json={"key": f"k{n}", "size": 3}).status_code == 504
+            slow.state.reached.clear()
+            assert ask.post(path, json={"key": f"k{n}", "size": 30}).status_code == 504
             assert eventually(lambda: in_use(db) == 0)
+        slow.state.reached.clear()
         assert ask.get("/things").json() == 0
         assert ask.post("/things", json={"key": "quick"}).status_code == 200
         assert ask.get("/things").json() == 1
@@ -199,10 +210,11 @@ def test_cancellation_leaves_nothing_behind(slow):
 def test_cancellation_waits_for_an_end_that_has_begun(open_store):
     db, ended = open_store("sqlite"), []
     app = FastAPI()
-    app.add_middleware(Hurry, patience=0.1)
+    app.add_middleware(Hurry, reached=(reached := Event()))
 
     def dawdle():
-        time.sleep(0.3)
+        reached.set()
+        time.sleep(0.2)
         ended.append(True)
 
     @app.post("/things")
