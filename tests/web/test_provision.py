@@ -5,9 +5,12 @@ from typing import Annotated, TypeAlias
 
 import anyio
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI, Header, HTTPException, Request
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import UnsupportedError
+from sqlrepo import BaseRepository, BaseUnitOfWork, UnsupportedError
 from sqlrepo.fastapi import install, override, provide, provide_stream
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
@@ -113,6 +116,66 @@ def test_sync_and_async_must_fit(tmp_path):
         provide(Shop, AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db"))
     with pytest.raises(UnsupportedError):
         override(FastAPI(), Annotated[Shop, provide(Shop, InMemoryDatabase())], AsyncDatabase("sqlite+aiosqlite://"))
+
+
+def test_an_alias_may_be_defined_before_all_models_are(tmp_path):
+    class Early(DeclarativeBase): ...
+
+    class PartRow(Early):
+        __tablename__ = "part"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        whole_id: Mapped[int | None] = mapped_column(sa.ForeignKey("whole.id"))  # defined below
+
+    class Part(BaseModel):
+        id: int | None = None
+        whole_id: int | None = None
+
+    class Parts(BaseRepository[Part, int]):
+        model = PartRow
+
+    class Parcel(BaseUnitOfWork):
+        parts: Parts
+
+    db = Database(f"sqlite:///{tmp_path}/a.db")
+    ParcelDep = Annotated[Parcel, provide(Parcel, db)]
+
+    class WholeRow(Early):
+        __tablename__ = "whole"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Early.metadata.create_all(db.engine)
+    app = FastAPI()
+    install(app, db)
+
+    @app.get("/")
+    def count(parcel: ParcelDep) -> int:
+        return parcel.parts.count()
+
+    with serving(app) as address, client(address) as ask:
+        assert ask.get("/").json() == 0
+
+
+def test_a_store_that_cannot_keep_the_tables_is_refused_when_it_is_put_beneath(tmp_path):
+    class Odd(DeclarativeBase): ...
+
+    class PointRow(Odd):
+        __tablename__ = "point"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        twice: Mapped[int] = mapped_column(sa.Computed("hashed_by_the_server(id)"))
+
+    class Point(BaseModel):
+        id: int | None = None
+
+    class Points(BaseRepository[Point, int]):
+        model = PointRow
+
+    class Plane(BaseUnitOfWork):
+        points: Points
+
+    alias = Annotated[Plane, provide(Plane, Database(f"sqlite:///{tmp_path}/a.db"))]
+
+    with pytest.raises(UnsupportedError):
+        override(FastAPI(), alias, InMemoryDatabase())
 
 
 @pytest.mark.parametrize("alias", [Shop, None, Annotated[Shop, "x"], Annotated[Shop, Header()]])

@@ -76,7 +76,10 @@ def override(app: FastAPI, alias: Any, db: Given) -> None:
     provided = dependency_in(alias)
     if not isinstance(provided, Provided):
         raise UnsupportedError(f"{alias!r} is no Annotated[..., provide(...)]")
-    app.dependency_overrides[provided] = provided.over(db)
+    instead = provided.over(db)
+    if (store := found(db)) is not None:
+        instead.made(store)  # which a store that cannot keep the tables refuses, here rather than in a request
+    app.dependency_overrides[provided] = instead
 
 
 class Provided(Dependency):
@@ -89,7 +92,7 @@ class Provided(Dependency):
         super().__init__(unit, checked(db), read_only, context, parameters=_parameters(context))
         self.unit, self.db, self.read_only, self.context = unit, db, read_only, context
         if (store := found(db)) is not None:
-            self.made(store)  # whether the two fit is said where they are put together
+            _require_fit(unit, store)
 
     def __repr__(self) -> str:
         return f"provide({self.unit.__name__}, {self.db!r})"
@@ -168,6 +171,18 @@ class ProvidedStream(Provided):
 def _require_unit(unit: Any) -> None:
     if not (isinstance(unit, type) and issubclass(unit, BaseUnitOfWork | AsyncBaseUnitOfWork)):
         raise UnsupportedError(f"{unit!r} is no class of units of work")
+
+
+def _require_fit(unit: type[AnyUnit], store: Store) -> None:
+    """Refuse a sync unit on an async database, and the reverse.
+
+    No unit is made for it: where aliases are defined, models may still be missing that tables refer to.
+    """
+    verb = "begin" if issubclass(unit, BaseUnitOfWork) else "call"
+    if not hasattr(store, verb):
+        raise UnsupportedError(
+            f"{unit.__name__} is not for an {type(store).__name__}; sync goes with sync, async with async"
+        )
 
 
 def _parameters(context: Callable[..., Any] | None) -> list[Parameter]:
