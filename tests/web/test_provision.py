@@ -1,5 +1,7 @@
 """What a unit is made of, when, and how an application's life and tests reach it."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, TypeAlias
 
@@ -14,7 +16,7 @@ from sqlrepo import BaseRepository, BaseUnitOfWork, UnsupportedError
 from sqlrepo.fastapi import install, override, provide, provide_stream
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
-from tests.web.domain import AsyncShop, Shop, Thing
+from tests.web.domain import AsyncShop, Shop, Thing, Things
 from tests.web.server import client, eventually, serving
 
 
@@ -61,6 +63,19 @@ def test_a_function_is_called_once_at_first_use_and_what_it_made_is_closed(tmp_p
         assert db.engine.pool.checkedin() == 1
 
     assert db.engine.pool.checkedin() == 0
+
+
+def test_a_function_is_called_once_by_a_crowd(tmp_path):
+    settings = Settings(f"sqlite:///{tmp_path}/a.db")
+
+    def slowly():
+        time.sleep(0.1)
+        return settings.database()
+
+    with serving(application(slowly)) as address, client(address) as ask, ThreadPoolExecutor(8) as threads:
+        answers = [answer.status_code for answer in threads.map(lambda _: ask.get("/source"), range(8))]
+
+    assert (answers, len(settings.made)) == ([200] * 8, 1)
 
 
 def test_a_function_that_is_never_used_is_never_called():
@@ -118,38 +133,22 @@ def test_sync_and_async_must_fit(tmp_path):
         override(FastAPI(), Annotated[Shop, provide(Shop, InMemoryDatabase())], AsyncDatabase("sqlite+aiosqlite://"))
 
 
-def test_an_alias_may_be_defined_before_all_models_are(tmp_path):
-    class Early(DeclarativeBase): ...
+class Early(BaseUnitOfWork):
+    things: "LateThings"
 
-    class PartRow(Early):
-        __tablename__ = "part"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        whole_id: Mapped[int | None] = mapped_column(sa.ForeignKey("whole.id"))  # defined below
 
-    class Part(BaseModel):
-        id: int | None = None
-        whole_id: int | None = None
+EARLY = Annotated[Early, provide(Early, InMemoryDatabase())]
 
-    class Parts(BaseRepository[Part, int]):
-        model = PartRow
 
-    class Parcel(BaseUnitOfWork):
-        parts: Parts
+class LateThings(Things): ...
 
-    db = Database(f"sqlite:///{tmp_path}/a.db")
-    ParcelDep = Annotated[Parcel, provide(Parcel, db)]
 
-    class WholeRow(Early):
-        __tablename__ = "whole"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    Early.metadata.create_all(db.engine)
+def test_an_alias_may_stand_before_what_its_units_are_made_of():
     app = FastAPI()
-    install(app, db)
 
     @app.get("/")
-    def count(parcel: ParcelDep) -> int:
-        return parcel.parts.count()
+    def count(early: EARLY) -> int:
+        return early.things.count()
 
     with serving(app) as address, client(address) as ask:
         assert ask.get("/").json() == 0

@@ -176,7 +176,7 @@ def _require_unit(unit: Any) -> None:
 def _require_fit(unit: type[AnyUnit], store: Store) -> None:
     """Refuse a sync unit on an async database, and the reverse.
 
-    No unit is made for it: where aliases are defined, models may still be missing that tables refer to.
+    No unit is made for it: where an alias is defined, the repositories may still be missing.
     """
     verb = "begin" if issubclass(unit, BaseUnitOfWork) else "call"
     if not hasattr(store, verb):
