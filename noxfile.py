@@ -1,9 +1,13 @@
-"""The test suite on every supported pair of Python and SQLAlchemy: ``nox``, or one cell, which ``nox -l`` names."""
+"""The test suite on every supported pair of Python and SQLAlchemy, the web's part on both ends of FastAPI.
+
+``nox``, or one cell, which ``nox -l`` names.
+"""
 
 import os
 
 import nox
 
+FASTAPI = {"floor": "==0.121.0", "newest": ""}
 PYTHONS = ["3.11", "3.12", "3.13"]
 SQLALCHEMY = {"floor": "==2.0.41", "2.0": ">=2.0.41,<2.1", "2.1": ">=2.1,<2.2"}
 
@@ -19,3 +23,13 @@ def tests(session: nox.Session, sqlalchemy: str) -> None:
     session.run("python", "-c", "import sqlalchemy; print('SQLAlchemy', sqlalchemy.__version__)")
     local = os.environ.get("SQLREPO_TEST_LOCAL", "1")  # as the Makefile has it
     session.run("pytest", "--numprocesses", "auto", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})
+
+
+@nox.session(python=PYTHONS[0])
+@nox.parametrize("fastapi", list(FASTAPI), ids=list(FASTAPI))
+def web(session: nox.Session, fastapi: str) -> None:
+    """Run what knows FastAPI, on the oldest and the newest."""
+    session.install("--quiet", "--editable", ".[tests]", f"fastapi{FASTAPI[fastapi]}")
+    session.run("python", "-c", "import fastapi; print('FastAPI', fastapi.__version__)")
+    local = os.environ.get("SQLREPO_TEST_LOCAL", "1")
+    session.run("pytest", "tests/web", "tests/test_example.py", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})

@@ -27,5 +27,9 @@ def test_importing_loads_nothing_optional(module):
     assert not dragged_in, f"import {module} dragged in {', '.join(sorted(dragged_in))}"
 
 
+def test_the_web_edge_loads_no_backend():
+    assert not loaded_by("sqlrepo.fastapi") & OPTIONAL - {"fastapi", "starlette"}
+
+
 def test_the_probe_sees_what_an_import_loads():
     assert {"sqlrepo", "sqlite3", "pytest"} <= loaded_by("sqlrepo, sqlite3, pytest")

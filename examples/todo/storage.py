@@ -1,6 +1,7 @@
 """Where to-dos are kept; the only module here that imports SQLAlchemy."""
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from sqlalchemy import String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -9,6 +10,8 @@ from examples.todo.domain import Todo, t
 from sqlrepo import BaseRepository, BaseUnitOfWork
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
+
+Store: TypeAlias = Database | InMemoryDatabase
 
 
 class Base(DeclarativeBase):
@@ -50,7 +53,7 @@ class TodoUnit(BaseUnitOfWork):
     todos: Todos
 
 
-def storage(url: str) -> Database | InMemoryDatabase:
+def storage(url: str) -> Store:
     """The store the URL names, its table ready: `memory://`, or any URL SQLAlchemy takes."""
     if url.startswith("memory:"):
         return InMemoryDatabase()

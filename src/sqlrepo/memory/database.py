@@ -37,6 +37,14 @@ class InMemoryDatabase:
         """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
         return frozenset({"row_locks"})
 
+    @property
+    def capacity(self) -> None:
+        """How many units can be in a transaction at once: as many as there are."""
+
+    @property
+    def patience(self) -> None:
+        """For how many seconds a unit waits for a connection: there is none to wait for."""
+
     def adopt(self, schema: Schema) -> None:
         """Take notice of a table.
 

@@ -68,6 +68,16 @@ class AsyncDatabase:
         return self._engine
 
     @property
+    def capacity(self) -> int | None:
+        """How many units can have a connection at once; None where nothing limits it."""
+        return self._engines.capacity
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds a unit waits for a connection; None where it never has to."""
+        return self._engines.patience
+
+    @property
     def source(self) -> Database:
         """What the synchronous bodies get their connections from; to be used inside `call` only."""
         return self._source

@@ -152,9 +152,9 @@ class Compiler:
         statement = sa.select(*(columns[name] for name in names))
         statement = statement.where(self._where(schema, shape)[0]).order_by(*self.order(schema, columns, order))
         if limited:
-            statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.Integer))
+            statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
         if skipping:
-            statement = statement.offset(sa.bindparam(_OFFSET, type_=sa.Integer))
+            statement = statement.offset(sa.bindparam(_OFFSET, type_=sa.BigInteger))
         if lock is None:
             return statement
         return statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
@@ -174,7 +174,7 @@ class Compiler:
         table = _table(schema)
         if not limited:
             return sa.select(sa.func.count()).select_from(table).where(where)
-        found = sa.select(columns[schema.key[0]]).where(where).limit(sa.bindparam(_LIMIT, type_=sa.Integer))
+        found = sa.select(columns[schema.key[0]]).where(where).limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
         return sa.select(sa.func.count()).select_from(found.subquery())
 
     def _write_insert(self, schema: Schema, returning: tuple[str, ...], *, many: bool) -> sa.Executable:

@@ -65,6 +65,16 @@ class Database:
         return f"Database({self.engine.url!r})"  # a password is not shown
 
     @property
+    def capacity(self) -> int | None:
+        """How many units can have a connection at once; None where nothing limits it."""
+        return self._engines.capacity
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds a unit waits for a connection; None where it never has to."""
+        return self._engines.patience
+
+    @property
     def lacks(self) -> frozenset[str]:
         """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`; a server is asked once.
 

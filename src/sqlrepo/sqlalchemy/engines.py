@@ -83,6 +83,23 @@ class Engines:
                 self._reading = self._reader()
             return self._reading
 
+    @property
+    def capacity(self) -> int | None:
+        """How many connections the pool of units that may write gives out at once; None where nothing limits it."""
+        pool = self.writing.pool
+        if isinstance(pool, sa.StaticPool):
+            return 1
+        if not isinstance(pool, sa.QueuePool):
+            return None
+        overflow: int = vars(pool)["_max_overflow"]  # which has no public name
+        return pool.size() + overflow if pool.size() and overflow >= 0 else None
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds the pool lets a unit wait for a connection; None where it does not wait."""
+        pool = self.writing.pool
+        return pool.timeout() if isinstance(pool, sa.QueuePool) else None
+
     def dispose(self) -> None:
         """Close the pools' connections; they fill again when needed."""
         self.writing.dispose()

@@ -1,0 +1,120 @@
+"""Pages over HTTP: what they look like, and how they lead to each other."""
+
+from typing import Annotated
+
+import pytest
+from fastapi import FastAPI
+
+from sqlrepo import CursorPage, Page
+from sqlrepo.fastapi import Links, filters, install, provide
+from tests.web.domain import Shop, Thing, ThingQuery
+from tests.web.server import client, serving
+
+Filters = Annotated[ThingQuery, filters(ThingQuery)]
+KEYS = [f"k{n}&>, é" for n in range(7)]
+
+
+@pytest.fixture(scope="module")
+def app(store):
+    Reading = Annotated[Shop, provide(Shop, store, read_only=True)]
+    app = FastAPI()
+    install(app, store)
+
+    @app.get("/pages")
+    def pages(query: Filters, shop: Reading, links: Links, total: bool = False) -> Page[Thing]:
+        return links(shop.things.page(query, with_total=total), query)
+
+    @app.get("/scroll")
+    def scroll(
+        query: Filters, shop: Reading, links: Links, after: str | None = None, before: str | None = None
+    ) -> CursorPage[Thing]:
+        return links(shop.things.scroll(query, after=after, before=before), query)
+
+    with Shop(store) as shop:
+        shop.things.add_many(Thing(key=key, size=n % 2) for n, key in enumerate(KEYS))
+    return app
+
+
+@pytest.fixture(scope="module")
+def ask(app):
+    with serving(app) as address, client(address) as made:
+        yield made
+
+
+def keys(answer):
+    return [item["key"] for item in answer.json()["items"]]
+
+
+def walked(ask, start, relation):
+    """The answers along one kind of link."""
+    answers = [ask.get(start)]
+    while link := answers[-1].links.get(relation):
+        assert len(answers) < 10
+        answers.append(ask.get(answers[-1].url.join(link["url"])))
+    return answers
+
+
+@pytest.mark.parametrize("path", ["/pages", "/scroll"])
+def test_links_lead_through_all_pages_and_back(ask, path):
+    forwards = walked(ask, f"{path}?key_contains=%26%3E&size_in=0&size_in=1&limit=3", "next")
+    backwards = walked(ask, str(forwards[-1].url), "prev")
+
+    assert [keys(answer) for answer in forwards] == [KEYS[:3], KEYS[3:6], KEYS[6:]]
+    assert [keys(answer) for answer in backwards] == [KEYS[6:], KEYS[3:6], KEYS[:3]]
+    assert keys(ask.get(forwards[-1].url.join(forwards[-1].links["first"]["url"]))) == KEYS[:3]
+    assert "prev" not in forwards[0].links
+
+
+def test_a_page_by_offset_has_its_parts(ask):
+    body = ask.get("/pages?limit=3&total=true").json()
+
+    assert (set(body), body["has_next"], body["total"]) == ({"items", "has_next", "total"}, True, 7)
+    assert ask.get("/pages?limit=3").json()["total"] is None
+
+
+def test_a_page_by_position_has_its_parts(ask):
+    body = ask.get("/scroll?limit=3").json()
+
+    assert set(body) == {"items", "next", "previous"}
+    assert body["previous"] is None
+
+
+def test_an_offset_within_the_first_page_leads_back_to_it(ask):
+    answer = ask.get("/pages?limit=3&offset=2")
+
+    assert keys(ask.get(answer.url.join(answer.links["prev"]["url"]))) == KEYS[:3]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "%00", "../..", "a" * 5000])
+@pytest.mark.parametrize("way", ["after", "before"])
+def test_a_cursor_of_nobodys_making_is_422(ask, cursor, way):
+    answer = ask.get("/scroll", params={way: cursor})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "query")
+
+
+def test_a_cursor_of_another_query_or_tampered_with_is_422(ask):
+    cursor = ask.get("/scroll?limit=3&order_by=key").json()["next"]
+    tampered = cursor[:-2] + ("A" if cursor[-2] != "A" else "B") + cursor[-1]
+
+    assert ask.get("/scroll", params={"limit": 3, "order_by": "key", "after": cursor}).status_code == 200
+    assert ask.get("/scroll", params={"limit": 3, "order_by": "-size,key", "after": cursor}).status_code == 422
+    assert ask.get("/scroll", params={"limit": 3, "order_by": "key", "after": tampered}).status_code == 422
+
+
+def test_both_ways_at_once_is_422(ask):
+    cursor = ask.get("/scroll?limit=3&order_by=key").json()["next"]
+
+    assert ask.get("/scroll", params={"after": cursor, "before": cursor}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"), [("/pages", {"items", "has_next", "total"}), ("/scroll", {"items", "next", "previous"})]
+)
+def test_the_documentation_shows_pages(app, path, parts):
+    spec = app.openapi()
+    schema = spec["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    page = spec["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+
+    assert set(page["properties"]) == parts
+    assert page["properties"]["items"]["items"]["$ref"].rpartition("/")[2] == "Thing"

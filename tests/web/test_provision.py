@@ -1,0 +1,333 @@
+"""What a unit is made of, when, and how an application's life and tests reach it."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Annotated, TypeAlias
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI, Header, HTTPException, Request
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import BaseRepository, BaseUnitOfWork, UnsupportedError
+from sqlrepo.fastapi import install, override, provide, provide_stream
+from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from tests.web.domain import AsyncShop, Shop, Thing, Things
+from tests.web.server import client, eventually, serving
+
+
+class Settings:
+    """Makes a database, and counts how often."""
+
+    def __init__(self, url="sqlite://"):
+        self.url, self.made = url, []
+
+    def database(self):
+        self.made.append(Database(self.url))
+        return self.made[-1]
+
+
+def application(db, **options):
+    app = FastAPI()
+    install(app, db)
+    app.state.alias = Annotated[Shop, provide(Shop, db, **options)]
+
+    @app.get("/source")
+    def source(shop: app.state.alias) -> str:
+        return repr(shop.source)
+
+    @app.get("/context")
+    def context(shop: app.state.alias) -> str | None:
+        return shop.context
+
+    @app.post("/things")
+    def add(thing: Thing, shop: app.state.alias) -> Thing:
+        return shop.things.add(thing)
+
+    return app
+
+
+def test_a_function_is_called_once_at_first_use_and_what_it_made_is_closed(tmp_path):
+    settings = Settings(f"sqlite:///{tmp_path}/a.db")
+    app = application(settings.database)
+    with serving(app) as address, client(address) as ask:
+        assert settings.made == []
+        assert {ask.get("/source").text for _ in range(5)} == {f'"{settings.made[0]!r}"'}
+        (db,) = settings.made
+        with db.engine.connect():
+            pass
+        assert db.engine.pool.checkedin() == 1
+
+    assert db.engine.pool.checkedin() == 0
+
+
+def test_a_function_is_called_once_by_a_crowd(tmp_path):
+    settings = Settings(f"sqlite:///{tmp_path}/a.db")
+
+    def slowly():
+        time.sleep(0.1)
+        return settings.database()
+
+    with serving(application(slowly)) as address, client(address) as ask, ThreadPoolExecutor(8) as threads:
+        answers = [answer.status_code for answer in threads.map(lambda _: ask.get("/source"), range(8))]
+
+    assert (answers, len(settings.made)) == ([200] * 8, 1)
+
+
+def test_a_function_that_is_never_used_is_never_called():
+    settings = Settings()
+    with serving(application(settings.database)) as address, client(address) as ask:
+        assert ask.get("/openapi.json").status_code == 200
+
+    assert settings.made == []
+
+
+def test_a_function_that_fails_is_called_again(tmp_path):
+    given = iter([OSError(), Database(f"sqlite:///{tmp_path}/a.db")])
+
+    def database():
+        if isinstance(made := next(given), Exception):
+            raise made
+        return made
+
+    with serving(application(database)) as address:
+        with client(address) as ask:
+            assert ask.get("/source").status_code == 500
+        with client(address) as ask:
+            assert ask.get("/source").status_code == 200
+
+
+def test_a_function_that_makes_no_database_is_told():
+    with serving(application(lambda: "sqlite://")) as address, client(address) as ask:
+        assert ask.get("/source").json()["code"] == "internal"
+
+
+async def later(): ...
+def generator():
+    yield
+
+
+@pytest.mark.parametrize("given", ["sqlite://", None, 7, later, generator, Shop(InMemoryDatabase())])
+@pytest.mark.parametrize("way", [lambda db: provide(Shop, db), lambda db: install(FastAPI(), db)])
+def test_what_is_no_database_is_refused_where_it_is_given(given, way):
+    with pytest.raises(UnsupportedError):
+        way(given)
+
+
+@pytest.mark.parametrize("unit", [object, Thing, Shop(InMemoryDatabase()), "Shop"])
+def test_what_is_no_unit_is_refused(unit):
+    with pytest.raises(UnsupportedError):
+        provide(unit, InMemoryDatabase())
+
+
+def test_sync_and_async_must_fit(tmp_path):
+    with pytest.raises(UnsupportedError):
+        provide(AsyncShop, Database(f"sqlite:///{tmp_path}/a.db"))
+    with pytest.raises(UnsupportedError):
+        provide(Shop, AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db"))
+    with pytest.raises(UnsupportedError):
+        override(FastAPI(), Annotated[Shop, provide(Shop, InMemoryDatabase())], AsyncDatabase("sqlite+aiosqlite://"))
+
+
+class Early(BaseUnitOfWork):
+    things: "LateThings"
+
+
+EARLY = Annotated[Early, provide(Early, InMemoryDatabase())]
+
+
+class LateThings(Things): ...
+
+
+def test_an_alias_may_stand_before_what_its_units_are_made_of():
+    app = FastAPI()
+
+    @app.get("/")
+    def count(early: EARLY) -> int:
+        return early.things.count()
+
+    with serving(app) as address, client(address) as ask:
+        assert ask.get("/").json() == 0
+
+
+def test_a_store_that_cannot_keep_the_tables_is_refused_when_it_is_put_beneath(tmp_path):
+    class Odd(DeclarativeBase): ...
+
+    class PointRow(Odd):
+        __tablename__ = "point"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        twice: Mapped[int] = mapped_column(sa.Computed("hashed_by_the_server(id)"))
+
+    class Point(BaseModel):
+        id: int | None = None
+
+    class Points(BaseRepository[Point, int]):
+        model = PointRow
+
+    class Plane(BaseUnitOfWork):
+        points: Points
+
+    alias = Annotated[Plane, provide(Plane, Database(f"sqlite:///{tmp_path}/a.db"))]
+
+    with pytest.raises(UnsupportedError):
+        override(FastAPI(), alias, InMemoryDatabase())
+
+
+@pytest.mark.parametrize("alias", [Shop, None, Annotated[Shop, "x"], Annotated[Shop, Header()]])
+def test_an_alias_without_ours_is_refused(alias):
+    with pytest.raises(UnsupportedError):
+        override(FastAPI(), alias, InMemoryDatabase())
+
+
+def tenant(x_tenant: Annotated[str, Header()] = "none") -> str:
+    if x_tenant == "nobody":
+        raise HTTPException(401)
+    return x_tenant
+
+
+def test_the_context_is_what_a_dependency_gives():
+    app = application(InMemoryDatabase(), context=tenant)
+    with serving(app) as address, client(address) as ask:
+        assert ask.get("/context", headers={"X-Tenant": "acme"}).json() == "acme"
+        assert ask.get("/context").json() == "none"
+        assert ask.get("/context", headers={"X-Tenant": "nobody"}).status_code == 401
+        override(app, app.state.alias, InMemoryDatabase())
+        assert ask.get("/context", headers={"X-Tenant": "acme"}).json() == "acme"
+        app.dependency_overrides[tenant] = lambda: "other"
+        assert ask.get("/context").json() == "other"
+
+
+def test_without_one_there_is_none():
+    with serving(application(InMemoryDatabase())) as address, client(address) as ask:
+        assert ask.get("/context").json() is None
+
+
+def test_equal_dependencies_are_one_and_others_are_not():
+    db, other = InMemoryDatabase(), InMemoryDatabase()
+    first = provide(Shop, db).dependency
+
+    assert first == provide(Shop, db).dependency
+    assert len({first, provide(Shop, db).dependency}) == 1
+    assert first != provide(Shop, other).dependency
+    assert first != provide(Shop, db, read_only=True).dependency
+    assert first != provide(Shop, db, context=tenant).dependency
+    assert first != provide(AsyncShop, db).dependency
+    assert first != provide_stream(Shop, db).dependency
+    assert provide(Shop, Settings().database) is not None
+
+
+def test_an_override_may_be_anything_fastapi_takes():
+    app = application(InMemoryDatabase())
+    other = InMemoryDatabase()
+
+    def own():
+        with Shop(other) as shop:
+            yield shop
+
+    app.dependency_overrides[provide(Shop, InMemoryDatabase()).dependency] = own  # another one: no effect
+    with serving(app) as address, client(address) as ask:
+        ask.post("/things", json={"key": "a"})
+        app.dependency_overrides = {app.state.alias.__metadata__[0].dependency: own}
+        ask.post("/things", json={"key": "b"})
+
+    with Shop(other) as shop:
+        assert [thing.key for thing in shop.things.find()] == ["b"]
+
+
+def test_a_read_only_unit_writes_nothing(store):
+    with serving(application(store, read_only=True)) as address, client(address) as ask:
+        assert ask.post("/things", json={"key": "a"}).json()["code"] == "internal"
+
+
+def test_the_applications_own_lifespan_runs_within_ours(tmp_path):
+    db, seen = Database(f"sqlite:///{tmp_path}/a.db"), []
+
+    @asynccontextmanager
+    async def lifespan(app):
+        with db.engine.connect():
+            seen.append("begun")
+        yield {"number": 7}
+        seen.append(db.engine.pool.checkedin())
+
+    app = FastAPI(lifespan=lifespan)
+    install(app, db)
+
+    @app.get("/")
+    def number(request: Request) -> int:
+        return request.state.number
+
+    with serving(app) as address, client(address) as ask:
+        assert ask.get("/").json() == 7
+    assert seen == ["begun", 1]
+    assert db.engine.pool.checkedin() == 0
+
+
+def test_async_databases_are_closed_too(tmp_path):
+    db = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db")
+    app = FastAPI()
+    install(app, db)
+
+    async def life():
+        async with app.router.lifespan_context(app):
+            async with db.engine.connect():
+                pass
+            assert db.engine.pool.checkedin() == 1
+
+    anyio.run(life)
+    assert db.engine.pool.checkedin() == 0
+
+
+def test_one_database_that_cannot_be_closed_keeps_no_other_open(tmp_path, monkeypatch):
+    good, bad = Database(f"sqlite:///{tmp_path}/a.db"), InMemoryDatabase()
+
+    def fail(self):
+        raise NotADirectoryError
+
+    monkeypatch.setattr(InMemoryDatabase, "dispose", fail)
+    app = FastAPI()
+    install(app, good, bad)
+
+    async def life():
+        async with app.router.lifespan_context(app):
+            with good.engine.connect():
+                pass
+
+    with pytest.raises(NotADirectoryError):
+        anyio.run(life)
+    assert good.engine.pool.checkedin() == 0
+
+
+def test_each_request_has_its_own():
+    db, units = InMemoryDatabase(), []
+    app = FastAPI()
+    ShopDep: TypeAlias = Annotated[Shop, provide(Shop, db)]
+
+    @app.get("/")
+    async def collect(shop: ShopDep, same: ShopDep) -> bool:
+        units.append(shop)
+        return shop is same
+
+    with serving(app) as address, client(address) as ask:
+        assert [ask.get("/").json() for _ in range(3)] == [True] * 3
+
+    assert len(set(map(id, units))) == 3
+    assert eventually(lambda: not any(unit.is_open for unit in units))
+
+
+def test_two_event_loops_share_a_database():
+    app = application(InMemoryDatabase())
+    for _ in range(2):
+        with serving(app) as address, client(address) as ask:
+            assert ask.get("/source").status_code == 200
+
+
+def test_capacity_is_what_the_pool_gives(tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+
+    assert (Database(url).capacity, Database("sqlite://").capacity, InMemoryDatabase().capacity) == (15, 1, None)
+    assert AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db").capacity == 15
+    assert (Database(url).patience, InMemoryDatabase().patience) == (30, None)
