@@ -25,7 +25,7 @@ def tests(session: nox.Session, sqlalchemy: str) -> None:
     session.run("pytest", "--numprocesses", "auto", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=PYTHONS)
 @nox.parametrize("fastapi", list(FASTAPI), ids=list(FASTAPI))
 def web(session: nox.Session, fastapi: str) -> None:
     """Run what knows FastAPI, on the oldest and the newest."""
