@@ -20,7 +20,7 @@ from sqlrepo.errors import (
     UnsupportedError,
 )
 
-__all__ = ["Attached", "Callback", "Transaction", "call_all", "callbacks_failed", "logged", "settled"]
+__all__ = ["Attached", "Callback", "Transaction", "call_all", "callbacks_failed", "is_async", "logged", "settled"]
 
 Callback: TypeAlias = Callable[[], Any]
 
@@ -172,6 +172,11 @@ def call_all(callbacks: Iterable[Callback]) -> None:
             failures.append(logged(error))
     if failures:
         raise callbacks_failed(failures)
+
+
+def is_async(callback: Callback) -> bool:
+    """Whether calling it gives something to await; an object may have an async ``__call__``."""
+    return any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))  # noqa: B004
 
 
 def settled(result: R) -> R:

@@ -17,10 +17,10 @@ from typing_extensions import TypeVar
 
 from sqlrepo._base.declarations import Declarations, surrounding_names
 from sqlrepo._base.joining import joined_async
-from sqlrepo._base.unit import BaseUnitOfWork, is_async
+from sqlrepo._base.unit import BaseUnitOfWork
 from sqlrepo.driver import AsyncSource, Joinable
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.transaction import Callback, callbacks_failed, logged, settled
+from sqlrepo.transaction import Callback, callbacks_failed, is_async, logged, settled
 
 __all__ = ["AsyncBaseUnitOfWork"]
 

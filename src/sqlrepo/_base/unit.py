@@ -21,9 +21,9 @@ from sqlrepo.driver import Driver, Joinable, Source
 from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, noted
 from sqlrepo.probed import ProbedDriver
 from sqlrepo.probes import active, planted
-from sqlrepo.transaction import Callback, Transaction, call_all
+from sqlrepo.transaction import Callback, Transaction, call_all, is_async
 
-__all__ = ["BaseUnitOfWork", "is_async"]
+__all__ = ["BaseUnitOfWork"]
 
 C = TypeVar("C", default=None)
 R = TypeVar("R")
@@ -391,11 +391,6 @@ class BaseUnitOfWork(Generic[C]):
         except BaseException as error:
             self._roll_back_to(savepoint, transaction, error)
             raise
-
-
-def is_async(callback: Callback) -> bool:
-    """Whether calling it gives something to await; an object may have an async ``__call__``."""
-    return any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))  # noqa: B004
 
 
 def _busy(unit: BaseUnitOfWork[Any]) -> UnitStateError:
