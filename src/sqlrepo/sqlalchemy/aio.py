@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from sqlrepo._aio.unit import AsyncBaseUnitOfWork
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.sqlalchemy.connecting import undisturbed
 from sqlrepo.sqlalchemy.database import Database
 from sqlrepo.sqlalchemy.engines import Engines
 from sqlrepo.sqlalchemy.session import UnitSession
@@ -180,7 +181,7 @@ def is_async(given: object) -> bool:
 def _make(url: sa.URL, **options: Any) -> sa.Engine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    return create_async_engine(url, **options).sync_engine
+    return create_async_engine(url, **undisturbed(url), **options).sync_engine
 
 
 def _require_greenlet() -> None:
