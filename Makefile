@@ -11,7 +11,7 @@ export SQLREPO_TEST_LOCAL ?= 1
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help venv test lint types docs demo run twins wheel check clean
+.PHONY: help venv test cover lint types docs demo run twins wheel check clean
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -24,7 +24,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-test: $(READY) ## run the whole suite, with branch coverage
+test: $(READY) ## run the whole suite
+	$(BIN)/pytest --numprocesses auto $(ARGS)
+
+cover: $(READY) ## the same, and tell which lines and branches were not run
 	$(BIN)/pytest --cov --numprocesses auto $(ARGS)
 
 lint: $(READY) ## check style, formatting and who imports whom

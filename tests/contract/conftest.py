@@ -25,7 +25,7 @@ def trusting(connection, _):
     connection.execute("PRAGMA synchronous = OFF")  # no test cuts the power, and each fsync takes its time
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite-file", "postgresql", "mariadb"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Database | InMemoryDatabase]:
     """An empty database with all tables: memory, SQLite in memory, SQLite in a file."""
     if request.param == "memory":

@@ -57,6 +57,11 @@ class TestModelWhereTextSortsByADictionary(TestModel):
     """Columns of default types, in databases whose collation is none of ours."""
 
 
+@pytest.mark.parametrize("database", ["sqlite-file"], indirect=True)
+class TestModelInAFile(TestModel):
+    """In a file several units have connections at once."""
+
+
 class TestFrozenDataclassWithCompositeKey(RepositoryContract[Seat, tuple[str, int]]):
     @pytest.fixture
     def harness(self, database):
