@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from sqlrepo.criteria import EVERYTHING, And, CompareFields, Criterion, Leaf, as_criterion, is_everything, rebuilt
 from sqlrepo.driver import Condition, Driver, Fetch, Row, Upsert
@@ -17,7 +17,7 @@ from sqlrepo.mapping import Mapper
 from sqlrepo.predicate import Predicate, compile_predicate, parametrized
 from sqlrepo.schema import Schema
 
-__all__ = ["Scope", "evaluated", "read_back"]
+__all__ = ["Scope", "ScopedDriver", "evaluated", "read_back"]
 
 Values: TypeAlias = Mapping[str, Any]
 
@@ -38,7 +38,8 @@ class Scope:
 
     def within(self, driver: Driver) -> Driver:
         """A driver that knows no other rows."""
-        return driver if is_everything(self.rows) and is_everything(self.stays) else _ScopedDriver(driver, self)
+        everything = is_everything(self.rows) and is_everything(self.stays)
+        return driver if everything else cast(Driver, ScopedDriver(driver, self))
 
     def admit(self, rows: Iterable[Values]) -> None:
         """Refuse new rows that are known to be outside before they are stored.
@@ -99,7 +100,7 @@ def evaluated(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Crit
         raise QueryError(f"{name} gives no criterion ({type(error).__name__}: {error})") from error
 
 
-class _ScopedDriver:
+class ScopedDriver:
     """A driver beneath which there are no rows outside a scope."""
 
     def __init__(self, beneath: Driver, scope: Scope) -> None:
@@ -143,7 +144,7 @@ class _ScopedDriver:
 
 def read_back(driver: Driver, schema: Schema, request: Fetch) -> list[Row]:
     """Read rows that the call has just changed, which may have left the scope if they were allowed to."""
-    return driver.read_back(schema, request) if isinstance(driver, _ScopedDriver) else driver.fetch(schema, request)
+    return driver.read_back(schema, request) if isinstance(driver, ScopedDriver) else driver.fetch(schema, request)
 
 
 def _parts(criterion: Criterion) -> list[Criterion]:
