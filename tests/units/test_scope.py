@@ -2,8 +2,11 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from types import new_class
 from typing import Literal
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
@@ -23,9 +26,11 @@ from sqlrepo import (
     TransactionAbortedError,
     UniqueViolationError,
     fields,
+    in_,
     not_,
 )
 from sqlrepo.testing import query_budget
+from tests.units.domain import Colour, Lab, Specimen, Specimens
 
 
 class Base(DeclarativeBase):
@@ -348,6 +353,79 @@ def test_where_fields_count_together_the_stored_row_decides(office):
         with pytest.raises(InvalidValueError), unit.savepoint():
             unit.readable.patch(1, {"shared": False})
         assert unit.everything.get(1).shared
+
+
+class Fresh(AllDocs):
+    """Its rows leave by being written."""
+
+    def scope(self) -> bool:
+        return d.version < 2
+
+
+def test_what_counts_with_every_write_is_looked_at_in_every_write(office):
+    before = stored(office)
+    with office() as unit:
+        docs = Fresh(unit)
+        with pytest.raises(QueryError):
+            docs.update_where(set_={"rank": 3}, everything=True)
+        with pytest.raises(InvalidValueError) as caught, unit.savepoint():
+            docs.patch(2, {"rank": 3})
+        assert caught.value.field == "version"
+        with pytest.raises(InvalidValueError), unit.savepoint():
+            docs.upsert(Doc(tenant=1, name="n2"), on="name")
+        assert unit.everything.find() == before
+
+
+def test_a_scope_may_ask_the_unit_and_meets_what_it_meets(office):
+    class OfFirst(Docs):
+        def scope(self) -> bool:
+            return d.tenant == AllDocs(self.unit).get(self.context.tenant).tenant
+
+    with office(1) as unit:
+        assert ids(OfFirst(unit).find()) == [1, 3]
+    with office(99) as unit, pytest.raises(NotFoundError):
+        OfFirst(unit).find()
+
+
+VALUES = {
+    "text": "Straße",
+    "number": -3,
+    "big": 2**40,
+    "flag": True,
+    "colour": Colour.BLUE,
+    "uid": UUID(int=7),
+    "amount": Decimal("1.50"),
+    "ratio": 0.1,
+    "day": date(2024, 2, 29),
+    "clock": time(1, 2, 3, 4),
+    "local": datetime(2024, 1, 1, 12, 0, 0, 5),  # noqa: DTZ001  # it has none
+    "moment": datetime(2024, 1, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+    "zoned": datetime(2024, 1, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+    "span": timedelta(days=1, microseconds=1),
+    "blob": b"\0x",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), VALUES.items(), ids=VALUES)
+def test_every_type_can_be_a_scope(db, name, value):
+    field = getattr(fields(Specimen), name)
+
+    class One(Specimens):
+        def scope(self) -> bool:
+            return in_(field, [value]) & (field == value)
+
+    with Lab(db) as lab:
+        one = One(lab)
+        stored = one.add(Specimen(id=1, **{name: value}))
+        lab.specimens.add(Specimen(id=2))
+        assert one.find() == [stored] == [one.update(stored)] == [one.upsert(stored, on="id").entity]
+        for wrong in (Specimen(id=3), Specimen(id=3, rank=4)):
+            with pytest.raises(InvalidValueError) as caught:
+                one.add(wrong)
+            assert caught.value.field == name
+        with pytest.raises(InvalidValueError):
+            one.patch(1, {name: None})
+        assert one.update_where(set_={name: value}, everything=True) == 1
 
 
 def test_a_cursor_of_another_scope_is_refused(office):

@@ -70,7 +70,7 @@ class Participant(Declarative[T], Generic[T]):
 
     def _read(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
         """Run the statements of a reading call; alone and outside ``with``, in a transaction of their own."""
-        work = _within(scope or self._scope(), work)
+        work = self._within(scope, work)
         if self._source is not None and not self._unit.is_open:
             with BaseUnitOfWork[Any](self._source, read_only=True) as unit:
                 return unit.run(work)
@@ -78,7 +78,7 @@ class Participant(Declarative[T], Generic[T]):
 
     def _write(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
         """Run the statements of a writing call."""
-        work = _within(scope or self._scope(), work)
+        work = self._within(scope, work)
         if self._source is not None and not self._unit.is_open:
             raise UnitStateError(
                 "write_outside", f"write inside `with {self._name}(...) as repository:`, or in a unit of work"
@@ -113,6 +113,11 @@ class Participant(Declarative[T], Generic[T]):
             return Scope(self._mapper, rows, rows)
         return Scope(self._mapper, rows, evaluated(self._mapper, f"{self._name}.stays()", self.stays))
 
+    def _within(self, scope: Scope | None, work: Callable[[Driver], R]) -> Callable[[Driver], R]:
+        """Statements that know no rows outside the scope; the call's own, where it has asked for it already."""
+        kept = scope or self._scope()
+        return work if kept is self._unscoped else lambda driver: work(kept.within(driver))
+
     @property
     def _name(self) -> str:
         return type(self).__name__
@@ -143,10 +148,6 @@ class Participant(Declarative[T], Generic[T]):
         if self.definition().custom_load:
             return [self.to_domain(record) for record in self._mapper.records(rows)]
         return self._mapper.load(rows)
-
-
-def _within(scope: Scope, work: Callable[[Driver], R]) -> Callable[[Driver], R]:
-    return lambda driver: work(scope.within(driver))
 
 
 def _raising(error: Exception) -> Callable[[Driver], None]:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from sqlrepo.criteria import EVERYTHING, And, CompareFields, Criterion, Leaf, as_criterion, is_everything, rebuilt
 from sqlrepo.driver import Condition, Driver, Fetch, Row, Upsert
-from sqlrepo.errors import InvalidValueError, QueryError
+from sqlrepo.errors import InvalidValueError, QueryError, RepositoryError
 from sqlrepo.mapping import Mapper
 from sqlrepo.predicate import Predicate, compile_predicate, parametrized
 from sqlrepo.schema import Schema
@@ -61,11 +61,17 @@ class Scope:
         Raises:
             InvalidValueError: a value takes them there.
         """
-        touched = [part for part in _parts(self.stays) if _columns(part) & changes.keys()]
+        touched = [part for part in _parts(self.stays) if _columns(part) & {*changes, *self._moving}]
         known = [part for part in touched if _columns(part) <= changes.keys()]
         if (refused := self._refusal(known, changes)) is not None:
             raise refused
         return len(known) == len(touched)
+
+    @property
+    def _moving(self) -> Iterable[str]:
+        """The columns that change with whatever is changed."""
+        schema = self.mapper.schema
+        return (c.name for c in schema.columns if c.computed or c.server_onupdate or c.name == schema.version)
 
     def check(self, demanded: Criterion, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Refuse rows that were stored already, which aborts.
@@ -97,7 +103,10 @@ def evaluated(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Crit
     try:
         return rebuilt(as_criterion(scope()), mapper.bind)
     except Exception as error:
-        raise QueryError(f"{name} gives no criterion ({type(error).__name__}: {error})") from error
+        if isinstance(error, RepositoryError) and not isinstance(error, QueryError):
+            raise  # a scope that asks the database meets what any call does
+        reason = str(error) if isinstance(error, QueryError) else type(error).__name__
+        raise QueryError(f"{name} gives no criterion: {reason}") from error
 
 
 class ScopedDriver:
