@@ -337,9 +337,22 @@ def test_a_change_may_take_a_row_where_it_stays_enough(office, leave):
         leave(unit.docs, {"tenant": 2, "deleted": True})
 
 
-def test_upsert_may_delete_softly_only_what_is_there_and_says_so(office):
-    with office() as unit, pytest.raises(InvalidValueError):
-        unit.live.upsert(Doc(tenant=1, name="n2", deleted=True), on="name")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda docs: docs.add(Doc(tenant=1, name="new", deleted=True)),
+        lambda docs: docs.save(Doc(id=60, tenant=1, name="new", deleted=True)),
+        lambda docs: docs.upsert(Doc(tenant=1, name="new", deleted=True), on="name"),
+        lambda docs: docs.upsert(Doc(tenant=1, name="n2", deleted=True), on="name"),
+    ],
+)
+def test_what_is_inserted_or_may_be_is_in_the_scope_itself(office, write):
+    before = stored(office)
+    with office() as unit:
+        with pytest.raises(InvalidValueError) as caught:
+            write(unit.live)
+        assert caught.value.field == "deleted"
+        assert unit.everything.find() == before  # the unit goes on
 
 
 def test_where_fields_count_together_the_stored_row_decides(office):

@@ -32,7 +32,7 @@ class Writing(Participant[T], Generic[T, K]):
 
         Raises:
             ConstraintError: the table refuses it.
-            InvalidValueError: a column cannot hold a value.
+            InvalidValueError: a column cannot hold a value, or the row would be outside the repository's scope.
         """
         return self.add_many([entity])[0]
 
