@@ -389,6 +389,20 @@ def test_what_counts_with_every_write_is_looked_at_in_every_write(office):
         assert unit.everything.find() == before
 
 
+class Once(Fresh):
+    """They may leave."""
+
+    def stays(self) -> bool:
+        return super(Fresh, self).scope()
+
+
+def test_a_row_that_an_upsert_takes_out_is_given_back(office):
+    with office() as unit:
+        upserted = Once(unit).upsert(Doc(tenant=1, name="n2", rank=5), on="name")
+        assert (upserted.created, upserted.entity.id, upserted.entity.version) == (False, 2, 2)
+        assert ids(Once(unit).find()) == [1, 3, 4]
+
+
 def test_a_scope_may_ask_the_unit_and_meets_what_it_meets(office):
     class OfFirst(Docs):
         def scope(self) -> bool:
