@@ -8,10 +8,10 @@ driver, and Ecto's Repo over Adapter).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from sqlrepo.criteria import EVERYTHING, Criterion
+from sqlrepo.criteria import EVERYTHING, And, Compare, Criterion, Leaf, Match, OneOf, Param, rebuilt
 from sqlrepo.order import Sort
 from sqlrepo.schema import Schema
 from sqlrepo.transaction import Callback, Transaction
@@ -48,6 +48,30 @@ class Condition:
     shape: Criterion = EVERYTHING
     params: tuple[Any, ...] = ()
 
+    def narrowed(self, other: Condition) -> Condition:
+        """The rows that another condition chooses as well."""
+        if other.shape == EVERYTHING:
+            return self
+        parts = self.shape.parts if isinstance(self.shape, And) else (self.shape,)
+        return Condition(And((*parts, _renumbered(other.shape, len(self.params)))), (*self.params, *other.params))
+
+
+def _renumbered(shape: Criterion, start: int) -> Criterion:
+    """A shape whose parameters come after others."""
+
+    def later(leaf: Leaf) -> Leaf:
+        match leaf:
+            case Compare(_, _, Param(index)):
+                return replace(leaf, value=Param(start + index))
+            case OneOf(_, Param(index)):
+                return replace(leaf, values=Param(start + index))
+            case Match(_, _, Param(index)):
+                return replace(leaf, text=Param(start + index))
+            case _:
+                return leaf
+
+    return rebuilt(shape, later)
+
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
@@ -81,6 +105,7 @@ class Upsert:
         where: the row that it agrees with.
         changes: what of that row is written; empty for nothing.
         agrees_in: the values of ``on``; None where it agrees with no row because one of them is NULL.
+        scope: which rows may be written over; the new one violates the constraint where it agrees with another.
     """
 
     row: Mapping[str, Any]
@@ -88,6 +113,12 @@ class Upsert:
     where: Condition
     changes: Mapping[str, Any]
     agrees_in: tuple[Any, ...] | None
+    scope: Condition = Condition()
+
+    @property
+    def target(self) -> Condition:
+        """The row that it agrees with, if that may be written over."""
+        return self.where.narrowed(self.scope)
 
 
 class Driver(Protocol):

@@ -136,6 +136,8 @@ class CheckViolationError(ConstraintError):
 class InvalidValueError(RepositoryError):
     """A value its column cannot hold: wrong type, too long, out of range, NUL, NaN, naive where aware is needed.
 
+    Or one that the repository does not: it puts the row outside the repository's scope.
+
     Attributes:
         field: the field's name.
         reason: what is wrong with the value; never the value.

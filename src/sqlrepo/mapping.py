@@ -365,6 +365,10 @@ class Mapper(Generic[T]):
 
     def printed(self, criterion: Criterion) -> str:
         """Print a bound criterion the same way in every process."""
+        return str(self.stored(criterion))
+
+    def stored(self, criterion: Criterion) -> Criterion:
+        """Turn the literals of a bound criterion into what rows keep."""
 
         def stored(leaf: Leaf) -> Leaf:
             type_ = self.schema.by_name[leaf.ref.name].type
@@ -373,10 +377,12 @@ class Mapper(Generic[T]):
                     return Compare(ref, op, type_.store(value))
                 case OneOf(ref, values):
                     return OneOf(ref, tuple(map(type_.store, values)))
-                case CompareFields() | Match() | IsNull():
+                case Match(ref, kind, text, case):
+                    return Match(ref, kind, type_.store(text), case)
+                case CompareFields() | IsNull():
                     return leaf
 
-        return str(rebuilt(criterion, stored))
+        return rebuilt(criterion, stored)
 
     def _literal(self, ref: Ref, value: Any) -> Any:
         column = self.schema.by_name[ref.name]

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from sqlrepo import BaseRepository, BaseUnitOfWork
+from sqlrepo._base.scope import Scope, ScopedDriver
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.changes import Changes
 from sqlrepo.memory.table import Table
@@ -106,6 +107,13 @@ def test_every_mutant_is_tried():
 # -- what stands above the driver
 
 
+OF_SCOPES = {case.clause for case in CASES.values() if case.clause.startswith("15.")}
+
+
+def passed_on(name):
+    return lambda self, *arguments, **named: getattr(self.beneath, name)(*arguments, **named)
+
+
 def patched_always(self, id, changes):
     return BaseRepository.patch(self, id, changes or {"done": self.get(id).done})
 
@@ -119,6 +127,19 @@ def patched_always(self, id, changes):
         pytest.param(BaseUnitOfWork, "_calling", lambda self: nullcontext(), {"10.13"}, id="busy"),
         pytest.param(Tasks, "patch", patched_always, {"6.16"}, id="empty-patch"),
         pytest.param(Table, "unique_values", lambda self, row: [(row[0],), (row[1],), (row[4],)], {"8.4"}, id="nulls"),
+        pytest.param(Scope, "within", lambda self, driver: driver, OF_SCOPES - {"15.5", "15.9"}, id="scope"),
+        pytest.param(Scope, "keep", lambda self, changes: True, {"15.7"}, id="scope-of-changes"),
+        pytest.param(Scope, "refusal", lambda self, row: None, {"15.5"}, id="scope-of-new-rows"),
+        *(
+            pytest.param(ScopedDriver, name, passed_on(name), found, id=f"scope-of-{name}")
+            for name, found in {
+                "fetch": {"15.1"},
+                "count": {"15.2"},
+                "update": {"15.3", "15.4"},
+                "delete": {"15.3", "15.4"},
+                "upsert": {"15.6"},
+            }.items()
+        ),
     ],
 )
 def test_mistake_in_one_place_is_found_out(owner, name, mistake, found, monkeypatch):

@@ -98,8 +98,22 @@ class Tenant:
     name: str
 
 
+class TenantTodos(Todos):
+    def scope(self) -> bool:
+        tenant: Tenant = self.context
+        return super().scope() & (t.key == tenant.name) & not_(t.done)
+
+    def stays(self) -> bool:
+        return super().scope()
+
+
+class UnscopedTodos(Todos):
+    def scope(self) -> str:  # type: ignore[override]
+        return t.key
+
+
 class TenantShop(BaseUnitOfWork[Tenant]):
-    todos: Todos
+    todos: TenantTodos
 
 
 class SqlShop(SQLAlchemyUnitOfWork):

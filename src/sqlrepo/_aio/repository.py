@@ -47,6 +47,16 @@ class _Body(BaseRepository[T, K]):
     def to_row(self, entity: T) -> Mapping[str, Any]:
         return self._skin.to_row(entity)
 
+    def scope(self) -> bool:
+        return self._skin.scope()
+
+    def stays(self) -> bool:
+        return self._skin.stays()
+
+    @property
+    def _name(self) -> str:
+        return type(self._skin).__name__
+
 
 class AsyncBaseRepository(Declarative[T], Generic[T, K]):
     """The base of asynchronous repositories: `BaseRepository`, awaited; it says the same of entity and table.

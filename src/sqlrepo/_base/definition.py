@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from inspect import iscoroutinefunction, isroutine
+from typing import Any, ClassVar, Generic, TypeVar, cast, get_args
 
 from sqlrepo._base.filling import supplied
 from sqlrepo._base.generics import type_arguments
+from sqlrepo.criteria import EVERYTHING
 from sqlrepo.detached import is_mapped
 from sqlrepo.driver import Row
 from sqlrepo.entities import NO_ENTITY, describe, is_entity
@@ -32,11 +34,15 @@ class Definition(Generic[T]):
         mapper: its entity and table, which fit.
         identity: the columns that tell an entity's row.
         custom_load: whether it builds entities itself.
+        scoped: whether it keeps to some of the table's rows.
+        lets_leave: whether it says by itself what they must answer once they are changed.
     """
 
     mapper: Mapper[T]
     identity: tuple[str, ...]
     custom_load: bool
+    scoped: bool
+    lets_leave: bool
 
     @property
     def schema(self) -> Schema:
@@ -107,6 +113,22 @@ class Declarative(Generic[T]):
         """Read an entity into values by column; a column left out is left as it is."""
         return self.definition().mapper.values(entity)
 
+    def scope(self) -> bool:
+        """Say which rows there are for this repository; override to keep to a tenant's, or to those not deleted.
+
+        It is added to what every call asks, and a new row must answer it. What a class says by default is everything,
+        so that `super().scope()` can be narrowed, or said where all rows are meant.
+        """
+        return cast(bool, EVERYTHING)
+
+    def stays(self) -> bool:
+        """Say what a row of the scope must answer once it is changed: the scope, so that no row leaves it unnoticed.
+
+        Override to let rows leave: where the scope leaves out deleted rows, `super().scope()` lets them be deleted by
+        a change.
+        """
+        return self.scope()
+
 
 def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] | None:
     """Read a repository class.
@@ -138,7 +160,12 @@ def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] |
         custom_load=custom_load,
         custom_dump=cls.to_row is not Declarative.to_row,
     )
-    return Definition(mapper, _identity(cls, mapper, complete), custom_load)
+    for method in (cls.scope, cls.stays):
+        if iscoroutinefunction(method) or not isroutine(method):
+            raise MappingError(f"{cls.__name__}.scope and stays are plain methods, also on async repositories")
+    lets_leave = cls.stays is not Declarative.stays
+    scoped = lets_leave or cls.scope is not Declarative.scope
+    return Definition(mapper, _identity(cls, mapper, complete), custom_load, scoped, lets_leave)
 
 
 def _schema(cls: type[Declarative[Any]], entity: Any, complete: bool) -> Schema | None:

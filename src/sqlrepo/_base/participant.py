@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from sqlrepo._base.definition import Declarative
+from sqlrepo._base.scope import Scope, evaluated
 from sqlrepo._base.selection import Selection, select
 from sqlrepo._base.unit import BaseUnitOfWork
 from sqlrepo.criteria import And, Compare, Criterion
@@ -37,6 +38,7 @@ class Participant(Declarative[T], Generic[T]):
             self._unit.adopt(type(self))
             self._source = self._unit.source
         self._mapper: Mapper[T] = self.definition().mapper
+        self._unscoped = Scope(self._mapper)
         self._unit.introduce(self._mapper.schema.name, self._mapper.field)
 
     @property
@@ -66,19 +68,20 @@ class Participant(Declarative[T], Generic[T]):
 
     # -- calls
 
-    def _read(self, work: Callable[[Driver], R]) -> R:
+    def _read(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
         """Run the statements of a reading call; alone and outside ``with``, in a transaction of their own."""
+        work = self._within(scope, work)
         if self._source is not None and not self._unit.is_open:
             with BaseUnitOfWork[Any](self._source, read_only=True) as unit:
                 return unit.run(work)
         return self._unit.run(work)
 
-    def _write(self, work: Callable[[Driver], R]) -> R:
+    def _write(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
         """Run the statements of a writing call."""
+        work = self._within(scope, work)
         if self._source is not None and not self._unit.is_open:
-            name = type(self).__name__
             raise UnitStateError(
-                "write_outside", f"write inside `with {name}(...) as repository:`, or in a unit of work"
+                "write_outside", f"write inside `with {self._name}(...) as repository:`, or in a unit of work"
             )
         try:
             return self._unit.run(work, write=True)
@@ -95,6 +98,29 @@ class Participant(Declarative[T], Generic[T]):
         except ConstraintError as error:
             self._write(_raising(error))
             raise
+
+    def _scope(self) -> Scope:
+        """The rows there are for a call, to be asked for once in each.
+
+        Raises:
+            QueryError: the repository does not say which.
+        """
+        definition = self.definition()
+        if not definition.scoped:
+            return self._unscoped
+        rows = evaluated(self._mapper, f"{self._name}.scope()", self.scope)
+        if not definition.lets_leave:
+            return Scope(self._mapper, rows, rows)
+        return Scope(self._mapper, rows, evaluated(self._mapper, f"{self._name}.stays()", self.stays))
+
+    def _within(self, scope: Scope | None, work: Callable[[Driver], R]) -> Callable[[Driver], R]:
+        """Statements that know no rows outside the scope; the call's own, where it has asked for it already."""
+        kept = scope or self._scope()
+        return work if kept is self._unscoped else lambda driver: work(kept.within(driver))
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
 
     # -- questions
 

@@ -12,8 +12,9 @@ from itertools import chain
 from typing import Any, Generic, TypeVar, get_args, overload
 
 from sqlrepo._base.participant import Participant
+from sqlrepo._base.scope import Scope
 from sqlrepo._base.selection import Selection, condition
-from sqlrepo.criteria import Criterion, OneOf, Or
+from sqlrepo.criteria import And, Criterion, OneOf, Or, is_everything
 from sqlrepo.driver import Driver, Fetch, Lock, Row
 from sqlrepo.errors import MultipleFoundError, NotFoundError, QueryError
 from sqlrepo.order import OrderBy, reversed_order
@@ -186,14 +187,14 @@ class Reading(Participant[T], Generic[T, K]):
 
     def chunks(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[list[T]]:
         """Go through the entities that answer as `stream` does, a list of them at a time."""
-        return self._chunked(self._select(criteria, equals, order_by=order_by))
+        return self._chunked(self._select(criteria, equals, order_by=order_by), self._scope())
 
-    def _chunked(self, selection: Selection) -> Iterator[list[T]]:
+    def _chunked(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
         size, rest = _ROWS_AT_ONCE, selection
         places = [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
         while True:
             request = Fetch(self._mapper.selected, rest.where, rest.order, size)
-            rows = self._read(partial(_fetched, self._schema, request))
+            rows = self._read(partial(_fetched, self._schema, request), scope)
             yield self._load(rows)
             if len(rows) < size:
                 return
@@ -232,21 +233,20 @@ class Reading(Participant[T], Generic[T, K]):
         Raises:
             QueryError: the cursor belongs to another query, or both are given.
         """
-        selection = self._select((query,), {})
+        selection, scope = self._select((query,), {}), self._scope()
         limit = _limit_of(query, selection)
         if limit < 1 or selection.offset or (after is not None and before is not None):
             raise QueryError("scroll takes a limit of one at least, no offset, and one of `after` and `before`")
         backwards, cursor = before is not None, after if before is None else before
         types = [self._schema.by_name[sort.ref.name].type for sort in selection.order]
-        question = (
-            f"{self._schema.name}:{self._mapper.printed(selection.criterion)}:{','.join(map(str, selection.order))}"
-        )
+        asked = selection.criterion if is_everything(scope.rows) else And((selection.criterion, scope.rows))
+        question = f"{self._schema.name}:{self._mapper.printed(asked)}:{','.join(map(str, selection.order))}"
         order = reversed_order(selection.order) if backwards else selection.order
         if cursor is not None:
             position = decoded(question, types, cursor)
             selection = selection.narrowed(rows_after(order, position, self._schema.nullable))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
-        rows = self._read(lambda driver: driver.fetch(self._schema, request))
+        rows = self._read(lambda driver: driver.fetch(self._schema, request), scope)
         more, rows = len(rows) > limit, rows[:limit]
         rows = rows[::-1] if backwards else rows
         places = [self._mapper.selected.index(sort.ref.name) for sort in selection.order]

@@ -63,6 +63,8 @@ class Upserting(Writing[T, K], Generic[T, K]):
         target = self._target(on)
         chosen = None if update is None else self._chosen(update, target)
         requests = [self._asked(self._dump(entity), target, chosen) for entity in entities]
+        scope = self._scope()
+        scope.admit(request.row for request in requests)
         last = {request.agrees_in or index: index for index, request in enumerate(requests)}
 
         def work(driver: Driver) -> list[tuple[Row, bool]]:
@@ -70,7 +72,7 @@ class Upserting(Writing[T, K], Generic[T, K]):
             stored = {index: self._send(driver, requests[index]) for index in order}
             return [stored[last[request.agrees_in or index]] for index, request in enumerate(requests)]
 
-        return self._write(work)
+        return self._write(work, scope)
 
     def _send(self, driver: Driver, request: Upsert) -> tuple[Row, bool]:
         if request.agrees_in is None:

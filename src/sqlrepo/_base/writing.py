@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from sqlrepo._base.participant import Participant
+from sqlrepo._base.scope import read_back
 from sqlrepo._base.selection import Selection, condition
 from sqlrepo.criteria import is_everything
 from sqlrepo.driver import Driver, Fetch, Row
@@ -31,7 +32,7 @@ class Writing(Participant[T], Generic[T, K]):
 
         Raises:
             ConstraintError: the table refuses it.
-            InvalidValueError: a column cannot hold a value.
+            InvalidValueError: a column cannot hold a value, or the row would be outside the repository's scope.
         """
         return self.add_many([entity])[0]
 
@@ -39,7 +40,9 @@ class Writing(Participant[T], Generic[T, K]):
         """Insert entities, all or none, and give them as they were stored, in their order."""
         values = [self._dump(entity) for entity in entities]
         rows = self._foreseen(lambda: [self._mapper.inserted(value) for value in values])
-        return self._stored(self._write(lambda driver: self._insert(driver, rows)))
+        scope = self._scope()
+        scope.admit(rows)
+        return self._stored(self._write(lambda driver: self._insert(driver, rows), scope))
 
     def update(self, entity: T) -> T:
         """Write all of an entity over its row and give it as it is stored.
@@ -81,16 +84,21 @@ class Writing(Participant[T], Generic[T, K]):
         row = self._foreseen(lambda: self._mapper.inserted(values))
         changes = self._changes({name: value for name, value in values.items() if not self._waits(name, value)})
         expected = values.get(self._schema.version or "")
+        scope = self._scope()
+        scope.keep(changes)
+        outside = scope.refusal(row)
 
-        def work(driver: Driver) -> list[Row]:
+        def work(driver: Driver) -> list[Row] | Exception:
             found = self._apply(driver, identity, changes, expected)
-            if found or self._exists(driver, identity):
+            if found:
                 return found
-            return self._insert(driver, [row])
+            if self._exists(driver, identity):
+                return StaleEntityError(self._mapper.entity, _plain(identity), expected)
+            return outside or self._insert(driver, [row])
 
-        stored = self._write(work)
-        if not stored:
-            raise StaleEntityError(self._mapper.entity, _plain(identity), expected)
+        stored = self._write(work, scope)
+        if isinstance(stored, Exception):
+            raise stored
         return self._stored(stored)[0]
 
     def delete(self, id: K) -> None:
@@ -138,7 +146,10 @@ class Writing(Participant[T], Generic[T, K]):
         if not values:
             raise QueryError("set_ names no field")
         row = self._foreseen(lambda: self._mapper.updated(values, explicit=True))
-        return self._write(lambda driver: driver.update(self._schema, tuple(row), tuple(row.values()), where))
+        scope = self._scope()
+        if not scope.keep(row):
+            raise QueryError("whether rows stay in the scope depends on what is not set; patch them one by one")
+        return self._write(lambda driver: driver.update(self._schema, tuple(row), tuple(row.values()), where), scope)
 
     def delete_where(self, *criteria: bool, everything: bool = False) -> int:
         """Delete all entities that answer, and tell how many; no criterion is refused unless ``everything`` says so."""
@@ -222,8 +233,10 @@ class Writing(Participant[T], Generic[T, K]):
         where = condition(self._keyed(self._versioned(identity, expected)))
         if changes and not driver.update(self._schema, tuple(changes), tuple(changes.values()), where):
             return []
-        seen = condition(self._keyed(identity)) if changes else where
-        return driver.fetch(self._schema, Fetch(self._mapper.selected, seen))
+        if not changes:
+            return driver.fetch(self._schema, Fetch(self._mapper.selected, where))
+        seen = condition(self._keyed(identity))
+        return read_back(driver, self._schema, Fetch(self._mapper.selected, seen))
 
     def _stored(self, rows: Sequence[Row]) -> list[T]:
         """Build the entities of rows just written; a row that no entity can be read from must not be committed."""
@@ -238,12 +251,14 @@ class Writing(Participant[T], Generic[T, K]):
 
     def _changed(self, identity: Mapping[str, Any], changes: Mapping[str, Any], expected: Any) -> T:
         """Change one row, or say why it cannot be."""
+        scope = self._scope()
+        scope.keep(changes)
 
         def work(driver: Driver) -> tuple[list[Row], bool]:
             rows = self._apply(driver, identity, changes, expected)
             return rows, bool(rows) or (expected is not None and self._exists(driver, identity))
 
-        rows, exists = self._write(work)
+        rows, exists = self._write(work, scope)
         if not rows:
             raise self._gone(identity, expected, exists)
         return self._stored(rows)[0]

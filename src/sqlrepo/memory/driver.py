@@ -83,9 +83,9 @@ class MemoryDriver:
             table, changes = self._table(schema), request.changes
             new = self._completed(table, tuple(request.row), tuple(request.row.values()))
             table.rules.check(new)  # the databases look at the row before they look for another one
-            if self._chosen(schema, request.where):
+            if self._chosen(schema, request.target):
                 if changes:
-                    self.update(schema, tuple(changes), tuple(changes.values()), request.where)
+                    self.update(schema, tuple(changes), tuple(changes.values()), request.target)
                 return self.fetch(schema, Fetch(tuple(returning), request.where))[0], False
             self._insert(schema, [new])
             self._of(schema).expect_others(request.on, tuple(new[schema.positions[name]] for name in request.on))

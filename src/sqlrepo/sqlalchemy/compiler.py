@@ -12,7 +12,19 @@ from typing import Any, TypeAlias, assert_never, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from sqlrepo.criteria import And, Compare, CompareFields, Criterion, IsNull, Match, Not, OneOf, Or, Param
+from sqlrepo.criteria import (
+    And,
+    Compare,
+    CompareFields,
+    Criterion,
+    IsNull,
+    Match,
+    Not,
+    OneOf,
+    Or,
+    Param,
+    is_everything,
+)
 from sqlrepo.driver import Condition, Fetch, Lock, Upsert
 from sqlrepo.errors import MappingError
 from sqlrepo.order import Sort
@@ -108,7 +120,8 @@ class Compiler:
         names = self.parameter_names(schema, tuple(request.row))
         parameters: Parameters = dict(zip(names, request.row.values(), strict=True))
         parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(request.changes.values())}
-        return self._upsert(schema, request.on, tuple(request.changes), returning), parameters
+        parameters |= self._parameters(schema, request.scope)
+        return self._upsert(schema, request.on, tuple(request.changes), request.scope.shape, returning), parameters
 
     def delete(self, schema: Schema, where: Condition) -> tuple[sa.Executable, Parameters]:
         """Write a deletion."""
@@ -186,13 +199,20 @@ class Compiler:
         return sa.update(_table(schema)).where(self._where(schema, shape)[0]).values(self._changes(schema, names))
 
     def _write_upsert(
-        self, schema: Schema, on: tuple[str, ...], names: tuple[str, ...], returning: tuple[str, ...]
+        self,
+        schema: Schema,
+        on: tuple[str, ...],
+        names: tuple[str, ...],
+        scope: Criterion,
+        returning: tuple[str, ...],
     ) -> sa.Executable:
         columns = self._columns(schema)
         target = [columns[name] for name in on]
         # Where nothing changes, the row is given back all the same: DO NOTHING would give none.
         changes = {**_stamps(columns, names), **self._changes(schema, names)} if names else {target[0]: target[0]}
-        statement = postgresql.insert(_table(schema)).on_conflict_do_update(index_elements=target, set_=changes)
+        where = None if is_everything(scope) else self._where(schema, scope)[0]
+        insert = postgresql.insert(_table(schema))
+        statement = insert.on_conflict_do_update(index_elements=target, set_=changes, where=where)
         return statement.returning(*(columns[name] for name in returning), sa.literal_column("xmax = 0", sa.Boolean))
 
     def _changes(self, schema: Schema, names: Sequence[str]) -> dict[Any, Any]:

@@ -250,7 +250,9 @@ class SQLAlchemyDriver:
     def _upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """One statement, which also tells whether the row is new."""
         statement, parameters = self._database.compiler.upsert(schema, request, tuple(returning))
-        found = self._execute(statement, parameters).one()
+        found = self._execute(statement, parameters).one_or_none()
+        if found is None:  # the row that is there is out of scope: it is met as by any insert
+            return self.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
         if schema.generated is not None and schema.generated in request.row:
             self._numbered(schema, [request.row[schema.generated]])
         self._expire()
@@ -283,9 +285,10 @@ class SQLAlchemyDriver:
 
     def _changed(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> Row | None:
         changes = request.changes
-        if changes and not self.update(schema, tuple(changes), tuple(changes.values()), request.where):
+        if changes and not self.update(schema, tuple(changes), tuple(changes.values()), request.target):
             return None
-        return next(iter(self.fetch(schema, Fetch(tuple(returning), request.where))), None)
+        where = request.where if changes else request.target
+        return next(iter(self.fetch(schema, Fetch(tuple(returning), where))), None)
 
     # -- the machinery
 

@@ -18,6 +18,7 @@ from sqlrepo.testing.cases.order import OrderCases
 from sqlrepo.testing.cases.reading import ReadingCases
 from sqlrepo.testing.cases.references import ReferenceCases
 from sqlrepo.testing.cases.savepoints import SavepointCases
+from sqlrepo.testing.cases.scope import ScopeCases
 from sqlrepo.testing.cases.setting import SettingCases
 from sqlrepo.testing.cases.text import TextCases
 from sqlrepo.testing.cases.units import UnitCases
@@ -63,6 +64,7 @@ class RepositoryContract(
     SavepointCases[T, K],
     CallbackCases[T, K],
     IsolationCases[T, K],
+    ScopeCases[T, K],
     Generic[T, K],
 ):
     """What every repository promises, checked on yours: ``class TestTodos(RepositoryContract[Todo, int])``.

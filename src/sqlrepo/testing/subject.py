@@ -180,6 +180,15 @@ class Subject(Places[T], Generic[T, K]):
             self.lacks("neither its key nor an `identity` in its place")
         return [tuple(getattr(entity, name) for name in self.identity) for entity in entities]
 
+    def agreeing(self) -> tuple[str, ...]:
+        """The fields of a unique constraint that entities have before they are stored, or of their key."""
+        made = self.harness.make(1)
+        keyed = [tuple(map(self.mapper.field, self.schema.key))] if self.mapper.has_key else []
+        for names in [*(names for _, names in self.uniques()), *keyed]:
+            if None not in [getattr(made, name) for name in names]:
+                return names
+        return self.lacks("no unique constraint whose fields have values before it is stored")
+
     def gone(self) -> T:
         """A stored entity, whose row was deleted again."""
         [stored] = self.store(self.make(1, start=_ANOTHER))

@@ -20,7 +20,7 @@ class UpsertCases(Cases[T, K]):
     @clause("6.17")
     def test_upsert_inserts_or_writes_over(self, subject: Subject[T, K]) -> None:
         """Upsert an entity that is new, and again after a change, beside another row."""
-        on = self._on(subject)
+        on = subject.agreeing()
         with subject.open() as repository:
             [other] = repository.add_many(subject.make(1, start=2))
             first = repository.upsert(subject.harness.make(1), on)
@@ -34,7 +34,7 @@ class UpsertCases(Cases[T, K]):
     @clause("6.18")
     def test_upsert_writes_only_what_it_is_told(self, subject: Subject[T, K]) -> None:
         """Upsert with one field to be written, and with none."""
-        on, place = self._on(subject), subject.free()
+        on, place = subject.agreeing(), subject.free()
         low, high = place.values[0], place.values[-1]
         [stored] = subject.spread(place, [low])
         changed = subject.copied(subject.change(stored), {place.name: high})
@@ -49,7 +49,7 @@ class UpsertCases(Cases[T, K]):
     @clause("6.19")
     def test_upsert_many_keeps_the_order(self, subject: Subject[T, K]) -> None:
         """Upsert several entities, some of which are there, and one of them twice."""
-        on = self._on(subject)
+        on = subject.agreeing()
         [there] = subject.store(subject.make(1, start=2))
         made = [subject.harness.make(3), subject.change(there), subject.harness.make(1)]
         with subject.open() as repository:
@@ -73,7 +73,7 @@ class UpsertCases(Cases[T, K]):
     @clause("8.12")
     def test_upsert_is_held_to_other_constraints(self, subject: Subject[T, K]) -> None:
         """Upsert by one unique constraint what another row's values of a second one stand against."""
-        on = self._on(subject)
+        on = subject.agreeing()
         other, stored = subject.harness.make(2), subject.store(subject.make(1))[0]
         others = [one for one in subject.uniques() if set(one[1]) != set(on) and not {*one[1]} & {*on}]
         others = [one for one in others if None not in [getattr(stored, field) for field in one[1]]]
@@ -90,18 +90,9 @@ class UpsertCases(Cases[T, K]):
     @clause("9.6")
     def test_upsert_counts_but_does_not_compare(self, subject: Subject[T, K]) -> None:
         """Upsert an entity whose row has been written since."""
-        on, name = self._on(subject), subject.version().name
+        on, name = subject.agreeing(), subject.version().name
         [old] = subject.store(subject.make(1))
         new = subject.run(lambda repository: repository.update(subject.change(old)))
         upserted = subject.run(lambda repository: repository.upsert(subject.change(old), on))
         assert not upserted.created
         assert getattr(upserted.entity, name) == getattr(new, name) + 1
-
-    def _on(self, subject: Subject[T, K]) -> tuple[str, ...]:
-        """The fields of a unique constraint that entities have before they are stored, or of their key."""
-        made = subject.harness.make(1)
-        keyed = [tuple(map(subject.mapper.field, subject.schema.key))] if subject.mapper.has_key else []
-        for fields in [*(fields for _, fields in subject.uniques()), *keyed]:
-            if None not in [getattr(made, field) for field in fields]:
-                return fields
-        return subject.lacks("no unique constraint whose fields have values before it is stored")
