@@ -99,7 +99,6 @@ class TestPlaylists(Chinook, RepositoryContract[Playlist, int]):
     repository = "playlists"
 
 
-@ANYWHERE
 class TestPlaylistTracks(Chinook, RepositoryContract[PlaylistTrack, tuple[int, int]]):
     """A link between two tables; besides its key there is nothing to change."""
 
@@ -119,7 +118,6 @@ class TestCustomers(Chinook, RepositoryContract[Customer, int]):
     change = staticmethod(changing(company=marked))
 
 
-@ANYWHERE
 class TestInvoices(Chinook, RepositoryContract[Invoice, int]):
     repository = "invoices"
     change = staticmethod(changing(total=lambda total: total + Decimal("1.01")))

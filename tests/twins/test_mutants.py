@@ -10,6 +10,7 @@ from sqlrepo.testing.twins.subject import Subject
 from tests.contract import mutants as general
 from tests.twins import mutants as own
 from tests.twins.domain import Bank, Lab, Shelf, Theatre
+from tests.twins.linked import Sales
 from tests.twins.places import made
 from tests.twins.shapes import SHAPES
 
@@ -20,6 +21,7 @@ SOONEST = {
     "TextSortsWithoutCase TrailingBlanksDoNotCount UniquesAreOfOneColumn nulls_are_equal",
     Bank: "VersionIsIgnored VersionIsNotCounted UpsertsDoNotCount",
     Lab: "IntegersAreFloats MicrosecondsAreDropped MomentsComeInAnotherZone WholeFloatsAreIntegers ZeroIsNegative",
+    Sales: "ChecksAreIgnored ReferencesAreIgnored",
     Shelf: "BatchKeepsWhatFits CaseIsIgnored SavepointRollbackDoesNothing",
 }
 
