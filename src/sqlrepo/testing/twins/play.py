@@ -249,9 +249,10 @@ class Play:
         match database.error:
             case UniqueViolationError() as error:
                 return writes.violate(error.constraint, error.fields)
+            case ForeignKeyViolationError() if "fk_error_details" in self._lacks:
+                return writes.dangle_anywhere()
             case ForeignKeyViolationError() as error:
-                details = "fk_error_details" not in self._lacks
-                return not details or writes.dangle(error.table, error.constraint, error.fields)
+                return writes.dangle(error.table, error.constraint, error.fields)
             case _:
                 return False
 

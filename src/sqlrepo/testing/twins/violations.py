@@ -68,6 +68,10 @@ class Writes:
             if (key.name, named) == (constraint, fields)
         )
 
+    def dangle_anywhere(self) -> bool:
+        """Whether rows would refer to none by some foreign key, for databases that do not name it."""
+        return any(self._is_open(key, named) for key, named in self._table.foreign_keys)
+
     @property
     def is_of_several_rows(self) -> bool:
         """Whether the call may write more than one row."""
