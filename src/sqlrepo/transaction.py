@@ -59,17 +59,23 @@ class Attached(Protocol):
 class Transaction:
     """The state of one transaction.
 
+    Args:
+        of: the unit of work, as the log calls it.
+
     Attributes:
         fatal: what ended the transaction for good, whatever savepoints there are.
         attached: the session that the user was given, if any.
+        answered: when its connection answered last, in seconds of the monotonic clock; None as long as it has none.
     """
 
-    __slots__ = ("_levels", "attached", "fatal")
+    __slots__ = ("_levels", "_of", "answered", "attached", "fatal")
 
-    def __init__(self) -> None:
+    def __init__(self, of: object = "a transaction that was joined") -> None:
+        self._of = of
         self._levels = [_Level("")]
         self.fatal: BaseException | None = None
         self.attached: Attached | None = None
+        self.answered: float | None = None
 
     @property
     def failure(self) -> BaseException | None:
@@ -93,6 +99,7 @@ class Transaction:
         """
         if self.failure is not None:
             return
+        self._log_abort(error)
         if isinstance(error, _FATAL) or not isinstance(error, RepositoryError):
             self.fatal = error
         else:
@@ -101,6 +108,7 @@ class Transaction:
     def doom(self, error: BaseException) -> None:
         """Abort without a refused statement; a savepoint set before can still be rolled back to."""
         if self.failure is None:
+            self._log_abort(error)
             self._levels[-1].failure = error
 
     def check(self) -> None:
@@ -114,6 +122,8 @@ class Transaction:
 
     def lose(self, error: BaseException) -> None:
         """Note that the transaction cannot go on, and no savepoint of it can be rolled back to."""
+        if self.failure is None:
+            self._log_abort(error)
         self.fatal = self.failure or error
         del self._levels[1:]
 
@@ -147,6 +157,9 @@ class Transaction:
     def callbacks(self) -> list[Callback]:
         """What is to be called after the commit, in order of registration."""
         return [callback for level in self._levels for callback in level.callbacks]
+
+    def _log_abort(self, error: BaseException) -> None:
+        _log.debug("%s is aborted by %s", self._of, type(error).__name__)
 
     def _above(self, name: str) -> list[_Level]:
         """Take away the levels from a savepoint upwards."""

@@ -29,7 +29,7 @@ def public(cls):
 ONLY_SYNC_REPOSITORY = {"chunks"}  # what the skin's stream is made of
 ONLY_ASYNC = {"call"}  # the way to the body
 # For repositories, which are bodies.
-ONLY_SYNC_UNIT = {"native", "introduce", "doom", "adopt", "current", "register", "field_of"}
+ONLY_SYNC_UNIT = {"native", "introduce", "doom", "adopt", "current", "register", "field_of", "stand_for"}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ class _Body(BaseRepository[T, K]):
         super().__init__(unit)
         if alone:
             unit.adopt(type(skin))
+            unit.stand_for(type(skin))
             self._source = unit.source
 
     def definition(self) -> Definition[T]:  # type: ignore[override]  # asked of the object only
@@ -54,8 +55,8 @@ class _Body(BaseRepository[T, K]):
         return self._skin.stays()
 
     @property
-    def _name(self) -> str:
-        return type(self._skin).__name__
+    def _kind(self) -> type[Any]:
+        return type(self._skin)
 
 
 class AsyncBaseRepository(Declarative[T], Generic[T, K]):

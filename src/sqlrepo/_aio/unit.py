@@ -62,9 +62,14 @@ class AsyncBaseUnitOfWork(Generic[C]):
         read_only: whether a write raises `ReadOnlyError`; such a unit takes no write lock.
         context: what the application knows (tenant, user, clock), for its repositories to read.
 
+    Attributes:
+        idle_warning: as in `BaseUnitOfWork`.
+
     Raises:
         UnsupportedError: the source is none for async units, or cannot keep one of the tables.
     """
+
+    idle_warning: ClassVar[float] = BaseUnitOfWork.idle_warning
 
     _declarations: ClassVar[Declarations] = Declarations(object, {})
 
@@ -77,6 +82,7 @@ class AsyncBaseUnitOfWork(Generic[C]):
         made: type[BaseUnitOfWork[Any]] = getattr(type(self), "sync", BaseUnitOfWork)
         #: The synchronous unit, whose statements must be sent inside `call`.
         self.beneath = made(self._source.source, read_only=read_only, context=context)
+        self.beneath.stand_for(type(self))
         self._waiting: list[Callback] = []
         self.beneath.after_commit = self._waiting.extend
         for repository in self._declarations.repositories.values():

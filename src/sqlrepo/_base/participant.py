@@ -34,7 +34,7 @@ class Participant(Declarative[T], Generic[T]):
             self._unit: BaseUnitOfWork[Any] = source
             self._source: Source | None = None
         else:
-            self._unit = BaseUnitOfWork(source, context=context)
+            self._unit = self._own(source, context=context)
             self._unit.adopt(type(self))
             self._source = self._unit.source
         self._mapper: Mapper[T] = self.definition().mapper
@@ -66,13 +66,18 @@ class Participant(Declarative[T], Generic[T]):
         elif error is not None:
             self._unit.doom(error)
 
+    def _own(self, source: Source | Joinable, **options: Any) -> BaseUnitOfWork[Any]:
+        unit = BaseUnitOfWork[Any](source, **options)
+        unit.stand_for(self._kind)
+        return unit
+
     # -- calls
 
     def _read(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
         """Run the statements of a reading call; alone and outside ``with``, in a transaction of their own."""
         work = self._within(scope, work)
         if self._source is not None and not self._unit.is_open:
-            with BaseUnitOfWork[Any](self._source, read_only=True) as unit:
+            with self._own(self._source, read_only=True) as unit:
                 return unit.run(work)
         return self._unit.run(work)
 
@@ -119,8 +124,13 @@ class Participant(Declarative[T], Generic[T]):
         return work if kept is self._unscoped else lambda driver: work(kept.within(driver))
 
     @property
+    def _kind(self) -> type[Any]:
+        """The class that the application has."""
+        return type(self)
+
+    @property
     def _name(self) -> str:
-        return type(self).__name__
+        return self._kind.__name__
 
     # -- questions
 

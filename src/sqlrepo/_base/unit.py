@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, cast
 
 from typing_extensions import TypeVar
 
+from sqlrepo._base.course import Course
 from sqlrepo._base.declarations import Declarations, surrounding_names
 from sqlrepo._base.definition import Declarative
 from sqlrepo._base.joining import joined
+from sqlrepo._base.journal import Journal
 from sqlrepo.driver import Driver, Joinable, Source
-from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, noted
-from sqlrepo.probed import ProbedDriver
-from sqlrepo.probes import active, planted
+from sqlrepo.errors import ReadOnlyError, UnitStateError, UnsupportedError, noted
 from sqlrepo.transaction import Callback, Transaction, call_all, is_async
 
 __all__ = ["BaseUnitOfWork"]
@@ -44,9 +44,14 @@ class BaseUnitOfWork(Generic[C]):
         read_only: whether a write raises `ReadOnlyError`; such a unit takes no write lock.
         context: what the application knows (tenant, user, clock), for its repositories to read.
 
+    Attributes:
+        idle_warning: the seconds a unit may hold a connection between two calls; more is logged as a warning.
+
     Raises:
         UnsupportedError: the source is none, or cannot keep one of the tables.
     """
+
+    idle_warning: ClassVar[float] = 1.0
 
     _declarations: ClassVar[Declarations] = Declarations(object, {})
 
@@ -56,7 +61,6 @@ class BaseUnitOfWork(Generic[C]):
 
     def __init__(self, source: Source | Joinable, *, read_only: bool = False, context: C = _NOTHING) -> None:
         self._joined = joined(source, type(self).__name__)
-        self._given = source
         self._read_only = read_only
         self.context = context
         self._call = Lock()
@@ -65,8 +69,8 @@ class BaseUnitOfWork(Generic[C]):
         self._leaving: BaseException | None = None
         #: What is done with the callbacks once the transaction is committed and the connection given back.
         self.after_commit: Callable[[list[Callback]], None] = call_all
-        self._transaction = Transaction()
-        self._driver: Driver | None = None
+        journal = Journal(type(self).__name__, self.idle_warning)
+        self._course = Course(self._joined or cast("Source", source), journal, read_only=read_only)
         self._field_names: dict[str | None, Callable[[str], str]] = {}
         for repository in self._declarations.repositories.values():
             if hasattr(repository, "__aenter__"):
@@ -90,9 +94,9 @@ class BaseUnitOfWork(Generic[C]):
             return self
         with self._calling():
             if self._open:
-                raise UnitStateError("already_open", f"{type(self).__name__} is open; use savepoint() to nest")
+                raise UnitStateError("already_open", f"{self._name} is open; use savepoint() to nest")
             self._open = True
-            self._transaction = Transaction()
+            self._course.begin()
         return self
 
     def __exit__(
@@ -107,10 +111,11 @@ class BaseUnitOfWork(Generic[C]):
             return
         callbacks: list[Callback] = []
         try:
+            self._course.asked()
             if error is None:
-                callbacks = self._commit()
+                callbacks = self._course.commit(self.field_of)
             else:
-                self._undo(error)
+                self._course.undo(error)
         finally:
             self._open = False
             self._call.release()
@@ -125,14 +130,14 @@ class BaseUnitOfWork(Generic[C]):
         """
         with self._calling():
             self._require_outermost()
-            callbacks = self._commit()
+            callbacks = self._course.commit(self.field_of)
         self.after_commit(callbacks)
 
     def rollback(self) -> None:
         """Undo everything since the last commit and give the connection back; the unit stays open."""
         with self._calling():
             self._require_outermost()
-            self._rollback()
+            self._course.rollback()
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
@@ -143,20 +148,21 @@ class BaseUnitOfWork(Generic[C]):
         """
         with self._calling():
             name = self._started().savepoint()
-            transaction = self._transaction
+            transaction = self._course.transaction
         try:
             yield
         except BaseException as error:
             try:
                 with self._calling():
-                    self._roll_back_to(name, transaction, error)
+                    self._course.roll_back_to(name, transaction, error)
             except UnitStateError as busy:
                 transaction.lose(error)
                 noted(error, busy, "rolling back to the savepoint")
             raise
         with self._calling():
-            if transaction is self._transaction:
-                self._leave_savepoint(name)
+            if transaction is self._course.transaction:
+                self._require_open()
+                self._course.leave_savepoint(name)
 
     def on_commit(self, callback: Callback) -> None:
         """Call a function after the commit, once the connection is given back; in order of registration.
@@ -189,14 +195,14 @@ class BaseUnitOfWork(Generic[C]):
         with self._calling():
             if write and self._read_only:
                 self.current()
-                raise ReadOnlyError(f"{type(self).__name__} was made with read_only=True")
+                raise ReadOnlyError(f"{self._name} was made with read_only=True")
             driver = self._started()
             try:
                 return work(driver)
             except UnsupportedError:
                 raise  # nothing was sent
             except BaseException as error:
-                self._transaction.fail(error)
+                self._course.transaction.fail(error)
                 raise
 
     def native(self, kind: Literal["session", "connection"]) -> Any:
@@ -216,8 +222,8 @@ class BaseUnitOfWork(Generic[C]):
             TransactionAbortedError: an earlier error aborted it.
         """
         self._require_open()
-        self._transaction.check()
-        return self._transaction
+        self._course.transaction.check()
+        return self._course.transaction
 
     def adopt(self, repository: type[Declarative[Any]]) -> None:
         """Take notice of a repository class's table.
@@ -245,12 +251,21 @@ class BaseUnitOfWork(Generic[C]):
 
     def doom(self, error: BaseException) -> None:
         """Abort the transaction because of an error that no statement met."""
-        self._transaction.doom(error)
+        self._course.transaction.doom(error)
+
+    def stand_for(self, kind: type[Any]) -> None:
+        """Be called by the name of the async unit, or of the repository alone, that the application has."""
+        journal = self._course.journal
+        journal.unit, journal.patience = kind.__name__, getattr(kind, "idle_warning", journal.patience)
 
     @property
     def source(self) -> Source:
         """What the unit was made on; the database beneath, where it joined a session."""
-        return cast("Source", self._given) if self._joined is None else self._joined.source
+        return self._course.source
+
+    @property
+    def _name(self) -> str:
+        return self._course.journal.unit
 
     @property
     def is_open(self) -> bool:
@@ -263,18 +278,18 @@ class BaseUnitOfWork(Generic[C]):
     def _calling(self) -> Generator[None]:
         """Serve one call at a time, whoever calls."""
         if not self._call.acquire(blocking=False):
-            raise _busy(self)
+            raise _busy(self._name)
         try:
-            if self._joined is not None:
-                self._transaction = self._joined.transaction
+            self._course.asked()
             yield
         finally:
+            self._course.answered()
             self._call.release()
             self._settle()
 
     def _left_while_busy(self, error: BaseException | None) -> None:
         """Leave while another thread's or task's call is running: nothing is committed, and that call ends the unit."""
-        busy = _busy(self)
+        busy = _busy(self._name)
         self._leaving = error or busy
         self._settle()
         if error is None:
@@ -292,106 +307,35 @@ class BaseUnitOfWork(Generic[C]):
     def _end_left(self) -> None:
         reason, self._leaving = self._leaving, None
         if reason is not None:
-            self._undo(reason)
+            self._course.undo(reason)
             self._open = False
 
     def _require_open(self) -> None:
         if not self._open:
-            raise UnitStateError("not_open", f"enter it first: `with {type(self).__name__}(...) as unit:`")
-
-    def _require_innermost(self, savepoint: str) -> None:
-        if self._transaction.innermost != savepoint:
-            raise UnitStateError("already_open", "leave savepoints in the opposite order of setting them")
+            raise UnitStateError("not_open", f"enter it first: `with {self._name}(...) as unit:`")
 
     def _require_outermost(self) -> None:
         self._require_open()
         if self._joined is not None:
-            name = type(self).__name__
             raise UnsupportedError(
-                f"{name} joined a session or connection, which the application commits or rolls back"
+                f"{self._name} joined a session or connection, which the application commits or rolls back"
             )
-        if self._transaction.depth:
+        if self._course.transaction.depth:
             raise UnitStateError("already_open", "a savepoint is open; leave it before ending the transaction")
 
     def _started(self) -> Driver:
         """The driver, connected at the first statement of a transaction."""
-        self.current()
-        if self._joined is not None:
-            self._driver = self._joined.driver()
-        elif self._driver is None:
-            self._driver = self._begun()
-        if self._transaction.attached is not None:
-            self._transaction.attached.take_part(self._driver)
-        return self._probed(self._driver)
-
-    def _begun(self) -> Driver:
-        if active() and (error := planted("begin", self.source)) is not None:
-            raise error
-        return self.source.begin(self._transaction, read_only=self._read_only)
-
-    def _probed(self, driver: Driver) -> Driver:
-        return ProbedDriver(driver, self.source, self._transaction) if active() else driver
+        self._require_open()
+        return self._course.started()
 
     def _enter_joined(self) -> None:
         """Nest in the transaction that the unit has joined."""
         if self._nested is not None:
-            raise UnitStateError("already_open", f"{type(self).__name__} is open; use savepoint() to nest")
+            raise UnitStateError("already_open", f"{self._name} is open; use savepoint() to nest")
         nested = self.savepoint()
         nested.__enter__()
         self._nested = nested
 
-    def _commit(self) -> list[Callback]:
-        """Commit, or roll back what is aborted and say so; give what is to be called now."""
-        transaction = self._transaction
-        try:
-            transaction.check()
-            if transaction.attached and transaction.attached.waits:
-                self._started()
-        except BaseException as error:
-            self._undo(error)
-            raise
-        driver, self._driver, self._transaction = self._driver, None, Transaction()
-        try:
-            if driver is not None:
-                self._probed(driver).commit()
-        except ConstraintError as error:
-            error.fields = tuple(map(self.field_of(error.table), error.fields))
-            raise
-        return transaction.callbacks
 
-    def _rollback(self) -> None:
-        driver, self._driver, self._transaction = self._driver, None, Transaction()
-        if driver is not None:
-            self._probed(driver).rollback()
-
-    def _undo(self, error: BaseException) -> None:
-        """Roll back because of an error, which stays the one that is raised."""
-        try:
-            self._rollback()
-        except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
-            noted(error, second, "rolling back")
-
-    def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
-        if self._driver is None or transaction is not self._transaction:
-            return
-        if transaction.fatal is not None:
-            transaction.savepoint_rolled_back(savepoint)  # the server has ended it with the whole transaction
-            return
-        try:
-            self._probed(self._driver).rollback_to(savepoint)
-        except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
-            transaction.fail(second)
-            noted(error, second, "rolling back to the savepoint")
-
-    def _leave_savepoint(self, savepoint: str) -> None:
-        transaction = self._transaction
-        try:
-            self._require_innermost(savepoint)
-            self._started().release(savepoint)
-        except BaseException as error:
-            self._roll_back_to(savepoint, transaction, error)
-            raise
-
-
-def _busy(unit: BaseUnitOfWork[Any]) -> UnitStateError:
-    return UnitStateError("busy", f"{type(unit).__name__} is running another call; give each thread or task its own")
+def _busy(name: str) -> UnitStateError:
+    return UnitStateError("busy", f"{name} is running another call; give each thread or task its own")

@@ -5,6 +5,7 @@ Knows the application's life. Must not know requests.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from inspect import isawaitable
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 
 from sqlrepo import RepositoryError
 from sqlrepo.fastapi.etags import PreconditionError
+from sqlrepo.fastapi.logs import RequestContext, add_route
 from sqlrepo.fastapi.order import require_order
 from sqlrepo.fastapi.problems import answer, answer_precondition
 from sqlrepo.fastapi.routes import check_routes
@@ -26,7 +28,8 @@ def install(app: FastAPI, *dbs: Given) -> None:
     """Let an application check its routes when it starts, answer errors as problems, and close its databases.
 
     Problems are bodies as RFC 9457 has them. A handler that the application has for an error of the library, or adds
-    later, goes before ours. Nothing is served by an application with a route that `check_routes` refuses.
+    later, goes before ours. What the library logs while a request runs names its route. Nothing is served by an
+    application with a route that `check_routes` refuses.
 
     Args:
         app: the application.
@@ -38,6 +41,8 @@ def install(app: FastAPI, *dbs: Given) -> None:
     given = [checked(db) for db in dbs]
     for kind, handler in ((RepositoryError, answer), (PreconditionError, answer_precondition)):
         app.exception_handlers.setdefault(kind, handler)
+    app.add_middleware(RequestContext)
+    logging.getLogger("sqlrepo").addFilter(add_route)
     before = app.router.lifespan_context
 
     @asynccontextmanager

@@ -51,9 +51,14 @@ class Place:
         found: Callable[..., Any] = self.effective.endpoint
         return found
 
+    @property
+    def path(self) -> str:
+        """What is asked for, with the names of its parameters."""
+        return f"{self.prefix}{self.effective.path}"
+
     def __str__(self) -> str:
         methods = ",".join(sorted(getattr(self.effective, "methods", None) or ())) or "WEBSOCKET"
-        return f"{methods} {self.prefix}{self.effective.path}"
+        return f"{methods} {self.path}"
 
 
 def places(app: FastAPI, prefix: str = "") -> Iterator[Place]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
@@ -244,6 +245,10 @@ class SQLAlchemyDriver:
         elif event in ("commit", "rollback") and not self._ending:
             hint = f"{event} was called on .session or .connection; the unit of work ends its transaction itself"
             self._transaction.lose(UnitStateError("not_open", hint))
+
+    def answered(self) -> None:
+        """Note that the connection is idle from now on."""
+        self._transaction.answered = monotonic()
 
     # -- upserts
 

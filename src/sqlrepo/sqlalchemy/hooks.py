@@ -51,6 +51,10 @@ class Listener(Protocol):
         """Something happened to the transaction or a savepoint of it."""
         ...
 
+    def answered(self) -> None:
+        """A statement was answered."""
+        ...
+
 
 _HEARD: WeakSet[sa.Engine] = WeakSet()
 _LISTENERS: WeakKeyDictionary[sa.Connection, tuple[Listener, ...]] = WeakKeyDictionary()
@@ -66,6 +70,7 @@ def listen(engine: sa.Engine) -> None:
         event.listen(root, name, _reporting(name))
     event.listen(root, "handle_error", _failed)
     event.listen(root, "before_cursor_execute", _sending)
+    event.listen(root, "after_cursor_execute", _answered)
 
 
 def attend(connection: sa.Connection, listener: Listener) -> None:
@@ -98,6 +103,11 @@ def _sending(connection: sa.Connection, _: Any, statement: str, *more: Any) -> N
     if sources and UNCOUNTED not in context.execution_options and not _FRAME.match(statement):
         context.execution_options = context.execution_options.union({UNCOUNTED: True})  # the batches that follow
         sent(context.statement, *sources)
+
+
+def _answered(connection: sa.Connection, *_: Any) -> None:
+    for listener in _LISTENERS.get(connection, ()):
+        listener.answered()
 
 
 def _failed(context: sa.ExceptionContext) -> None:
