@@ -59,7 +59,7 @@ class Database:
     @property
     def engine(self) -> sa.Engine:
         """The engine of units that may write; tables are made with it."""
-        return self._engines.writing
+        return self._engines.engine(read_only=False)
 
     def __repr__(self) -> str:
         return f"Database({self.engine.url!r})"  # a password is not shown
