@@ -113,6 +113,9 @@ class Sync:
     def dispose(self):
         self.db.dispose()
 
+    def close(self):
+        self.dispose()
+
 
 class Async(Sync):
     """A database of an asynchronous one, whose units are run by a loop for each, or by one that is kept."""
@@ -230,7 +233,7 @@ def open_at_the_fork(url, leave_by=None):
     if child == 0:
         again = Shop(db, read_only=True) if url.startswith("sqlite") else shop  # there a second writer waits
         with again:
-            told["sees"] = [thing.key for thing in shop.things.find()]
+            told["sees"] = [thing.key for thing in again.things.find()]
         expected = {"used": "not_open", "open": False, "left": "KeyError" if leave_by else "not_open", "sees": []}
         os._exit(0) if called == [] and told == expected else os.write(2, json.dumps([told, called]).encode())
         os._exit(3)

@@ -1,22 +1,29 @@
 """Processes that fork with a database in them: each has connections of its own, and nobody ends another's."""
 
+import asyncio
 import json
+import os
+import socket
 import subprocess
 import sys
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 from tests.servers.domain import Base
-from tests.servers.programs import CHILDREN, ROUNDS
+from tests.servers.programs import CHILDREN, PATIENCE, ROUNDS, store
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"postgresql": "postgresql", "asyncpg": "postgresql", "psycopg_async": "postgresql"}
 SERVERS |= {"mariadb": "mariadb", "asyncmy": "mariadb"}
 KINDS = ["sqlite", "aiosqlite", *SERVERS]
 SYNC = ["sqlite", "postgresql", "mariadb"]
+WORKERS = 3
+CLIENTS = 100
 
 # Python warns of forks beside other threads, which is what some of the programs are about.
 WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
@@ -140,3 +147,80 @@ def test_a_gate_has_threads_in_a_child():
 @on("postgresql")
 def test_a_child_does_not_wait_for_locks_of_the_parents_threads(url):
     assert ran("locks_of_other_threads", url) == 0
+
+
+# -- a server
+
+
+@contextmanager
+def gunicorn(url, directory):
+    """The address of a server whose workers are forked from a process that has used the database."""
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(256)
+    command = [
+        sys.executable, "-m", "gunicorn", "--preload", "--workers", f"{WORKERS}", "--worker-class",
+        "uvicorn_worker.UvicornWorker", "--bind", f"fd://{listener.fileno()}", "--graceful-timeout", "5",
+        "--worker-tmp-dir", str(directory), "tests.servers.application:app",
+    ]  # fmt: skip
+    environment = {**os.environ, "SQLREPO_PREFORK_URL": url}
+    with (
+        (directory / "server.log").open("w") as log,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[listener.fileno()]
+        ) as server,
+    ):
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.terminate()
+            try:
+                server.wait(PATIENCE)
+            finally:
+                server.kill()
+                listener.close()
+
+
+async def crowd(address):
+    """Many clients at once, each of which writes and reads what it wrote; with connections of their own."""
+
+    async def client(number):
+        async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE) as ask:
+            written = await ask.post("/things", json={"key": f"{number}"})
+            async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE) as other:
+                return [written, await other.get(f"/things/{number}")]
+
+    turns = asyncio.Semaphore(16)
+
+    async def turn(number):
+        async with turns:
+            return await client(number)
+
+    pairs = await asyncio.gather(*map(turn, range(CLIENTS)))
+    return [answer for pair in pairs for answer in pair]
+
+
+@on("sqlite", "postgresql", "asyncpg", "mariadb")
+def test_workers_of_a_preloaded_application_share_nothing(url, tmp_path):
+    with gunicorn(url, tmp_path) as address:
+        try:
+            answers = asyncio.run(crowd(address))
+        except httpx.HTTPError as error:
+            pytest.fail(f"{error!r}\n{(tmp_path / 'server.log').read_text()[-3000:]}")
+
+    log = (tmp_path / "server.log").read_text()
+    assert [answer.text for answer in answers if answer.status_code not in (200, 201)] == [], log[-3000:]
+    told = [answer.json() for answer in answers]
+    sessions = {}
+    for one in told:
+        sessions.setdefault(one["worker"], set()).add(one["session"])
+    assert len(sessions) >= 2, "one worker has served everybody"
+    assert {tuple(one["made"]) for one in told} == {(told[0]["made"][0],)}  # the function was called before the fork
+    assert told[0]["made"][0] not in sessions
+    if "sqlite" not in url:
+        groups = [set(told[0]["before"]), *sessions.values()]
+        assert sum(map(len, groups)) == len(set.union(*groups))
+    keys = sorted(["preloaded", *(f"{number}" for number in range(CLIENTS))])
+    with closing(store(url)) as shop:
+        assert shop.keys() == keys
+    assert "Traceback" not in log
