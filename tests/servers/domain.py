@@ -1,6 +1,5 @@
 """What processes keep together: things with a key."""
 
-import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 

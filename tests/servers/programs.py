@@ -6,6 +6,7 @@ the interpreter's end, at which everything that is left is collected; whoever ta
 
 import asyncio
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -55,7 +56,7 @@ class Child:
         os.close(went)
         try:
             told = work(lambda: os.read(self.go, 1))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the parent is told
             told = {"failed": f"{type(error).__name__}: {error}"}
         os.write(writing, json.dumps(told).encode())
         os.close(writing)
@@ -209,6 +210,7 @@ def open_at_the_fork(url, leave_by=None):
     """A unit is open when the process forks; the child uses it, leaves it, and opens one."""
     db = InMemoryDatabase() if url == "memory" else Database(url)
     called = []
+    heard = Heard()
     told = {}
     shop = Shop(db)
     child = None
@@ -234,7 +236,14 @@ def open_at_the_fork(url, leave_by=None):
         again = Shop(db, read_only=True) if url.startswith("sqlite") else shop  # there a second writer waits
         with again:
             told["sees"] = [thing.key for thing in again.things.find()]
-        expected = {"used": "not_open", "open": False, "left": "KeyError" if leave_by else "not_open", "sees": []}
+        told["warned"] = heard.count == (db.engine.dialect.name == "sqlite" if url != "memory" else 1)
+        expected = {
+            "warned": True,
+            "used": "not_open",
+            "open": False,
+            "left": "KeyError" if leave_by else "not_open",
+            "sees": [],
+        }
         os._exit(0) if called == [] and told == expected else os.write(2, json.dumps([told, called]).encode())
         os._exit(3)
     with Shop(db) as reading:
@@ -248,26 +257,29 @@ def open_at_the_fork_and_left_by_an_error(url):
     return open_at_the_fork(url, leave_by=KeyError())
 
 
-def open_and_the_child_collects_everything(url):
-    """The child forgets the unit, and comes to its end by way of the interpreter's."""
-    db = Database(url)
-    shop = Shop(db)
-    shop.__enter__()
-    shop.things.add(Thing(key="open"))
-    where = Sync.where(told := Sync(url), shop)
+def open_and_its_connection_is_ended_in_the_child(url):
+    """The child rolls back what the unit gave for statements of the application's own, and forgets all of it."""
+    shop = store(url)
+    with Shop(shop.db) as unit:
+        unit.things.add(Thing(key="open"))
+        where = shop.where(unit)
+        connection = unit.run(lambda driver: driver.native("connection"))
 
-    def work():
-        nonlocal shop, db
-        shop = db = None
-        return "ended"
+        def work():
+            nonlocal connection
+            connection.rollback()
+            elsewhere = connection.exec_driver_sql(WHERE[shop.dialect]).scalar_one() != where
+            connection.close()
+            connection = None
+            gc.collect()
+            shop.dispose()
+            return elsewhere
 
-    ended = in_child(work)
-    still = told.where(shop) == where
-    shop.__exit__(None, None, None)
-    db.dispose()
-    keys = told.keys()
-    told.dispose()
-    return {"ended": ended, "still": still, "keys": keys}
+        elsewhere = in_child(work)
+        still = shop.where(unit) == where
+    keys = shop.keys()
+    shop.dispose()
+    return {"elsewhere": elsewhere, "still": still, "keys": keys}
 
 
 def joined_at_the_fork(url):

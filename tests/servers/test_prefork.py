@@ -109,9 +109,11 @@ def test_a_unit_that_is_open_at_the_fork_is_the_parents(kind, program, tmp_path)
     assert ran(program, url) == {"status": 0, "still": ["open"], "keys": ["open"], "called": True}
 
 
-@on(*SYNC)
-def test_a_child_that_ends_does_not_roll_the_parent_back(url):
-    assert ran("open_and_the_child_collects_everything", url) == {"ended": "ended", "still": True, "keys": ["open"]}
+@on("postgresql", "mariadb")
+def test_a_child_cannot_end_the_parents_transaction_on_its_connection(url):
+    told = ran("open_and_its_connection_is_ended_in_the_child", url)
+
+    assert told == {"elsewhere": True, "still": True, "keys": ["open"]}
 
 
 @on("postgresql", "mariadb")

@@ -44,7 +44,11 @@ def undisturbed(url: sa.URL) -> dict[str, Any]:
 
 
 def close_all(engine: sa.Engine) -> None:
-    """Close what an engine's pool has, and wait for that; from anywhere, also on an asynchronous driver."""
+    """Close what an engine's pool has, and wait for that; from anywhere, also on an asynchronous driver.
+
+    Raises:
+        TimeoutError: an asynchronous driver took too long.
+    """
     if not engine.dialect.is_async:
         engine.dispose()
         return
@@ -54,6 +58,8 @@ def close_all(engine: sa.Engine) -> None:
     thread = Thread(target=lambda: asyncio.run(greenlet_spawn(engine.dispose)), daemon=True)
     thread.start()
     thread.join(_CLOSING)
+    if thread.is_alive():
+        raise TimeoutError(f"connections of {engine!r} could not be closed in {_CLOSING} s")
 
 
 def _function(place: str) -> Callable[..., Awaitable[Any]]:

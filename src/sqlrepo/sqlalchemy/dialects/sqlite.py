@@ -49,7 +49,7 @@ class SQLite(Dialect):
             raise UnsupportedError(f"isolation {isolation}: SQLite is serializable, always")
         super().__init__(sql, isolation)
         self._in_memory = False
-        self._in_use: dict[Engine, int] = {}
+        self._unlocked: set[Engine] = set()
         self._forked: str | None = None
 
     # -- engines
@@ -118,15 +118,17 @@ class SQLite(Dialect):
         The parent's last connection would then delete the log under the children's, with what they have committed.
         """
         if isinstance(engine.pool, QueuePool) and not _in_memory(engine.url):
-            self._in_use[engine] = engine.pool.checkedout()
-            close_all(engine)
+            self._unlocked.add(engine)
+            if engine.pool.checkedout() == 0:  # or nothing is won: one connection keeps the locks of all
+                close_all(engine)
+                self._unlocked.discard(engine)
 
     def after_fork(self, engine: Engine) -> None:
         """Say at the next unit what a fork has made of the database."""
         super().after_fork(engine)
         if _in_memory(engine.url):
             self._forked = _EMPTY
-        elif any(self._in_use.values()):
+        elif engine in self._unlocked:
             self._forked = _UNLOCKED
         self.examined = False
 
