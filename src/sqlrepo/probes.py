@@ -5,12 +5,12 @@ Knows which probes are open, in the whole process. Must not know units or backen
 
 from __future__ import annotations
 
-from threading import Lock
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from sqlrepo.driver import AsyncSource, Source, is_source
 from sqlrepo.errors import nearest
+from sqlrepo.forks import Guard
 
 __all__ = [
     "FaultNotMetError",
@@ -94,20 +94,20 @@ P = TypeVar("P")
 class _Opened(Generic[P]):
     """The probes that are open; threads open and close them, and units read them without waiting for a lock."""
 
-    __slots__ = ("lock", "probes")
+    __slots__ = ("guard", "probes")
 
     def __init__(self) -> None:
-        self.lock = Lock()
+        self.guard = Guard()
         self.probes: tuple[P, ...] = ()
 
     def open(self, probe: P) -> None:
-        with self.lock:
+        with self.guard.lock:
             if probe in self.probes:
                 raise RuntimeError(f"this {type(probe).__name__} is open already")
             self.probes = (*self.probes, probe)
 
     def close(self, probe: P) -> None:
-        with self.lock:
+        with self.guard.lock:
             self.probes = tuple(one for one in self.probes if one is not probe)
 
 
@@ -275,7 +275,7 @@ def sent(statement: str, *sources: Source) -> None:
 
 def planted(verb: Verb, source: Source) -> BaseException | None:
     """Meet the fault that was planted first, if one waits here; it is met once."""
-    with _FAULTS.lock:
+    with _FAULTS.guard.lock:
         fault = next((one for one in _FAULTS.probes if one.waits_for(verb, source)), None)
         if fault is None:
             return None

@@ -121,6 +121,10 @@ class Course:
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
             noted(error, second, "rolling back")
 
+    def forget(self) -> None:
+        """Let the transaction be: it goes on in the process that this one was forked from."""
+        self._driver, self.transaction = None, Transaction(self.journal)
+
     def roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
         """Undo what was done since a savepoint because of an error, if its transaction is still there."""
         if self._driver is None or transaction is not self.transaction:

@@ -21,6 +21,7 @@ from sqlrepo._base.joining import joined
 from sqlrepo._base.journal import Journal
 from sqlrepo.driver import Driver, Joinable, Source
 from sqlrepo.errors import ReadOnlyError, UnitStateError, UnsupportedError, noted
+from sqlrepo.forks import heed, process
 from sqlrepo.transaction import Callback, Transaction, call_all, is_async
 
 __all__ = ["BaseUnitOfWork"]
@@ -63,6 +64,8 @@ class BaseUnitOfWork(Generic[C]):
         self._joined = joined(source, type(self).__name__)
         self._read_only = read_only
         self.context = context
+        self._process = process()
+        self._inherited = False
         self._call = Lock()
         self._open = self._joined is not None
         self._nested: AbstractContextManager[None] | None = None
@@ -92,10 +95,11 @@ class BaseUnitOfWork(Generic[C]):
         if self._joined is not None:
             self._enter_joined()
             return self
+        heed()
         with self._calling():
             if self._open:
                 raise UnitStateError("already_open", f"{self._name} is open; use savepoint() to nest")
-            self._open = True
+            self._open, self._inherited = True, False
             self._course.begin()
         return self
 
@@ -105,6 +109,11 @@ class BaseUnitOfWork(Generic[C]):
         if self._nested is not None:
             nested, self._nested = self._nested, None
             nested.__exit__(kind, error, traceback)
+            return
+        self._heed_fork()
+        if self._inherited:
+            if error is None:
+                self._require_open()
             return
         if not self._call.acquire(blocking=False):
             self._left_while_busy(error)
@@ -270,13 +279,14 @@ class BaseUnitOfWork(Generic[C]):
     @property
     def is_open(self) -> bool:
         """Whether the unit is inside its ``with``, or has joined a session."""
-        return self._open
+        return self._open and self._process == process()
 
     # -- the machinery
 
     @contextmanager
     def _calling(self) -> Generator[None]:
         """Serve one call at a time, whoever calls."""
+        self._heed_fork()
         if not self._call.acquire(blocking=False):
             raise _busy(self._name)
         try:
@@ -286,6 +296,20 @@ class BaseUnitOfWork(Generic[C]):
             self._course.answered()
             self._call.release()
             self._settle()
+
+    def _heed_fork(self) -> None:
+        """Let go, in a child of a fork, of what the unit had open: the transaction goes on in the parent.
+
+        Raises:
+            UnitStateError: it has joined a session, which is the parent's too.
+        """
+        if self._process == process():
+            return
+        if self._joined is not None:
+            raise UnitStateError("not_open", "it joined a session before the process forked; join one of this process")
+        self._process, self._inherited = process(), self._open
+        self._call, self._open, self._leaving = Lock(), False, None
+        self._course.forget()
 
     def _left_while_busy(self, error: BaseException | None) -> None:
         """Leave while another thread's or task's call is running: nothing is committed, and that call ends the unit."""
@@ -311,6 +335,8 @@ class BaseUnitOfWork(Generic[C]):
             self._open = False
 
     def _require_open(self) -> None:
+        if self._inherited:
+            raise UnitStateError("not_open", "it was opened before the process forked, and ends there; open one here")
         if not self._open:
             raise UnitStateError("not_open", f"enter it first: `with {self._name}(...) as unit:`")
 

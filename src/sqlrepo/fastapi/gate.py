@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
-from threading import Lock
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,6 +18,7 @@ from anyio import CancelScope
 
 from sqlrepo import DatabaseUnavailableError
 from sqlrepo.fastapi.stores import Store
+from sqlrepo.forks import Guard, tell
 
 __all__ = ["Gate", "gate_of", "shielded"]
 
@@ -72,12 +72,13 @@ class Gate:
 
 
 _GATES: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Gate]] = WeakKeyDictionary()
-_LOCK = Lock()
+_GUARD = Guard()
+tell(child=_GATES.clear)  # an event loop may live on in a child; the threads of its gates do not
 
 
 def gate_of(store: Store) -> Gate:
     """The gate of a database in the event loop that runs."""
-    with _LOCK:
+    with _GUARD.lock:
         gates = _GATES.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
         if store not in gates:
             gates[store] = Gate(store)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias, Union
 from weakref import WeakKeyDictionary
 
 from sqlrepo import UnsupportedError
+from sqlrepo.forks import Guard
 
 if TYPE_CHECKING:
     from sqlrepo.memory import InMemoryDatabase
@@ -26,7 +26,7 @@ Store: TypeAlias = Union["Database", "AsyncDatabase", "InMemoryDatabase"]
 Given: TypeAlias = Union[Store, Callable[[], Store]]  # noqa: UP007  # quoted names know no |
 
 _MADE: WeakKeyDictionary[Callable[[], Store], Store] = WeakKeyDictionary()
-_LOCK = Lock()
+_GUARD = Guard()
 
 
 def checked(given: Given) -> Given:
@@ -63,7 +63,7 @@ async def resolved(given: Given) -> Store:
 
 def _make(given: Given) -> Store:
     assert callable(given)
-    with _LOCK:
+    with _GUARD.lock:
         if given not in _MADE:
             made = given()
             if not _is_store(made):

@@ -5,6 +5,7 @@ Knows which tables it can keep as a database would, and refuses the others. Must
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +18,13 @@ from sqlrepo.transaction import Transaction
 __all__ = ["InMemoryDatabase"]
 
 R = TypeVar("R")
+
+_log = logging.getLogger("sqlrepo")
+
+_COPIED = (
+    "the process forked, and each process has a copy of its own since; none of them sees what another stores, which "
+    "takes a database outside of them"
+)
 
 
 class InMemoryDatabase:
@@ -62,7 +70,10 @@ class InMemoryDatabase:
                 raise MappingError(f"there is another table {schema.name} with other columns or constraints")
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> MemoryDriver:
-        """Begin a transaction."""
+        """Begin a transaction; in a child of a fork, say once that its rows are its own."""
+        if self._tables.copied:
+            self._tables.copied = False
+            _log.warning("%r: %s", self, _COPIED)
         return MemoryDriver(self._tables, transaction)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from sqlrepo.driver import Row
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.forks import tell
 from sqlrepo.memory.rules import Rules
 from sqlrepo.schema import Action, ForeignKey, Schema, Unique
 
@@ -164,12 +165,16 @@ class Tables:
     """The tables of one database.
 
     Attributes:
-        lock: held while a statement, or a commit, reads or writes them.
+        lock: held while a statement, or a commit, reads or writes them; also while the process forks, so that a child
+            finds them whole.
         by_place: the tables, by schema and name.
+        copied: whether these are what a fork made of the parent's, and nobody has been told.
     """
 
     def __init__(self) -> None:
-        self.lock = RLock()
+        self._renew()
+        self.copied = False
+        tell(before=self._hold, parent=self._release, child=self._part)
         self.by_place: dict[tuple[str | None, str], Table] = {}
 
     def add(self, table: Table) -> None:
@@ -191,3 +196,17 @@ class Tables:
         for reference, parent in found:
             parent.referred.append(reference)
         self.by_place[place] = table
+
+    def _renew(self) -> None:
+        self.lock = RLock()
+
+    def _hold(self) -> None:
+        self.lock.acquire()
+
+    def _release(self) -> None:
+        self.lock.release()
+
+    def _part(self) -> None:
+        """Be the child's: who held the lock, the thread that forked or another, is not there to release it."""
+        self._renew()
+        self.copied = True

@@ -65,7 +65,7 @@ class AsyncDatabase:
         from sqlalchemy.ext.asyncio import AsyncEngine
 
         if self._engine is None:
-            self._engine = AsyncEngine(self._engines.writing)
+            self._engine = AsyncEngine(self._source.engine)
         return self._engine
 
     @property

@@ -59,7 +59,7 @@ class Database:
     @property
     def engine(self) -> sa.Engine:
         """The engine of units that may write; tables are made with it."""
-        return self._engines.writing
+        return self._engines.engine(read_only=False)
 
     def __repr__(self) -> str:
         return f"Database({self.engine.url!r})"  # a password is not shown
@@ -105,7 +105,7 @@ class Database:
         """
         engine = self._engines.engine(read_only=read_only)
         connection = self._connected(engine)
-        guarded = read_only and engine is not self.engine
+        guarded = read_only and engine is not self._engines.writing
         driver = SQLAlchemyDriver(self, connection, transaction, read_only=read_only, guarded=guarded)
         begin = self.dialect.borrow if self._engines.foreign else self.dialect.begin
         try:

@@ -6,13 +6,13 @@ Knows URLs and what is set when an engine is made. Must not know what is done on
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
 from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.forks import Guard, heed, tell
 from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.hooks import listen
 
@@ -57,7 +57,7 @@ class Engines:
     ) -> None:
         self._ping = ping
         self._make = make
-        self._lock = Lock()
+        self._guard = Guard()
         self._reading: sa.Engine | None = None
         self.foreign = isinstance(given, sa.Engine)
         if isinstance(given, sa.Engine):
@@ -70,15 +70,17 @@ class Engines:
             self.dialect = dialect_of(self.writing.dialect, isolation)
             self.dialect.set_up(self.writing)
         listen(self.writing)
+        tell(before=self._before_fork, child=self._after_fork)
 
     def engine(self, *, read_only: bool) -> sa.Engine:
         """The engine of a unit."""
+        heed()
         return self.reading if read_only else self.writing
 
     @property
     def reading(self) -> sa.Engine:
         """The engine of read-only units, made when first asked for; the other one where there is no second."""
-        with self._lock:
+        with self._guard.lock:
             if self._reading is None:
                 self._reading = self._reader()
             return self._reading
@@ -102,9 +104,19 @@ class Engines:
 
     def dispose(self) -> None:
         """Close the pools' connections; they fill again when needed."""
-        self.writing.dispose()
-        if self._reading is not None and self._reading is not self.writing:
-            self._reading.dispose()
+        for engine in self._made():
+            engine.dispose()
+
+    def _before_fork(self) -> None:
+        for engine in self._made():
+            self.dialect.before_fork(engine)
+
+    def _after_fork(self) -> None:
+        for engine in self._made():
+            self.dialect.after_fork(engine)
+
+    def _made(self) -> set[sa.Engine]:
+        return {self.writing} if self._reading is None else {self.writing, self._reading}
 
     def _reader(self) -> sa.Engine:
         url = self.writing.url

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from sqlrepo.driver import Source
+from sqlrepo.forks import abandon, tell
 from sqlrepo.probes import counting, sent
 from sqlrepo.sqlalchemy.faults import is_broken
 from sqlrepo.sqlalchemy.tables import Place
@@ -85,6 +86,24 @@ def dismiss(connection: sa.Connection, listener: Listener) -> None:
         _LISTENERS[connection] = left
     else:
         _LISTENERS.pop(connection, None)
+
+
+def _abandon() -> None:
+    """Keep what units had open when the process forked from being used, ended or collected in the child.
+
+    A connection that is collected is rolled back first, for the pool; the transaction is the parent's.
+    """
+    for connection in tuple(_LISTENERS):
+        if connection.closed or connection.invalidated:
+            continue
+        pooled: Any = connection.connection
+        record = pooled._connection_record  # noqa: SLF001  # which has no public name
+        abandon(pooled, record, pooled.dbapi_connection)
+        pooled.dbapi_connection = record.dbapi_connection = None
+        connection.invalidate()  # so SQLAlchemy says so, whoever asks; its pool knows nothing of this one any more
+
+
+tell(child=_abandon)
 
 
 def _reporting(name: str) -> Callable[..., None]:

@@ -5,12 +5,12 @@ Knows what was logged of which engine. Must not know what is portable.
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import cast
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
+from sqlrepo.forks import Guard
 from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.auditing.server import UNASKED
 from sqlrepo.sqlalchemy.auditing.tables import findings_of
@@ -18,7 +18,7 @@ from sqlrepo.sqlalchemy.dialects.dialect import log
 
 __all__ = ["warn_once"]
 
-_LOCK = Lock()
+_GUARD = Guard()
 _SEEN: WeakKeyDictionary[sa.Engine, set[tuple[str | None, str]]] = WeakKeyDictionary()
 
 
@@ -27,7 +27,7 @@ def warn_once(engine: sa.Engine, schema: Schema) -> None:
 
     What depends on the database's own collation is left out: no database was asked.
     """
-    with _LOCK:
+    with _GUARD.lock:
         seen = _SEEN.setdefault(engine, set())
         if schema.place in seen:
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from threading import Lock
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
@@ -18,6 +17,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sqlrepo.criteria import Match, Operator
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.forks import Guard, abandon
 from sqlrepo.schema import Schema
 
 __all__ = ["READ_COMMITTED", "AnyColumn", "Dialect", "Needle", "UpsertWay", "compare", "log", "successor"]
@@ -32,7 +32,7 @@ UpsertWay: TypeAlias = Literal["native", "insert_first"]
 
 READ_COMMITTED = "READ COMMITTED"
 
-_LOCK = Lock()
+_GUARD = Guard()
 _SAID: WeakKeyDictionary[sa.Engine, set[str]] = WeakKeyDictionary()
 
 _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
@@ -97,6 +97,16 @@ class Dialect(ABC):
 
     def set_up_reader(self, engine: sa.Engine) -> None:  # noqa: B027  # most have nothing to do
         """Make the server refuse writes on that engine's connections."""
+
+    # -- forks
+
+    def before_fork(self, engine: sa.Engine) -> None:  # noqa: B027  # most have nothing to do
+        """Close what must not be open when the process forks."""
+
+    def after_fork(self, engine: sa.Engine) -> None:
+        """Give an engine a new pool in the child; the parent's connections are neither used nor closed there."""
+        abandon(engine.pool)
+        engine.dispose(close=False)
 
     # -- connections
 
@@ -222,7 +232,7 @@ class Dialect(ABC):
 def _say(engine: sa.Engine, lack: str) -> None:
     """Log what a server or an engine lacks, once for each engine, however many databases are made on it."""
     root: sa.Engine = getattr(engine, "_proxied", engine)
-    with _LOCK:
+    with _GUARD.lock:
         said = _SAID.setdefault(root, set())
         if lack in said:
             return

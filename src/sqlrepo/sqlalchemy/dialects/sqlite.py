@@ -14,6 +14,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePoo
 
 from sqlrepo.criteria import Match
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.sqlalchemy.connecting import close_all
 from sqlrepo.sqlalchemy.dialects.dialect import AnyColumn, Dialect, Needle, UpsertWay, successor
 from sqlrepo.values import fold_unicode
 
@@ -21,6 +22,15 @@ __all__ = ["SQLite"]
 
 _BUSY_SECONDS = 30
 _PREPARED = "sqlrepo_prepared"
+
+_EMPTY = (
+    "the process forked; this one has a database in memory of its own since, which is empty, and no process sees what "
+    "another stores"
+)
+_UNLOCKED = (
+    "the process forked while a connection to this file was in use, and SQLite's locks do not outlast that: what this "
+    "process commits may be lost; fork while no unit of work is open"
+)
 
 # SQLite sorts every blob behind every text, so this is an upper bound no text reaches.
 _ABOVE_ALL_TEXT = b""
@@ -39,6 +49,8 @@ class SQLite(Dialect):
             raise UnsupportedError(f"isolation {isolation}: SQLite is serializable, always")
         super().__init__(sql, isolation)
         self._in_memory = False
+        self._unlocked: set[Engine] = set()
+        self._forked: str | None = None
 
     # -- engines
 
@@ -98,6 +110,28 @@ class SQLite(Dialect):
         mode = "" if connection.get_execution_options().get("sqlrepo_read_only") else " IMMEDIATE"
         connection.exec_driver_sql(f"BEGIN{mode}")
 
+    # -- forks
+
+    def before_fork(self, engine: Engine) -> None:
+        """Close the connections to a file: a child takes the locks of an open one for its own, and so has none.
+
+        The parent's last connection would then delete the log under the children's, with what they have committed.
+        """
+        if isinstance(engine.pool, QueuePool) and not _in_memory(engine.url):
+            self._unlocked.add(engine)
+            if engine.pool.checkedout() == 0:  # or nothing is won: one connection keeps the locks of all
+                close_all(engine)
+                self._unlocked.discard(engine)
+
+    def after_fork(self, engine: Engine) -> None:
+        """Say at the next unit what a fork has made of the database."""
+        super().after_fork(engine)
+        if _in_memory(engine.url):
+            self._forked = _EMPTY
+        elif engine in self._unlocked:
+            self._forked = _UNLOCKED
+        self.examined = False
+
     # -- connections
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:
@@ -126,6 +160,9 @@ class SQLite(Dialect):
     def _prepare(self, connection: Any, info: dict[str, Any]) -> None:
         connection.create_function("sqlrepo_fold", 1, _fold, deterministic=True)
         info[_PREPARED] = True
+
+    def _server(self, connection: Connection) -> Sequence[str]:
+        return () if self._forked is None else (self._forked,)
 
     def _engine(self, connection: Connection) -> Sequence[str]:
         return tuple(_lacking(connection))
