@@ -104,7 +104,9 @@ class FoldedRow(Moved):
     __tablename__ = "folded"
     __table_args__ = {"schema": "elsewhere"}  # noqa: RUF012  # as SQLAlchemy has it
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(sa.String(20).with_variant(sa.String(20, "utf8mb4_general_ci"), "mysql", "mariadb"))
+    name: Mapped[str] = mapped_column(
+        sa.String(20).with_variant(sa.String(20, "utf8mb4_general_ci"), "mysql", "mariadb")
+    )
 
 
 class FoldedOnes(BaseRepository[Folded, int]):

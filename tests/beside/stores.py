@@ -1,0 +1,49 @@
+"""The two databases of the application, in the ways people have a named schema."""
+
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from tests.databases import servers
+
+#: A file attached by the schema's name; the schema taken away by translation; a schema.
+STORES = ["attached", "translated", "postgresql"]
+
+
+@contextmanager
+def engines(name, directory):
+    """Engines of the application's own making, and nothing in their databases."""
+    if name == "postgresql":
+        urls = [servers.made_for_tests(name, area) for area in ("beside_main", "beside_journal")]
+    else:
+        urls = [f"sqlite:///{directory.as_posix()}/{area}.db" for area in ("main", "journal")]
+    main, journal = map(sa.create_engine, urls)
+    yield PREPARED[name](main, directory), journal
+    for engine in (main, journal):
+        assert engine.pool.checkedout() == 0, "a connection was leaked"
+        engine.dispose()
+
+
+def attached(engine, directory):
+    @event.listens_for(engine, "connect")
+    def attach(connection, _):
+        connection.execute(f"ATTACH DATABASE '{directory.as_posix()}/sales.db' AS sales")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    return engine
+
+
+def translated(engine, directory):
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON"))
+    return engine.execution_options(schema_translate_map={"sales": None})
+
+
+def with_schema(engine, directory):
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA IF EXISTS sales CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA sales")
+    return engine
+
+
+PREPARED = {"attached": attached, "translated": translated, "postgresql": with_schema}

@@ -1,0 +1,148 @@
+"""The application after one endpoint was taken over, in each of the ways there are."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from sqlrepo.fastapi import filters, install, provide
+from sqlrepo.sqlalchemy import Database
+from tests.beside import application
+from tests.beside.application import (
+    Db,
+    LineOut,
+    OrderIn,
+    OrderOut,
+    OutOfStockError,
+    ProductIn,
+    ProductOut,
+    Tenant,
+    create_app,
+    orders,
+    products,
+)
+from tests.beside.repositories import (
+    Caller,
+    Entry,
+    Journal,
+    Order,
+    OrderLine,
+    Product,
+    ProductQuery,
+    Sales,
+    Shop,
+    caller,
+    without,
+)
+
+
+def get_shop(db: Db, tenant: Tenant) -> Shop:
+    """A unit that takes part in the session of the request."""
+    return Shop(db, context=Caller(tenant))
+
+
+Joined = Annotated[Shop, Depends(get_shop)]
+
+
+def before(engine, journal):
+    return create_app(engine, journal)
+
+
+def joined_read(engine, journal):
+    router = APIRouter()
+
+    @router.get("/products")
+    def list_products(shop: Joined, skip: int = 0, limit: int = 100) -> list[ProductOut]:
+        found = shop.products.find(order_by="id", offset=skip, limit=limit)
+        return [ProductOut.model_validate(product, from_attributes=True) for product in found]
+
+    return create_app(engine, journal, (router, without(products, "list_products"), orders))
+
+
+def joined_write(engine, journal):
+    router = APIRouter()
+
+    @router.post("/products", status_code=201)
+    def create_product(given: ProductIn, shop: Joined, db: Db, tenant: Tenant) -> ProductOut:
+        product = shop.products.add(Product(tenant_id=tenant, **given.model_dump()))
+        db.commit()
+        return ProductOut.model_validate(product, from_attributes=True)
+
+    app = create_app(engine, journal, (router, without(products, "create_product"), orders))
+    install(app)
+    return app
+
+
+def joined_amid(engine, journal, **options):
+    """Within a function that goes on writing by the ORM: the stock is kept by a repository, the order as before."""
+    router = APIRouter()
+
+    @router.post("/orders", status_code=201)
+    def create_order(given: OrderIn, db: Db, journal: application.Journal, tenant: Tenant) -> OrderOut:
+        shop = Shop(db, context=Caller(tenant))
+        order = application.Order(tenant_id=tenant, customer=given.customer)
+        db.add(order)
+        for line in given.lines:
+            product = shop.products.get(line.product_id)
+            if product.stock < line.quantity:
+                raise OutOfStockError(product.sku)
+            shop.products.patch(line.product_id, {"stock": product.stock - line.quantity})
+            order.lines.append(application.OrderLine(tenant_id=tenant, **line.model_dump()))
+        db.flush()
+        journal.add(application.Entry(tenant_id=tenant, text=f"order {order.id} of {given.customer}"))
+        journal.commit()
+        db.commit()
+        return OrderOut.model_validate(order)
+
+    app = create_app(engine, journal, (products, router, without(orders, "create_order")), **options)
+    install(app)
+    return app
+
+
+def joined_amid_unflushed(engine, journal):
+    """The same, of an application that flushes by hand only, and keeps its objects after a commit."""
+    return joined_amid(engine, journal, autoflush=False, expire_on_commit=False)
+
+
+def provided_read(engine, journal):
+    db = Database(engine)
+    reading = Annotated[Shop, provide(Shop, db, read_only=True, context=caller)]
+    router = APIRouter()
+
+    @router.get("/products")
+    def list_products(
+        shop: reading, query: Annotated[ProductQuery, filters(ProductQuery)], skip: int = 0
+    ) -> list[ProductOut]:
+        found = shop.products.page(query.model_copy(update={"offset": query.offset or skip}))
+        return [ProductOut.model_validate(product, from_attributes=True) for product in found.items]
+
+    app = create_app(engine, journal, (router, without(products, "list_products"), orders))
+    install(app, db)
+    return app
+
+
+def provided_write(engine, journal):
+    """Two units in one endpoint, each of a database of its own."""
+    db, journal_db = Database(engine), Database(journal)
+    provided_sales = Annotated[Sales, provide(Sales, db, context=caller)]
+    provided_journal = Annotated[Journal, provide(Journal, journal_db, context=caller)]
+    router = APIRouter()
+
+    @router.post("/orders", status_code=201)
+    def create_order(given: OrderIn, sales: provided_sales, journal: provided_journal, tenant: Tenant) -> OrderOut:
+        order = sales.orders.add(Order(tenant_id=tenant, customer=given.customer))
+        for line in given.lines:
+            product = sales.products.get(line.product_id, lock="update")
+            if product.stock < line.quantity:
+                raise OutOfStockError(product.sku)
+            sales.products.patch(line.product_id, {"stock": product.stock - line.quantity})
+            sales.lines.add(OrderLine(tenant_id=tenant, order_id=order.id, **line.model_dump()))
+        journal.entries.add(Entry(tenant_id=tenant, text=f"order {order.id} of {given.customer}"))
+        lines = [LineOut(**line.model_dump()) for line in given.lines]
+        return OrderOut(id=order.id, customer=order.customer, lines=lines)
+
+    app = create_app(engine, journal, (products, router, without(orders, "create_order")))
+    install(app, db, journal_db)
+    return app
+
+
+WAYS = [before, joined_read, joined_write, joined_amid, joined_amid_unflushed, provided_read, provided_write]
