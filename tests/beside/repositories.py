@@ -121,8 +121,41 @@ class AsyncProducts(AsyncBaseRepository[Product, int]):
         return p.tenant_id == self.context.tenant
 
 
+class AsyncOrders(AsyncBaseRepository[Order, int]):
+    model = application.Order
+    bypass_orm_events = True
+
+    def scope(self):
+        return o.tenant_id == self.context.tenant
+
+
+class AsyncOrderLines(AsyncBaseRepository[OrderLine, int]):
+    model = application.OrderLine
+    bypass_orm_events = True
+
+    def scope(self):
+        return li.tenant_id == self.context.tenant
+
+
+class AsyncEntries(AsyncBaseRepository[Entry, int]):
+    model = application.Entry
+
+    def scope(self):
+        return e.tenant_id == self.context.tenant
+
+
 class AsyncShop(AsyncBaseUnitOfWork[Caller]):
     products: AsyncProducts
+
+
+class AsyncSales(AsyncBaseUnitOfWork[Caller]):
+    products: AsyncProducts
+    orders: AsyncOrders
+    lines: AsyncOrderLines
+
+
+class AsyncJournal(AsyncBaseUnitOfWork[Caller]):
+    entries: AsyncEntries
 
 
 def without(router: APIRouter, *names: str) -> APIRouter:

@@ -4,10 +4,12 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.databases import servers
 
 #: A file attached by the schema's name; the schema taken away by translation; a schema.
+ASYNC_STORES = ["attached", "postgresql"]
 STORES = ["attached", "translated", "postgresql"]
 
 
@@ -23,6 +25,20 @@ def engines(name, directory):
     for engine in (main, journal):
         assert engine.pool.checkedout() == 0, "a connection was leaked"
         engine.dispose()
+
+
+@contextmanager
+def async_engines(name, directory):
+    """The same of asynchronous drivers."""
+    with engines(name, directory) as made:
+        drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+        urls = [engine.url.set(drivername=drivers[engine.dialect.name]) for engine in made]
+        main, journal = map(create_async_engine, urls)
+        if name == "attached":
+            attached(main.sync_engine, directory)
+        yield main, journal
+        for engine in (main, journal):
+            assert engine.pool.checkedout() == 0, "a connection was leaked"
 
 
 def attached(engine, directory):

@@ -6,22 +6,22 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.beside.stores import STORES, engines
+from tests.beside.async_taken_over import ASYNC_WAYS
+from tests.beside.stores import ASYNC_STORES, STORES, async_engines, engines
 from tests.beside.taken_over import WAYS
 from tests.web.server import client, serving
 
 TENANTS = itertools.count(1)
 
 
-@pytest.fixture(scope="module", params=STORES)
-def store(request, tmp_path_factory):
-    with engines(request.param, tmp_path_factory.mktemp("beside")) as made:
-        yield made
+PLACES = [(engines, store, way) for store in STORES for way in WAYS]
+PLACES += [(async_engines, store, way) for store in ASYNC_STORES for way in ASYNC_WAYS]
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.__name__)
-def address(request, store):
-    with serving(request.param(*store)) as address:
+@pytest.fixture(scope="module", params=PLACES, ids=lambda place: f"{place[2].__name__}-{place[1]}")
+def address(request, tmp_path_factory):
+    made_by, store, way = request.param
+    with made_by(store, tmp_path_factory.mktemp("beside")) as made, serving(way(*made)) as address:
         yield address
 
 
