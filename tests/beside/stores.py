@@ -63,3 +63,10 @@ def with_schema(engine, directory):
 
 
 PREPARED = {"attached": attached, "translated": translated, "postgresql": with_schema}
+
+
+def begin_by_hand(engine):
+    """SQLAlchemy's recipe for transactions on SQLite."""
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    engine.dispose()

@@ -137,12 +137,54 @@ def provided_write(engine, journal):
             sales.products.patch(line.product_id, {"stock": product.stock - line.quantity})
             sales.lines.add(OrderLine(tenant_id=tenant, order_id=order.id, **line.model_dump()))
         journal.entries.add(Entry(tenant_id=tenant, text=f"order {order.id} of {given.customer}"))
-        lines = [LineOut(**line.model_dump()) for line in given.lines]
-        return OrderOut(id=order.id, customer=order.customer, lines=lines)
+        return read(sales, order)
 
     app = create_app(engine, journal, (products, router, without(orders, "create_order")))
     install(app, db, journal_db)
+    app.state.provided = provided_sales, provided_journal
     return app
 
 
-WAYS = [before, joined_read, joined_write, joined_amid, joined_amid_unflushed, provided_read, provided_write]
+def provided_amid(engine, journal):
+    """A unit of one database, and their own session of the other."""
+    db = Database(engine)
+    provided_sales = Annotated[Sales, provide(Sales, db, context=caller)]
+    router = APIRouter()
+
+    @router.post("/orders", status_code=201)
+    def create_order(given: OrderIn, sales: provided_sales, journal: application.Journal, tenant: Tenant) -> OrderOut:
+        order = sales.orders.add(Order(tenant_id=tenant, customer=given.customer))
+        for line in given.lines:
+            product = sales.products.get(line.product_id, lock="update")
+            if product.stock < line.quantity:
+                raise OutOfStockError(product.sku)
+            sales.products.patch(line.product_id, {"stock": product.stock - line.quantity})
+            sales.lines.add(OrderLine(tenant_id=tenant, order_id=order.id, **line.model_dump()))
+        journal.add(application.Entry(tenant_id=tenant, text=f"order {order.id} of {given.customer}"))
+        journal.commit()
+        return read(sales, order)
+
+    app = create_app(engine, journal, (products, router, without(orders, "create_order")))
+    install(app, db)
+    return app
+
+
+def read(sales, order):
+    lines = sales.lines.find(order_id=order.id, order_by="id")
+    return OrderOut(
+        id=order.id,
+        customer=order.customer,
+        lines=[LineOut.model_validate(line, from_attributes=True) for line in lines],
+    )
+
+
+WAYS = [
+    before,
+    joined_read,
+    joined_write,
+    joined_amid,
+    joined_amid_unflushed,
+    provided_read,
+    provided_write,
+    provided_amid,
+]

@@ -9,7 +9,7 @@ from sqlrepo import MappingError, TransactionAbortedError, UniqueViolationError,
 from tests.beside import repositories
 from tests.beside.application import Base, Order, OrderLine, Product, only_rows_of_the_tenant
 from tests.beside.repositories import Caller, Orders, Sales, Shop, Unscoped, UnscopedShop
-from tests.beside.stores import STORES, engines
+from tests.beside.stores import STORES, begin_by_hand, engines
 
 p = fields(repositories.Product)
 
@@ -256,10 +256,3 @@ def test_a_session_within_an_outer_transaction(engine):
     with Session(engine) as db:
         assert Shop(db, context=Caller(1)).products.count() == 0
         assert Orders(db).definition().schema.place == ("sales", "orders")
-
-
-def begin_by_hand(engine):
-    """SQLAlchemy's recipe for transactions on SQLite."""
-    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    engine.dispose()
