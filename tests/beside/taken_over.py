@@ -72,35 +72,57 @@ def joined_write(engine, journal):
     return app
 
 
-def joined_amid(engine, journal, **options):
-    """Within a function that goes on writing by the ORM: the stock is kept by a repository, the order as before."""
+def joined_asking(engine, journal):
+    """A repository asks for what the ORM has changed and not sent: these sessions flush when they are told to only."""
     router = APIRouter()
 
     @router.post("/orders", status_code=201)
-    def create_order(given: OrderIn, db: Db, journal: application.Journal, tenant: Tenant) -> OrderOut:
-        shop = Shop(db, context=Caller(tenant))
+    def create_order(given: OrderIn, shop: Joined, db: Db, journal: application.Journal, tenant: Tenant) -> OrderOut:
         order = application.Order(tenant_id=tenant, customer=given.customer)
         db.add(order)
         for line in given.lines:
-            product = shop.products.get(line.product_id)
+            if shop.products.get(line.product_id).stock < line.quantity:
+                raise OutOfStockError(shop.products.get(line.product_id).sku)
+            product = db.get(application.Product, line.product_id)
+            product.stock -= line.quantity
+            order.lines.append(application.OrderLine(tenant_id=tenant, product=product, quantity=line.quantity))
+        return end_order(order, db, journal)
+
+    return amid(engine, journal, router, autoflush=False, expire_on_commit=False)
+
+
+def joined_changing(engine, journal):
+    """A repository changes what the ORM has loaded already."""
+    router = APIRouter()
+
+    @router.post("/orders", status_code=201)
+    def create_order(given: OrderIn, shop: Joined, db: Db, journal: application.Journal, tenant: Tenant) -> OrderOut:
+        order = application.Order(tenant_id=tenant, customer=given.customer)
+        db.add(order)
+        for line in given.lines:
+            product = application.found_or_404(db.get(application.Product, line.product_id))
             if product.stock < line.quantity:
                 raise OutOfStockError(product.sku)
-            shop.products.patch(line.product_id, {"stock": product.stock - line.quantity})
-            order.lines.append(application.OrderLine(tenant_id=tenant, **line.model_dump()))
-        db.flush()
-        journal.add(application.Entry(tenant_id=tenant, text=f"order {order.id} of {given.customer}"))
-        journal.commit()
-        db.commit()
-        return OrderOut.model_validate(order)
+            shop.products.patch(product.id, {"stock": product.stock - line.quantity})
+            order.lines.append(application.OrderLine(tenant_id=tenant, product=product, quantity=line.quantity))
+        return end_order(order, db, journal)
 
+    return amid(engine, journal, router)
+
+
+def end_order(order, db, journal):
+    """As the application has it."""
+    db.flush()
+    journal.add(application.Entry(tenant_id=order.tenant_id, text=f"order {order.id} of {order.customer}"))
+    journal.commit()
+    db.commit()
+    return OrderOut.model_validate(order)
+
+
+def amid(engine, journal, router, **options):
     app = create_app(engine, journal, (products, router, without(orders, "create_order")), **options)
     install(app)
     return app
-
-
-def joined_amid_unflushed(engine, journal):
-    """The same, of an application that flushes by hand only, and keeps its objects after a commit."""
-    return joined_amid(engine, journal, autoflush=False, expire_on_commit=False)
 
 
 def provided_read(engine, journal):
@@ -182,8 +204,8 @@ WAYS = [
     before,
     joined_read,
     joined_write,
-    joined_amid,
-    joined_amid_unflushed,
+    joined_asking,
+    joined_changing,
     provided_read,
     provided_write,
     provided_amid,

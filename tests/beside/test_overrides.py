@@ -14,7 +14,7 @@ from tests.beside import application
 from tests.beside.application import Base, JournalBase, only_rows_of_the_tenant
 from tests.beside.repositories import Caller, Entry, Journal, Product, ProductQuery, Sales
 from tests.beside.stores import STORES, begin_by_hand, engines
-from tests.beside.taken_over import before, joined_amid, joined_read, joined_write, provided_write
+from tests.beside.taken_over import before, joined_changing, joined_read, joined_write, provided_write
 from tests.web.server import client, serving
 
 
@@ -30,7 +30,7 @@ def requests(app, *asked):
 
 
 @pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("way", [before, joined_read, joined_write, joined_amid], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", [before, joined_read, joined_write, joined_changing], ids=lambda way: way.__name__)
 def test_tests_that_roll_back_what_endpoints_commit(way, store, tmp_path):
     """SQLAlchemy's recipe for test suites: a session within an outer transaction stands for `get_db`."""
     with engines(store, tmp_path) as (engine, journal):

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from sqlrepo import MappingError, TransactionAbortedError, UniqueViolationError, fields
 from tests.beside import repositories
-from tests.beside.application import Base, Order, OrderLine, Product, only_rows_of_the_tenant
-from tests.beside.repositories import Caller, Orders, Sales, Shop, Unscoped, UnscopedShop
+from tests.beside.application import Base, Entry, JournalBase, Order, OrderLine, Product, only_rows_of_the_tenant
+from tests.beside.repositories import Caller, Journal, Orders, Sales, Shop, Unscoped, UnscopedShop
 from tests.beside.stores import STORES, begin_by_hand, engines
 
 p = fields(repositories.Product)
@@ -196,6 +196,24 @@ def test_callbacks_wait_for_the_endpoints_commit(db, sales, sessions):
     assert seen == []
     db.commit()
     assert seen == [1]
+
+
+def test_one_session_on_two_databases_has_a_unit_on_each(tmp_path):
+    with engines("attached", tmp_path) as (main, journal_engine):
+        Base.metadata.create_all(main)
+        JournalBase.metadata.create_all(journal_engine)
+        made = sessionmaker(binds={Base: main, JournalBase: journal_engine})
+        for end, kept in (("rollback", 0), ("commit", 2)):
+            with made() as db:
+                sales, journal = Sales(db, context=Caller(1)), Journal(db, context=Caller(1))
+                db.add_all([product("tea"), Entry(tenant_id=1, text="tea")])
+                sales.products.add(item("milk"))
+                journal.entries.add(repositories.Entry(tenant_id=1, text="milk"))
+                assert (sales.products.count(), journal.entries.count()) == (2, 2)
+                getattr(db, end)()
+            with made() as db:
+                assert Shop(db, context=Caller(1)).products.count() == kept
+                assert Journal(db, context=Caller(1)).entries.count() == kept
 
 
 # -- what the ORM would do
