@@ -82,10 +82,8 @@ def async_provided_read(engine, journal):
     router = APIRouter()
 
     @router.get("/products")
-    async def list_products(
-        shop: reading, query: Annotated[ProductQuery, filters(ProductQuery)], skip: int = 0
-    ) -> list[ProductOut]:
-        found = await shop.products.page(query.model_copy(update={"offset": query.offset or skip}))
+    async def list_products(shop: reading, query: Annotated[ProductQuery, filters(ProductQuery)]) -> list[ProductOut]:
+        found = await shop.products.page(query)
         return [ProductOut.model_validate(product, from_attributes=True) for product in found.items]
 
     app = create_app(engine, journal, (router, without(products, "list_products"), orders))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork, QueryObject, fields
 from tests.beside import application
@@ -43,7 +43,7 @@ class ProductQuery(QueryObject[Product]):
     name_contains: str | None = None
     order_by: Literal["id", "-id", "sku"] = "id"
     limit: int = Field(default=100, ge=0, le=500)
-    offset: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0, validation_alias=AliasChoices("skip", "offset"))
 
 
 p, o, li, e = fields(Product), fields(Order), fields(OrderLine), fields(Entry)

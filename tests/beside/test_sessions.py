@@ -1,11 +1,14 @@
 """A unit in the session of a request: nothing that is pending is missed, by either of the two."""
 
+import sqlite3
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
-from sqlrepo import MappingError, TransactionAbortedError, UniqueViolationError, fields
+from sqlrepo import LockTimeoutError, MappingError, TransactionAbortedError, UniqueViolationError, fields
+from sqlrepo.sqlalchemy import Database
 from tests.beside import repositories
 from tests.beside.application import Base, Entry, JournalBase, Order, OrderLine, Product, only_rows_of_the_tenant
 from tests.beside.repositories import Caller, Journal, Orders, Sales, Shop, Unscoped, UnscopedShop
@@ -214,6 +217,44 @@ def test_one_session_on_two_databases_has_a_unit_on_each(tmp_path):
             with made() as db:
                 assert Shop(db, context=Caller(1)).products.count() == kept
                 assert Journal(db, context=Caller(1)).entries.count() == kept
+
+
+# -- a unit of its own, on their engine
+
+
+def test_a_unit_beside_the_session_is_another_transaction(db, engine):
+    event.listen(engine, "connect", hurry)
+    engine.dispose()
+    db.add(product("tea"))
+    db.flush()
+    beside = Shop(Database(engine), context=Caller(1))
+    if engine.dialect.name == "sqlite":
+        with pytest.raises(LockTimeoutError), beside:
+            beside.products.count()
+    else:
+        with beside:
+            assert beside.products.count() == 0
+    db.commit()
+    with beside:
+        assert beside.products.count() == 1
+
+
+def hurry(connection, _):
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA busy_timeout = 50")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_their_engine_tells_of_the_begin_of_its_transaction(engine, read_only):
+    """Where what a session used to do when it began can be done: a SET for row security, say."""
+    begun = []
+    event.listen(engine, "begin", begun.append)
+    shop = Shop(Database(engine), context=Caller(1), read_only=read_only)
+    for _ in range(2):
+        begun.clear()
+        with shop:
+            shop.products.count()
+    assert len(begun) == 1  # the first time the engine was asked what it lacks, too
 
 
 # -- what the ORM would do
