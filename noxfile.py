@@ -32,4 +32,5 @@ def web(session: nox.Session, fastapi: str) -> None:
     session.install("--quiet", "--editable", ".[tests]", f"fastapi{FASTAPI[fastapi]}")
     session.run("python", "-c", "import fastapi; print('FastAPI', fastapi.__version__)")
     local = os.environ.get("SQLREPO_TEST_LOCAL", "1")
-    session.run("pytest", "tests/web", "tests/test_example.py", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})
+    places = ("tests/web", "tests/beside", "tests/test_example.py")
+    session.run("pytest", *places, *session.posargs, env={"SQLREPO_TEST_LOCAL": local})

@@ -89,3 +89,46 @@ def test_a_violation_is_told_of_the_table_it_is_in(db):
         with pytest.raises(ForeignKeyViolationError) as caught, Both(db) as both:
             add(both)
         assert (caught.value.constraint, caught.value.fields) == (name, fields)
+
+
+class Moved(DeclarativeBase):
+    pass
+
+
+class Folded(BaseModel):
+    id: int | None = None
+    name: str
+
+
+class FoldedRow(Moved):
+    __tablename__ = "folded"
+    __table_args__ = {"schema": "elsewhere"}  # noqa: RUF012  # as SQLAlchemy has it
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(
+        sa.String(20).with_variant(sa.String(20, "utf8mb4_general_ci"), "mysql", "mariadb")
+    )
+
+
+class FoldedOnes(BaseRepository[Folded, int]):
+    model = FoldedRow
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def translated(request):
+    url = servers.made_for_tests(request.param, "schemas")
+    engine = sa.create_engine(url, execution_options={"schema_translate_map": {"elsewhere": None}})
+    Moved.metadata.create_all(engine)
+    yield Database(engine)
+    Moved.metadata.drop_all(engine)
+    engine.dispose()
+
+
+def test_a_translated_schema_is_the_one_that_is_looked_at(translated):
+    """Numbers given by hand move the sequence there; collations are those of the table there, and are asked once."""
+    with FoldedOnes(translated) as folded:
+        folded.add_many([Folded(id=7, name="b"), Folded(id=8, name="A")])
+        assert folded.add(Folded(name="a")).id == 9
+        assert [one.name for one in folded.find(order_by="name")] == ["A", "a", "b"]
+        assert folded.count(name="a") == 1
+    if translated.dialect.name != "postgresql":
+        assert translated.dialect._collations[FoldedRow.__table__.schema, "folded"]["name"][1] == "utf8mb4_general_ci"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query, Security
 from fastapi.security import APIKeyQuery
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from sqlrepo import QueryObject, UnsupportedError, Where, contains
 from sqlrepo.fastapi import filters, install
@@ -46,6 +46,11 @@ class CarQuery(QueryObject[Car]):
 class OddQuery(QueryObject[Car]):
     color_in: list[Color] = Field(default_factory=lambda: [Color.RED])
     price_ge: float | None = Field(default=None, alias="from", title="Dearer than", ge=0)
+
+
+class MovedQuery(QueryObject[Car]):
+    offset: int = Field(default=0, ge=0, validation_alias=AliasChoices("skip", "start"))
+    limit: int = 10
 
 
 def token(token: str = "") -> str:
@@ -250,3 +255,19 @@ def test_there_is_no_body(app):
 def test_a_thing_is_no_query():
     with pytest.raises(UnsupportedError):
         filters(Thing)
+
+
+def test_a_filter_with_several_names_is_read_from_each():
+    app = FastAPI()
+    install(app)
+
+    @app.get("/cars")
+    def cars(
+        query: Annotated[MovedQuery, filters(MovedQuery)], more: Annotated[ThingQuery, filters(ThingQuery)]
+    ) -> int:
+        return query.offset
+
+    with serving(app) as address, client(address) as ask:
+        assert [ask.get(f"/cars?{name}=2").json() for name in ("skip", "start")] == [2, 2]
+        for wrong in ("skip=-1", "start=-1", "skipped=2"):
+            assert ask.get(f"/cars?{wrong}").status_code == 422

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_origin
 from weakref import WeakKeyDictionary
 
 from fastapi import Depends, FastAPI, Query, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -54,6 +55,12 @@ class _Filters(Dependency):
         self._query = query
         asked = Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request)
         super().__init__(query, parameters=[asked, *_parameters(query)])
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What it reads: of a field with several names all, though one of them is documented."""
+        fields = self._query.model_fields.items()
+        return frozenset(key for name, info in fields for key in names_of(name, info))
 
     async def __call__(self, **given: Any) -> QueryObject[Any]:
         """Read the query object from a request whose parameters are right one by one."""
@@ -133,4 +140,12 @@ def _declared(request: Request) -> frozenset[str]:
 
 def _read(app: FastAPI, route: Any) -> frozenset[str]:
     here = [place.dependant for place in places(app) if place.route is route]
-    return frozenset(key for dependant in here for key in query_keys(dependant, app.dependency_overrides))
+    documented = frozenset(key for dependant in here for key in query_keys(dependant, app.dependency_overrides))
+    return documented.union(*(filters.keys for dependant in here for filters in _filters_at(dependant)))
+
+
+def _filters_at(dependant: Dependant) -> Iterator[_Filters]:
+    if isinstance(dependant.call, _Filters):
+        yield dependant.call
+    for below in dependant.dependencies:
+        yield from _filters_at(below)

@@ -7,7 +7,6 @@ anything of the application's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from inspect import getclosurevars, isfunction
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
@@ -23,6 +22,7 @@ from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.engines import Engines
 from sqlrepo.sqlalchemy.faults import translated
 from sqlrepo.sqlalchemy.hooks import attend, dismiss
+from sqlrepo.sqlalchemy.listeners import bypassed
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.transaction import Callback, Transaction, call_all
 
@@ -30,20 +30,6 @@ __all__ = ["JoinedConnection", "JoinedSession", "join"]
 
 # Where a session keeps what units share that have joined it, and an engine what is known of it: it goes with them.
 _KEPT = "sqlrepo_joined"
-
-_SESSION_EVENTS = (
-    *(
-        "do_orm_execute",
-        "before_flush",
-        "after_flush",
-        "after_flush_postexec",
-        "after_bulk_update",
-        "after_bulk_delete",
-    ),
-    *("pending_to_persistent", "persistent_to_deleted", "loaded_as_persistent"),
-)
-_INSTANCE_EVENTS = ("load", "refresh")
-_MAPPER_EVENTS = ("before_insert", "after_insert", "before_update", "after_update", "before_delete", "after_delete")
 
 
 def join(given: Any) -> JoinedSession | JoinedConnection | None:
@@ -95,7 +81,7 @@ class JoinedSession:
         if schema.model is None:
             raise MappingError(f"table {schema.name} has no mapped class, so it can be kept in memory only")
         mapper: Mapper[Any] = sa.inspect(schema.model)
-        found = sorted(set(_listeners(self._session, mapper)))
+        found = sorted(set(bypassed(self._session, mapper)))
         if found and not bypass_orm_events:
             raise MappingError(
                 f"{schema.model.__name__} has what a repository would bypass: {', '.join(found)}. Rows are read and "
@@ -344,24 +330,3 @@ def _database(engine: sa.Engine) -> Database:
     if _KEPT not in engine.__dict__:
         engine.__dict__[_KEPT] = Database.over(Engines(engine, asynchronous=engine.dialect.is_async))
     return cast(Database, engine.__dict__[_KEPT])
-
-
-def _listeners(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
-    """What the ORM would do for the application, and rows that pass it by would not see."""
-    heard: Any = session.dispatch
-    yield from (f"a {name} listener of the session" for name in _SESSION_EVENTS if getattr(heard, name))
-    heard = mapper.dispatch
-    yield from (f"a {name} listener" for name in _MAPPER_EVENTS if getattr(heard, name))
-    heard = mapper.class_manager.dispatch
-    yield from (f"a {name} listener" for name in _INSTANCE_EVENTS if any(map(_is_theirs, getattr(heard, name))))
-    yield from (f"@validates({name!r})" for name in mapper.validators)
-    for name in mapper.columns.keys() - mapper.validators.keys():
-        heard = mapper.class_manager[name].dispatch
-        if any(map(_is_theirs, heard.set)):
-            yield f"a set listener of {name}"
-
-
-def _is_theirs(listener: Any) -> bool:
-    """Whether a listener is the application's; SQLAlchemy's extensions have some, and wrap those of others."""
-    wrapped = getclosurevars(listener).nonlocals.get("fn", listener) if isfunction(listener) else listener
-    return not str(getattr(wrapped, "__module__", "")).startswith("sqlalchemy.")

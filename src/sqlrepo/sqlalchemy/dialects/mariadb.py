@@ -99,7 +99,9 @@ class MariaDB(Dialect):
         """Learn the collations of a table's columns, which a mapped class need not tell."""
         if schema.place in self._collations:
             return
-        found = connection.execute(_COLUMNS, {"namespace": schema.namespace, "name": schema.name})
+        # The application may have translated the schema to another.
+        namespace = connection.schema_for_object(sa.inspect(schema.model).local_table)
+        found = connection.execute(_COLUMNS, {"namespace": namespace, "name": schema.name})
         known = {name: (charset, collation) for name, charset, collation in found}
         if known:  # or there is no such table yet
             self._collations[schema.place] = known

@@ -51,7 +51,7 @@ class PostgreSQL(Dialect):
         super().__init__(sql, isolation)
         self._sorts_by_code_point = False
         self._unicode_fold = _UNICODE_FOLDS[0]
-        self._advances: dict[Schema, sa.TextClause] = {}
+        self._advances: dict[tuple[Schema, str], sa.TextClause] = {}
 
     # -- engines
 
@@ -85,21 +85,19 @@ class PostgreSQL(Dialect):
 
     def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:
         """Move the key's sequence, which knows nothing of numbers that were given."""
-        if schema not in self._advances:
-            self._advances[schema] = self._advance(schema)
-        connection.execute(self._advances[schema], {"given": max(given)})
-
-    def _advance(self, schema: Schema) -> sa.TextClause:
-        """The statement that moves the sequence of a table's key, if there is one."""
         mapper = sa.inspect(schema.model)
         column = mapper.columns[schema.generated]
+        own = column.default if isinstance(column.default, sa.Sequence) else None
+        name = self._reached(connection, mapper.local_table if own is None else own)
+        if (schema, name) not in self._advances:
+            self._advances[schema, name] = _advance(name, column.name if own is None else None)
+        connection.execute(self._advances[schema, name], {"given": max(given)})
+
+    def _reached(self, connection: sa.Connection, item: sa.Table | sa.Sequence) -> str:
+        """The name of something in its schema, which the application may have translated to another."""
         preparer = self.sql.identifier_preparer
-        if isinstance(column.default, sa.Sequence):
-            name = preparer.format_sequence(column.default)
-            return sa.text(_ADVANCE.format(sequence="CAST(:name AS regclass)")).bindparams(name=name)
-        sequence = "CAST(pg_get_serial_sequence(:name, :column) AS regclass)"
-        name = preparer.format_table(mapper.local_table)
-        return sa.text(_ADVANCE.format(sequence=sequence)).bindparams(name=name, column=column.name)
+        namespace, name = connection.schema_for_object(item), preparer.quote(item.name)
+        return f"{preparer.quote_schema(namespace)}.{name}" if namespace else name
 
     # -- statements
 
@@ -147,6 +145,14 @@ class PostgreSQL(Dialect):
         # What it gives is compared by code point, and said to be: a parameter of a column in "C" says so too, and the
         # server does not choose between the two.
         return func.lower(column.collate(self._unicode_fold), type_=column.type).collate("C")
+
+
+def _advance(name: str, column: str | None) -> sa.TextClause:
+    """The statement that moves a sequence: the one of a name, or the one that numbers a column of a table, if any."""
+    if column is None:
+        return sa.text(_ADVANCE.format(sequence="CAST(:name AS regclass)")).bindparams(name=name)
+    sequence = "CAST(pg_get_serial_sequence(:name, :column) AS regclass)"
+    return sa.text(_ADVANCE.format(sequence=sequence)).bindparams(name=name, column=column)
 
 
 def _connected_for_reading(connection: Any, _: Any) -> None:
