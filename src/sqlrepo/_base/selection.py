@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlrepo.criteria import And, Criterion, as_criterion, conjunction, rebuilt
 from sqlrepo.driver import Condition
-from sqlrepo.errors import QueryError
+from sqlrepo.errors import InvalidLiteralError, QueryError
 from sqlrepo.expressions import equals
 from sqlrepo.mapping import Mapper
 from sqlrepo.order import OrderBy, Sort, sorts
@@ -75,7 +75,8 @@ def select(
         offset: the call's own offset, if any.
 
     Raises:
-        QueryError: two query objects, something said twice, a negative limit, an unknown field, ...
+        QueryError: two query objects, something said twice, an unknown field, ...
+        InvalidLiteralError: a negative limit or offset, or one that no database can count to.
     """
     given = tuple(asked)
     queries = [one for one in given if isinstance(one, QueryObject)]
@@ -112,7 +113,7 @@ def _rows(name: str, number: Any) -> int | None:
     if not isinstance(number, int) or isinstance(number, bool):
         raise QueryError(f"{name} is a number of rows, not {type(number).__name__}")
     if not 0 <= number <= _MOST_ROWS:
-        raise QueryError(f"{name} is {number}; it cannot be {'negative' if number < 0 else 'so large'}")
+        raise InvalidLiteralError(name, f"cannot be {'negative' if number < 0 else 'so large'}")
     return number
 
 

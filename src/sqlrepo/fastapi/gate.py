@@ -17,10 +17,10 @@ from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
 
-from sqlrepo import DatabaseUnavailableError
+from sqlrepo import DatabaseUnavailableError, UnsupportedError
 from sqlrepo.fastapi.stores import Store
 
-__all__ = ["Gate", "gate_of", "shielded"]
+__all__ = ["Gate", "gate_of", "running_loop", "shielded"]
 
 R = TypeVar("R")
 
@@ -78,10 +78,22 @@ _LOCK = Lock()
 def gate_of(store: Store) -> Gate:
     """The gate of a database in the event loop that runs."""
     with _LOCK:
-        gates = _GATES.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
+        gates = _GATES.setdefault(running_loop(), WeakKeyDictionary())
         if store not in gates:
             gates[store] = Gate(store)
         return gates[store]
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs.
+
+    Raises:
+        UnsupportedError: it is none of asyncio's.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnsupportedError("sqlrepo.fastapi needs asyncio's event loop; trio's cannot run units of work") from None
 
 
 async def shielded(work: Awaitable[R]) -> R:

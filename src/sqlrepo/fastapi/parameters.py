@@ -51,8 +51,13 @@ class Place:
         found: Callable[..., Any] = self.effective.endpoint
         return found
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether a connection stays open there, instead of being answered."""
+        return isinstance(self.route, routing.APIWebSocketRoute)
+
     def __str__(self) -> str:
-        methods = ",".join(sorted(getattr(self.effective, "methods", None) or ())) or "WEBSOCKET"
+        methods = "WEBSOCKET" if self.is_websocket else ",".join(sorted(self.effective.methods))
         return f"{methods} {self.prefix}{self.effective.path}"
 
 
