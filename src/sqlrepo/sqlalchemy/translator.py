@@ -64,13 +64,8 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     narrowed = chosen.where(PerDialect({one.name: one.where for one in written}))
     for place in range(len(selection.order)):
         narrowed = narrowed.order_by(PerDialect({one.name: one.order[place] for one in written}))
-    narrowed = narrowed if selection.limit is None else narrowed.limit(_rows(selection.limit))
-    return cast(S, narrowed.offset(_rows(selection.offset)) if selection.offset else narrowed)
-
-
-def _rows(number: int) -> sa.BindParameter[int]:
-    """A number of rows; as a plain one PostgreSQL would take it for 32 bits."""
-    return sa.bindparam(None, number, type_=sa.BigInteger, unique=True)
+    narrowed = narrowed if selection.limit is None else narrowed.limit(selection.limit)
+    return cast(S, narrowed.offset(selection.offset) if selection.offset else narrowed)
 
 
 class _Written:
