@@ -1,7 +1,5 @@
 """Units of work need asyncio: on another event loop an application does not start, and a request is told why."""
 
-from typing import Annotated
-
 import anyio
 import pytest
 from fastapi import FastAPI

@@ -91,7 +91,9 @@ def talk(app, *texts, db):
     async def life():
         try:
             await app(
-                {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}, receive, send
+                {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []},
+                receive,
+                send,
             )
         finally:
             assert in_use(db) == 0

@@ -33,7 +33,7 @@ from sqlrepo import (
     icontains,
 )
 from sqlrepo.fastapi import IfMatch, Links, Stream, etag, filters, install, provide, provide_stream
-from sqlrepo.sqlalchemy import AsyncDatabase, types
+from sqlrepo.sqlalchemy import types
 from sqlrepo.testing import fail_next
 
 
@@ -205,6 +205,8 @@ async def entered(given):
             yield inner
 
 
+Filters = Annotated[ItemQuery, filters(ItemQuery)]
+
 PLANTED = {
     "conflict": ("commit", TransactionConflictError),
     "lock": ("insert", LockTimeoutError),
@@ -216,37 +218,48 @@ PLANTED = {
 def application(db, rows, *, asynchronous):
     """The application over a store."""
     unit = unit_for(rows, asynchronous=asynchronous)
-    Writing = Annotated[unit, provide(unit, db)]
-    Reading = Annotated[unit, provide(unit, db, read_only=True)]
-    Streaming = Annotated[Stream[unit], provide_stream(unit, db)]
-    Filters = Annotated[ItemQuery, filters(ItemQuery)]
+    kit = SimpleNamespace(
+        db=db,
+        unit=unit,
+        asynchronous=asynchronous,
+        Writing=Annotated[unit, provide(unit, db)],
+        Reading=Annotated[unit, provide(unit, db, read_only=True)],
+        Streaming=Annotated[Stream[unit], provide_stream(unit, db)],
+    )
     app = FastAPI()
     install(app, db)
+    for serve in (serve_items, serve_item, serve_pets, serve_units, serve_failures):
+        serve(app, kit)
+    return app
 
+
+def serve_items(app, kit):
     @app.post("/items", status_code=201)
-    async def add(item: Item, stock: Writing, response: Response) -> Item:
+    async def add(item: Item, stock: kit.Writing, response: Response) -> Item:
         added = await settled(stock.items.add(item))
         response.headers["ETag"] = etag(added.version)
         return added
 
     @app.get("/items")
-    async def pages(query: Filters, stock: Reading, links: Links, total: bool = False) -> Page[Item]:
+    async def pages(query: Filters, stock: kit.Reading, links: Links, total: bool = False) -> Page[Item]:
         return links(await settled(stock.items.page(query, with_total=total)), query)
 
     @app.get("/scroll")
     async def scroll(
-        query: Filters, stock: Reading, links: Links, after: str | None = None, before: str | None = None
+        query: Filters, stock: kit.Reading, links: Links, after: str | None = None, before: str | None = None
     ) -> CursorPage[Item]:
         return links(await settled(stock.items.scroll(query, after=after, before=before)), query)
 
+
+def serve_item(app, kit):
     @app.get("/items/{id}")
-    async def get(id: int, stock: Reading, response: Response) -> Item:
+    async def get(id: int, stock: kit.Reading, response: Response) -> Item:
         item = await settled(stock.items.get(id))
         response.headers["ETag"] = etag(item.version)
         return item
 
     @app.patch("/items/{id}")
-    async def change(id: int, changes: ItemChanges, match: IfMatch, stock: Writing, response: Response) -> Item:
+    async def change(id: int, changes: ItemChanges, match: IfMatch, stock: kit.Writing, response: Response) -> Item:
         if match.given:
             match.require((await settled(stock.items.get(id))).version)
         item = await settled(stock.items.patch(id, changes))
@@ -254,31 +267,35 @@ def application(db, rows, *, asynchronous):
         return item
 
     @app.put("/items/{id}")
-    async def replace(id: int, item: Item, stock: Writing) -> Item:
+    async def replace(id: int, item: Item, stock: kit.Writing) -> Item:
         return await settled(stock.items.update(item.model_copy(update={"id": id})))
 
     @app.delete("/items/{id}", status_code=204)
-    async def delete(id: int, stock: Writing) -> None:
+    async def delete(id: int, stock: kit.Writing) -> None:
         await settled(stock.items.delete(id))
 
+
+def serve_pets(app, kit):
     @app.post("/keepers", status_code=201)
-    async def hire(keeper: Keeper, stock: Writing) -> Keeper:
+    async def hire(keeper: Keeper, stock: kit.Writing) -> Keeper:
         return await settled(stock.keepers.add(keeper))
 
     @app.delete("/keepers/{id}", status_code=204)
-    async def dismiss(id: int, stock: Writing) -> None:
+    async def dismiss(id: int, stock: kit.Writing) -> None:
         await settled(stock.keepers.delete(id))
 
     @app.post("/pets", status_code=201)
-    async def keep(pet: Pet, stock: Writing) -> Pet:
+    async def keep(pet: Pet, stock: kit.Writing) -> Pet:
         return await settled(stock.pets.add(pet))
 
     @app.get("/pets")
-    async def pets(stock: Reading) -> list[Pet]:
+    async def pets(stock: kit.Reading) -> list[Pet]:
         return await settled(stock.pets.find(order_by="name"))
 
+
+def serve_units(app, kit):
     @app.post("/ensured")
-    async def ensure(item: Item, stock: Writing) -> Item:
+    async def ensure(item: Item, stock: kit.Writing) -> Item:
         try:
             async with entered(stock.savepoint()):
                 return await settled(stock.items.add(item))
@@ -286,7 +303,7 @@ def application(db, rows, *, asynchronous):
             return await settled(stock.items.one(key=item.key))
 
     @app.post("/careless")
-    async def careless(item: Item, stock: Writing) -> str:
+    async def careless(item: Item, stock: kit.Writing) -> str:
         await settled(stock.items.add(item.model_copy(update={"key": "careless"})))
         try:
             await settled(stock.items.add(item))
@@ -295,9 +312,9 @@ def application(db, rows, *, asynchronous):
         return "added"
 
     @app.post("/announced", status_code=201)
-    async def announce(item: Item, stock: Writing, tasks: BackgroundTasks) -> Item:
+    async def announce(item: Item, stock: kit.Writing, tasks: BackgroundTasks) -> Item:
         async def follow():
-            async with entered(unit(stock.source)) as own:
+            async with entered(kit.unit(stock.source)) as own:
                 found = await settled(own.items.one(key=item.key))
                 await settled(own.items.add(Item(key=f"after {found.key}")))
 
@@ -305,18 +322,20 @@ def application(db, rows, *, asynchronous):
         return await settled(stock.items.add(item))
 
     @app.post("/failing-callback", status_code=201)
-    async def callback(item: Item, stock: Writing) -> Item:
+    async def callback(item: Item, stock: kit.Writing) -> Item:
         stock.on_commit(lambda: 1 / 0)
         return await settled(stock.items.add(item))
 
+
+def serve_failures(app, kit):
     @app.post("/planted/{what}", status_code=201)
-    async def plant(what: str, item: Item, stock: Writing) -> Item:
+    async def plant(what: str, item: Item, stock: kit.Writing) -> Item:
         verb, error = PLANTED[what]
-        fail_next(verb, error(), on=db)
+        fail_next(verb, error(), on=kit.db)
         return await settled(stock.items.add(item))
 
     @app.get("/export")
-    async def export(stream: Streaming) -> StreamingResponse:
+    async def export(stream: kit.Streaming) -> StreamingResponse:
         def lines(stock):
             return (f"{item.key}: {item.price}\n" for item in stock.items.stream(order_by="-key"))
 
@@ -324,19 +343,12 @@ def application(db, rows, *, asynchronous):
             async for item in stock.items.stream(order_by="-key"):
                 yield f"{item.key}: {item.price}\n"
 
-        return StreamingResponse(stream(awaited if asynchronous else lines), media_type="text/plain")
+        return StreamingResponse(stream(awaited if kit.asynchronous else lines), media_type="text/plain")
 
     @app.get("/mistaken")
-    async def mistaken(stock: Reading) -> list[Item]:
+    async def mistaken(stock: kit.Reading) -> list[Item]:
         return await settled(stock.items.find(colour="red"))
 
     @app.post("/sneaking")
-    async def sneak(item: Item, stock: Reading) -> Item:
+    async def sneak(item: Item, stock: kit.Reading) -> Item:
         return await settled(stock.items.add(item))
-
-    return app
-
-
-def is_asynchronous(db):
-    """Whether a store takes async units only."""
-    return isinstance(db, AsyncDatabase)

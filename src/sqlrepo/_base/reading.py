@@ -13,10 +13,10 @@ from typing import Any, Generic, TypeVar, get_args, overload
 
 from sqlrepo._base.participant import Participant
 from sqlrepo._base.scope import Scope
-from sqlrepo._base.selection import Selection, condition
+from sqlrepo._base.selection import Selection, condition, require_position
 from sqlrepo.criteria import And, Criterion, OneOf, Or, is_everything
 from sqlrepo.driver import Driver, Fetch, Lock, Row
-from sqlrepo.errors import InvalidLiteralError, MultipleFoundError, NotFoundError, QueryError
+from sqlrepo.errors import MultipleFoundError, NotFoundError, QueryError
 from sqlrepo.order import OrderBy, reversed_order
 from sqlrepo.order import after as rows_after
 from sqlrepo.page import CursorPage, Page, decoded, encoded
@@ -237,7 +237,7 @@ class Reading(Participant[T], Generic[T, K]):
         """
         selection, scope = self._select((query,), {}), self._scope()
         limit = _limit_of(query, selection)
-        _require_position(limit, selection.offset, after, before)
+        require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
         types = [self._schema.by_name[sort.ref.name].type for sort in selection.order]
         asked = selection.criterion if is_everything(scope.rows) else And((selection.criterion, scope.rows))
@@ -294,16 +294,6 @@ def _known_lock(lock: Lock | None) -> None:
 
 def _fetched(schema: Schema, request: Fetch, driver: Driver) -> list[Row]:
     return driver.fetch(schema, request)
-
-
-def _require_position(limit: int, offset: int, after: str | None, before: str | None) -> None:
-    """Refuse what gives no page by position."""
-    if limit < 1:
-        raise InvalidLiteralError("limit", "a page by position has one row at least")
-    if offset:
-        raise InvalidLiteralError("offset", "a page by position begins at a cursor")
-    if after is not None and before is not None:
-        raise InvalidLiteralError("before", "a page is either after or before a cursor")
 
 
 def _limit_of(query: QueryObject[Any], selection: Selection) -> int:

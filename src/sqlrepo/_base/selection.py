@@ -18,7 +18,7 @@ from sqlrepo.order import OrderBy, Sort, sorts
 from sqlrepo.predicate import parametrized
 from sqlrepo.query import QueryObject, entity_of
 
-__all__ = ["Selection", "condition", "select"]
+__all__ = ["Selection", "condition", "require_position", "select"]
 
 # Limit, offset and the one row more that tells whether there is a next page add up to a 64-bit integer.
 _MOST_ROWS = 2**62 - 1
@@ -97,6 +97,20 @@ def select(
     return Selection(
         rebuilt(criterion, mapper.bind), _order(mapper, order_by), _rows("limit", limit), _rows("offset", offset) or 0
     )
+
+
+def require_position(limit: int, offset: int, after: str | None, before: str | None) -> None:
+    """Refuse what gives no page by position.
+
+    Raises:
+        InvalidLiteralError: no row, an offset, or both ways at once.
+    """
+    if limit < 1:
+        raise InvalidLiteralError("limit", "a page by position has one row at least")
+    if offset:
+        raise InvalidLiteralError("offset", "a page by position begins at a cursor")
+    if after is not None and before is not None:
+        raise InvalidLiteralError("before", "a page is either after or before a cursor")
 
 
 def _once(option: str, query: QueryObject[Any], given: Any) -> Any:

@@ -29,6 +29,7 @@ class Aftermath:
         self._app = app
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """Let a request go by, and look at what it raises."""
         try:
             await self._app(scope, receive, send)
         except Exception as error:

@@ -32,8 +32,8 @@ _WHY: dict[Reason, str] = {
     'Depends(..., scope="function")',
     "generator": "is closed when this generator begins to run; use provide_stream(), or open a unit inside",
     "streaming": "is closed when the answer is streamed; use provide_stream(), or open a unit inside the generator",
-    "websocket": "holds a connection, and keeps what it writes to itself, for as long as the socket is open; open a unit "
-    "for each message",
+    "websocket": "holds a connection, and keeps what it writes to itself, for as long as the socket is open; open a "
+    "unit for each message",
     "twice": "are more than one unit of one database in a request, which do not see each other's writes and wait for "
     "each other's connections; use one alias",
     "bare_depends": "in a bare Depends() loses lists and refuses nothing; write Annotated[Q, filters(Q)]",
