@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, assert_never, cast
 
-from sqlrepo.errors import QueryError
+from sqlrepo.errors import InvalidLiteralError, QueryError
 
 __all__ = [
     "EVERYTHING",
@@ -230,6 +230,7 @@ def rebuilt(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterio
 
     Raises:
         QueryError: it is deeper or longer than every backend can follow.
+        InvalidLiteralError: it asks for more values than that.
     """
     leaves = values = 0
 
@@ -245,10 +246,13 @@ def rebuilt(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterio
             case Compare() | CompareFields() | OneOf() | Match() | IsNull():
                 leaves += 1
                 values += len(node.values) if isinstance(node, OneOf) and isinstance(node.values, tuple) else 1
-                if leaves > MAX_LEAVES or values > MAX_VALUES:
+                if leaves > MAX_LEAVES:
                     raise QueryError(
-                        f"criteria have more than {MAX_LEAVES} comparisons or {MAX_VALUES} values; write alternatives "
-                        "of one field with in_(), and ask for many values in several queries"
+                        f"criteria have more than {MAX_LEAVES} comparisons; write alternatives of one field with in_()"
+                    )
+                if values > MAX_VALUES:
+                    raise InvalidLiteralError(
+                        node.ref.name, f"a query has at most {MAX_VALUES} values; ask for more in several queries"
                     )
                 return leaf(node)
             case _:

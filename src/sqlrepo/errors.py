@@ -231,7 +231,10 @@ class QueryError(RepositoryError, ValueError):
 
 
 class InvalidLiteralError(InvalidValueError, QueryError):
-    """A filter's value that its field cannot hold: a wrong value and a wrong query at once."""
+    """What is asked with fits nothing: a filter's value, a limit, a cursor. A wrong value and a wrong query at once.
+
+    Whoever sends the value is told; every other `QueryError` is a mistake of whoever writes the query.
+    """
 
 
 class MappingError(RepositoryError):

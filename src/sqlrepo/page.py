@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlrepo.errors import QueryError
+from sqlrepo.errors import InvalidLiteralError
 from sqlrepo.values import Kind, ValueType
 
 __all__ = ["CursorPage", "Page", "decoded", "encoded"]
@@ -100,13 +100,19 @@ def encoded(question: str, types: Sequence[ValueType], position: Sequence[Any]) 
     return base64.urlsafe_b64encode(_digest(question, body) + body).decode().rstrip("=")
 
 
-def decoded(question: str, types: Sequence[ValueType], cursor: str) -> list[Any]:
+def decoded(question: str, types: Sequence[ValueType], cursor: str, way: str) -> list[Any]:
     """Read a position back.
 
+    Args:
+        question: the query's printed criteria and order.
+        types: the types of the order's columns.
+        cursor: what `encoded` gave.
+        way: what the cursor was given as.
+
     Raises:
-        QueryError: the cursor is damaged, or belongs to another query.
+        InvalidLiteralError: the cursor is damaged, or belongs to another query.
     """
-    foreign = QueryError("the cursor does not belong to this query, or is damaged; begin without one")
+    foreign = InvalidLiteralError(way, "the cursor does not belong to this query, or is damaged; begin without one")
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, body = data[:_DIGEST], data[_DIGEST:]

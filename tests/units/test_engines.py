@@ -221,6 +221,8 @@ def session(filled):
         TodoQuery(key_in=["é", "É"], order_by="key"),
         TodoQuery(limit=0),
         TodoQuery(offset=3),
+        TodoQuery(limit=2**31),
+        TodoQuery(limit=2**62 - 1, offset=2**31),
     ],
 )
 def test_a_select_is_narrowed_as_a_repository_would(session, filled, query):

@@ -8,17 +8,25 @@ import pytest
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.databases import servers
-from tests.web.domain import Base
+from tests.web.domain import Base, Prompt
 
 SYNC = ["sqlite", "postgresql"]
-ASYNC = ["aiosqlite", "asyncpg"]
+ASYNC = ["aiosqlite", "asyncpg", "asyncmy"]
+
+_SERVED = {
+    "postgresql": ("postgresql", Base, "psycopg"),
+    "asyncpg": ("postgresql", Base, "asyncpg"),
+    "mariadb": ("mariadb", Prompt, "pymysql"),
+    "asyncmy": ("mariadb", Prompt, "asyncmy"),
+}
 
 
 def url_of(name, directory):
     """The URL of an empty database with our tables."""
-    if name in ("postgresql", "asyncpg"):
-        url = servers.emptied("postgresql", Base)
-        return url if name == "postgresql" else url.set(drivername="postgresql+asyncpg")
+    if name in _SERVED:
+        server, base, driver = _SERVED[name]
+        url = servers.emptied(server, base)
+        return url.set(drivername=f"{url.get_backend_name()}+{driver}")
     path = f"{directory.as_posix()}/web.db"
     made = Database(f"sqlite:///{path}")
     Base.metadata.create_all(made.engine)
@@ -53,7 +61,7 @@ def opened(name, directory):
         store.dispose()
 
 
-@pytest.fixture(params=SYNC)
+@pytest.fixture(params=[*SYNC, "mariadb"])
 def sync_db(request, open_store):
     """A database of each synchronous driver."""
     return open_store(request.param)

@@ -3,16 +3,20 @@
 from typing import Annotated
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 
+from sqlrepo import DatabaseUnavailableError, ForeignKeyViolationError
 from sqlrepo.fastapi import install, override, provide
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase
+from sqlrepo.testing import fail_next
+from tests.web.conftest import in_use
 from tests.web.domain import AsyncKennel, AsyncShop, Dog, Kennel, Shop, Thing
 from tests.web.server import client, serving
 
 MISSING = 424242
-PAIRS = 170  # on each of six kinds
+PAIRS = 130  # on each of eight kinds
 
 
 def application(db, style="sync"):
@@ -24,7 +28,7 @@ def application(db, style="sync"):
     Dogs = Annotated[kennel, provide(kennel, db)]
     app = FastAPI()
     install(app, db)
-    app.state.alias = Writing
+    app.state.alias, app.state.db = Writing, db
 
     def add(thing: Thing, shop: Writing) -> Thing:
         return shop.things.add(thing)
@@ -53,7 +57,12 @@ def application(db, style="sync"):
     return app
 
 
-@pytest.fixture(params=["sqlite-sync", "sqlite-async", "postgresql-sync", "postgresql-async", "aiosqlite", "asyncpg"])
+@pytest.fixture(
+    params=[
+        *("sqlite-sync", "sqlite-async", "postgresql-sync", "postgresql-async", "mariadb-sync"),
+        *("aiosqlite", "asyncpg", "asyncmy"),
+    ]
+)
 def app(request, open_store):
     name, _, style = request.param.partition("-")
     return application(open_store(name), style or "async")
@@ -64,6 +73,59 @@ def test_failing_commit_is_never_answered_as_success(app):
         answer = ask.post("/dogs", json={"name": "stray", "owner_id": MISSING})
 
     assert (answer.status_code, answer.json()["code"]) == (409, "foreign_key")
+
+
+LOST = DatabaseUnavailableError("gone")
+REFUSED = ForeignKeyViolationError("fk_secret_tie", ["owner_id"])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(REFUSED, (409, "foreign_key", ["owner_id"])), (LOST, (503, "unknown_outcome", []))]
+)
+def test_commit_that_is_refused_or_lost_is_answered_so(app, error, expected):
+    with serving(app) as address, client(address) as ask:
+        with fail_next("commit", error, on=app.state.db):
+            answer = ask.post("/things", json={"key": "a"})
+        there = ask.get("/things/a")
+
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["fields"]) == expected
+    assert there.status_code == 404
+    assert in_use(app.state.db) == 0
+
+
+@pytest.mark.parametrize("name", ["mariadb", "asyncmy"])
+def test_connection_that_is_killed_before_its_commit_is_no_success(open_store, name):
+    """MariaDB looks at references statement by statement, so this is how a COMMIT really fails there."""
+    db = open_store(name)
+    app = application(db, "async")
+
+    @app.post("/killed", status_code=201)
+    async def killed(thing: Thing, shop: app.state.alias) -> Thing:
+        added = shop.things.add(thing)
+        added = await added if isinstance(db, AsyncDatabase) else added
+        kill_writers(db.engine.url)
+        return added
+
+    with serving(app) as address, client(address) as ask:
+        answer = ask.post("/killed", json={"key": "a"})
+        assert ask.get("/things/a").status_code == 404
+        assert ask.post("/things", json={"key": "a"}).status_code == 201
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unknown_outcome")
+    assert "Retry-After" not in answer.headers
+
+
+def kill_writers(url):
+    """End the connections to a database that have an open transaction."""
+    admin = sa.create_engine(url.set(drivername="mysql+pymysql"), poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        writers = connection.exec_driver_sql(
+            "SELECT id FROM information_schema.processlist JOIN information_schema.innodb_trx "
+            "ON trx_mysql_thread_id = id WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (number,) in writers.all():
+            connection.exec_driver_sql(f"KILL {number}")
 
 
 def test_what_was_answered_is_there_for_the_next_reader(app):

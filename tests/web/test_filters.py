@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query, Security
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyQuery
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
@@ -71,6 +73,7 @@ key_in_query = APIKeyQuery(name="api_key", auto_error=False)
 def application():
     app, router = FastAPI(), APIRouter(prefix="/deep")
     install(app)
+    app.add_exception_handler(RequestValidationError, request_validation_exception_handler)  # it tells more
 
     @app.get("/things")
     def things(query: Annotated[ThingQuery, filters(ThingQuery)]) -> dict[str, Any]:

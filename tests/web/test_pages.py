@@ -90,7 +90,8 @@ def test_an_offset_within_the_first_page_leads_back_to_it(ask):
 def test_a_cursor_of_nobodys_making_is_422(ask, cursor, way):
     answer = ask.get("/scroll", params={way: cursor})
 
-    assert (answer.status_code, answer.json()["code"]) == (422, "query")
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["fields"]) == (422, "invalid_value", [way])
 
 
 def test_a_cursor_of_another_query_or_tampered_with_is_422(ask):
@@ -98,14 +99,28 @@ def test_a_cursor_of_another_query_or_tampered_with_is_422(ask):
     tampered = cursor[:-2] + ("A" if cursor[-2] != "A" else "B") + cursor[-1]
 
     assert ask.get("/scroll", params={"limit": 3, "order_by": "key", "after": cursor}).status_code == 200
-    assert ask.get("/scroll", params={"limit": 3, "order_by": "-size,key", "after": cursor}).status_code == 422
-    assert ask.get("/scroll", params={"limit": 3, "order_by": "key", "after": tampered}).status_code == 422
+    for params in ({"order_by": "-size,key", "after": cursor}, {"order_by": "key", "after": tampered}):
+        answer = ask.get("/scroll", params={"limit": 3, **params})
+        assert (answer.status_code, answer.json()["fields"]) == (422, ["after"])
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_both_ways_at_once_is_422(ask):
-    cursor = ask.get("/scroll?limit=3&order_by=key").json()["next"]
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [({"after": "x", "before": "x"}, "before"), ({"offset": 1}, "offset"), ({"limit": 0}, "limit")],
+    ids=["both ways", "offset", "no row"],
+)
+def test_what_gives_no_page_by_position_is_422(ask, params, field):
+    answer = ask.get("/scroll", params=params)
 
-    assert ask.get("/scroll", params={"after": cursor, "before": cursor}).status_code == 422
+    assert (answer.status_code, answer.json()["fields"]) == (422, [field])
+
+
+@pytest.mark.parametrize("path", ["/pages", "/scroll"])
+def test_an_offset_that_no_database_counts_to_is_422(ask, path):
+    answer = ask.get(path, params={"offset": 2**62})
+
+    assert (answer.status_code, answer.json()["fields"]) == (422, ["offset"])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from sqlrepo import (
     DatabaseUnavailableError,
+    InvalidLiteralError,
     LockTimeoutError,
     MappingError,
     MultipleFoundError,
@@ -184,7 +185,8 @@ CASES = [
     (DatabaseUnavailableError("secret host"), 503, "unavailable", NOW),
     (DatabaseUnavailableError("secret host", retryable=False), 503, "unknown_outcome", KEPT),
     (StatementTimeoutError("secret"), 503, "timeout", KEPT),
-    (QueryError("secret"), 422, "query", KEPT),
+    (InvalidLiteralError("key", "is too long"), 422, "invalid_value", KEPT),
+    (QueryError("secret"), 500, "internal", KEPT),
     (NotFoundError(Thing, "secret"), 404, "not_found", KEPT),
     (StaleEntityError(Thing, "secret", 1), 409, "stale", KEPT),
     (MultipleFoundError(Thing, "secret"), 500, "internal", KEPT),
@@ -214,7 +216,7 @@ def test_every_error_has_its_status(raising, number, caplog):
 
     answer = raising.get(f"/{number}")
 
-    assert told(answer) == (status, code, [])
+    assert told(answer) == (status, code, ["key"] if code == "invalid_value" else [])
     assert "secret" not in answer.text
     assert ("Retry-After" in answer.headers) == ("Retry-After" in headers)
     logged = [record for record in caplog.records if record.name == "sqlrepo" and record.exc_info]

@@ -63,6 +63,23 @@ def test_a_hundred_writers_are_all_served(sync_db):
         assert shop.things.count() == CLIENTS
 
 
+def test_a_hundred_clients_of_async_units_are_all_served(async_db):
+    app = FastAPI()
+    install(app, async_db)
+
+    @app.post("/things", status_code=201)
+    async def add(thing: Thing, shop: Annotated[AsyncShop, provide(AsyncShop, async_db)]) -> int:
+        added = await shop.things.add(thing)
+        await asyncio.sleep(0.001)  # while the connection is held
+        return await shop.things.count(key=added.key)
+
+    with serving(app) as address:
+        answers = crowd(address, "POST", "/things", [{"key": f"k{n}"} for n in range(CLIENTS)])
+
+    assert answers == [201] * CLIENTS
+    assert in_use(async_db) == 0
+
+
 def test_sync_units_that_wait_for_each_other_in_async_endpoints_are_all_served(sync_db):
     """The endpoint that waits keeps the event loop from running; the end it waits for must not need it."""
     app = FastAPI()
@@ -149,7 +166,7 @@ class Hurry:
             await send({"type": "http.response.body", "body": b""})
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "aiosqlite", "asyncpg"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "aiosqlite", "asyncpg", "asyncmy"])
 def slow(request, open_store):
     """An application that is hurried, and whose endpoints write, then dawdle."""
     db = open_store(request.param)

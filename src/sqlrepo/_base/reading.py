@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, get_args, overload
 
 from sqlrepo._base.participant import Participant
 from sqlrepo._base.scope import Scope
-from sqlrepo._base.selection import Selection, condition
+from sqlrepo._base.selection import Selection, condition, require_position
 from sqlrepo.criteria import And, Criterion, OneOf, Or, is_everything
 from sqlrepo.driver import Driver, Fetch, Lock, Row
 from sqlrepo.errors import MultipleFoundError, NotFoundError, QueryError
@@ -231,19 +231,20 @@ class Reading(Participant[T], Generic[T, K]):
             before: the ``previous`` of the page behind.
 
         Raises:
-            QueryError: the cursor belongs to another query, or both are given.
+            QueryError: the query has no limit.
+            InvalidLiteralError: the cursor belongs to another query, or both are given; the limit is zero, or there is
+                an offset.
         """
         selection, scope = self._select((query,), {}), self._scope()
         limit = _limit_of(query, selection)
-        if limit < 1 or selection.offset or (after is not None and before is not None):
-            raise QueryError("scroll takes a limit of one at least, no offset, and one of `after` and `before`")
+        require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
         types = [self._schema.by_name[sort.ref.name].type for sort in selection.order]
         asked = selection.criterion if is_everything(scope.rows) else And((selection.criterion, scope.rows))
         question = f"{self._schema.name}:{self._mapper.printed(asked)}:{','.join(map(str, selection.order))}"
         order = reversed_order(selection.order) if backwards else selection.order
         if cursor is not None:
-            position = decoded(question, types, cursor)
+            position = decoded(question, types, cursor, "before" if backwards else "after")
             selection = selection.narrowed(rows_after(order, position, self._schema.nullable))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
         rows = self._read(lambda driver: driver.fetch(self._schema, request), scope)

@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlrepo.criteria import And, Criterion, as_criterion, conjunction, rebuilt
 from sqlrepo.driver import Condition
-from sqlrepo.errors import QueryError
+from sqlrepo.errors import InvalidLiteralError, QueryError
 from sqlrepo.expressions import equals
 from sqlrepo.mapping import Mapper
 from sqlrepo.order import OrderBy, Sort, sorts
 from sqlrepo.predicate import parametrized
 from sqlrepo.query import QueryObject, entity_of
 
-__all__ = ["Selection", "condition", "select"]
+__all__ = ["Selection", "condition", "require_position", "select"]
 
 # Limit, offset and the one row more that tells whether there is a next page add up to a 64-bit integer.
 _MOST_ROWS = 2**62 - 1
@@ -75,7 +75,8 @@ def select(
         offset: the call's own offset, if any.
 
     Raises:
-        QueryError: two query objects, something said twice, a negative limit, an unknown field, ...
+        QueryError: two query objects, something said twice, an unknown field, ...
+        InvalidLiteralError: a negative limit or offset, or one that no database can count to.
     """
     given = tuple(asked)
     queries = [one for one in given if isinstance(one, QueryObject)]
@@ -98,6 +99,20 @@ def select(
     )
 
 
+def require_position(limit: int, offset: int, after: str | None, before: str | None) -> None:
+    """Refuse what gives no page by position.
+
+    Raises:
+        InvalidLiteralError: no row, an offset, or both ways at once.
+    """
+    if limit < 1:
+        raise InvalidLiteralError("limit", "a page by position has one row at least")
+    if offset:
+        raise InvalidLiteralError("offset", "a page by position begins at a cursor")
+    if after is not None and before is not None:
+        raise InvalidLiteralError("before", "a page is either after or before a cursor")
+
+
 def _once(option: str, query: QueryObject[Any], given: Any) -> Any:
     """An option said by the query object or by the call, not by both."""
     own = getattr(query, option, None)
@@ -112,7 +127,7 @@ def _rows(name: str, number: Any) -> int | None:
     if not isinstance(number, int) or isinstance(number, bool):
         raise QueryError(f"{name} is a number of rows, not {type(number).__name__}")
     if not 0 <= number <= _MOST_ROWS:
-        raise QueryError(f"{name} is {number}; it cannot be {'negative' if number < 0 else 'so large'}")
+        raise InvalidLiteralError(name, f"cannot be {'negative' if number < 0 else 'so large'}")
     return number
 
 

@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
 
-from sqlrepo import DatabaseUnavailableError
+from sqlrepo import DatabaseUnavailableError, UnsupportedError
 from sqlrepo.fastapi.stores import Store
 from sqlrepo.forks import Guard, tell
 
-__all__ = ["Gate", "gate_of", "shielded"]
+__all__ = ["Gate", "gate_of", "running_loop", "shielded"]
 
 R = TypeVar("R")
 
@@ -79,10 +79,22 @@ tell(child=_GATES.clear)  # an event loop may live on in a child; the threads of
 def gate_of(store: Store) -> Gate:
     """The gate of a database in the event loop that runs."""
     with _GUARD.lock:
-        gates = _GATES.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
+        gates = _GATES.setdefault(running_loop(), WeakKeyDictionary())
         if store not in gates:
             gates[store] = Gate(store)
         return gates[store]
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs.
+
+    Raises:
+        UnsupportedError: it is none of asyncio's.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnsupportedError("sqlrepo.fastapi needs asyncio's event loop; trio's cannot run units of work") from None
 
 
 async def shielded(work: Awaitable[R]) -> R:

@@ -14,12 +14,15 @@ from typing import Any
 from fastapi import FastAPI
 
 from sqlrepo import RepositoryError
+from sqlrepo.fastapi.aftermath import Aftermath
 from sqlrepo.fastapi.etags import PreconditionError
+from sqlrepo.fastapi.gate import running_loop
 from sqlrepo.fastapi.logs import RequestContext, add_route
 from sqlrepo.fastapi.order import require_order
 from sqlrepo.fastapi.problems import answer, answer_precondition
 from sqlrepo.fastapi.routes import check_routes
 from sqlrepo.fastapi.stores import Given, checked, found
+from sqlrepo.fastapi.validation import replace_answer
 
 __all__ = ["install"]
 
@@ -27,9 +30,9 @@ __all__ = ["install"]
 def install(app: FastAPI, *dbs: Given) -> None:
     """Let an application check its routes when it starts, answer errors as problems, and close its databases.
 
-    Problems are bodies as RFC 9457 has them. A handler that the application has for an error of the library, or adds
-    later, goes before ours. What the library logs while a request runs names its route. Nothing is served by an
-    application with a route that `check_routes` refuses.
+    Problems are bodies as RFC 9457 has them: for the library's errors, and for requests that FastAPI refuses to read. A
+    handler that the application has for any of these, or adds later, goes before ours. What the library logs while a
+    request runs names its route. Nothing is served by an application with a route that `check_routes` refuses.
 
     Args:
         app: the application.
@@ -41,6 +44,8 @@ def install(app: FastAPI, *dbs: Given) -> None:
     given = [checked(db) for db in dbs]
     for kind, handler in ((RepositoryError, answer), (PreconditionError, answer_precondition)):
         app.exception_handlers.setdefault(kind, handler)
+    replace_answer(app)
+    app.add_middleware(Aftermath)
     app.add_middleware(RequestContext)
     logging.getLogger("sqlrepo").addFilter(add_route)
     before = app.router.lifespan_context
@@ -48,6 +53,7 @@ def install(app: FastAPI, *dbs: Given) -> None:
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncGenerator[Any]:
         async with AsyncExitStack() as ending:
+            running_loop()
             await require_order()
             check_routes(app)
             for db in given:

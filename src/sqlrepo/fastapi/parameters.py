@@ -56,8 +56,13 @@ class Place:
         """What is asked for, with the names of its parameters."""
         return f"{self.prefix}{self.effective.path}"
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether a connection stays open there, instead of being answered."""
+        return isinstance(self.route, routing.APIWebSocketRoute)
+
     def __str__(self) -> str:
-        methods = ",".join(sorted(getattr(self.effective, "methods", None) or ())) or "WEBSOCKET"
+        methods = "WEBSOCKET" if self.is_websocket else ",".join(sorted(self.effective.methods))
         return f"{methods} {self.path}"
 
 

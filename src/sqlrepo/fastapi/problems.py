@@ -22,7 +22,6 @@ from sqlrepo import (
     InvalidValueError,
     NotFoundError,
     NotNullViolationError,
-    QueryError,
     RepositoryError,
     StaleEntityError,
     StatementTimeoutError,
@@ -31,7 +30,7 @@ from sqlrepo import (
 )
 from sqlrepo.fastapi.etags import PreconditionError
 
-__all__ = ["Problem", "answer", "answer_precondition", "problem_of", "problems"]
+__all__ = ["Problem", "answer", "answer_precondition", "problem_of", "problems", "sent"]
 
 _log = logging.getLogger("sqlrepo")
 
@@ -85,7 +84,6 @@ _KINDS: Mapping[type[RepositoryError], _Kind] = {
     CheckViolationError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "check", "A rule of the store forbids this."),
     NotNullViolationError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "not_null", "A value is missing."),
     InvalidValueError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_value", ""),
-    QueryError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "query", "This cannot be asked."),
     DatabaseUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The store cannot be reached."),
     StatementTimeoutError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "It took too long."),
 }
@@ -126,7 +124,7 @@ async def answer(request: Any, error: Exception) -> JSONResponse:
     if problem.status == _FAULT.status:
         endpoint = request.scope.get("endpoint")  # by name: a path holds what a client sent
         _log.error("%s failed", getattr(endpoint, "__qualname__", endpoint), exc_info=error)
-    return _sent(problem, headers)
+    return sent(problem, headers)
 
 
 async def answer_precondition(request: Any, error: Exception) -> JSONResponse:
@@ -135,10 +133,11 @@ async def answer_precondition(request: Any, error: Exception) -> JSONResponse:
         raise error
     status = HTTPStatus(error.status_code)
     code = _STALE.code if status is _STALE.status else "malformed_condition"
-    return _sent(Problem(title=status.phrase, status=status, detail=error.detail, code=code), {})
+    return sent(Problem(title=status.phrase, status=status, detail=error.detail, code=code), {})
 
 
-def _sent(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
+def sent(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
+    """A problem as an answer."""
     return JSONResponse(problem.model_dump(), problem.status, headers, media_type=_MEDIA_TYPE)
 
 

@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI
 
 from sqlrepo import AsyncBaseUnitOfWork, BaseUnitOfWork, UnsupportedError
 from sqlrepo.fastapi.dependency import Dependency, dependency_in
-from sqlrepo.fastapi.gate import Gate, gate_of, shielded
+from sqlrepo.fastapi.gate import Gate, gate_of, running_loop, shielded
 from sqlrepo.fastapi.stores import Given, Store, checked, found, resolved
 
 __all__ = ["Provided", "Stream", "override", "provide", "provide_stream"]
@@ -114,6 +114,7 @@ class Provided(Dependency):
     @asynccontextmanager
     async def opened(self, context: Any) -> AsyncGenerator[tuple[Any, Gate]]:
         """Have a turn, and a unit in it."""
+        running_loop()
         store = await resolved(self.db)
         gate = gate_of(store)
         async with gate.turn(), _entered(self.made(store, context), gate) as unit:

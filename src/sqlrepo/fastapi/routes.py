@@ -23,13 +23,17 @@ from sqlrepo.fastapi.stores import found
 
 __all__ = ["Reason", "Refusal", "RouteError", "check_routes"]
 
-Reason: TypeAlias = Literal["request_order", "generator", "streaming", "twice", "bare_depends", "bare_query"]
+Reason: TypeAlias = Literal[
+    "request_order", "generator", "streaming", "websocket", "twice", "bare_depends", "bare_query"
+]
 
 _WHY: dict[Reason, str] = {
     "request_order": "ends after the answer was sent, so a COMMIT that fails is answered as success; use provide(), or "
     'Depends(..., scope="function")',
     "generator": "is closed when this generator begins to run; use provide_stream(), or open a unit inside",
     "streaming": "is closed when the answer is streamed; use provide_stream(), or open a unit inside the generator",
+    "websocket": "holds a connection, and keeps what it writes to itself, for as long as the socket is open; open a "
+    "unit for each message",
     "twice": "are more than one unit of one database in a request, which do not see each other's writes and wait for "
     "each other's connections; use one alias",
     "bare_depends": "in a bare Depends() loses lists and refuses nothing; write Annotated[Q, filters(Q)]",
@@ -119,9 +123,10 @@ def _refusals(place: Place) -> Iterator[Refusal]:
     uses = list(_uses(place.dependant))
     units = [use for use in uses if use.opens_unit]
     found_wrong: tuple[tuple[Reason, list[str]], ...] = (
-        ("request_order", [str(use) for use in units if use.late]),
+        ("request_order", [str(use) for use in units if use.late and not place.is_websocket]),
         ("generator", [str(use) for use in units if _generates(place.endpoint)]),
         ("streaming", [str(use) for use in units if _streams(place)]),
+        ("websocket", [str(use) for use in units if place.is_websocket]),
         ("twice", list(_twice(units))),
         ("bare_depends", [use.call.__name__ for use in uses if _is_query(use.call)]),
         ("bare_query", list(_bare(place, uses))),
