@@ -263,6 +263,30 @@ def test_new_revision_is_written_from_the_models(url, copied, tmp_path, monkeypa
     assert "add_column(sa.Column('due', sa.Date()" in written
 
 
+REFERRING = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "0003", "0002"
+
+
+def upgrade():
+    op.create_table("note", sa.Column("todo_id", sa.Integer(), sa.ForeignKey("todo.id", ondelete="CASCADE")))
+    op.execute("INSERT INTO note VALUES (7)")
+    with op.batch_alter_table("todo", recreate="always") as todo:
+        todo.add_column(sa.Column("due", sa.Date()))
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # elsewhere nothing is made anew
+def test_table_made_anew_keeps_the_rows_that_refer_to_it(url, copied, tmp_path):
+    upgrade(url)
+    run(url, INSERT.bindparams(key="milk"))
+    (tmp_path / "migrations/versions/0003_notes.py").write_text(REFERRING)
+    command.upgrade(copied(url), "head")
+    assert run(url, sa.text("SELECT todo_id FROM note")) == [(7,)]
+
+
 CHANGE = """
 import sqlalchemy as sa
 from alembic import op

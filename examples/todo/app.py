@@ -96,7 +96,7 @@ def create_app(db: Store | None = None) -> FastAPI:
     app = FastAPI(title="To-dos")
     app.include_router(router)
     app.add_exception_handler(RequestValidationError, misread)
-    install(app, db or database)
+    install(app, db or database)  # answers the store's errors, and closes it at the end
     if db is not None:
         override(app, Writing, db)
         override(app, Reading, db)

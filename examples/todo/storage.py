@@ -37,8 +37,8 @@ class TodoRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(types.Text(100), unique=True)
     value: Mapped[str] = mapped_column(types.Text(1000))
-    done: Mapped[bool] = mapped_column()
-    priority: Mapped[int] = mapped_column()
+    done: Mapped[bool]
+    priority: Mapped[int] = mapped_column()  # an object, for the index to name
 
     __table_args__ = (
         CheckConstraint(key != "", name="key_not_empty"),
