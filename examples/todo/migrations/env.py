@@ -25,8 +25,8 @@ def run() -> None:
     db = Database(url)  # as the application has it: on SQLite too a transaction begins where it should
     try:
         with db.engine.connect() as connection:
-            # SQLite can change little of a table; `batch` makes it anew, moves the rows, and drops the old one. That must
-            # not count as deleting them, and take with it what refers to them. Within a transaction SQLite would not hear.
+            # SQLite can change little of a table; `batch` makes it anew, moves the rows, and drops the old one. That
+            # must not count as deleting them, and take with it what refers to them. Within a transaction it is ignored.
             if connection.dialect.name == "sqlite":
                 connection.connection.cursor().execute("PRAGMA foreign_keys = OFF")
             context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
