@@ -1,3 +1,28 @@
-"""Our own tests use the contract as any user would, its report included."""
+"""Our own tests use the contract as any user would, its report included; and what all tests have in common, servers."""
+
+import pytest
+
+from tests.databases import servers
 
 pytest_plugins = ["sqlrepo.testing.plugin"]
+
+
+def pytest_configure() -> None:
+    """Name this run's databases, before workers are started that will have some each."""
+    servers.run()
+
+
+def pytest_report_header() -> list[str]:
+    """Tell which servers take part."""
+    return [servers.described(name) for name in servers.KINDS]
+
+
+def pytest_unconfigure() -> None:
+    """Drop the databases."""
+    servers.ENDED.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> str:
+    """A database for the example's tests, which know nothing of how ours come by servers."""
+    return servers.made_for_tests("postgresql", "example").render_as_string(hide_password=False)

@@ -6,21 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import servers
-
 ROOT = Path(__file__).parents[1]
-
-
-def pytest_configure():
-    servers.run()  # before workers are started, so that their databases are named after it
-
-
-def pytest_report_header():
-    return [servers.described(name) for name in servers.KINDS]
-
-
-def pytest_unconfigure():
-    servers.ENDED.close()
 
 
 @pytest.fixture(scope="session")

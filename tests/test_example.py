@@ -15,11 +15,14 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
+from sqlalchemy import inspect
 
 from examples.todo import demo
 from examples.todo.app import Reading, Writing, create_app, database
+from examples.todo.migrations import upgrade
 from examples.todo.storage import Base, Store, TodoUnit, storage
 from sqlrepo import DatabaseUnavailableError, LockTimeoutError, TransactionConflictError
+from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 
@@ -40,13 +43,18 @@ def asking(app: FastAPI) -> Iterator[Ask]:
 
 def url_of(store: str, directory: Path) -> str:
     if store == "postgresql":
-        return servers.emptied("postgresql", Base).render_as_string(hide_password=False)
+        return servers.emptied("postgresql", Base, make=upgrade).render_as_string(hide_password=False)
     return "memory://" if store == "memory" else f"sqlite:///{directory.as_posix()}/todo.db"
+
+
+def opened(url: str) -> Store:
+    upgrade(url)
+    return storage(url)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = storage(url_of(request.param, tmp_path))
+    store = opened(url_of(request.param, tmp_path))
     yield store
     store.dispose()
 
@@ -141,6 +149,7 @@ def test_body_that_is_no_text_is_422(ask: Ask) -> None:
 
 
 def test_filters_find_what_they_say(four: Ask) -> None:
+    assert found(four) == ["tax", "milk", "soy milk", "Milk shake"]
     assert found(four, key_contains="milk") == ["milk", "soy milk"]
     assert found(four, value_contains="two") == ["milk", "soy milk"]
     assert found(four, value_contains="%") == ["tax"]
@@ -171,7 +180,9 @@ def test_pages_follow_each_other(four: Ask) -> None:
     assert [page["has_next"] for page in pages] == [True, False]
 
 
-def test_limit_zero_is_an_empty_page(four: Ask) -> None:
+def test_limit_is_kept(four: Ask) -> None:
+    assert found(four, limit=2) == ["tax", "milk"]
+    assert found(four, done=False, limit=1) == ["milk"]
     assert found(four, limit=0) == []
 
 
@@ -270,29 +281,38 @@ def test_outcome_that_is_not_known_is_no_invitation_to_repeat(app: FastAPI) -> N
 
 def test_sqlite_file_outlives_the_server(tmp_path: Path) -> None:
     url = url_of("sqlite", tmp_path)
-    with asking(create_app(storage(url))) as ask:
+    with asking(create_app(opened(url))) as ask:
         create(ask, "milk")
-    with asking(create_app(storage(url))) as ask:
+    with asking(create_app(opened(url))) as ask:
         assert found(ask) == ["milk"]
 
 
 def test_connections_are_given_back_at_the_end(tmp_path: Path) -> None:
-    db = Database(url_of("sqlite", tmp_path))
-    Base.metadata.create_all(db.engine)
+    db = opened(url_of("sqlite", tmp_path))
+    assert isinstance(db, Database)
     with asking(create_app(db)) as ask:
         create(ask, "milk")
         assert db.engine.pool.checkedin() > 0
     assert db.engine.pool.checkedin() == 0
 
 
-def test_store_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_store_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "memory://")
-    database().dispose()
-    assert list(tmp_path.iterdir()) == []
+    assert isinstance(database(), InMemoryDatabase)
     monkeypatch.delenv("DATABASE_URL")
-    database().dispose()
-    assert (tmp_path / "todo.db").exists()
+    db = database()
+    assert isinstance(db, Database)
+    assert db.engine.url.render_as_string() == "sqlite:///todo.db"
+    db.dispose()
+
+
+def test_only_the_program_makes_tables(tmp_path: Path) -> None:
+    db = storage(url_of("sqlite", tmp_path))
+    assert isinstance(db, Database)
+    with asking(create_app(db)) as ask:
+        assert ask("GET", "/todos").is_error
+    assert inspect(db.engine).get_table_names() == []
+    db.dispose()
 
 
 def test_documentation_shows_filters_and_orders(ask: Ask) -> None:
@@ -305,7 +325,7 @@ def test_documentation_shows_filters_and_orders(ask: Ask) -> None:
 def test_answers_are_equal_on_all_stores(tmp_path: Path) -> None:
     walks = []
     for store in ("memory", "sqlite", "postgresql"):
-        with asking(create_app(storage(url_of(store, tmp_path)))) as ask:
+        with asking(create_app(opened(url_of(store, tmp_path)))) as ask:
             walks.append(demo.walk(partial(_answered, ask), lambda _, answer: None))
     assert walks[0] == walks[1] == walks[2]
     assert [answer.status for answer in walks[0]] == [step.status for step in demo.STEPS]

@@ -8,13 +8,14 @@ import sys
 import pytest
 
 from examples.todo import demo
+from examples.todo.migrations import upgrade
 from examples.todo.storage import Base
 from tests.databases import servers
 
 
 def url_of(store, directory):
     if store == "postgresql":
-        return servers.emptied("postgresql", Base).render_as_string(hide_password=False)
+        return servers.emptied("postgresql", Base, make=upgrade).render_as_string(hide_password=False)
     return "memory://" if store == "memory" else f"sqlite:///{directory.as_posix()}/todo.db"
 
 

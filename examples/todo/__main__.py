@@ -7,10 +7,15 @@ from contextlib import suppress
 import uvicorn
 
 from examples.todo.app import create_app
+from examples.todo.migrations import upgrade
+from examples.todo.storage import database_url
 
 
 def main() -> None:
     """Serves until it is told to stop."""
+    # Here, because this is one process on one machine. Several would run into each other, and one that serves requests
+    # should not have the right to change tables: there whoever deploys runs `alembic upgrade head` once, before.
+    upgrade(database_url())
     app = create_app()
     with _bound(int(os.environ.get("PORT", "0"))) as listener:
         port = listener.getsockname()[1]

@@ -1,6 +1,5 @@
 """The to-dos over HTTP; knows the domain and the unit of work, and nothing of the database behind them."""
 
-import os
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Request
@@ -9,11 +8,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from examples.todo.domain import Todo, TodoQuery
-from examples.todo.storage import Store, TodoUnit, storage
+from examples.todo.storage import Store, TodoUnit, database_url, storage
 from sqlrepo import Page
 from sqlrepo.fastapi import Links, Problem, filters, install, override, problems, provide
-
-DEFAULT_URL = "sqlite:///todo.db"
 
 
 class NewTodo(BaseModel):
@@ -38,8 +35,8 @@ class TodoChanges(BaseModel):
 
 
 def database() -> Store:
-    """The store of DATABASE_URL, else a SQLite file beside you; made once, when a request first needs it."""
-    return storage(os.environ.get("DATABASE_URL") or DEFAULT_URL)
+    """The store; made once, when a request first needs it."""
+    return storage(database_url())
 
 
 # A unit of a request's own: committed before the answer leaves, rolled back if the endpoint raises.
@@ -99,7 +96,7 @@ def create_app(db: Store | None = None) -> FastAPI:
     app = FastAPI(title="To-dos")
     app.include_router(router)
     app.add_exception_handler(RequestValidationError, misread)
-    install(app, db or database)
+    install(app, db or database)  # answers the store's errors, and closes it at the end
     if db is not None:
         override(app, Writing, db)
         override(app, Reading, db)

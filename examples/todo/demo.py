@@ -76,7 +76,7 @@ STEPS = (
         {"key": "milk", "value": "again"},
     ),
     Step(
-        "The column is String(100). SQLite would store any length; the repository checks before it sends anything.",
+        "The column holds 100 characters. SQLite would store more; the repository checks before it sends anything.",
         422,
         "POST",
         "/todos",

@@ -145,14 +145,17 @@ def execute(engine, *statements):
 
 
 class Tables:
-    """The tables of one base class in a test database: made once, emptied before each test."""
+    """The tables of one base class in a test database: made once, by `make` if given, emptied before each test."""
 
-    def __init__(self, url, base):
+    def __init__(self, url, base, make=None):
         self.url = url
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         quoted = engine.dialect.identifier_preparer.format_table
         self.names = {table.name: quoted(table) for table in reversed(base.metadata.sorted_tables)}
-        base.metadata.create_all(engine)
+        if make is None:
+            base.metadata.create_all(engine)
+        else:
+            make(url.render_as_string(hide_password=False))
         self.connection = ENDED.enter_context(engine.connect())  # a new one for each test costs more than the emptying
         self.is_postgresql = engine.dialect.name == "postgresql"
         patience = "lock_timeout = '5s'" if self.is_postgresql else "lock_wait_timeout = 5, foreign_key_checks = 0"
@@ -181,14 +184,14 @@ class Tables:
         return {name for (name,) in [*numbered, *filled]} & self.names.keys()  # other classes' tables may be here too
 
 
-def emptied(name, base, variant=""):
+def emptied(name, base, variant="", make=None):
     """The URL of a test database in which the tables of a base class are, and nothing in them; one for each class."""
-    tables = _tables(name, base, variant)
+    tables = _tables(name, base, variant, make)
     tables.empty()
     return tables.url
 
 
 @cache
-def _tables(name, base, variant):
+def _tables(name, base, variant, make):
     area = base.__module__.split(".")[-2]
-    return Tables(made_for_tests(name, f"{area}_{variant}".strip("_")), base)
+    return Tables(made_for_tests(name, f"{area}_{variant}".strip("_")), base, make)
