@@ -2,15 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from examples.todo.domain import Todo, TodoQuery
 from examples.todo.storage import Store, TodoUnit, database_url, storage
 from sqlrepo import Page
-from sqlrepo.fastapi import Links, Problem, filters, install, override, problems, provide
+from sqlrepo.fastapi import Links, filters, install, override, problems, provide, validation_problem
 
 
 class NewTodo(BaseModel):
@@ -78,24 +77,11 @@ def delete_todo(key: str, unit: Writing) -> None:
     unit.todos.remove(unit.todos.by_key(key))
 
 
-async def misread(_: Request, error: Exception) -> JSONResponse:
-    """The answer to a request that does not fit; FastAPI's own repeats the input, which may be no text at all."""
-    wrong = error.errors() if isinstance(error, RequestValidationError) else []
-    problem = Problem(
-        title="Unprocessable Content",
-        status=422,
-        detail="; ".join(each["msg"] for each in wrong),
-        code="misread",
-        fields=[str(each["loc"][-1]) for each in wrong],
-    )
-    return JSONResponse(problem.model_dump(), 422, media_type="application/problem+json")
-
-
 def create_app(db: Store | None = None) -> FastAPI:
     """The application; over a store of its own where one is given, as tests do."""
     app = FastAPI(title="To-dos")
     app.include_router(router)
-    app.add_exception_handler(RequestValidationError, misread)
+    app.add_exception_handler(RequestValidationError, validation_problem)  # FastAPI's own repeats the input
     install(app, db or database)  # answers the store's errors, and closes it at the end
     if db is not None:
         override(app, Writing, db)

@@ -193,13 +193,15 @@ class DatabaseUnavailableError(RepositoryError):
     """No connection, or a lost one.
 
     Attributes:
-        retryable: False where the connection was lost during COMMIT, whose outcome nobody knows.
+        retryable: False where trying again cannot help, and where it may do everything twice.
+        in_commit: whether the connection was lost during COMMIT, so that nobody knows the outcome.
     """
 
-    def __init__(self, reason: str, *, retryable: bool = True) -> None:
+    def __init__(self, reason: str, *, retryable: bool = True, in_commit: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retryable = retryable
+        self.in_commit = in_commit
 
 
 class ReadOnlyError(RepositoryError):
@@ -233,7 +235,14 @@ class QueryError(RepositoryError, ValueError):
 class InvalidLiteralError(InvalidValueError, QueryError):
     """What is asked with fits nothing: a filter's value, a limit, a cursor. A wrong value and a wrong query at once.
 
-    Whoever sends the value is told; every other `QueryError` is a mistake of whoever writes the query.
+    Whoever sends the value is told.
+    """
+
+
+class ProgrammingError(QueryError):
+    """A query that is wrong whoever asks: its table is missing, or its repository's scope is no criterion.
+
+    The name is PEP 249's, of what a database does not understand.
     """
 
 
@@ -264,7 +273,7 @@ class UnitStateError(RepositoryError, RuntimeError):
 def lost_in_commit() -> DatabaseUnavailableError:
     """Make the error of a connection that was lost during COMMIT, which nobody may simply try again."""
     lost = "the connection was lost during COMMIT; nobody knows whether it took effect"
-    return DatabaseUnavailableError(lost, retryable=False)
+    return DatabaseUnavailableError(lost, retryable=False, in_commit=True)
 
 
 def noted(first: BaseException, second: BaseException, doing: str) -> None:

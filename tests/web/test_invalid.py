@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 import pytest
 from fastapi import Body, FastAPI, Path
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from schemathesis import openapi
 
 from sqlrepo import BaseUnitOfWork, CursorPage, Page, QueryObject
-from sqlrepo.fastapi import IfMatch, Links, Problem, filters, install, problems, provide
+from sqlrepo.fastapi import IfMatch, Links, Problem, filters, install, problems, provide, validation_problem
 from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import Database
 from tests.web.domain import Shop, Thing, ThingQuery, Things
 from tests.web.server import client, serving
 
@@ -60,6 +60,7 @@ def application():
     ShopDep = Annotated[Shop, provide(Shop, db)]
     BrokenDep = Annotated[Broken, provide(Broken, db)]
     app = FastAPI()
+    app.add_exception_handler(RequestValidationError, validation_problem)
     install(app, db)
 
     @app.post("/orders/{number}")
@@ -87,6 +88,7 @@ def application():
     return app
 
 
+#: What a client may have caused as far as anybody can tell.
 MISUSES = {
     "limit twice": lambda things: things.find(ThingQuery(), limit=2),
     "no limit": lambda things: things.page(Unlimited()),
@@ -116,6 +118,10 @@ def told(answer):
     assert body["status"] == answer.status_code
     assert SECRET not in answer.text
     return answer.status_code, body["code"], body["fields"]
+
+
+def tracebacks(caplog):
+    return [record.levelname for record in caplog.records if record.name == "sqlrepo" and record.exc_info]
 
 
 GOOD = {"key": "a"}
@@ -191,29 +197,61 @@ def test_more_values_than_a_statement_takes_is_the_clients(ask):
         assert told(made.post("/find", json={"size_in": list(range(30_001))})) == (422, "invalid_value", ["size"])
 
 
-@pytest.mark.parametrize("path", [*(f"/misused/{how}" for how in MISUSES), "/unscoped"])
-def test_a_query_that_no_client_can_have_caused_is_a_server_error_and_logged(ask, path, caplog):
-    assert told(ask.get(path)) == (500, "internal", [])
-    assert len([record for record in caplog.records if record.name == "sqlrepo" and record.exc_info]) == 1
+@pytest.mark.parametrize("how", MISUSES)
+def test_a_query_that_cannot_be_meant_is_logged_because_the_application_may_be_to_blame(ask, how, caplog):
+    assert told(ask.get(f"/misused/{how}")) == (422, "query", [])
+    assert tracebacks(caplog) == ["WARNING"]
+
+
+def test_a_query_that_no_client_can_have_caused_is_a_server_error_and_logged(ask, caplog):
+    assert told(ask.get("/unscoped")) == (500, "internal", [])
+    assert tracebacks(caplog) == ["ERROR"]
+
+
+def test_a_table_that_is_missing_is_a_server_error_and_logged(tmp_path, caplog):
+    app = FastAPI()
+    install(app, db := Database(f"sqlite:///{tmp_path}/empty.db"))
+
+    @app.get("/")
+    def find(shop: Annotated[Shop, provide(Shop, db)]) -> list[Thing]:
+        return shop.things.find()
+
+    with serving(app) as address, client(address) as made:
+        assert told(made.get("/")) == (500, "internal", [])
+    assert tracebacks(caplog) == ["ERROR"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_an_answer_of_the_applications_own_goes_first(when):
-    async def mine(request, error):
-        return JSONResponse({"own": True}, 400)
-
+def test_an_answer_is_what_the_application_chooses(when):
     app = FastAPI()
     if when == "before":
-        app.add_exception_handler(RequestValidationError, mine)
+        app.add_exception_handler(RequestValidationError, validation_problem)
     install(app)
     if when == "after":
-        app.add_exception_handler(RequestValidationError, mine)
+        app.add_exception_handler(RequestValidationError, validation_problem)
 
     @app.get("/")
     def nothing(number: int) -> None: ...
 
     with serving(app) as address, client(address) as made:
-        assert made.get("/").json() == {"own": True}
+        assert told(made.get("/")) == (422, "invalid_request", ["number"])
+    assert "components" not in app.openapi()
+
+
+def test_an_application_that_chooses_nothing_answers_as_before():
+    app = FastAPI()
+
+    @app.get("/")
+    def nothing(number: int) -> None: ...
+
+    def answer():
+        with serving(app) as address, client(address) as made:
+            return made.get("/").json()
+
+    before = answer()
+    install(app)
+
+    assert answer() == before
     assert "HTTPValidationError" in app.openapi()["components"]["schemas"]
 
 
@@ -233,6 +271,7 @@ def test_the_documentation_shows_what_is_answered(app):
 
 def test_what_a_route_documents_itself_is_left_alone():
     app = FastAPI()
+    app.add_exception_handler(RequestValidationError, validation_problem)
     install(app)
 
     @app.get("/own", responses={422: {"description": "mine", "model": Street}})

@@ -211,7 +211,7 @@ UNITS = [
     get(200, "/items", key="no"),
     item(201, "yes"),
     item(500, "no", "/sneaking"),
-    get(500, "/mistaken"),
+    get(422, "/mistaken"),
     get(200, "/export"),
     get(200, "/openapi.json"),
     get(404, "/nowhere"),

@@ -16,6 +16,7 @@ from sqlrepo import (
     MappingError,
     MultipleFoundError,
     NotFoundError,
+    ProgrammingError,
     QueryError,
     ReadOnlyError,
     RepositoryError,
@@ -26,6 +27,7 @@ from sqlrepo import (
     UnitStateError,
     UnsupportedError,
 )
+from sqlrepo.errors import lost_in_commit
 from sqlrepo.fastapi import Problem, install, problems, provide
 from tests.web.conftest import SYNC, opened
 from tests.web.domain import Dog, Kennel, Shop, Thing
@@ -183,10 +185,12 @@ CASES = [
     (TransactionConflictError(), 503, "busy", NOW),
     (LockTimeoutError(), 503, "busy", NOW),
     (DatabaseUnavailableError("secret host"), 503, "unavailable", NOW),
-    (DatabaseUnavailableError("secret host", retryable=False), 503, "unknown_outcome", KEPT),
+    (DatabaseUnavailableError("secret host", retryable=False), 503, "unavailable", KEPT),
+    (lost_in_commit(), 503, "unknown_outcome", KEPT),
     (StatementTimeoutError("secret"), 503, "timeout", KEPT),
     (InvalidLiteralError("key", "is too long"), 422, "invalid_value", KEPT),
-    (QueryError("secret"), 500, "internal", KEPT),
+    (QueryError("secret"), 422, "query", KEPT),
+    (ProgrammingError("secret"), 500, "internal", KEPT),
     (NotFoundError(Thing, "secret"), 404, "not_found", KEPT),
     (StaleEntityError(Thing, "secret", 1), 409, "stale", KEPT),
     (MultipleFoundError(Thing, "secret"), 500, "internal", KEPT),
@@ -219,9 +223,10 @@ def test_every_error_has_its_status(raising, number, caplog):
     assert told(answer) == (status, code, ["key"] if code == "invalid_value" else [])
     assert "secret" not in answer.text
     assert ("Retry-After" in answer.headers) == ("Retry-After" in headers)
-    logged = [record for record in caplog.records if record.name == "sqlrepo" and record.exc_info]
-    assert len(logged) == (1 if status == 500 else 0)  # a mistake of the application's is for its log
-    assert all("fail failed" in record.message and f"/{number}" not in record.message for record in logged)
+    [*logged] = [record for record in caplog.records if record.name == "sqlrepo"]
+    level = {500: "ERROR", 503: "WARNING"}.get(status, "WARNING" if code == "query" else None)
+    assert [record.levelname for record in logged] == ([level] if level else [])  # what is to be mended is for the log
+    assert all("fail" in record.message and f"/{number}" not in record.message for record in logged)
 
 
 @pytest.mark.parametrize("kind", [NotFoundError, RepositoryError])

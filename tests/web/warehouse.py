@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import sqlalchemy as sa
 from fastapi import BackgroundTasks, FastAPI, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -32,7 +33,7 @@ from sqlrepo import (
     contains,
     icontains,
 )
-from sqlrepo.fastapi import IfMatch, Links, Stream, etag, filters, install, provide, provide_stream
+from sqlrepo.fastapi import IfMatch, Links, Stream, etag, filters, install, provide, provide_stream, validation_problem
 from sqlrepo.sqlalchemy import types
 from sqlrepo.testing import fail_next
 
@@ -227,6 +228,7 @@ def application(db, rows, *, asynchronous):
         Streaming=Annotated[Stream[unit], provide_stream(unit, db)],
     )
     app = FastAPI()
+    app.add_exception_handler(RequestValidationError, validation_problem)
     install(app, db)
     for serve in (serve_items, serve_item, serve_pets, serve_units, serve_failures):
         serve(app, kit)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from sqlrepo.criteria import EVERYTHING, And, CompareFields, Criterion, Leaf, as_criterion, is_everything, rebuilt
 from sqlrepo.driver import Condition, Driver, Fetch, Row, Upsert
-from sqlrepo.errors import InvalidValueError, QueryError, RepositoryError
+from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError
 from sqlrepo.mapping import Mapper
 from sqlrepo.predicate import Predicate, compile_predicate, parametrized
 from sqlrepo.schema import Schema
@@ -98,7 +98,7 @@ def evaluated(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Crit
     """Ask a repository for what its rows must answer, in terms of columns.
 
     Raises:
-        QueryError: what it says is no criterion, or it cannot say it.
+        ProgrammingError: what it says is no criterion, or it cannot say it.
     """
     try:
         return rebuilt(as_criterion(scope()), mapper.bind)
@@ -106,7 +106,7 @@ def evaluated(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Crit
         if isinstance(error, RepositoryError) and not isinstance(error, QueryError):
             raise  # a scope that asks the database meets what any call does
         reason = str(error) if isinstance(error, QueryError) else type(error).__name__
-        raise QueryError(f"{name} gives no criterion: {reason}") from error
+        raise ProgrammingError(f"{name} gives no criterion: {reason}") from error
 
 
 class ScopedDriver:

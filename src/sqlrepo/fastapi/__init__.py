@@ -7,6 +7,7 @@ from sqlrepo.fastapi.links import Links, PageLinks
 from sqlrepo.fastapi.problems import Problem, problems
 from sqlrepo.fastapi.provision import Stream, override, provide, provide_stream
 from sqlrepo.fastapi.routes import Refusal, RouteError, check_routes
+from sqlrepo.fastapi.validation import validation_problem
 
 __all__ = [
     "IfMatch",
@@ -26,4 +27,5 @@ __all__ = [
     "problems",
     "provide",
     "provide_stream",
+    "validation_problem",
 ]

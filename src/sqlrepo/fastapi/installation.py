@@ -22,7 +22,7 @@ from sqlrepo.fastapi.order import require_order
 from sqlrepo.fastapi.problems import answer, answer_precondition
 from sqlrepo.fastapi.routes import check_routes
 from sqlrepo.fastapi.stores import Given, checked, found
-from sqlrepo.fastapi.validation import replace_answer
+from sqlrepo.fastapi.validation import document_problems
 
 __all__ = ["install"]
 
@@ -30,9 +30,9 @@ __all__ = ["install"]
 def install(app: FastAPI, *dbs: Given) -> None:
     """Let an application check its routes when it starts, answer errors as problems, and close its databases.
 
-    Problems are bodies as RFC 9457 has them: for the library's errors, and for requests that FastAPI refuses to read. A
-    handler that the application has for any of these, or adds later, goes before ours. What the library logs while a
-    request runs names its route. Nothing is served by an application with a route that `check_routes` refuses.
+    Problems are bodies as RFC 9457 has them. A handler that the application has for an error of the library, or adds
+    later, goes before ours. What the library logs while a request runs names its route. Nothing is served by an
+    application with a route that `check_routes` refuses.
 
     Args:
         app: the application.
@@ -44,7 +44,7 @@ def install(app: FastAPI, *dbs: Given) -> None:
     given = [checked(db) for db in dbs]
     for kind, handler in ((RepositoryError, answer), (PreconditionError, answer_precondition)):
         app.exception_handlers.setdefault(kind, handler)
-    replace_answer(app)
+    document_problems(app)
     app.add_middleware(Aftermath)
     app.add_middleware(RequestContext)
     logging.getLogger("sqlrepo").addFilter(add_route)

@@ -22,6 +22,8 @@ from sqlrepo import (
     InvalidValueError,
     NotFoundError,
     NotNullViolationError,
+    ProgrammingError,
+    QueryError,
     RepositoryError,
     StaleEntityError,
     StatementTimeoutError,
@@ -70,6 +72,7 @@ class _Kind:
 
 
 _FAULT = _Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server made a mistake.")
+_QUERY = _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "query", "This cannot be asked.")
 _STALE = _Kind(HTTPStatus.PRECONDITION_FAILED, "stale", "It was changed in the meantime.")
 _LOST = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unknown_outcome", "Whether the change was stored is not known.")
 _BUSY = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "The server is busy; please try again.")
@@ -84,6 +87,8 @@ _KINDS: Mapping[type[RepositoryError], _Kind] = {
     CheckViolationError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "check", "A rule of the store forbids this."),
     NotNullViolationError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "not_null", "A value is missing."),
     InvalidValueError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_value", ""),
+    ProgrammingError: _FAULT,
+    QueryError: _QUERY,
     DatabaseUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The store cannot be reached."),
     StatementTimeoutError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "It took too long."),
 }
@@ -117,13 +122,12 @@ def problem_of(error: RepositoryError, *, conditional: bool = False) -> tuple[Pr
 
 
 async def answer(request: Any, error: Exception) -> JSONResponse:
-    """Answer a request with what an error says; a mistake of the application's is logged, and none of it told."""
+    """Answer a request with what an error says; what the application or its server is to mend is logged."""
     if not isinstance(request, Request) or not isinstance(error, RepositoryError):
         raise error  # a web socket has no answer to put it in
     problem, headers = problem_of(error, conditional="if-match" in request.headers)
-    if problem.status == _FAULT.status:
-        endpoint = request.scope.get("endpoint")  # by name: a path holds what a client sent
-        _log.error("%s failed", getattr(endpoint, "__qualname__", endpoint), exc_info=error)
+    endpoint = request.scope.get("endpoint")  # by name: a path holds what a client sent
+    _log_problem(problem, error, getattr(endpoint, "__qualname__", endpoint))
     return sent(problem, headers)
 
 
@@ -141,6 +145,16 @@ def sent(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
     return JSONResponse(problem.model_dump(), problem.status, headers, media_type=_MEDIA_TYPE)
 
 
+def _log_problem(problem: Problem, error: RepositoryError, endpoint: object) -> None:
+    if problem.status == _FAULT.status:
+        _log.error("%s failed", endpoint, exc_info=error)
+    elif problem.code == _QUERY.code:  # who wrote the endpoint may be to blame as well as who sent the request
+        _log.warning("%s asked what cannot be asked", endpoint, exc_info=error)
+    elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        first = _first(error)
+        _log.warning("%s was answered %d: %s: %s", endpoint, problem.status, type(first).__name__, first)
+
+
 def _first(error: RepositoryError) -> RepositoryError:
     """The error that counts: of an aborted unit, the one that aborted it."""
     if not isinstance(error, TransactionAbortedError):
@@ -151,7 +165,7 @@ def _first(error: RepositoryError) -> RepositoryError:
 def _kind(error: RepositoryError, *, conditional: bool) -> _Kind:
     if isinstance(error, StaleEntityError) and conditional:
         return _STALE
-    if isinstance(error, DatabaseUnavailableError) and not error.retryable:
+    if isinstance(error, DatabaseUnavailableError) and error.in_commit:
         return _LOST
     known = next((_KINDS[base] for base in type(error).__mro__ if base in _KINDS), None)
     return known or (_BUSY if error.retryable else _FAULT)

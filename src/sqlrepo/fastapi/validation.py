@@ -1,4 +1,4 @@
-"""What FastAPI refuses by itself, as problems: in answers, and in the documentation.
+"""What FastAPI refuses by itself, as problems, where an application wants that: in answers, and in the documentation.
 
 Knows how FastAPI says what is wrong with a request. Must not repeat what a client sent.
 """
@@ -11,40 +11,36 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import FastAPI
-from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from sqlrepo.fastapi.problems import Problem, problems, sent
 
-__all__ = ["answer_invalid", "replace_answer"]
+__all__ = ["document_problems", "validation_problem"]
 
 _STATUS = HTTPStatus.UNPROCESSABLE_ENTITY
 _SCHEMAS = "#/components/schemas/"
 _OF_FASTAPI = ("HTTPValidationError", "ValidationError")  # the first refers to the second
 
 
-def replace_answer(app: FastAPI) -> None:
-    """Let an application answer invalid requests with problems, and say so in its documentation.
-
-    A handler that it has for them, or adds later, goes before ours.
-    """
-    handlers = app.exception_handlers
-    if handlers.get(RequestValidationError) is request_validation_exception_handler:
-        handlers[RequestValidationError] = answer_invalid
+def document_problems(app: FastAPI) -> None:
+    """Let the documentation of an application say so, where it answers invalid requests with problems."""
     before = app.openapi
 
     def openapi() -> dict[str, Any]:
         spec = before()
-        if handlers.get(RequestValidationError) is answer_invalid:
+        if app.exception_handlers.get(RequestValidationError) is validation_problem:
             _document(spec)
         return spec
 
     cast(Any, app).openapi = openapi  # as FastAPI's own pages say; to type checkers a method is no attribute
 
 
-async def answer_invalid(_: Any, error: Exception) -> JSONResponse:
-    """Answer a request whose parameters or body do not fit, with what is wrong where."""
+async def validation_problem(_: Any, error: Exception) -> JSONResponse:
+    """Answer a request whose parameters or body do not fit with a problem, which does not repeat what was sent.
+
+    A handler for an application to choose: ``app.add_exception_handler(RequestValidationError, validation_problem)``.
+    """
     if not isinstance(error, RequestValidationError):
         raise error
     wrong = [(_field(each), _message(each)) for each in error.errors()]

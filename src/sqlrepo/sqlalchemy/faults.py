@@ -22,7 +22,7 @@ from sqlrepo.errors import (
     InvalidValueError,
     LockTimeoutError,
     NotNullViolationError,
-    QueryError,
+    ProgrammingError,
     ReadOnlyError,
     RepositoryError,
     StatementTimeoutError,
@@ -88,7 +88,7 @@ def _without_code(error: BaseException, original: BaseException) -> RepositoryEr
     if "DataError" in names:
         return InvalidValueError("a parameter", "cannot be sent to the database")
     if "ProgrammingError" in names or "NotSupportedError" in names:
-        return QueryError("the driver does not understand the statement")
+        return ProgrammingError("the driver does not understand the statement")
     return DatabaseUnavailableError("the connection failed, or could not be made")
 
 
@@ -141,11 +141,11 @@ def _read_only() -> RepositoryError:
 
 
 def _misunderstood() -> RepositoryError:
-    return QueryError("the database does not understand the statement: is a table or column missing?")
+    return ProgrammingError("the database does not understand the statement: is a table or column missing?")
 
 
 def _forbidden() -> RepositoryError:
-    return QueryError("the database user has no permission for this statement")
+    return ProgrammingError("the database user has no permission for this statement")
 
 
 def _refused_by_trigger() -> RepositoryError:
@@ -252,7 +252,7 @@ def _postgresql(state: str, original: BaseException, tables: Tables) -> Reposito
     if state == "23514":
         return _check(names, server)
     known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
-    return known() if known else QueryError(f"the database refused the statement (PostgreSQL reports {state})")
+    return known() if known else ProgrammingError(f"the database refused the statement (PostgreSQL reports {state})")
 
 
 def _said(original: BaseException, what: str) -> str | None:
@@ -333,7 +333,7 @@ def _mariadb(number: int, text: str, tables: Tables, table: Place | None) -> Rep
         found = re.search(r"CONSTRAINT `([^`]+)` failed for `([^`]*)`\.`([^`]+)`", text)
         return _check(tables.named(found[3], found[2]) if found else names, found[1] if found else None)
     make = _MARIADB.get(number)
-    error = make() if make else QueryError(f"the database refused the statement (MariaDB reports {number})")
+    error = make() if make else ProgrammingError(f"the database refused the statement (MariaDB reports {number})")
     if names and isinstance(error, InvalidValueError) and (found := re.search(_AT_ROW, text)):
         return InvalidValueError(names.fields((found[1],))[0], error.reason)
     return error
