@@ -18,7 +18,7 @@ from sqlrepo import (
     InvalidValueError,
     LockTimeoutError,
     NotNullViolationError,
-    QueryError,
+    ProgrammingError,
     ReadOnlyError,
     StatementTimeoutError,
     TransactionAbortedError,
@@ -125,9 +125,9 @@ def test_a_deferred_constraint_is_refused_at_commit(attic, kind):
     [
         ("UPDATE thing SET note = 'secret that is much too long'", InvalidValueError),
         ("UPDATE thing SET size = 99999999999", InvalidValueError),
-        ("SELECT * FROM nowhere", QueryError),
-        ("SELECT nothing FROM thing", QueryError),
-        ("SELEKT 1", QueryError),
+        ("SELECT * FROM nowhere", ProgrammingError),
+        ("SELECT nothing FROM thing", ProgrammingError),
+        ("SELEKT 1", ProgrammingError),
     ],
 )  # fmt: skip
 def test_what_a_statement_of_the_user_s_own_gets_wrong_is_told(attic, statement, error):
@@ -153,7 +153,7 @@ def test_a_table_that_is_missing_is_a_wrong_query(attic):
     class Lost(BaseRepository[Owner, int]):
         model = LostRow
 
-    with pytest.raises(QueryError):
+    with pytest.raises(ProgrammingError):
         Lost(attic).find()
 
 

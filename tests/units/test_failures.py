@@ -280,7 +280,7 @@ def test_a_missing_table_is_a_query_error_without_values(tmp_path):
     with pytest.raises(RepositoryError) as caught:
         Todos(db).find(key="secret")
 
-    assert type(caught.value).__name__ == "QueryError"
+    assert type(caught.value).__name__ == "ProgrammingError"
     assert "secret" not in str(caught.value)
     assert connections_out(db) == 0
     db.dispose()
