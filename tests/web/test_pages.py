@@ -4,9 +4,10 @@ from typing import Annotated
 
 import pytest
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 
 from sqlrepo import CursorPage, Page
-from sqlrepo.fastapi import Links, filters, install, provide
+from sqlrepo.fastapi import Links, filters, install, provide, validation_problem
 from tests.web.domain import Shop, Thing, ThingQuery
 from tests.web.server import client, serving
 
@@ -18,6 +19,7 @@ KEYS = [f"k{n}&>, é" for n in range(7)]
 def app(store):
     Reading = Annotated[Shop, provide(Shop, store, read_only=True)]
     app = FastAPI()
+    app.add_exception_handler(RequestValidationError, validation_problem)
     install(app, store)
 
     @app.get("/pages")
