@@ -14,7 +14,7 @@ from sqlrepo import (
     InvalidValueError,
     LockTimeoutError,
     NotNullViolationError,
-    QueryError,
+    ProgrammingError,
     ReadOnlyError,
     StatementTimeoutError,
     UniqueViolationError,
@@ -128,9 +128,9 @@ def test_constraints_are_told_alike(url, tables, statements, expected):
 @pytest.mark.parametrize(
     ("statement", "error"),
     [
-        ("SELECT * FROM nowhere", QueryError),
-        ("SELECT nothing FROM thing", QueryError),
-        ("SELEKT 1", QueryError),
+        ("SELECT * FROM nowhere", ProgrammingError),
+        ("SELECT nothing FROM thing", ProgrammingError),
+        ("SELEKT 1", ProgrammingError),
     ],
 )
 def test_wrong_statements_are_told_alike(url, tables, statement, error):

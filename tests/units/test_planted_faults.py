@@ -13,7 +13,7 @@ from sqlrepo import (
     CheckViolationError,
     DatabaseUnavailableError,
     LockTimeoutError,
-    QueryError,
+    ProgrammingError,
     TransactionAbortedError,
     TransactionConflictError,
     UniqueViolationError,
@@ -251,7 +251,7 @@ def test_a_savepoint_around_it_heals_a_savepoint_that_fails(db, verb):
 def test_it_does_what_a_savepoint_does_that_the_server_refuses(db, verb, monkeypatch):
     def outcome(shop):
         last = [raising(KeyError())] if verb == "rollback_to" else []
-        with pytest.raises(KeyError if last else QueryError) as caught:
+        with pytest.raises(KeyError if last else ProgrammingError) as caught:
             in_savepoint(partial(add, "inside"), *last)(shop)
         with pytest.raises(TransactionAbortedError) as aborted:
             shop.todos.count()
@@ -262,11 +262,11 @@ def test_it_does_what_a_savepoint_does_that_the_server_refuses(db, verb, monkeyp
         connection.exec_driver_sql("SELEKT")
 
     name = {"savepoint": "savepoint", "release": "release_savepoint", "rollback_to": "rollback_to_savepoint"}[verb]
-    with fail_next(verb, QueryError("planted")), Shop(db) as shop:
+    with fail_next(verb, ProgrammingError("planted")), Shop(db) as shop:
         planted = outcome(shop)
     with Shop(db) as shop, monkeypatch.context() as patched:
         patched.setattr(db.engine.dialect, f"do_{name}", refused)
-        assert outcome(shop) == planted == (int(verb == "rollback_to"), QueryError, 1)
+        assert outcome(shop) == planted == (int(verb == "rollback_to"), ProgrammingError, 1)
 
 
 # -- commit
