@@ -94,6 +94,16 @@ def test_messages_name_what_the_application_has(db):
         Todos(db).unit.commit()
 
 
+def test_messages_tell_too_early_from_too_late(db):
+    shop = Shop(db)
+    with pytest.raises(UnitStateError, match="enter it first"):
+        shop.todos.count()
+    with shop:
+        pass
+    with pytest.raises(UnitStateError, match="left already"):
+        shop.todos.count()
+
+
 # -- connections held for nothing
 
 

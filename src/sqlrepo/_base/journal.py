@@ -74,5 +74,10 @@ class Journal:
             )
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the unit was entered, once at least."""
+        return self._began > 0
+
+    @property
     def _age(self) -> float:
         return monotonic() - self._began

@@ -338,7 +338,9 @@ class BaseUnitOfWork(Generic[C]):
         if self._inherited:
             raise UnitStateError("not_open", "it was opened before the process forked, and ends there; open one here")
         if not self._open:
-            raise UnitStateError("not_open", f"enter it first: `with {self._name}(...) as unit:`")
+            left = "it was left already; what comes after its `with` needs a unit of its own"
+            early = f"enter it first: `with {self._name}(...) as unit:`"
+            raise UnitStateError("not_open", left if self._course.journal.has_begun else early)
 
     def _require_outermost(self) -> None:
         self._require_open()
