@@ -2,7 +2,7 @@
 
 import pytest
 
-PLACES = ("sqlrepo._base.journal.monotonic", "sqlrepo._base.course.monotonic", "sqlrepo.sqlalchemy.driver.monotonic")
+PLACES = ("sqlrepo.core.unit.monotonic", "sqlrepo.sqlalchemy.driver.monotonic")
 
 
 class Clock:

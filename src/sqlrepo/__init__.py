@@ -1,7 +1,8 @@
 """Repositories, query objects and units of work over a database or memory, and tests that prove them the same."""
 
-from sqlrepo._aio import AsyncBaseRepository, AsyncBaseUnitOfWork, retry_async
-from sqlrepo._base import BaseRepository, BaseUnitOfWork, retry
+from sqlrepo.core.aio import AsyncBaseRepository, AsyncBaseUnitOfWork, retry_async
+from sqlrepo.core.repository import BaseRepository
+from sqlrepo.core.unit import BaseUnitOfWork, retry
 from sqlrepo.errors import (
     CheckViolationError,
     ConstraintError,
@@ -26,9 +27,11 @@ from sqlrepo.errors import (
     UnitStateError,
     UnsupportedError,
 )
-from sqlrepo.expressions import (
+from sqlrepo.language.fields import (
+    asc,
     between,
     contains,
+    desc,
     endswith,
     fields,
     icontains,
@@ -42,12 +45,10 @@ from sqlrepo.expressions import (
     some,
     startswith,
 )
-from sqlrepo.order import asc, desc
-from sqlrepo.page import CursorPage, Page
-from sqlrepo.predicate import matches
+from sqlrepo.language.predicate import matches
+from sqlrepo.language.query import QueryObject, Where
+from sqlrepo.language.results import CursorPage, Page, Upserted
 from sqlrepo.protocols import AsyncRepository, AsyncUnitOfWork, Repository, UnitOfWork
-from sqlrepo.query import QueryObject, Where
-from sqlrepo.upserted import Upserted
 
 __all__ = [
     "AsyncBaseRepository",

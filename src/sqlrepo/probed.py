@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlrepo.driver import Condition, Driver, Fetch, Row, Source, Upsert
+from sqlrepo.driver import Condition, Driver, Fetch, Source, Transaction, Upsert
 from sqlrepo.errors import DatabaseUnavailableError, lost_in_commit, noted
 from sqlrepo.probes import Verb, planted, sent
-from sqlrepo.schema import Schema
-from sqlrepo.transaction import Transaction
+from sqlrepo.tables.schema import Row, Schema
 
 __all__ = ["ProbedDriver"]
 

@@ -11,10 +11,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
 from sqlrepo.driver import Lock
-from sqlrepo.order import OrderBy
-from sqlrepo.page import CursorPage, Page
-from sqlrepo.query import QueryObject
-from sqlrepo.upserted import Upserted
+from sqlrepo.language.fields import OrderBy
+from sqlrepo.language.query import QueryObject
+from sqlrepo.language.results import CursorPage, Page, Upserted
 
 __all__ = ["AsyncRepository", "AsyncUnitOfWork", "Lock", "Repository", "UnitOfWork"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlrepo.criteria import (
+from sqlrepo.driver import Condition, Driver, Fetch, Transaction
+from sqlrepo.language.criteria import (
     EVERYTHING,
     And,
     Compare,
@@ -23,11 +24,9 @@ from sqlrepo.criteria import (
     Ref,
     rebuilt,
 )
-from sqlrepo.driver import Condition, Driver, Fetch
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.memory.changes import Changes
-from sqlrepo.schema import Schema
-from sqlrepo.transaction import Transaction
+from sqlrepo.memory.tables import Changes
+from sqlrepo.tables.schema import Schema
 
 
 class Mutant:

@@ -7,15 +7,14 @@ from uuid import uuid4
 import pytest
 
 from sqlrepo import BaseRepository, BaseUnitOfWork
-from sqlrepo._base.scope import Scope, ScopedDriver
+from sqlrepo.core.scope import Scope, ScopedDriver
+from sqlrepo.driver import Transaction
+from sqlrepo.language.values import ValueType
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.memory.changes import Changes
-from sqlrepo.memory.table import Table
+from sqlrepo.memory.tables import Changes, Table
 from sqlrepo.testing import Harness, RepositoryContract
 from sqlrepo.testing.contract import cases_of
 from sqlrepo.testing.subject import Subject
-from sqlrepo.transaction import Transaction
-from sqlrepo.values import ValueType
 from tests.contract import mutants
 from tests.contract.task import Task, Tasks, Work, make
 

@@ -37,7 +37,7 @@ def url(driver, tmp_path):
 
 @pytest.fixture(autouse=True)
 def nothing_is_skipped(monkeypatch):
-    monkeypatch.setattr("sqlrepo.testing.clause.pytest.skip", pytest.fail)
+    monkeypatch.setattr("sqlrepo.testing.harness.pytest.skip", pytest.fail)
 
 
 class TestSync(RepositoryContract[Task, int]):

@@ -19,9 +19,8 @@ from sqlrepo import (
     StatementTimeoutError,
     UniqueViolationError,
 )
-from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.faults import translated
-from sqlrepo.sqlalchemy.tables import Tables
+from sqlrepo.sqlalchemy.errors import Tables, translated
+from sqlrepo.tables.schema import Schema
 from tests.databases import servers
 from tests.databases.domain import Base, OwnerRow, Owners, ThingRow, Things
 

@@ -20,8 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from sqlrepo import UnitStateError
-from sqlrepo.fastapi.gate import gate_of
-from sqlrepo.fastapi.stores import resolved
+from sqlrepo.fastapi.units import gate_of, resolved
 from sqlrepo.forks import abandon
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
@@ -432,7 +431,7 @@ def gate_in_a_loop_that_goes_on(_):
 def locks_of_other_threads(url):
     """Threads hold what the library guards its own things with; nobody in the child can release it."""
     from sqlrepo.fastapi import gate  # noqa: PLC0415
-    from sqlrepo.sqlalchemy.auditing import notice  # noqa: PLC0415
+    from sqlrepo.sqlalchemy.audit import notice  # noqa: PLC0415
     from sqlrepo.sqlalchemy.dialects import dialect  # noqa: PLC0415
 
     db = Database(url)

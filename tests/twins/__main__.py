@@ -6,9 +6,9 @@ One line per database; the exit code is 1 where memory and a database part, or w
 import argparse
 import sys
 
-from sqlrepo.testing.twins.explore import Effort, Exploration
+from sqlrepo.testing.twins.contract import Effort, Exploration
+from sqlrepo.testing.twins.model import Subject
 from sqlrepo.testing.twins.stores import Stores
-from sqlrepo.testing.twins.subject import Subject
 from tests.databases import servers
 from tests.twins.places import SYNCHRONOUS, made
 from tests.twins.shapes import SHAPES

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
-from sqlrepo.criteria import Compare, IsNull, Match, Not, OneOf, Or
 from sqlrepo.driver import Fetch
+from sqlrepo.language.criteria import Compare, IsNull, Match, Not, OneOf, Or
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.memory.table import Table
+from sqlrepo.memory.tables import Table
 from tests.contract.mutants import Misread, Mutant, leaves, negations, rebuilt
 
 # -- criteria
@@ -261,7 +261,7 @@ def refusals_abort_nothing(patch):
         patch.setattr(type(transaction), "fail", lambda self, error: None if self is transaction else fail(self, error))
         return right(self, transaction, read_only=read_only)
 
-    from sqlrepo.transaction import Transaction  # noqa: PLC0415
+    from sqlrepo.driver import Transaction  # noqa: PLC0415
 
     fail = Transaction.fail
     patch.setattr(InMemoryDatabase, "begin", begin)

@@ -15,10 +15,9 @@ from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from sqlrepo.testing import TwinContract
-from sqlrepo.testing.twins.contract import PROFILES, TWINS
-from sqlrepo.testing.twins.explore import Effort, Exploration, PartedError, UselessError
+from sqlrepo.testing.twins.contract import PROFILES, TWINS, Effort, Exploration, PartedError, UselessError
+from sqlrepo.testing.twins.model import Subject
 from sqlrepo.testing.twins.stores import NotEmptyError, Stores
-from sqlrepo.testing.twins.subject import Subject
 from tests.contract.mutants import NullIsLargest
 from tests.twins.domain import AsyncShop, Base, Labels, Shop, Tag, Todo, TodoQuery
 from tests.twins.test_mutants import plant

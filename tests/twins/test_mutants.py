@@ -3,10 +3,9 @@
 import pytest
 
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.testing.twins.contract import PROFILES
-from sqlrepo.testing.twins.explore import Effort, Exploration, PartedError
+from sqlrepo.testing.twins.contract import PROFILES, Effort, Exploration, PartedError
+from sqlrepo.testing.twins.model import Subject
 from sqlrepo.testing.twins.stores import Stores
-from sqlrepo.testing.twins.subject import Subject
 from tests.contract import mutants as general
 from tests.twins import mutants as own
 from tests.twins.domain import Bank, Lab, Shelf, Theatre

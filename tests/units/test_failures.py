@@ -251,7 +251,7 @@ def test_a_commit_that_is_interrupted_gives_the_connection_back(sqlite):
 
 def test_a_commit_memory_refuses_stores_nothing(monkeypatch):
     db = InMemoryDatabase()
-    monkeypatch.setattr("sqlrepo.memory.changes.Changes.verify", lambda _: 1 / 0)
+    monkeypatch.setattr("sqlrepo.memory.tables.Changes.verify", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError), Shop(db) as shop:
         write(shop)
     monkeypatch.undo()

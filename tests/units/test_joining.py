@@ -32,7 +32,7 @@ from sqlrepo import (
     UnsupportedError,
     fields,
 )
-from sqlrepo.sqlalchemy import Database, hooks
+from sqlrepo.sqlalchemy import Database, events
 from tests.databases import servers
 from tests.units.domain import Account, Bank, Base, Shop, Todo, TodoRow, Todos, create, leave_by
 
@@ -50,7 +50,7 @@ def engine(request, tmp_path):
         Base.metadata.create_all(made)
     yield made
     assert made.pool.checkedout() == 0 if hasattr(made.pool, "checkedout") else True
-    assert not hooks._LISTENERS
+    assert not events._LISTENERS
     made.dispose()
 
 

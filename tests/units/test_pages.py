@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from sqlrepo import CursorPage, Page, QueryError, QueryObject, UnitStateError, asc, desc
-from sqlrepo._base import reading
+from sqlrepo.core import repository
 from tests.units.domain import (
     Account,
     Bank,
@@ -276,7 +276,7 @@ def test_orders_by_enumerations_go_by_name(db):
 @pytest.mark.parametrize("order", [None, "due", "-due", "-due,priority", "key"])
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_a_stream_meets_every_entity_once_over_ties_and_nulls(db, order, size, monkeypatch):
-    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", size)
+    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", size)
     with Shop(db) as shop:
         days = [None, date(2024, 1, 1), date(2024, 1, 1), None, date(2024, 1, 2), None, date(2024, 1, 1)]
         shop.todos.add_many(Todo(key=f"k{n}", due=day, priority=n % 2) for n, day in enumerate(days))
@@ -285,7 +285,7 @@ def test_a_stream_meets_every_entity_once_over_ties_and_nulls(db, order, size, m
 
 
 def test_a_stream_goes_on_over_what_happens_between_its_chunks(db, monkeypatch):
-    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", 2)
     with Shop(db) as shop:
         shop.todos.add_many(Todo(key=f"k{n}") for n in range(5))
         seen = []
@@ -303,7 +303,7 @@ def test_a_stream_goes_on_over_what_happens_between_its_chunks(db, monkeypatch):
 
 
 def test_a_stream_of_a_repository_alone_holds_no_connection_between_chunks(db, monkeypatch):
-    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", 2)
     with Todos(db) as todos:
         todos.add_many(Todo(key=f"k{n}") for n in range(5))
     for _ in Todos(db).stream():

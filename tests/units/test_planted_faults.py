@@ -20,7 +20,7 @@ from sqlrepo import (
     probes,
     retry,
 )
-from sqlrepo._base import retrying
+from sqlrepo.core import unit
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.driver import MemoryDriver
 from sqlrepo.probes import Verb
@@ -56,7 +56,7 @@ def nothing_left(db):
 @pytest.fixture(autouse=True)
 def slept(monkeypatch):
     pauses = []
-    monkeypatch.setattr(retrying.time, "sleep", pauses.append)
+    monkeypatch.setattr(unit.time, "sleep", pauses.append)
     return pauses
 
 

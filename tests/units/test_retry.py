@@ -12,7 +12,7 @@ from sqlrepo import (
     UniqueViolationError,
     retry,
 )
-from sqlrepo._base import retrying
+from sqlrepo.core import unit
 from sqlrepo.memory import InMemoryDatabase
 from tests.units.domain import Account, Accounts, Bank, Shop, Todo, Todos
 
@@ -21,7 +21,7 @@ from tests.units.domain import Account, Accounts, Bank, Shop, Todo, Todos
 def slept(monkeypatch):
     """The pauses, which are not waited for."""
     pauses = []
-    monkeypatch.setattr(retrying.time, "sleep", pauses.append)
+    monkeypatch.setattr(unit.time, "sleep", pauses.append)
     return pauses
 
 

@@ -14,7 +14,7 @@ from fastapi.security import APIKeyQuery
 
 from sqlrepo import UnsupportedError
 from sqlrepo.fastapi import RouteError, Stream, check_routes, filters, install, provide, provide_stream
-from sqlrepo.fastapi import order as probe
+from sqlrepo.fastapi import application as probe
 from sqlrepo.memory import InMemoryDatabase
 from tests.web.domain import AsyncShop, Shop, ThingQuery
 

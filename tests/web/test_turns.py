@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 
 from sqlrepo.fastapi import install, provide
-from sqlrepo.fastapi.gate import shielded
+from sqlrepo.fastapi.units import shielded
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.web.conftest import in_use
 from tests.web.domain import AsyncShop, Base, Shop, Thing

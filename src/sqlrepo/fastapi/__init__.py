@@ -1,13 +1,9 @@
 """Units of work in FastAPI applications: committed before the answer, errors as problems, filters as parameters."""
 
-from sqlrepo.fastapi.etags import IfMatch, Match, PreconditionError, etag
-from sqlrepo.fastapi.filters import filters
-from sqlrepo.fastapi.installation import install
-from sqlrepo.fastapi.links import Links, PageLinks
-from sqlrepo.fastapi.problems import Problem, problems
-from sqlrepo.fastapi.provision import Stream, override, provide, provide_stream
-from sqlrepo.fastapi.routes import Refusal, RouteError, check_routes
-from sqlrepo.fastapi.validation import validation_problem
+from sqlrepo.fastapi.answers import IfMatch, Match, PreconditionError, Problem, etag, problems, validation_problem
+from sqlrepo.fastapi.application import Refusal, RouteError, check_routes, install
+from sqlrepo.fastapi.queries import Links, PageLinks, filters
+from sqlrepo.fastapi.units import Stream, override, provide, provide_stream
 
 __all__ = [
     "IfMatch",

@@ -1,14 +1,14 @@
 """Memory as a database: the same repositories and units of work, the same constraints, no server."""
 
-from sqlrepo.memory.database import InMemoryDatabase
-from sqlrepo.memory.repository import (
+from sqlrepo.language.values import Kind, ValueType
+from sqlrepo.memory.database import (
     AsyncInMemoryRepository,
     AsyncInMemoryUnitOfWork,
+    InMemoryDatabase,
     InMemoryRepository,
     InMemoryUnitOfWork,
 )
-from sqlrepo.schema import Check, Column, Constant, ForeignKey, OfRow, Schema, Unique
-from sqlrepo.values import Kind, ValueType
+from sqlrepo.tables.schema import Check, Column, Constant, ForeignKey, OfRow, Schema, Unique
 
 __all__ = [
     "AsyncInMemoryRepository",

@@ -11,11 +11,11 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
-from sqlrepo.criteria import And, Compare, Criterion, Leaf, Match, OneOf, Param, rebuilt
-from sqlrepo.driver import Condition, Row
-from sqlrepo.order import Sort
-from sqlrepo.predicate import Predicate, compile_predicate
-from sqlrepo.schema import Schema
+from sqlrepo.driver import Condition
+from sqlrepo.language.criteria import And, Compare, Criterion, Leaf, Match, OneOf, Param, rebuilt
+from sqlrepo.language.fields import Sort
+from sqlrepo.language.predicate import Predicate, compile_predicate
+from sqlrepo.tables.schema import Row, Schema
 
 __all__ = ["Filter", "compiled", "ordered", "projection"]
 

@@ -1,21 +1,21 @@
-"""A database in memory: tables, and transactions on them.
-
-Knows which tables it can keep as a database would, and refuses the others. Must not know SQLAlchemy.
-"""
+"""A database in memory: tables, and transactions on them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from sqlrepo.core.aio import AsyncBaseRepository, AsyncBaseUnitOfWork
+from sqlrepo.core.repository import BaseRepository
+from sqlrepo.core.unit import BaseUnitOfWork
+from sqlrepo.driver import Transaction
 from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.memory.driver import MemoryDriver
-from sqlrepo.memory.table import Table, Tables
-from sqlrepo.schema import Refusal, Schema
-from sqlrepo.transaction import Transaction
-
-__all__ = ["InMemoryDatabase"]
+from sqlrepo.memory.tables import Table, Tables
+from sqlrepo.tables.schema import Refusal, Schema
 
 R = TypeVar("R")
 
@@ -96,3 +96,52 @@ def _shape(schema: Schema) -> tuple[object, ...]:
 
 def _told(refusal: Refusal) -> str:
     return f"column {refusal.column}: {refusal.reason}" if refusal.column else refusal.reason
+
+
+T = TypeVar("T")
+K = TypeVar("K")
+C = TypeVarWithDefault("C", default=None)
+
+_NOTHING: Any = None
+
+
+class InMemoryUnitOfWork(BaseUnitOfWork[C]):
+    """A unit of work on memory; each has a store of its own unless one is given."""
+
+    def __init__(
+        self, source: InMemoryDatabase | None = None, *, read_only: bool = False, context: C = _NOTHING
+    ) -> None:
+        super().__init__(_memory(type(self), source), read_only=read_only, context=context)
+
+
+class InMemoryRepository(BaseRepository[T, K]):
+    """A repository on memory; each has a store of its own unless one is given."""
+
+    def __init__(self, source: InMemoryDatabase | BaseUnitOfWork[Any] | None = None, *, context: Any = None) -> None:
+        given = source if isinstance(source, BaseUnitOfWork) else _memory(type(self), source)
+        super().__init__(given, context=context)
+
+
+class AsyncInMemoryUnitOfWork(AsyncBaseUnitOfWork[C]):
+    """An async unit of work on memory; each has a store of its own unless one is given."""
+
+    def __init__(
+        self, source: InMemoryDatabase | None = None, *, read_only: bool = False, context: C = _NOTHING
+    ) -> None:
+        super().__init__(_memory(type(self), source), read_only=read_only, context=context)
+
+
+class AsyncInMemoryRepository(AsyncBaseRepository[T, K]):
+    """An async repository on memory; each has a store of its own unless one is given."""
+
+    def __init__(
+        self, source: InMemoryDatabase | AsyncBaseUnitOfWork[Any] | None = None, *, context: Any = None
+    ) -> None:
+        given = source if isinstance(source, AsyncBaseUnitOfWork) else _memory(type(self), source)
+        super().__init__(given, context=context)
+
+
+def _memory(cls: type, source: Any) -> InMemoryDatabase:
+    if source is not None and not isinstance(source, InMemoryDatabase):
+        raise UnsupportedError(f"{cls.__name__} runs on memory only, not on {type(source).__name__}")
+    return InMemoryDatabase() if source is None else source

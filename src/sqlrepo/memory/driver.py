@@ -10,14 +10,11 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlrepo.driver import Condition, Fetch, Row, Upsert
+from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.memory.changes import Changes
 from sqlrepo.memory.compiler import compiled, ordered, projection
-from sqlrepo.memory.references import Statement, verify
-from sqlrepo.memory.table import Table, Tables
-from sqlrepo.schema import Schema
-from sqlrepo.transaction import Transaction
+from sqlrepo.memory.tables import Changes, Statement, Table, Tables, verify
+from sqlrepo.tables.schema import Row, Schema
 
 __all__ = ["MemoryDriver"]
 

@@ -1,15 +1,15 @@
 """A database behind repositories, through SQLAlchemy."""
 
 from sqlrepo.sqlalchemy import types
-from sqlrepo.sqlalchemy.aio import AsyncDatabase
-from sqlrepo.sqlalchemy.auditing import Finding, audit
-from sqlrepo.sqlalchemy.database import Database
-from sqlrepo.sqlalchemy.repository import (
+from sqlrepo.sqlalchemy.aio import (
+    AsyncDatabase,
     AsyncSQLAlchemyRepository,
     AsyncSQLAlchemyUnitOfWork,
     SQLAlchemyRepository,
     SQLAlchemyUnitOfWork,
 )
+from sqlrepo.sqlalchemy.audit import Finding, audit
+from sqlrepo.sqlalchemy.database import Database
 from sqlrepo.sqlalchemy.translator import apply_query
 
 __all__ = [

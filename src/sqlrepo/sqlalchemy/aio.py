@@ -1,31 +1,29 @@
-"""A database through SQLAlchemy's asynchronous drivers.
-
-Knows how a synchronous body waits for one: in a greenlet, as SQLAlchemy's own asyncio layer does. Must not know what
-the body does.
-"""
+"""A database through SQLAlchemy's asynchronous drivers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
+from typing_extensions import TypeVar as TypeVarWithDefault
 
-from sqlrepo._aio.unit import AsyncBaseUnitOfWork
+from sqlrepo.core.aio import AsyncBaseRepository, AsyncBaseUnitOfWork
+from sqlrepo.core.repository import BaseRepository
+from sqlrepo.core.unit import BaseUnitOfWork
+from sqlrepo.driver import Callback
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.sqlalchemy.connecting import undisturbed
-from sqlrepo.sqlalchemy.database import Database
-from sqlrepo.sqlalchemy.engines import Engines
+from sqlrepo.sqlalchemy.database import Database, Engines
 from sqlrepo.sqlalchemy.session import UnitSession
-from sqlrepo.transaction import Callback
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-__all__ = ["AsyncDatabase", "JoinedAwaitable", "is_async", "join_async", "session_of"]
 
 R = TypeVar("R")
 
@@ -187,3 +185,74 @@ def _make(url: sa.URL, **options: Any) -> sa.Engine:
 def _require_greenlet() -> None:
     if find_spec("greenlet") is None:  # which SQLAlchemy would miss at the first statement
         raise UnsupportedError('async units need greenlet; pip install "sqlrepo-uow[asyncio]"')
+
+
+T = TypeVar("T")
+K = TypeVar("K")
+C = TypeVarWithDefault("C", default=None)
+
+
+class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
+    """A repository with SQL of its own beside the common methods."""
+
+    @property
+    def session(self) -> Session:
+        """A session on the unit of work's connection; the unit commits, not the session.
+
+        Raises:
+            UnsupportedError: the repository runs on memory.
+        """
+        return cast(Session, self.unit.native("session"))
+
+    @property
+    def connection(self) -> Connection:
+        """The unit of work's connection, begun.
+
+        Raises:
+            UnsupportedError: the repository runs on memory.
+        """
+        return cast(Connection, self.unit.native("connection"))
+
+
+class SQLAlchemyUnitOfWork(BaseUnitOfWork[C]):
+    """A unit of work that shows its session and connection."""
+
+    @property
+    def session(self) -> Session:
+        """A session on the unit's connection; the unit commits, not the session."""
+        return cast(Session, self.native("session"))
+
+    @property
+    def connection(self) -> Connection:
+        """The unit's connection, begun."""
+        return cast(Connection, self.native("connection"))
+
+
+class AsyncSQLAlchemyRepository(AsyncBaseRepository[T, K], Generic[T, K]):
+    """An async repository with SQL of its own beside the common methods."""
+
+    @property
+    def session(self) -> AsyncSession:
+        """A session on the unit of work's connection; the unit commits, not the session.
+
+        Raises:
+            UnsupportedError: the repository runs on memory.
+        """
+        return session_of(self.unit)
+
+    async def connection(self) -> AsyncConnection:
+        """Give the unit of work's connection, begun; a method, because it may have to be waited for."""
+        return await self.session.connection()
+
+
+class AsyncSQLAlchemyUnitOfWork(AsyncBaseUnitOfWork[C]):
+    """An async unit of work that shows its session and connection."""
+
+    @property
+    def session(self) -> AsyncSession:
+        """A session on the unit's connection; the unit commits, not the session."""
+        return session_of(self)
+
+    async def connection(self) -> AsyncConnection:
+        """Give the unit's connection, begun."""
+        return await self.session.connection()

@@ -1,7 +1,4 @@
-"""Requests as SQL: one statement per shape, whose parameters are filled in at each call.
-
-Knows criteria over columns and how SQLAlchemy writes them. Must not know transactions.
-"""
+"""Requests as SQL: one statement per shape, whose parameters are filled in at each call."""
 
 from __future__ import annotations
 
@@ -11,8 +8,12 @@ from typing import Any, TypeAlias, assert_never, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import InternalTraversal
 
-from sqlrepo.criteria import (
+from sqlrepo.driver import Condition, Fetch, Lock, Upsert
+from sqlrepo.errors import MappingError
+from sqlrepo.language.criteria import (
     And,
     Compare,
     CompareFields,
@@ -25,13 +26,40 @@ from sqlrepo.criteria import (
     Param,
     is_everything,
 )
-from sqlrepo.driver import Condition, Fetch, Lock, Upsert
-from sqlrepo.errors import MappingError
-from sqlrepo.order import Sort
-from sqlrepo.schema import Schema
+from sqlrepo.language.fields import Sort
 from sqlrepo.sqlalchemy.dialects import Dialect
+from sqlrepo.tables.schema import Schema
 
-__all__ = ["Compiler", "columns_of", "where_clause"]
+
+class PerDialect(sa.ColumnElement[Any]):
+    """One of several expressions, chosen when the statement is compiled.
+
+    Args:
+        choices: the expressions, by the name of SQLAlchemy's dialect.
+    """
+
+    __visit_name__ = "sqlrepo_per_dialect"
+    _traverse_internals = [  # noqa: RUF012  # what SQLAlchemy copies, compares and makes a key of
+        ("names", InternalTraversal.dp_plain_obj),
+        ("choices", InternalTraversal.dp_clauseelement_list),
+    ]
+
+    def __init__(self, choices: Mapping[str, sa.ColumnElement[Any]]) -> None:
+        self.names = tuple(choices)
+        self.choices = list(choices.values())
+        self.type = self.choices[0].type
+
+    @property
+    def _from_objects(self) -> list[Any]:
+        return self.choices[0]._from_objects  # noqa: SLF001  # the tables, which are the same for all
+
+
+@compiles(PerDialect)
+def _compiled(element: PerDialect, compiler: Any, **options: Any) -> str:
+    name = {"mariadb": "mysql"}.get(compiler.dialect.name, compiler.dialect.name)
+    place = element.names.index(name) if name in element.names else 0
+    return str(compiler.process(element.choices[place], **options))
+
 
 Columns: TypeAlias = Mapping[str, sa.ColumnElement[Any]]
 #: Makes the bind parameter of a literal, of a column's type, after a function was applied to it.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sqlrepo.driver import Condition, Fetch, Row, Upsert
+from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
     RepositoryError,
@@ -24,13 +24,11 @@ from sqlrepo.errors import (
     lost_in_commit,
     noted,
 )
-from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.faults import translated
-from sqlrepo.sqlalchemy.hooks import dismiss
+from sqlrepo.language.values import Kind
+from sqlrepo.sqlalchemy.errors import Place, translated
+from sqlrepo.sqlalchemy.events import dismiss
 from sqlrepo.sqlalchemy.session import UnitSession
-from sqlrepo.sqlalchemy.tables import Place
-from sqlrepo.transaction import Transaction
-from sqlrepo.values import Kind
+from sqlrepo.tables.schema import Row, Schema
 
 if TYPE_CHECKING:
     from sqlrepo.sqlalchemy.database import Database

@@ -1,32 +1,74 @@
-"""Taking part in a session or connection that the application has already.
-
-Knows what a session does of its own, and what it tells of its transaction. Must not begin, commit, roll back or close
-anything of the application's.
-"""
+"""Taking part in a session or connection that the application has already."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from inspect import getclosurevars, isfunction
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, scoped_session
 
-from sqlrepo.driver import Driver
+from sqlrepo.driver import Callback, Driver, Transaction, call_all
 from sqlrepo.errors import MappingError, UnitStateError, UnsupportedError
-from sqlrepo.schema import Schema
 from sqlrepo.sqlalchemy.aio import is_async
-from sqlrepo.sqlalchemy.database import Database
+from sqlrepo.sqlalchemy.database import Database, Engines
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
-from sqlrepo.sqlalchemy.engines import Engines
-from sqlrepo.sqlalchemy.faults import translated
-from sqlrepo.sqlalchemy.hooks import attend, dismiss
-from sqlrepo.sqlalchemy.listeners import bypassed
+from sqlrepo.sqlalchemy.errors import translated
+from sqlrepo.sqlalchemy.events import attend, dismiss
 from sqlrepo.sqlalchemy.session import UnitSession
-from sqlrepo.transaction import Callback, Transaction, call_all
+from sqlrepo.tables.schema import Schema
 
-__all__ = ["JoinedConnection", "JoinedSession", "join"]
+_SESSION_EVENTS = (
+    *(
+        "do_orm_execute",
+        "before_flush",
+        "after_flush",
+        "after_flush_postexec",
+        "after_bulk_update",
+        "after_bulk_delete",
+    ),
+    *("pending_to_persistent", "persistent_to_deleted", "loaded_as_persistent"),
+)
+_INSTANCE_EVENTS = ("load", "refresh")
+_MAPPER_EVENTS = ("before_insert", "after_insert", "before_update", "after_update", "before_delete", "after_delete")
+
+
+def bypassed(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
+    """What the ORM would do for the application, and rows that pass it by would not see."""
+    for name, listener in _heard(session.dispatch, _SESSION_EVENTS):
+        yield f"a {name} listener of the session ({_name(listener)})"
+    for name, listener in _heard(mapper.dispatch, _MAPPER_EVENTS):
+        yield f"a {name} listener ({_name(listener)})"
+    for name, listener in _heard(mapper.class_manager.dispatch, _INSTANCE_EVENTS):
+        if _is_theirs(listener):
+            yield f"a {name} listener ({_name(listener)})"
+    yield from (f"@validates({name!r})" for name in mapper.validators)
+    for column in mapper.columns.keys() - mapper.validators.keys():
+        for _, listener in _heard(mapper.class_manager[column].dispatch, ("set",)):
+            if _is_theirs(listener):
+                yield f"a set listener of {column} ({_name(listener)})"
+
+
+def _heard(dispatch: Any, events: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The listeners to events, as they were given to SQLAlchemy, which wraps some of them."""
+    for event_name in events:
+        for listener in getattr(dispatch, event_name):
+            yield (
+                event_name,
+                getclosurevars(listener).nonlocals.get("fn", listener) if isfunction(listener) else listener,
+            )
+
+
+def _is_theirs(listener: Any) -> bool:
+    """Whether a listener is the application's; SQLAlchemy's extensions have some, and wrap those of others."""
+    return not str(getattr(listener, "__module__", "")).startswith("sqlalchemy.")
+
+
+def _name(listener: Any) -> str:
+    return str(getattr(listener, "__qualname__", type(listener).__qualname__))
+
 
 # Where a session keeps what units share that have joined it, and an engine what is known of it: it goes with them.
 _KEPT = "sqlrepo_joined"

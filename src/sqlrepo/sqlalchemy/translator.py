@@ -11,16 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from sqlrepo._base.selection import Selection, select
-from sqlrepo.criteria import Param
+from sqlrepo.core.selection import Selection, select
 from sqlrepo.errors import MappingError, QueryError
-from sqlrepo.mapped import schema_of
-from sqlrepo.mapping import Mapper
-from sqlrepo.query import QueryObject, entity_of
-from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.choice import PerDialect
-from sqlrepo.sqlalchemy.compiler import Columns, Compiler, columns_of, where_clause
+from sqlrepo.language.criteria import Param
+from sqlrepo.language.query import QueryObject, entity_of
+from sqlrepo.sqlalchemy.compiler import Columns, Compiler, PerDialect, columns_of, where_clause
 from sqlrepo.sqlalchemy.dialects import Dialect, dialect_of
+from sqlrepo.tables.mapper import Mapper
+from sqlrepo.tables.reflection import schema_of
+from sqlrepo.tables.schema import Schema
 
 __all__ = ["apply_query"]
 

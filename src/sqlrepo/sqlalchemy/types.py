@@ -18,7 +18,7 @@ from sqlalchemy import Text as PlainText
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-from sqlrepo.values import Kind, ValueType, WrongValueError
+from sqlrepo.language.values import Kind, ValueType, WrongValueError
 
 __all__ = [
     "BigKey",

@@ -14,9 +14,12 @@ from sqlrepo.probes import (
 # Before they are imported, so that a failure shows the values that were compared.
 pytest.register_assert_rewrite("sqlrepo.testing.cases", "sqlrepo.testing.subject")
 
-from sqlrepo.testing.clause import deliberate  # noqa: E402  # see above
 from sqlrepo.testing.contract import RepositoryContract  # noqa: E402
-from sqlrepo.testing.harness import Capabilities, Harness  # noqa: E402
+from sqlrepo.testing.harness import (  # noqa: E402
+    Capabilities,
+    Harness,
+    deliberate,  # see above
+)
 from sqlrepo.testing.twins import TwinContract  # noqa: E402
 
 __all__ = [

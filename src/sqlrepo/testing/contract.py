@@ -10,24 +10,24 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from sqlrepo.testing.cases.callbacks import CallbackCases
-from sqlrepo.testing.cases.constraints import ConstraintCases
-from sqlrepo.testing.cases.criteria import CriteriaCases
-from sqlrepo.testing.cases.isolation import IsolationCases
-from sqlrepo.testing.cases.order import OrderCases
-from sqlrepo.testing.cases.reading import ReadingCases
-from sqlrepo.testing.cases.references import ReferenceCases
-from sqlrepo.testing.cases.savepoints import SavepointCases
-from sqlrepo.testing.cases.scope import ScopeCases
-from sqlrepo.testing.cases.setting import SettingCases
-from sqlrepo.testing.cases.text import TextCases
-from sqlrepo.testing.cases.units import UnitCases
-from sqlrepo.testing.cases.upserts import UpsertCases
-from sqlrepo.testing.cases.values import ValueCases
-from sqlrepo.testing.cases.versions import VersionCases
-from sqlrepo.testing.cases.writing import WritingCases
-from sqlrepo.testing.clause import clause_of, is_deliberate
-from sqlrepo.testing.harness import Harness
+from sqlrepo.testing.cases.reading import CriteriaCases, OrderCases, ReadingCases, TextCases
+from sqlrepo.testing.cases.units import (
+    CallbackCases,
+    IsolationCases,
+    SavepointCases,
+    ScopeCases,
+    SettingCases,
+    UnitCases,
+)
+from sqlrepo.testing.cases.writing import (
+    ConstraintCases,
+    ReferenceCases,
+    UpsertCases,
+    ValueCases,
+    VersionCases,
+    WritingCases,
+)
+from sqlrepo.testing.harness import Harness, clause_of, is_deliberate
 from sqlrepo.testing.subject import Subject
 
 __all__ = ["CAPABILITIES_OFF", "RepositoryContract", "cases_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from sqlrepo.errors import UnsupportedError, nearest
-from sqlrepo.sqlalchemy.dialects.dialect import Dialect
+from sqlrepo.sqlalchemy.dialects.base import Dialect
 from sqlrepo.sqlalchemy.dialects.mariadb import MariaDB
 from sqlrepo.sqlalchemy.dialects.postgresql import PostgreSQL
 from sqlrepo.sqlalchemy.dialects.sqlite import SQLite

@@ -11,10 +11,9 @@ from typing import Any, ClassVar, assert_never
 import sqlalchemy as sa
 from sqlalchemy import event, func, literal
 
-from sqlrepo.criteria import Match, Operator
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.dialects.dialect import (
+from sqlrepo.language.criteria import Match, Operator
+from sqlrepo.sqlalchemy.dialects.base import (
     READ_COMMITTED,
     AnyColumn,
     Dialect,
@@ -23,7 +22,8 @@ from sqlrepo.sqlalchemy.dialects.dialect import (
     compare,
     successor,
 )
-from sqlrepo.sqlalchemy.hooks import UNCOUNTED
+from sqlrepo.sqlalchemy.events import UNCOUNTED
+from sqlrepo.tables.schema import Schema
 
 __all__ = ["MariaDB"]
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, assert_never
 import sqlalchemy as sa
 from sqlalchemy import event, func, literal
 
-from sqlrepo.criteria import Match, MatchKind, Operator
-from sqlrepo.schema import Schema
-from sqlrepo.sqlalchemy.dialects.dialect import READ_COMMITTED, AnyColumn, Dialect, Needle, UpsertWay, compare
+from sqlrepo.language.criteria import Match, MatchKind, Operator
+from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, UpsertWay, compare
+from sqlrepo.tables.schema import Schema
 
 __all__ = ["PostgreSQL"]
 

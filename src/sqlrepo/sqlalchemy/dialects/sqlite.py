@@ -12,11 +12,11 @@ from sqlalchemy import URL, Connection, Engine, and_, event, func, literal
 from sqlalchemy import Dialect as SQLDialect
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
 
-from sqlrepo.criteria import Match
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.language.criteria import Match
+from sqlrepo.language.values import fold_unicode
 from sqlrepo.sqlalchemy.connecting import close_all
-from sqlrepo.sqlalchemy.dialects.dialect import AnyColumn, Dialect, Needle, UpsertWay, successor
-from sqlrepo.values import fold_unicode
+from sqlrepo.sqlalchemy.dialects.base import AnyColumn, Dialect, Needle, UpsertWay, successor
 
 __all__ = ["SQLite"]
 

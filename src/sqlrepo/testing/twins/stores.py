@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from sqlrepo import UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.testing.awaited import Portal, awaited
-from sqlrepo.testing.twins.subject import Subject
+from sqlrepo.testing.harness import Portal, awaited
+from sqlrepo.testing.twins.model import Subject
 
 __all__ = ["NotEmptyError", "Stores"]
 

@@ -1,0 +1,1 @@
+"""The portable half: every public method of repositories and units of work, once, for every backend."""

@@ -1,0 +1,1 @@
+"""What callers say and get: values, entities, criteria, query objects and results."""

@@ -1,0 +1,286 @@
+"""Query objects: the filters and sort keys a client may use, as a Pydantic model, and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+from weakref import WeakKeyDictionary
+
+from pydantic import BaseModel, ConfigDict
+
+from sqlrepo.errors import QueryError, nearest
+from sqlrepo.language import fields as operators
+from sqlrepo.language.criteria import Criterion, as_criterion, conjunction
+from sqlrepo.language.entities import EntityField, describe, field_of
+from sqlrepo.language.fields import Field, field_named, fields, sorts
+from sqlrepo.language.values import Kind
+
+T = TypeVar("T")
+
+#: What a query object says besides its filters.
+OPTIONS = ("limit", "offset", "order_by")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Marks a query object's field as a filter of its own making.
+
+    ``Annotated[str | None, Where(lambda t, v: icontains(t.key, v) | icontains(t.value, v))]``
+
+    Attributes:
+        criterion: makes the criterion, from the entity's fields and the given value, which is never None.
+    """
+
+    criterion: Callable[[Any, Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Suffix:
+    """One operator a field's name may end in."""
+
+    build: Callable[[Any, Any], Any]
+    takes: Literal["value", "several", "pair", "flag", "text"] = "value"
+
+
+_SUFFIXES: Mapping[str, _Suffix] = {
+    "eq": _Suffix(lambda field, value: field == value),
+    "ne": _Suffix(lambda field, value: field != value),
+    "lt": _Suffix(lambda field, value: field < value),
+    "le": _Suffix(lambda field, value: field <= value),
+    "gt": _Suffix(lambda field, value: field > value),
+    "ge": _Suffix(lambda field, value: field >= value),
+    "in": _Suffix(operators.in_, "several"),
+    "not_in": _Suffix(operators.not_in, "several"),
+    "between": _Suffix(lambda field, pair: operators.between(field, *pair), "pair"),
+    "contains": _Suffix(operators.contains, "text"),
+    "icontains": _Suffix(operators.icontains, "text"),
+    "startswith": _Suffix(operators.startswith, "text"),
+    "istartswith": _Suffix(operators.istartswith, "text"),
+    "endswith": _Suffix(operators.endswith, "text"),
+    "iendswith": _Suffix(operators.iendswith, "text"),
+    "iequals": _Suffix(operators.iequals, "text"),
+    "is_null": _Suffix(
+        lambda field, null: operators.is_null(field) if null else operators.not_(operators.is_null(field)), "flag"
+    ),
+}
+_ORDERED = ("lt", "le", "gt", "ge", "between")
+
+_Filter: TypeAlias = Callable[[Any], Criterion]
+
+_FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
+
+
+class QueryObject(BaseModel, Generic[T]):
+    """The base of query objects over one entity class.
+
+    Each field is a filter: the name of an entity's field, alone for equality or with an operator behind it
+    (``priority_ge``, ``key_contains``), or anything annotated with `Where`. None means that the filter is not applied.
+    ``limit``, ``offset`` and ``order_by`` are read as what they say; ``order_by`` is a closed list, a ``Literal``.
+
+    Raises:
+        QueryError: when the class is defined: an unknown field, an operator that does not fit, an ambiguous name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.__pydantic_complete__ and isinstance(_entity(cls), type):
+            _FILTERS[cls] = _read(cls)
+
+    @property
+    def criteria(self) -> bool:
+        """The filters that are given, as one criterion."""
+        return cast(bool, conjunction(self._given()))
+
+    def _given(self) -> Iterator[Criterion]:
+        for name, make in _filters_of(type(self)).items():
+            value = getattr(self, name)
+            if value is not None:
+                yield make(value)
+
+
+def entity_of(query: QueryObject[Any]) -> type:
+    """The entity class a query object is about."""
+    _filters_of(type(query))
+    return cast(type, _entity(type(query)))
+
+
+def _filters_of(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
+    """The filters of a class, read at first use where its definition had to wait for forward references."""
+    if cls not in _FILTERS:
+        cls.model_rebuild()
+        _FILTERS[cls] = _read(cls)
+    return _FILTERS[cls]
+
+
+def _entity(cls: type[BaseModel]) -> Any:
+    """What T is for a class, through generic classes in between."""
+    bound: dict[Any, Any] = {}
+    for base in cls.__mro__:
+        if not issubclass(base, QueryObject):
+            continue
+        metadata = base.__pydantic_generic_metadata__
+        origin, args = metadata["origin"], metadata["args"]
+        values = tuple(bound.get(arg, arg) for arg in args)
+        if origin is QueryObject:
+            return values[0]
+        if origin is not None:
+            bound.update(zip(origin.__pydantic_generic_metadata__["parameters"], values, strict=True))
+    return T
+
+
+def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
+    entity = _entity(cls)
+    if not isinstance(entity, type):
+        raise QueryError(
+            f"{cls.__name__} does not say which entity it is about: class {cls.__name__}(QueryObject[Todo])"
+        )
+    filters: dict[str, _Filter] = {}
+    for name, info in cls.model_fields.items():
+        if name == "criteria":
+            raise QueryError(f"{cls.__name__}.criteria: the name is taken; spell the filter criteria_eq")
+        _refuse_nested(cls, name, info.annotation)
+        if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
+            filters[name] = _custom(entity, where)
+        elif name == "order_by":
+            _check_order(cls, entity, info.annotation)
+        elif name in OPTIONS:
+            if field_of(name, info.annotation).type.kind is not Kind.INTEGER:
+                raise QueryError(f"{cls.__name__}.{name} must be an int")
+        else:
+            filters[name] = _filter(cls, entity, name, info.annotation)
+    return filters
+
+
+def _custom(entity: type, where: Where) -> _Filter:
+    return lambda value: as_criterion(where.criterion(fields(entity), value))
+
+
+def _filter(cls: type, entity: type, name: str, annotation: Any) -> _Filter:
+    field, operator = _reading(cls, entity, name)
+    suffix = _SUFFIXES[operator]
+    _check_fit(cls, name, field, operator, annotation)
+    return lambda value: as_criterion(suffix.build(field, value))
+
+
+def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
+    """Find the one way to read a filter's name as field and operator."""
+    known = describe(entity)
+    for operator in _SUFFIXES:
+        if name.endswith(f"__{operator}") and name.removesuffix(f"__{operator}") in known:
+            return field_named(entity, name.removesuffix(f"__{operator}")), operator
+    readings = [(name, "eq")] if name in known else []
+    for operator in _SUFFIXES:
+        stem = name.removesuffix(f"_{operator}")
+        if stem != name and stem in known:
+            readings.append((stem, operator))
+    if not readings:
+        raise QueryError(f"{cls.__name__}.{name} is no field of {entity.__name__}{_meant(name, known)}")
+    if len(readings) > 1:
+        spellings = " or ".join(f"{field}__{operator}" for field, operator in readings)
+        raise QueryError(f"{cls.__name__}.{name} can be read in {len(readings)} ways; spell it {spellings}")
+    return field_named(entity, readings[0][0]), readings[0][1]
+
+
+# How other libraries spell operators; the nearest of ours would be another one.
+_ELSEWHERE = {
+    "gte": "ge",
+    "lte": "le",
+    "like": "contains",
+    "ilike": "icontains",
+    "isnull": "is_null",
+    "notin": "not_in",
+    "iexact": "iequals",
+    "exact": "eq",
+    "range": "between",
+}
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    stem, _, spelt = name.rpartition("_")
+    if spelt in _ELSEWHERE and stem.rstrip("_") in known:
+        return f"; did you mean {stem.rstrip('_') + '_' + _ELSEWHERE[spelt]!r}?"
+    candidates = [*known, *(f"{field}_{operator}" for field in known for operator in _SUFFIXES)]
+    field = next((field for field in known if name.startswith(f"{field}_")), None)
+    return nearest(name, candidates) if field is None else nearest(name, [c for c in candidates if c.startswith(field)])
+
+
+def _check_fit(cls: type, name: str, field: Field, operator: str, annotation: Any) -> None:
+    """Refuse an operator that does not fit the field, and a filter annotated as something the field cannot be."""
+    takes, kind = _SUFFIXES[operator].takes, field.spec.type.kind
+    if (takes == "text" and kind is not Kind.TEXT) or (operator in _ORDERED and not kind.ordered):
+        raise QueryError(f"{cls.__name__}.{name}: {operator} does not fit {field!r}, which is {field.spec.annotation}")
+    wanted = {"flag": "bool", "several": f"list[{kind.value}]", "pair": f"tuple[{kind.value}, {kind.value}]"}.get(
+        takes, kind.value
+    )
+    if not _fits(field.spec, takes, annotation):
+        raise QueryError(f"{cls.__name__}.{name} is annotated {annotation}, where {field!r} needs {wanted}")
+
+
+def _fits(spec: EntityField, takes: str, annotation: Any) -> bool:
+    if takes in ("value", "text"):
+        return _same(spec, annotation)
+    if takes == "flag":
+        return field_of("", annotation).type.kind is Kind.BOOLEAN
+    for part in _alternatives(annotation):
+        args = get_args(part)
+        origin = get_origin(part)
+        if takes == "several" and origin in (list, tuple, set, frozenset) and _all_same(spec, args):
+            return True
+        if takes == "pair" and origin is tuple and len(args) == len(("low", "high")) and _all_same(spec, args):
+            return True
+    return False
+
+
+def _all_same(spec: EntityField, annotations: tuple[Any, ...]) -> bool:
+    return all(part is Ellipsis or _same(spec, part) for part in annotations)
+
+
+def _same(spec: EntityField, annotation: Any) -> bool:
+    given = field_of("", annotation).type
+    if given.kind is spec.type.kind:
+        return given.kind not in (Kind.ENUM, Kind.OPAQUE) or issubclass(given.python, spec.type.python)
+    return given.kind is Kind.INTEGER and spec.type.kind in (Kind.FLOAT, Kind.DECIMAL)
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a union, each without its annotations."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [part for member in get_args(annotation) for part in _alternatives(member)]
+    return [annotation]
+
+
+def _check_order(cls: type, entity: type, annotation: Any) -> None:
+    """Refuse an order that is not a closed list of known sort keys: what a client sends must not choose columns."""
+    for part in _alternatives(annotation):
+        if get_origin(part) in (list, tuple):
+            for item in get_args(part):
+                if item is not Ellipsis:
+                    _check_order(cls, entity, item)
+        elif get_origin(part) is Literal:
+            for choice in get_args(part):
+                sorts(entity, choice)
+        elif isinstance(part, type) and issubclass(part, Enum) and issubclass(part, str):
+            for member in part:
+                sorts(entity, member.value)
+        elif part is not type(None):
+            raise QueryError(f"{cls.__name__}.order_by must list its sort keys: Literal['priority', '-priority']")
+
+
+def _refuse_nested(cls: type, name: str, annotation: Any) -> None:
+    """Refuse models inside a filter model: they cannot be query parameters, and frameworks drop them silently."""
+    for part in _alternatives(annotation):
+        if isinstance(part, type) and (issubclass(part, BaseModel) or dataclasses.is_dataclass(part)):
+            raise QueryError(f"{cls.__name__}.{name} nests {part.__name__}; a query object is flat")
+        if get_origin(part) not in (None, Literal):
+            for inner in get_args(part):
+                _refuse_nested(cls, name, inner)

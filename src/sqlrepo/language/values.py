@@ -1,0 +1,317 @@
+"""Which values exist: their kinds, their limits, and the one strict check that every value passes before a backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Context, Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+# Decimals are quantised in a context that can never round for lack of precision.
+_EXACT = Context(prec=10_000)
+
+_ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+class Kind(Enum):
+    """What sort of scalar a value is; it decides which operators fit."""
+
+    BOOLEAN = "bool"
+    INTEGER = "int"
+    FLOAT = "float"
+    DECIMAL = "Decimal"
+    TEXT = "str"
+    BYTES = "bytes"
+    DATETIME = "datetime"
+    DATE = "date"
+    TIME = "time"
+    DURATION = "timedelta"
+    UUID = "UUID"
+    ENUM = "Enum"
+    OPAQUE = "object"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether ``<`` and its family, and an order, mean the same on every backend."""
+        return self is not Kind.OPAQUE
+
+
+# A subclass stands before its base: bool is an int, datetime a date.
+_KINDS: tuple[tuple[type, Kind], ...] = (
+    (Enum, Kind.ENUM),
+    (bool, Kind.BOOLEAN),
+    (int, Kind.INTEGER),
+    (float, Kind.FLOAT),
+    (Decimal, Kind.DECIMAL),
+    (str, Kind.TEXT),
+    (bytes, Kind.BYTES),
+    (datetime, Kind.DATETIME),
+    (date, Kind.DATE),
+    (time, Kind.TIME),
+    (timedelta, Kind.DURATION),
+    (UUID, Kind.UUID),
+)
+
+
+def kind_of(python: type) -> Kind:
+    """Tell the kind of a Python class."""
+    return next((kind for base, kind in _KINDS if issubclass(python, base)), Kind.OPAQUE)
+
+
+class WrongValueError(ValueError):
+    """A value does not fit its type; the message is the reason and never holds the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """A kind of value together with the limits of the column or field that holds it.
+
+    Attributes:
+        kind: the sort of scalar.
+        python: the class of the value as the entity sees it.
+        length: most characters of a text, most bytes of a binary.
+        low: smallest integer.
+        high: largest integer.
+        precision: most digits of a decimal.
+        scale: digits after a decimal's point; values that need more are refused, never rounded.
+        aware: whether a datetime must carry a zone (it is then kept in UTC); None accepts both.
+        labels: the stored text of each member of an enumeration, or the texts a text column may hold.
+        bind: what a user's column type does to a value on the way in; the limits then hold for its result.
+        result: what it does on the way out.
+        form: how a value is kept where that is not its kind's usual way; columns of different forms do not compare.
+    """
+
+    kind: Kind
+    python: type = object
+    length: int | None = None
+    low: int | None = None
+    high: int | None = None
+    precision: int | None = None
+    scale: int | None = None
+    aware: bool | None = None
+    labels: Mapping[Any, str] | None = field(default=None, hash=False)
+    bind: Callable[[Any], Any] | None = None
+    result: Callable[[Any], Any] | None = None
+    form: str = ""
+
+    def check(self, value: Any) -> Any:
+        """Return the value as every backend will hold it.
+
+        Args:
+            value: anything but None.
+
+        Raises:
+            WrongValueError: it cannot be held exactly; nothing is coerced but what loses nothing.
+        """
+        if self.bind is None:
+            return _CHECKS[self.kind](self, value)
+        try:
+            stored = self.bind(value)
+        except WrongValueError:
+            raise
+        except Exception as error:
+            raise WrongValueError(f"is refused by its column type ({type(error).__name__})") from error
+        if stored is not None:
+            self._check_stored(stored)
+        return value
+
+    def _check_stored(self, stored: Any) -> Any:
+        """Check what was made of a value; the class is the entity's, so it says nothing of an opaque one's form."""
+        return stored if self.kind is Kind.OPAQUE else _CHECKS[self.kind](self, stored)
+
+    def takes(self, other: ValueType) -> bool:
+        """Whether any value of another type may pass the check; not known where one of them is not a plain scalar."""
+        kinds = (other.kind, self.kind)
+        if self.kind is Kind.OPAQUE and self.python is not object:
+            return other.python in (object, self.python)
+        if self.bind is not None or Kind.OPAQUE in kinds or other.kind is self.kind:
+            return True
+        if other.kind is Kind.ENUM:
+            return kind_of(self.python) in (Kind.TEXT, Kind.INTEGER) and issubclass(other.python, self.python)
+        return kinds in ((Kind.INTEGER, Kind.FLOAT), (Kind.INTEGER, Kind.DECIMAL))
+
+    def compares_with(self, other: ValueType) -> bool:
+        """Whether what is stored of both compares like the values do, on every backend."""
+        alike = (self.kind, self.aware, self.scale, self.form) == (other.kind, other.aware, other.scale, other.form)
+        return alike and self.labels == other.labels
+
+    def store(self, value: Any) -> Any:
+        """Turn a checked value into what a table of rows keeps, compares and sorts."""
+        if value is None and self.bind is None:
+            return None
+        if self.bind is not None:
+            value = self.bind(value)
+            return value if value is None else self._check_stored(value)
+        return self.labels[value] if self.kind is Kind.ENUM and self.labels else value
+
+    def load(self, stored: Any) -> Any:
+        """Turn what a table keeps back into the entity's value."""
+        if self.result is not None:
+            return self.result(stored)
+        if stored is not None and self.kind is Kind.ENUM and self.labels:
+            return next(member for member, label in self.labels.items() if label == stored)
+        return stored
+
+    @property
+    def plain(self) -> bool:
+        """Whether stored and loaded values are the same object."""
+        return self.bind is None and self.result is None and self.kind is not Kind.ENUM
+
+
+def _wrong_class(expected: str, value: Any) -> WrongValueError:
+    return WrongValueError(f"expected {expected}, got {type(value).__name__}")
+
+
+def _boolean(_: ValueType, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_class("bool", value)
+    return value
+
+
+def _integer(limits: ValueType, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong_class("int", value)
+    number, low, high = int(value), limits.low, limits.high
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise WrongValueError(f"out of range, {low} to {high}")
+    return number
+
+
+def _float(_: ValueType, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _wrong_class("float", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise WrongValueError("out of range of a 64-bit float") from None
+    if not math.isfinite(number):
+        raise WrongValueError("NaN and infinity cannot be stored")
+    return number + 0.0  # only PostgreSQL keeps the sign of -0.0
+
+
+def _decimal(limits: ValueType, value: Any) -> Decimal:
+    if not isinstance(value, int | Decimal) or isinstance(value, bool):
+        raise _wrong_class("Decimal", value)
+    number = Decimal(value)
+    if not number.is_finite():
+        raise WrongValueError("NaN and infinity cannot be stored")
+    if limits.precision is None or limits.scale is None:
+        return number
+    misfit = WrongValueError(f"does not fit {limits.precision} digits, {limits.scale} after the point")
+    if number and number.adjusted() >= limits.precision - limits.scale:
+        raise misfit
+    quantised = number.quantize(Decimal(1).scaleb(-limits.scale), context=_EXACT)
+    if quantised != number:
+        raise misfit
+    return quantised or abs(quantised)
+
+
+def _text(limits: ValueType, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong_class("str", value)
+    text = str.__str__(value)  # the plain str of a StrEnum member, which drivers bind differently
+    if "\0" in text:
+        raise WrongValueError("contains the character NUL")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise WrongValueError("contains half of a surrogate pair") from None
+    if limits.length is not None and len(text) > limits.length:
+        raise WrongValueError(f"too long, {len(text)} of at most {limits.length} characters")
+    if limits.labels is not None and text not in limits.labels:
+        raise WrongValueError(f"not one of {', '.join(limits.labels)}")
+    return text
+
+
+def _bytes(limits: ValueType, value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise _wrong_class("bytes", value)
+    if limits.length is not None and len(value) > limits.length:
+        raise WrongValueError(f"too long, {len(value)} of at most {limits.length} bytes")
+    return value
+
+
+def _datetime(limits: ValueType, value: Any) -> datetime:
+    if not isinstance(value, datetime):
+        raise _wrong_class("datetime", value)
+    aware = value.utcoffset() is not None
+    if limits.aware is True and not aware:
+        raise WrongValueError("a datetime without zone, where one with zone is needed")
+    if limits.aware is False and aware:
+        raise WrongValueError("a datetime with zone, where one without is needed")
+    try:
+        return value.astimezone(UTC) if limits.aware else value
+    except OverflowError:
+        raise WrongValueError("out of range once converted to UTC") from None
+
+
+def _date(_: ValueType, value: Any) -> date:
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise _wrong_class("date", value)
+    return value
+
+
+def _time(_: ValueType, value: Any) -> time:
+    if not isinstance(value, time):
+        raise _wrong_class("time", value)
+    if value.tzinfo is not None:
+        raise WrongValueError("a time with zone, which no database keeps")
+    return value
+
+
+def _enum(limits: ValueType, value: Any) -> Any:
+    if not isinstance(value, limits.python):
+        raise _wrong_class(limits.python.__name__, value)
+    if limits.labels is not None and value not in limits.labels:
+        raise WrongValueError(f"not a stored member of {limits.python.__name__}")
+    return value
+
+
+def _instance(limits: ValueType, value: Any) -> Any:
+    if not isinstance(value, limits.python):
+        raise _wrong_class(limits.python.__name__, value)
+    return value
+
+
+_CHECKS: dict[Kind, Callable[[ValueType, Any], Any]] = {
+    Kind.BOOLEAN: _boolean,
+    Kind.INTEGER: _integer,
+    Kind.FLOAT: _float,
+    Kind.DECIMAL: _decimal,
+    Kind.TEXT: _text,
+    Kind.BYTES: _bytes,
+    Kind.DATETIME: _datetime,
+    Kind.DATE: _date,
+    Kind.TIME: _time,
+    Kind.DURATION: _instance,
+    Kind.UUID: _instance,
+    Kind.ENUM: _enum,
+    Kind.OPAQUE: _instance,
+}
+
+
+def fold_ascii(text: str) -> str:
+    """Lower A to Z and nothing else: the fold every server agrees on for ever."""
+    return text.lower() if text.isascii() else text.translate(_ASCII_LOWER)
+
+
+def fold_unicode(text: str) -> str:
+    """Lower each character by Unicode's simple mapping, as PostgreSQL's C.utf8 and MariaDB's uca1400 do.
+
+    ``str.lower`` maps some characters to several and final sigma by its neighbours; no server does.
+    """
+    if text.isascii():
+        return text.lower()
+    return "".join(map(_lower_one, text))
+
+
+def _lower_one(character: str) -> str:
+    if character == "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}":
+        return "i"
+    lowered = character.lower()
+    return lowered if len(lowered) == 1 else character

@@ -1,0 +1,1 @@
+"""Tables described without SQLAlchemy, and how entities are mapped to their rows."""

@@ -1,0 +1,454 @@
+"""Between an entity and its row: which field is which column, and how either becomes the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from sqlrepo.errors import (
+    InvalidLiteralError,
+    InvalidValueError,
+    MappingError,
+    NotNullViolationError,
+    QueryError,
+    nearest,
+)
+from sqlrepo.language.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, rebuilt
+from sqlrepo.language.entities import describe, is_model, maker, read, unsettable
+from sqlrepo.language.fields import Sort
+from sqlrepo.language.values import Kind, WrongValueError
+from sqlrepo.tables.schema import Column, Row, Schema
+
+
+class Builder:
+    """Builds objects of one class from rows.
+
+    Args:
+        model: an entity class, whose fields are columns.
+        schema: the table.
+        columns: what the rows hold, in their order.
+        fields: the fields of columns that are called otherwise.
+    """
+
+    def __init__(self, model: type[Any], schema: Schema, columns: Sequence[str], fields: Mapping[str, str]) -> None:
+        known = describe(model)
+        self._model = model
+        self._schema = schema
+        self._columns = tuple(columns)
+        named = [(fields.get(column, column), place) for place, column in enumerate(columns)]
+        self._given = [(name, place) for name, place in named if name in known]
+        listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
+        self._adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if is_model(model) else None
+        self._make = maker(model)
+        # Members of an enumeration whose values the column keeps as plain text or number.
+        self._members = [
+            (name, known[name].type.python)
+            for name, place in self._given
+            if known[name].type.kind is Kind.ENUM and schema.by_name[columns[place]].type.kind is not Kind.ENUM
+        ]
+
+    def __call__(self, rows: Sequence[Row]) -> list[Any]:
+        """Build an object of each row.
+
+        Raises:
+            MappingError: the class refuses one; names table, key and reason.
+        """
+        values = [{name: row[place] for name, place in self._given} for row in rows]
+        if self._members:
+            values = [value | self._members_of(value, row) for value, row in zip(values, rows, strict=True)]
+        if self._adapter is None:
+            return [self._made(value, row) for value, row in zip(values, rows, strict=True)]
+        try:
+            return self._adapter.validate_python(values, by_alias=False, by_name=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            index, *place = first["loc"]
+            where = ".".join(map(str, place)) or "the whole row"
+            raise self._misfit(rows[int(index)], f"{where}: {first['type']}") from error
+
+    def _made(self, value: Mapping[str, Any], row: Row) -> Any:
+        """Build one object, of a class that checks its values itself if it does."""
+        try:
+            return self._make(value)
+        except (TypeError, ValueError) as error:
+            raise self._misfit(row, f"its class raises {type(error).__name__}") from error
+
+    def _members_of(self, value: Mapping[str, Any], row: Row) -> dict[str, Any]:
+        """The members of enumerations that stored values stand for."""
+        try:
+            return {name: enum(value[name]) for name, enum in self._members if value[name] is not None}
+        except ValueError as error:
+            raise self._misfit(row, "a value is no member of its enumeration") from error
+
+    def _misfit(self, row: Row, why: str) -> MappingError:
+        """What is wrong with a row; no value of it but the key."""
+        key = [row[self._columns.index(name)] for name in self._schema.key if name in self._columns]
+        return MappingError(f"row {key} of table {self._schema.name} is no {self._model.__name__}: {why}")
+
+
+T = TypeVar("T")
+
+Fold: TypeAlias = Literal["unicode", "ascii"]
+
+
+class Record(dict[str, Any]):
+    """A row as `to_domain` sees it: values by column name, as items or as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the row has no column {name!r}{nearest(name, self)}") from None
+
+
+class Mapper(Generic[T]):
+    """How one entity class is kept in one table.
+
+    Args:
+        entity: the entity class.
+        schema: the table.
+        columns: the column of a field where the names differ.
+        fold: how text is compared without regard to case.
+        custom_load: whether the repository builds entities itself (`to_domain`).
+        custom_dump: whether it reads them itself (`to_row`).
+
+    Raises:
+        MappingError: a field has no column, or a column that needs a value has no field.
+    """
+
+    def __init__(
+        self,
+        entity: type[T],
+        schema: Schema,
+        columns: Mapping[str, str],
+        *,
+        fold: Fold = "unicode",
+        custom_load: bool = False,
+        custom_dump: bool = False,
+    ) -> None:
+        self.entity = entity
+        self.schema = schema
+        self._fold: Fold = fold
+        self._renamed = columns
+        self._converts = custom_load or custom_dump
+        self._columns = {
+            name: schema.by_name[column]
+            for name in describe(entity)
+            if (column := columns.get(name, name)) in schema.by_name
+        }
+        self._fields = {column.name: name for name, column in self._columns.items()}
+        self._verify_names()
+        if not (custom_load and custom_dump):
+            self._verify_fields()
+        if not custom_dump:
+            self._verify_types()
+            self._verify_columns()
+        kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
+        #: The columns that are fetched, in schema order.
+        self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
+        #: Builds an entity of each row of the selected columns.
+        self.load: Callable[[Sequence[Row]], list[T]] = self.builder(entity)
+
+    def _verify_names(self) -> None:
+        for name, column in self._renamed.items():
+            for given, known, what in (
+                (name, describe(self.entity), f"no field of {self.entity.__name__}"),
+                (column, self.schema.by_name, f"no column of table {self.schema.name}"),
+            ):
+                if given not in known:
+                    raise MappingError(f"`columns` names {given!r}, which is {what}{nearest(given, known)}")
+
+        for name, kept in self._columns.items():
+            if (other := self._fields[kept.name]) != name:
+                raise MappingError(f"fields {name!r} and {other!r} are both kept in column {kept.name!r}")
+
+    def _verify_fields(self) -> None:
+        for name in describe(self.entity):
+            if name not in self._columns:
+                raise MappingError(
+                    f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
+                    f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
+                )
+
+        for name in unsettable(self.entity):
+            if self._renamed.get(name, name) in self.schema.by_name:
+                raise MappingError(
+                    f"field {name!r} of {self.entity.__name__} has init=False, so it cannot be read back from its "
+                    "column; let __init__ take it, or override to_domain and to_row"
+                )
+
+    def _verify_types(self) -> None:
+        for name, column in self._columns.items():
+            field = describe(self.entity)[name]
+            if not column.type.takes(field.type):
+                raise MappingError(
+                    f"field {name!r} is {field.annotation}, which column {column.name!r} of table {self.schema.name} "
+                    f"({column.type.kind.value}) cannot hold; override to_domain and to_row to convert"
+                )
+
+    def _verify_columns(self) -> None:
+        for column in self.schema.columns:
+            if not (column.name in self._fields or column.fills_itself or column.name == self.schema.version):
+                raise MappingError(
+                    f"column {column.name!r} of table {self.schema.name} needs a value that "
+                    f"{self.entity.__name__} does not have"
+                )
+
+    # -- names
+
+    def column(self, name: str) -> Column:
+        """The column of a field.
+
+        Raises:
+            QueryError: the entity has no such field, or it is kept in no column of its own.
+        """
+        if name not in self._columns:
+            raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
+        return self._columns[name]
+
+    def field(self, column: str) -> str:
+        """The field kept in a column; the column's own name where no field is."""
+        return self._fields.get(column, column)
+
+    def has_field(self, column: str) -> bool:
+        """Whether entities have a field for a column."""
+        return column in self._fields
+
+    @property
+    def has_key(self) -> bool:
+        """Whether entities carry their row's key."""
+        return all(column in self._fields for column in self.schema.key)
+
+    # -- rows to entities
+
+    def builder(self, model: type[Any], columns: Iterable[str] | None = None) -> Builder:
+        """Prepare the building of objects of a class from rows.
+
+        Args:
+            model: an entity class, whose fields are columns.
+            columns: what the rows hold, in their order; the selected columns by default.
+        """
+        return Builder(model, self.schema, tuple(columns or self.selected), self._fields)
+
+    def records(self, rows: Sequence[Row]) -> list[Record]:
+        """Name the values of rows of the selected columns."""
+        return [Record(zip(self.selected, row, strict=True)) for row in rows]
+
+    def record(self, record: Mapping[str, Any]) -> T:
+        """Build the entity of one row by the plain correspondence of fields and columns."""
+        return self.load([tuple(record[name] for name in self.selected)])[0]
+
+    # -- entities to rows
+
+    def values(self, entity: T) -> dict[str, Any]:
+        """Read an entity's fields, by column, unchecked.
+
+        Raises:
+            InvalidValueError: it is an instance of another class.
+        """
+        if not isinstance(entity, self.entity):
+            raise InvalidValueError(self.entity.__name__, f"expected one, got {type(entity).__name__}")
+        return {self._columns[name].name: value for name, value in read(entity, self._columns).items()}
+
+    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the values of a row, by column.
+
+        Raises:
+            InvalidValueError: a value its column cannot hold.
+            MappingError: `to_row` gave a column that is not there.
+        """
+        for name in values:
+            if name not in self.schema.by_name:
+                raise MappingError(
+                    f"table {self.schema.name} has no column {name!r}{nearest(name, self.schema.by_name)}"
+                )
+        return {name: self.checked(self.schema.by_name[name], value) for name, value in values.items()}
+
+    def checked(self, column: Column, value: Any) -> Any:
+        """Check one value against its column.
+
+        Raises:
+            InvalidValueError: the column cannot hold it.
+        """
+        try:
+            return column.check(value)
+        except WrongValueError as wrong:
+            raise InvalidValueError(self.field(column.name), str(wrong)) from wrong.__cause__
+
+    def assigned(self, column: Column, value: Any) -> Any:
+        """Check a value that a field is given by itself: against its column, and as the entity would.
+
+        Raises:
+            InvalidValueError: the column cannot hold it, or no entity could be read with it.
+        """
+        value, name = self.checked(column, value), self.field(column.name)
+        if self._converts or name not in self._columns or (value is None and not column.nullable):
+            return value
+        try:
+            return self.checked(column, describe(self.entity)[name].accept(value))
+        except WrongValueError as wrong:
+            raise InvalidValueError(name, str(wrong)) from None
+
+    def inserted(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the values of a new row: defaults fire, columns that fill themselves are left out.
+
+        None in a column that must have a value lets its default fire; None in one that need not is NULL.
+
+        Raises:
+            NotNullViolationError: a column that must have a value has none.
+        """
+        row = {
+            column.name: values[column.name]
+            for column in self.schema.columns
+            if column.name in values and not column.computed and (values[column.name] is not None or column.nullable)
+        }
+        for column in self.schema.columns:
+            if column.name == self.schema.version:
+                row[column.name] = 1
+            elif column.name in row or column.computed:
+                continue
+            elif column.default:
+                row[column.name] = self.checked(column, column.default(row))
+            elif not column.fills_itself:
+                raise NotNullViolationError(None, (column.name,))
+        return {name: row[name] for name in self.schema.by_name if name in row}
+
+    def updated(self, values: Mapping[str, Any], *, explicit: bool) -> dict[str, Any]:
+        """Complete the changes of a row that exists: what counts and stamps writes is not the caller's, unless said.
+
+        Args:
+            values: the changes, by column.
+            explicit: whether the caller named each column, so that its value wins over ``onupdate``.
+
+        Raises:
+            NotNullViolationError: a column that must have a value is set to None.
+        """
+        row = {}
+        for column in self.schema.columns:
+            name = column.name
+            if column.computed or name == self.schema.version:
+                continue
+            if name in values and (explicit or not (column.onupdate or column.server_onupdate)):
+                if values[name] is None and not column.nullable:
+                    raise NotNullViolationError(None, (name,))
+                row[name] = values[name]
+        for column in self.schema.columns:
+            if column.onupdate and column.name not in row:
+                row[column.name] = self.checked(column, column.onupdate(row))
+        return row
+
+    # -- keys
+
+    def key_values(self, id: Any) -> dict[str, Any]:
+        """Read a key: one value, or a tuple in the key's order.
+
+        Raises:
+            InvalidLiteralError: no key of this table looks like that.
+        """
+        columns = self.schema.key
+        values = (id,) if len(columns) == 1 else id
+        if not isinstance(values, tuple) or len(values) != len(columns):
+            raise InvalidLiteralError("key", f"expected a tuple of {', '.join(columns)}, got {type(id).__name__}")
+        for name, value in zip(columns, values, strict=True):
+            if value is None:
+                raise InvalidLiteralError(self.field(name), "is part of the key, which is never None")
+        return {name: self._literal(self.ref(name), value) for name, value in zip(columns, values, strict=True)}
+
+    def key_of(self, row: Row) -> Any:
+        """The key of a row of the selected columns, as `key_values` takes it."""
+        values = tuple(row[self.selected.index(name)] for name in self.schema.key)
+        return values[0] if len(values) == 1 else values
+
+    # -- criteria
+
+    def bind(self, leaf: Leaf) -> Leaf:
+        """Turn a field of a criterion into its column, and check its literal there.
+
+        Raises:
+            QueryError: the criterion is about another class, or its field has no column.
+            InvalidLiteralError: the column cannot hold the literal.
+        """
+        ref = self.bound(leaf.ref)
+        if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
+            raise QueryError(f"{leaf.ref} is kept in a column that can only be asked for NULL")
+        match leaf:
+            case Compare(_, op, value):
+                self._refuse_order_of_labels(ref, op)
+                return Compare(ref, op, self._literal(ref, value))
+            case CompareFields(_, op, other):
+                self._refuse_unlike(ref, self.bound(other))
+                return CompareFields(ref, op, self.bound(other))
+            case OneOf(_, values):
+                return OneOf(ref, tuple(self._literal(ref, value) for value in values))
+            case Match(_, kind, text, case):
+                return Match(ref, kind, self._literal(ref, text), "exact" if case == "exact" else self._fold)
+            case IsNull():
+                return IsNull(ref)
+
+    def _refuse_unlike(self, ref: Ref, other: Ref) -> None:
+        """Two decimals of different scale, say, are kept as integers of different meaning on SQLite."""
+        left, right = (self.schema.by_name[one.name].type for one in (ref, other))
+        if not left.compares_with(right):
+            raise QueryError(
+                f"{self.field(ref.name)} and {self.field(other.name)} are kept in columns of different types, whose "
+                "stored values do not compare"
+            )
+
+    def _refuse_order_of_labels(self, ref: Ref, op: str) -> None:
+        """An IntEnum kept by its members' names would compare as texts here and as numbers everywhere else."""
+        type_ = self.schema.by_name[ref.name].type
+        if op in ("==", "!=") or type_.kind is not Kind.ENUM or not issubclass(type_.python, str | int):
+            return
+        if any(member != label for member, label in (type_.labels or {}).items()):
+            raise QueryError(f"{self.field(ref.name)} is kept by its members' names, which have another order")
+
+    def bound(self, ref: Ref) -> Ref:
+        """Turn a field into its column."""
+        if not issubclass(self.entity, ref.entity):
+            raise QueryError(f"{ref.entity.__name__}.{ref.name} is asked of a repository of {self.entity.__name__}")
+        return self.ref(self.column(ref.name).name)
+
+    def ref(self, column: str) -> Ref:
+        """A column, as bound criteria and orders name it."""
+        return Ref(self.entity, column)
+
+    def bound_sort(self, sort: Sort) -> Sort:
+        """Turn the field of a sort key into its column.
+
+        Raises:
+            QueryError: the column has no order.
+        """
+        ref = self.bound(sort.ref)
+        if not self.schema.by_name[ref.name].type.kind.ordered:
+            raise QueryError(f"{sort.ref} is kept in a column that has no order")
+        return Sort(ref, sort.descending)
+
+    def printed(self, criterion: Criterion) -> str:
+        """Print a bound criterion the same way in every process."""
+        return str(self.stored(criterion))
+
+    def stored(self, criterion: Criterion) -> Criterion:
+        """Turn the literals of a bound criterion into what rows keep."""
+
+        def stored(leaf: Leaf) -> Leaf:
+            type_ = self.schema.by_name[leaf.ref.name].type
+            match leaf:
+                case Compare(ref, op, value):
+                    return Compare(ref, op, type_.store(value))
+                case OneOf(ref, values):
+                    return OneOf(ref, tuple(map(type_.store, values)))
+                case Match(ref, kind, text, case):
+                    return Match(ref, kind, type_.store(text), case)
+                case CompareFields() | IsNull():
+                    return leaf
+
+        return rebuilt(criterion, stored)
+
+    def _literal(self, ref: Ref, value: Any) -> Any:
+        column = self.schema.by_name[ref.name]
+        try:
+            return column.type.check(value)
+        except WrongValueError as wrong:
+            raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__
