@@ -46,7 +46,7 @@ def test_backends_say_the_same_of_themselves(backend):
         name = backend.lower()
         db = Database("sqlite://" if name == "sqlite" else servers.made_for_tests(name))
 
-    told = {name: "no" if name in db.lacks else "yes" for name in NAMES}
+    told = {name: "no" if name in db.missing_capabilities else "yes" for name in NAMES}
 
     assert rows()[backend] == told
     db.dispose()

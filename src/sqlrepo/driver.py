@@ -15,7 +15,7 @@ from sqlrepo.errors import (
     TransactionConflictError,
     UnsupportedError,
 )
-from sqlrepo.language.criteria import EVERYTHING, And, Compare, Criterion, Leaf, Match, OneOf, Param, rebuilt
+from sqlrepo.language.criteria import EVERYTHING, And, Compare, Criterion, Leaf, Match, OneOf, Param, map_leaves
 from sqlrepo.language.fields import Sort
 from sqlrepo.tables.schema import Row, Schema
 
@@ -177,7 +177,7 @@ def call_all(callbacks: Iterable[Callback]) -> None:
     failures: list[Exception] = []
     for callback in callbacks:
         try:
-            settled(callback())
+            refuse_awaitable(callback())
         except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
             failures.append(logged(error))
     if failures:
@@ -189,7 +189,7 @@ def is_async(callback: Callback) -> bool:
     return any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))  # noqa: B004
 
 
-def settled(result: R) -> R:
+def refuse_awaitable(result: R) -> R:
     """Give what a function gave, unless it has yet to be awaited: then nothing has happened.
 
     Raises:
@@ -228,7 +228,7 @@ class Condition:
     shape: Criterion = EVERYTHING
     params: tuple[Any, ...] = ()
 
-    def narrowed(self, other: Condition) -> Condition:
+    def and_also(self, other: Condition) -> Condition:
         """The rows that another condition chooses as well."""
         if other.shape == EVERYTHING:
             return self
@@ -250,7 +250,7 @@ def _renumbered(shape: Criterion, start: int) -> Criterion:
             case _:
                 return leaf
 
-    return rebuilt(shape, later)
+    return map_leaves(shape, later)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class Upsert:
     @property
     def target(self) -> Condition:
         """The row that it agrees with, if that may be written over."""
-        return self.where.narrowed(self.scope)
+        return self.where.and_also(self.scope)
 
 
 class Driver(Protocol):
@@ -369,7 +369,7 @@ class Source(Protocol):
     """Where units of work get their transactions from: a `Database`, an `InMemoryDatabase`."""
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """The capabilities the backend does not have, by the names of `sqlrepo.testing.Capabilities`."""
         ...
 

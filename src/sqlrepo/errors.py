@@ -32,9 +32,9 @@ __all__ = [
     "UniqueViolationError",
     "UnitStateError",
     "UnsupportedError",
+    "add_failure_note",
     "lost_in_commit",
     "nearest",
-    "noted",
 ]
 
 
@@ -276,7 +276,7 @@ def lost_in_commit() -> DatabaseUnavailableError:
     return DatabaseUnavailableError(lost, retryable=False, in_commit=True)
 
 
-def noted(first: BaseException, second: BaseException, doing: str) -> None:
+def add_failure_note(first: BaseException, second: BaseException, doing: str) -> None:
     """Of two errors the first counts, and the second becomes a note of it."""
     first.add_note(f"{doing} failed as well: {type(second).__name__}: {second}")
 

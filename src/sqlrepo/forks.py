@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TypeAlias
 from weakref import WeakMethod
 
-__all__ = ["Guard", "abandon", "heed", "process", "tell"]
+__all__ = ["ForkSafeLock", "at_fork", "check_pid", "leak", "process"]
 
 Call: TypeAlias = Callable[[], object]
 
@@ -36,7 +36,7 @@ _HEEDING = Lock()
 _process = os.getpid()
 
 
-def tell(*, before: Call | None = None, parent: Call | None = None, child: Call | None = None) -> None:
+def at_fork(*, before: Call | None = None, parent: Call | None = None, child: Call | None = None) -> None:
     """Call something whenever the process forks, a method as long as its object lives.
 
     Args:
@@ -54,7 +54,7 @@ def process() -> int:
     return _process
 
 
-def heed() -> None:
+def check_pid() -> None:
     """Notice a fork that Python was not told of: a server written in C may fork by itself, as uWSGI does."""
     if os.getpid() == _process:
         return
@@ -63,7 +63,7 @@ def heed() -> None:
             _forked()
 
 
-def abandon(*things: object) -> None:
+def leak(*things: object) -> None:
     """Keep what is the parent's from ever being collected in a child, even when the child ends.
 
     To collect a connection is to end it, and the server would take that for the parent's word.
@@ -74,7 +74,7 @@ def abandon(*things: object) -> None:
         pythonapi.Py_IncRef(py_object(thing))
 
 
-class Guard:
+class ForkSafeLock:
     """Has a lock, which in a child is another one: who held it when the process forked is not there to release it.
 
     Attributes:
@@ -85,7 +85,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._renew()
-        tell(child=self._renew)
+        at_fork(child=self._renew)
 
     def _renew(self) -> None:
         self.lock = Lock()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from sqlrepo.driver import Condition, Driver, Fetch, Source, Transaction, Upsert
-from sqlrepo.errors import DatabaseUnavailableError, lost_in_commit, noted
+from sqlrepo.errors import DatabaseUnavailableError, add_failure_note, lost_in_commit
 from sqlrepo.probes import Verb, planted, sent
 from sqlrepo.tables.schema import Row, Schema
 
@@ -92,7 +92,7 @@ class ProbedDriver:
         try:
             self._driver.rollback()
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
-            noted(error, second, "undoing the failed commit")
+            add_failure_note(error, second, "undoing the failed commit")
         if isinstance(error, DatabaseUnavailableError):
             raise lost_in_commit() from error
         raise error

@@ -10,7 +10,7 @@ from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from sqlrepo.driver import AsyncSource, Source, is_source
 from sqlrepo.errors import nearest
-from sqlrepo.forks import Guard
+from sqlrepo.forks import ForkSafeLock
 
 __all__ = [
     "FaultNotMetError",
@@ -97,7 +97,7 @@ class _Opened(Generic[P]):
     __slots__ = ("guard", "probes")
 
     def __init__(self) -> None:
-        self.guard = Guard()
+        self.guard = ForkSafeLock()
         self.probes: tuple[P, ...] = ()
 
     def open(self, probe: P) -> None:

@@ -19,7 +19,7 @@ class Own(AsyncNotes):
 
 
 class Leaving(Own):
-    def stays(self) -> bool:
+    def write_scope(self) -> bool:
         return super(Own, self).scope()
 
 

@@ -61,7 +61,7 @@ def test_both_find_alike():
 
 def test_what_waits_is_awaited():
     for name, method in public(AsyncBaseRepository).items():
-        is_plain = name in {"stream", "to_domain", "to_row", "scope", "stays"}
+        is_plain = name in {"stream", "to_domain", "to_row", "scope", "write_scope"}
         assert inspect.iscoroutinefunction(method) is not is_plain, name
 
 

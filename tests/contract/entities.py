@@ -139,7 +139,7 @@ class LabelRow(Base):
 
 class Labels(BaseRepository[Label, int]):
     model = LabelRow
-    identity = ("name",)
+    natural_key = ("name",)
 
 
 def make_label(n: int) -> Label:

@@ -22,7 +22,7 @@ from sqlrepo.language.criteria import (
     Or,
     Param,
     Ref,
-    rebuilt,
+    map_leaves,
 )
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.tables import Changes
@@ -79,7 +79,7 @@ def leaves(shape: Criterion) -> list[Leaf]:
         found.append(leaf)
         return leaf
 
-    rebuilt(shape, collect)
+    map_leaves(shape, collect)
     return found
 
 
@@ -115,7 +115,7 @@ class PercentIsAWildcard(Misread):
             wild = isinstance(leaf, Match) and "%" in where.params[leaf.text.index]
             return EVERYTHING if wild else leaf
 
-        return replace(where, shape=rebuilt(where.shape, pattern))
+        return replace(where, shape=map_leaves(where.shape, pattern))
 
 
 class CaseIsIgnored(Misread):
@@ -130,7 +130,7 @@ class CaseIsIgnored(Misread):
             params[leaf.text.index] = params[leaf.text.index].lower()
             return replace(leaf, case="ascii")
 
-        shape = rebuilt(where.shape, folded)
+        shape = map_leaves(where.shape, folded)
         return Condition(shape, tuple(params))
 
 
@@ -141,7 +141,7 @@ class CaseIsNeverIgnored(Misread):
         def exact(leaf: Leaf) -> Leaf:
             return replace(leaf, case="exact") if isinstance(leaf, Match) else leaf
 
-        return replace(where, shape=rebuilt(where.shape, exact))
+        return replace(where, shape=map_leaves(where.shape, exact))
 
 
 class EndsAreLeftOut(Misread):
@@ -151,7 +151,7 @@ class EndsAreLeftOut(Misread):
         def strict(leaf: Leaf) -> Leaf:
             return replace(leaf, op="<") if isinstance(leaf, Compare) and leaf.op == "<=" else leaf
 
-        return replace(where, shape=rebuilt(where.shape, strict))
+        return replace(where, shape=map_leaves(where.shape, strict))
 
 
 class OnlyTheFirstOfSeveral(Misread):

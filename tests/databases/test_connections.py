@@ -45,7 +45,7 @@ def test_a_unit_that_reads_again_sees_what_was_committed_unless_told_otherwise(o
                 with Attic(db) as other:
                     other.things.add(Thing(code="x"))
                 assert [one.code for one in unit.things.find()] == seen
-            assert ("rereads_committed" in db.lacks) is (seen == [])
+            assert ("rereads_committed" in db.missing_capabilities) is (seen == [])
 
 
 # -- readers

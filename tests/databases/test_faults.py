@@ -298,7 +298,7 @@ def test_a_conflict_cannot_be_swallowed(db):
 
 def test_units_that_cannot_have_been_one_after_the_other_conflict(opened, kind):
     db = opened(isolation="SERIALIZABLE")
-    assert "rereads_committed" in db.lacks
+    assert "rereads_committed" in db.missing_capabilities
     seeded(db, "a", "b")
     both = threading.Barrier(2)
 

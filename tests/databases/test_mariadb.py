@@ -163,7 +163,7 @@ def test_an_older_server_folds_by_ascii_only_and_says_so(db, caplog, monkeypatch
         with pytest.raises(UnsupportedError, match='fold = "ascii"'):
             words.find(icontains(word.usual, "b"))
         assert words.count() == len(TEXTS)  # nothing was sent, so nothing is aborted
-    assert "unicode_fold" in older.lacks
+    assert "unicode_fold" in older.missing_capabilities
     assert sum("10.6" in record.getMessage() for record in caplog.records) == 1
     older.dispose()
 

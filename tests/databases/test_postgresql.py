@@ -166,7 +166,7 @@ def test_a_server_that_cannot_fold_by_unicode_says_so(latin, caplog):
     class Folding(Serials):
         fold = "ascii"
 
-    assert "unicode_fold" in latin.lacks
+    assert "unicode_fold" in latin.missing_capabilities
     with Folding(latin) as rows:
         rows.add_many([Row(text="ABC"), Row(text="É"), Row(text="é")])
     assert [one.text for one in Folding(latin).find(icontains(row.text, "b"))] == ["ABC"]

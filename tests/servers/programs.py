@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from sqlrepo import UnitStateError
-from sqlrepo.fastapi.units import gate_of, resolved
-from sqlrepo.forks import abandon
+from sqlrepo.fastapi.units import limiter_of, resolved
+from sqlrepo.forks import leak
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.servers.domain import AsyncShop, Base, Shop, Thing
@@ -127,7 +127,7 @@ class Async(Sync):
 
     def run(self, work):
         if self.process != os.getpid():  # no loop is used by two processes, nor closed by one that has not made it
-            abandon(self.runner)
+            leak(self.runner)
             self.runner, self.process = asyncio.Runner(), os.getpid()
         return self.runner.run(work)
 
@@ -414,7 +414,7 @@ def gate_in_a_loop_that_goes_on(_):
     loop = asyncio.new_event_loop()
 
     async def number():
-        return await gate_of(db).run(os.getpid)
+        return await limiter_of(db).run(os.getpid)
 
     parent = loop.run_until_complete(number())
 
@@ -448,7 +448,7 @@ def locks_of_other_threads(url):
         return count
 
     async def turn():
-        gate_of(db)
+        limiter_of(db)
 
     guards = [gate._GUARD, notice._GUARD, dialect._GUARD, db._engines._guard]
     with held(lambda: guards[0].lock), held(lambda: guards[1].lock), held(lambda: guards[2].lock):

@@ -353,7 +353,7 @@ class LabelQuery(QueryObject[Label]):
 class Labels(BaseRepository[Label, int]):
     model = LabelRow
     columns = {"_hue": "hue"}
-    identity = ("name",)
+    natural_key = ("name",)
     fold = "ascii"
 
 

@@ -11,7 +11,7 @@ from sqlrepo.driver import Fetch
 from sqlrepo.language.criteria import Compare, IsNull, Match, Not, OneOf, Or
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.tables import Table
-from tests.contract.mutants import Misread, Mutant, leaves, negations, rebuilt
+from tests.contract.mutants import Misread, Mutant, leaves, map_leaves, negations
 
 # -- criteria
 
@@ -23,7 +23,7 @@ class UnequalFindsNull(Misread):
         def change(leaf):
             return Or((leaf, IsNull(leaf.ref))) if isinstance(leaf, Compare) and leaf.op == "!=" else leaf
 
-        return replace(where, shape=rebuilt(where.shape, change))
+        return replace(where, shape=map_leaves(where.shape, change))
 
 
 class NotInFindsNull(Misread):
@@ -43,7 +43,7 @@ class FoldIsOfAsciiOnly(Misread):
         def change(leaf):
             return replace(leaf, case="ascii") if isinstance(leaf, Match) and leaf.case == "unicode" else leaf
 
-        return replace(where, shape=rebuilt(where.shape, change))
+        return replace(where, shape=map_leaves(where.shape, change))
 
 
 class PrefixIsAPart(Misread):
@@ -53,7 +53,7 @@ class PrefixIsAPart(Misread):
         def change(leaf):
             return replace(leaf, kind="contains") if isinstance(leaf, Match) and leaf.kind == "startswith" else leaf
 
-        return replace(where, shape=rebuilt(where.shape, change))
+        return replace(where, shape=map_leaves(where.shape, change))
 
 
 class TrailingBlanksDoNotCount(Misread):
@@ -67,7 +67,7 @@ class TrailingBlanksDoNotCount(Misread):
                 params[leaf.value.index] = params[leaf.value.index].rstrip(" ")
             return leaf
 
-        rebuilt(where.shape, change)
+        map_leaves(where.shape, change)
         return replace(where, params=tuple(params))
 
 
@@ -78,7 +78,7 @@ class FieldsCompareTheOtherWay(Misread):
         def change(leaf):
             return replace(leaf, ref=leaf.other, other=leaf.ref) if hasattr(leaf, "other") else leaf
 
-        return replace(where, shape=rebuilt(where.shape, change))
+        return replace(where, shape=map_leaves(where.shape, change))
 
 
 # -- order

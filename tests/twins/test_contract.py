@@ -15,7 +15,7 @@ from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from sqlrepo.testing import TwinContract
-from sqlrepo.testing.twins.contract import PROFILES, TWINS, Effort, Exploration, PartedError, UselessError
+from sqlrepo.testing.twins.contract import PROFILES, TWINS, DivergenceError, Effort, Exploration, NothingExercisedError
 from sqlrepo.testing.twins.model import Subject
 from sqlrepo.testing.twins.stores import NotEmptyError, Stores
 from tests.contract.mutants import NullIsLargest
@@ -36,7 +36,7 @@ def exploration(unit, database, effort, **said):
 def script_of_a_difference(unit, database):
     """What is printed where memory sorts NULL last."""
     tried, stores = exploration(unit, database, Effort(programs=30), queries={"todos": TodoQuery})
-    with pytest.raises(PartedError) as caught:
+    with pytest.raises(DivergenceError) as caught:
         tried.run()
     stores.renew()
     stores.close()
@@ -215,7 +215,7 @@ def test_programs_that_do_nothing_are_no_success():
     too_long = st.builds(Refused, id=st.just(1), text=st.just("too long"))
     tried, stores = exploration(Nowhere, Database("sqlite://"), Effort(programs=5), entities={"refuses": too_long})
 
-    with pytest.raises(UselessError):
+    with pytest.raises(NothingExercisedError):
         tried.run()
     stores.close()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.testing.twins.contract import PROFILES, Effort, Exploration, PartedError
+from sqlrepo.testing.twins.contract import PROFILES, DivergenceError, Effort, Exploration
 from sqlrepo.testing.twins.model import Subject
 from sqlrepo.testing.twins.stores import Stores
 from tests.contract import mutants as general
@@ -62,7 +62,7 @@ def found(unit, queries, place="sqlite"):
     stores.create()
     try:
         Exploration(subject, stores, Effort(programs=PROFILES["quick"].programs, shrink=False)).run()
-    except PartedError:
+    except DivergenceError:
         return True
     finally:
         stores.renew()

@@ -103,7 +103,7 @@ class TenantTodos(Todos):
         tenant: Tenant = self.context
         return super().scope() & (t.key == tenant.name) & not_(t.done)
 
-    def stays(self) -> bool:
+    def write_scope(self) -> bool:
         return super().scope()
 
 

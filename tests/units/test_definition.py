@@ -91,10 +91,10 @@ def test_a_version_is_an_integer_column(version):
         define(Todo, TodoRow, version=version)
 
 
-@pytest.mark.parametrize("identity", [("nope",), ("value",), ("key", "value")])
-def test_an_identity_is_a_declared_unique(db, identity):
+@pytest.mark.parametrize("natural_key", [("nope",), ("value",), ("key", "value")])
+def test_an_identity_is_a_declared_unique(db, natural_key):
     with pytest.raises(MappingError):
-        define(Todo, TodoRow, identity=identity)(db)
+        define(Todo, TodoRow, natural_key=natural_key)(db)
 
 
 def test_a_class_local_to_a_function_is_fine(empty):

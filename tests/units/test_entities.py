@@ -221,7 +221,7 @@ def test_keyword_only_fields_and_fields_that_are_not_given_are_understood(db):
     class Kept(BaseRepository[KeywordOnly, int]):
         model = UserRow
         columns = {"owner": "user_id"}  # noqa: RUF012
-        identity = ("mail",)
+        natural_key = ("mail",)
 
     with Kept(db) as kept:
         assert kept.add(KeywordOnly(mail="a@x", owner=2)) == KeywordOnly(mail="a@x", owner=2)
@@ -237,7 +237,7 @@ class Card(BaseModel):
 
 class Cards(BaseRepository[Card, int]):
     model = UserRow
-    identity = ("mail",)
+    natural_key = ("mail",)
 
 
 class Keyless(BaseRepository[Card, int]):

@@ -201,7 +201,7 @@ def test_constraints_are_kept_however_the_class_is_mapped(empty, base, owner_row
         for write in (lambda: home.pets.add(Pet(2, 9)), lambda: home.owners.delete(1)):
             with pytest.raises(ForeignKeyViolationError) as caught, home.savepoint():
                 write()
-            if "fk_error_details" not in db.lacks:
+            if "fk_error_details" not in db.missing_capabilities:
                 assert (caught.value.constraint, caught.value.fields) == ("pet_owner", ("owner",))
         home.pets.delete(1)
         home.owners.delete(1)

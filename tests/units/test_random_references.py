@@ -129,6 +129,6 @@ def emptied(db):
 @bounded(40)
 @given(st.lists(STEPS, min_size=3, max_size=15))
 def test_memory_and_the_database_keep_the_same_references(stored, steps):
-    details = "fk_error_details" not in stored.lacks
+    details = "fk_error_details" not in stored.missing_capabilities
 
     assert history(InMemoryDatabase(), steps, details) == history(emptied(stored), steps, details)

@@ -55,7 +55,9 @@ def violated(unit, write, constraint, fields, table):
     with pytest.raises(ForeignKeyViolationError) as caught, unit.savepoint():
         write()
     told = (caught.value.constraint, caught.value.fields, caught.value.table)
-    assert told == ((None, (), None) if "fk_error_details" in unit.source.lacks else (constraint, fields, table))
+    assert told == (
+        (None, (), None) if "fk_error_details" in unit.source.missing_capabilities else (constraint, fields, table)
+    )
     assert caught.value.retryable is False
     assert everything(unit) == before
 

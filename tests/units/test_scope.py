@@ -92,7 +92,7 @@ class LiveDocs(Docs):
     def scope(self) -> bool:
         return super().scope() & not_(d.deleted)
 
-    def stays(self) -> bool:
+    def write_scope(self) -> bool:
         return super().scope()
 
 
@@ -392,7 +392,7 @@ def test_what_counts_with_every_write_is_looked_at_in_every_write(office):
 class Once(Fresh):
     """They may leave."""
 
-    def stays(self) -> bool:
+    def write_scope(self) -> bool:
         return super(Fresh, self).scope()
 
 
@@ -518,7 +518,7 @@ class WrongLiteral(AllDocs):
 
 
 class WrongStays(AllDocs):
-    def stays(self) -> bool:
+    def write_scope(self) -> bool:
         return True
 
 
@@ -540,7 +540,7 @@ async def coroutine(self):
 
 @pytest.mark.parametrize("method", [coroutine, property(lambda self: d.tenant == 1), d.tenant == 1])
 @pytest.mark.parametrize("base", [BaseRepository, AsyncBaseRepository])
-@pytest.mark.parametrize("name", ["scope", "stays"])
+@pytest.mark.parametrize("name", ["scope", "write_scope"])
 def test_a_scope_is_a_plain_method(method, base, name):
     with pytest.raises(MappingError):
         new_class("Odd", (base[Doc, int],), {}, lambda body: body.update({"model": DocRow, name: method}))

@@ -328,6 +328,10 @@ def test_two_event_loops_share_a_database():
 def test_capacity_is_what_the_pool_gives(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
 
-    assert (Database(url).capacity, Database("sqlite://").capacity, InMemoryDatabase().capacity) == (15, 1, None)
-    assert AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db").capacity == 15
-    assert (Database(url).patience, InMemoryDatabase().patience) == (30, None)
+    assert (
+        Database(url).max_connections,
+        Database("sqlite://").max_connections,
+        InMemoryDatabase().max_connections,
+    ) == (15, 1, None)
+    assert AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db").max_connections == 15
+    assert (Database(url).pool_timeout, InMemoryDatabase().pool_timeout) == (30, None)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, S
 
 from typing_extensions import TypeVar
 
-from sqlrepo.core.definition import Declarations, Declarative, Definition, surrounding_names
+from sqlrepo.core.definition import Declarations, Definition, RepositoryConfig, surrounding_names
 from sqlrepo.core.repository import BaseRepository
 from sqlrepo.core.unit import BaseUnitOfWork, joined_async, pauses, worth_another
-from sqlrepo.driver import AsyncSource, Callback, Joinable, Lock, callbacks_failed, is_async, logged, settled
+from sqlrepo.driver import AsyncSource, Callback, Joinable, Lock, callbacks_failed, is_async, logged, refuse_awaitable
 from sqlrepo.errors import RepositoryError, UnsupportedError
 from sqlrepo.language.fields import OrderBy
 from sqlrepo.language.query import QueryObject
@@ -155,7 +155,7 @@ class AsyncBaseUnitOfWork(Generic[C]):
         Raises:
             UnsupportedError: it is an async function.
         """
-        return settled(await self.call(work, self.beneath))
+        return refuse_awaitable(await self.call(work, self.beneath))
 
     # -- for repositories
 
@@ -257,15 +257,15 @@ class _Body(BaseRepository[T, K]):
     def scope(self) -> bool:
         return self._skin.scope()
 
-    def stays(self) -> bool:
-        return self._skin.stays()
+    def write_scope(self) -> bool:
+        return self._skin.write_scope()
 
     @property
     def _kind(self) -> type[Any]:
         return type(self._skin)
 
 
-class AsyncBaseRepository(Declarative[T], Generic[T, K]):
+class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     """The base of asynchronous repositories: `BaseRepository`, awaited; it says the same of entity and table.
 
     Args:

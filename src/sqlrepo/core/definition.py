@@ -18,7 +18,7 @@ from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
-from sqlrepo.tables.schema import Check, Column, Constant, OfRow, Row, Schema
+from sqlrepo.tables.schema import Check, Column, ConstantDefault, Row, RowFunction, Schema
 
 
 def supplied(
@@ -64,9 +64,9 @@ def _standing_in(column: Column, given: Mapping[str, Any], fields: Mapping[str, 
         return column
     value = given[column.name]
     if callable(value):
-        return replace(column, stands_in=OfRow(value, fields))
+        return replace(column, memory_default=RowFunction(value, fields))
     try:
-        return replace(column, stands_in=Constant(column.type.store(column.check(value))))
+        return replace(column, memory_default=ConstantDefault(column.type.store(column.check(value))))
     except WrongValueError as wrong:
         raise MappingError(f"the value that `memory_defaults` gives {column.name!r} {wrong}") from wrong
 
@@ -81,7 +81,7 @@ def _refuse_unknown(schema: Schema, name: str) -> None:
 
 def _asked(check: Check, given: Mapping[str, Any], fields: Mapping[str, str]) -> Check:
     function = given.get(check.name or "")
-    return check if function is None else replace(check, test=OfRow(function, fields))
+    return check if function is None else replace(check, test=RowFunction(function, fields))
 
 
 def type_arguments(cls: type, generic: type) -> tuple[Any, ...]:
@@ -134,7 +134,7 @@ class Definition(Generic[T]):
     """
 
     mapper: Mapper[T]
-    identity: tuple[str, ...]
+    natural_key: tuple[str, ...]
     custom_load: bool
     scoped: bool
     lets_leave: bool
@@ -156,7 +156,7 @@ class Definition(Generic[T]):
         return columns, self.mapper.builder(into, columns)
 
 
-class Declarative(Generic[T]):
+class RepositoryConfig(Generic[T]):
     """The class half of a repository: what its body declares, checked when it is defined and read once."""
 
     #: The mapped class.
@@ -166,7 +166,7 @@ class Declarative(Generic[T]):
     #: The column of a field, where the names differ.
     columns: ClassVar[Mapping[str, str]] = {}
     #: The fields of a declared unique constraint that stand for the key in entities without one.
-    identity: ClassVar[tuple[str, ...]] = ()
+    natural_key: ClassVar[tuple[str, ...]] = ()
     #: The integer field that counts writes; the mapped class's ``version_id_col`` by default.
     version: ClassVar[str | None] = None
     #: How text is compared without regard to case: by Unicode, or A to Z only.
@@ -216,7 +216,7 @@ class Declarative(Generic[T]):
         """
         return cast(bool, EVERYTHING)
 
-    def stays(self) -> bool:
+    def write_scope(self) -> bool:
         """Say what a row of the scope must answer once it is changed: the scope, so that no row leaves it unnoticed.
 
         Override to let rows leave: where the scope leaves out deleted rows, `super().scope()` lets them be deleted by
@@ -225,7 +225,7 @@ class Declarative(Generic[T]):
         return self.scope()
 
 
-def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] | None:
+def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[Any] | None:
     """Read a repository class.
 
     Args:
@@ -238,7 +238,7 @@ def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] |
     Raises:
         MappingError: the parts do not fit.
     """
-    (entity,) = type_arguments(cls, Declarative)
+    (entity,) = type_arguments(cls, RepositoryConfig)
     schema = _schema(cls, entity, complete)
     if isinstance(entity, TypeVar) or schema is None:
         return None
@@ -246,24 +246,24 @@ def _define(cls: type[Declarative[Any]], *, complete: bool) -> Definition[Any] |
         raise MappingError(f"{cls.__name__} keeps {entity!r}, which is {NO_ENTITY}")
     if cls.fold not in get_args(Fold):
         raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; there are {', '.join(get_args(Fold))}")
-    custom_load = cls.to_domain is not Declarative.to_domain
+    custom_load = cls.to_domain is not RepositoryConfig.to_domain
     mapper: Mapper[Any] = Mapper(
         entity,
         schema,
         cls.columns,
         fold=cls.fold,
         custom_load=custom_load,
-        custom_dump=cls.to_row is not Declarative.to_row,
+        custom_dump=cls.to_row is not RepositoryConfig.to_row,
     )
-    for method in (cls.scope, cls.stays):
+    for method in (cls.scope, cls.write_scope):
         if iscoroutinefunction(method) or not isroutine(method):
-            raise MappingError(f"{cls.__name__}.scope and stays are plain methods, also on async repositories")
-    lets_leave = cls.stays is not Declarative.stays
-    scoped = lets_leave or cls.scope is not Declarative.scope
+            raise MappingError(f"{cls.__name__}.scope and write_scope are plain methods, also on async repositories")
+    lets_leave = cls.write_scope is not RepositoryConfig.write_scope
+    scoped = lets_leave or cls.scope is not RepositoryConfig.scope
     return Definition(mapper, _identity(cls, mapper, complete), custom_load, scoped, lets_leave)
 
 
-def _schema(cls: type[Declarative[Any]], entity: Any, complete: bool) -> Schema | None:
+def _schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Schema | None:
     schema = cls.schema
     model = cls.model
     if model is None and schema is None and isinstance(entity, type) and is_mapped(entity):
@@ -288,16 +288,18 @@ def _schema(cls: type[Declarative[Any]], entity: Any, complete: bool) -> Schema 
     return schema if version == schema.version else replace(schema, version=version)
 
 
-def _identity(cls: type[Declarative[Any]], mapper: Mapper[Any], complete: bool) -> tuple[str, ...]:
-    if not cls.identity:
+def _identity(cls: type[RepositoryConfig[Any]], mapper: Mapper[Any], complete: bool) -> tuple[str, ...]:
+    if not cls.natural_key:
         return mapper.schema.key
-    columns = tuple(cls.columns.get(name, name) for name in cls.identity)
-    for name in cls.identity:
+    columns = tuple(cls.columns.get(name, name) for name in cls.natural_key)
+    for name in cls.natural_key:
         if name not in describe(mapper.entity):
-            raise MappingError(f"identity {name!r} is no field{nearest(name, describe(mapper.entity))}")
+            raise MappingError(f"natural_key {name!r} is no field{nearest(name, describe(mapper.entity))}")
     declared = {frozenset(unique.columns) for unique in mapper.schema.uniques} | {frozenset(mapper.schema.key)}
     if complete and frozenset(columns) not in declared:
-        raise MappingError(f"identity {', '.join(cls.identity)} is no declared unique of table {mapper.schema.name}")
+        raise MappingError(
+            f"natural_key {', '.join(cls.natural_key)} is no declared unique of table {mapper.schema.name}"
+        )
     return columns
 
 
@@ -314,12 +316,12 @@ class Declarations:
         self.names = names
 
     @cached_property
-    def repositories(self) -> Mapping[str, type[Declarative[Any]]]:
+    def repositories(self) -> Mapping[str, type[RepositoryConfig[Any]]]:
         """The repositories by attribute; annotations of other types declare nothing."""
-        found: dict[str, type[Declarative[Any]]] = {}
+        found: dict[str, type[RepositoryConfig[Any]]] = {}
         for name, annotation in self._annotations():
             origin = get_origin(annotation) or annotation
-            if isinstance(origin, type) and issubclass(origin, Declarative):
+            if isinstance(origin, type) and issubclass(origin, RepositoryConfig):
                 self._refuse_taken(name)
                 found[name] = origin
         return found

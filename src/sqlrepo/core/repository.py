@@ -9,7 +9,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, get_args, overload
 
-from sqlrepo.core.definition import Declarative
+from sqlrepo.core.definition import RepositoryConfig
 from sqlrepo.core.scope import Scope, evaluated, read_back
 from sqlrepo.core.selection import Selection, condition, require_position, select
 from sqlrepo.core.unit import BaseUnitOfWork
@@ -24,7 +24,7 @@ from sqlrepo.errors import (
     StaleEntityError,
     UnitStateError,
 )
-from sqlrepo.language.criteria import And, Compare, Criterion, OneOf, Or, is_everything
+from sqlrepo.language.criteria import And, Compare, Criterion, OneOf, Or, matches_all
 from sqlrepo.language.entities import set_fields
 from sqlrepo.language.fields import OrderBy, reversed_order
 from sqlrepo.language.fields import after as rows_after
@@ -37,7 +37,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Participant(Declarative[T], Generic[T]):
+class Participant(RepositoryConfig[T], Generic[T]):
     """What reading and writing have in common."""
 
     def __init__(self, source: Source | Joinable | BaseUnitOfWork[Any], *, context: Any = None) -> None:
@@ -127,7 +127,7 @@ class Participant(Declarative[T], Generic[T]):
         rows = evaluated(self._mapper, f"{self._name}.scope()", self.scope)
         if not definition.lets_leave:
             return Scope(self._mapper, rows, rows)
-        return Scope(self._mapper, rows, evaluated(self._mapper, f"{self._name}.stays()", self.stays))
+        return Scope(self._mapper, rows, evaluated(self._mapper, f"{self._name}.write_scope()", self.write_scope))
 
     def _within(self, scope: Scope | None, work: Callable[[Driver], R]) -> Callable[[Driver], R]:
         """Statements that know no rows outside the scope; the call's own, where it has asked for it already."""
@@ -353,7 +353,7 @@ class Reading(Participant[T], Generic[T, K]):
             if len(rows) < size:
                 return
             position = [rows[-1][place] for place in places]
-            rest = selection.narrowed(rows_after(selection.order, position, self._schema.nullable))
+            rest = selection.and_also(rows_after(selection.order, position, self._schema.nullable))
 
     def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
         """Give a page by the query object's limit and offset.
@@ -394,12 +394,12 @@ class Reading(Participant[T], Generic[T, K]):
         require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
         types = [self._schema.by_name[sort.ref.name].type for sort in selection.order]
-        asked = selection.criterion if is_everything(scope.rows) else And((selection.criterion, scope.rows))
+        asked = selection.criterion if matches_all(scope.rows) else And((selection.criterion, scope.rows))
         question = f"{self._schema.name}:{self._mapper.printed(asked)}:{','.join(map(str, selection.order))}"
         order = reversed_order(selection.order) if backwards else selection.order
         if cursor is not None:
             position = decoded(question, types, cursor, "before" if backwards else "after")
-            selection = selection.narrowed(rows_after(order, position, self._schema.nullable))
+            selection = selection.and_also(rows_after(order, position, self._schema.nullable))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
         rows = self._read(lambda driver: driver.fetch(self._schema, request), scope)
         more, rows = len(rows) > limit, rows[:limit]
@@ -595,7 +595,7 @@ class Writing(Participant[T], Generic[T, K]):
         if any(isinstance(criterion, QueryObject) for criterion in criteria):
             raise QueryError("set forms take criteria only; give the query object's .criteria")
         selection = self._select(criteria, {})
-        if is_everything(selection.criterion) is not everything:
+        if matches_all(selection.criterion) is not everything:
             raise QueryError(
                 "everything=True contradicts the criteria"
                 if everything
@@ -616,7 +616,7 @@ class Writing(Participant[T], Generic[T, K]):
 
     def _changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a full update writes: all but what identifies the row."""
-        fixed = {*self.definition().identity, *self._schema.key}
+        fixed = {*self.definition().natural_key, *self._schema.key}
         changes = {name: value for name, value in values.items() if name not in fixed}
         return self._foreseen(lambda: self._mapper.updated(changes, explicit=False))
 
@@ -627,11 +627,11 @@ class Writing(Participant[T], Generic[T, K]):
 
     def _identity(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values that tell an entity's row; None where they are not known yet."""
-        columns = self.definition().identity
+        columns = self.definition().natural_key
         if missing := [name for name in columns if name not in values and not self._mapper.has_field(name)]:
             raise MappingError(
-                f"{self._mapper.entity.__name__} has no {', '.join(missing)}, so it tells no row; declare `identity`, "
-                "the fields of a unique constraint"
+                f"{self._mapper.entity.__name__} has no {', '.join(missing)}, so it identifies no row; "
+                "declare `natural_key`, the fields of a unique constraint"
             )
         return {name: values.get(name) for name in columns}
 

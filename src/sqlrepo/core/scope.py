@@ -16,8 +16,8 @@ from sqlrepo.language.criteria import (
     Criterion,
     Leaf,
     as_criterion,
-    is_everything,
-    rebuilt,
+    map_leaves,
+    matches_all,
 )
 from sqlrepo.language.predicate import Predicate, compile_predicate, parametrized
 from sqlrepo.tables.mapper import Mapper
@@ -38,11 +38,11 @@ class Scope:
 
     mapper: Mapper[Any]
     rows: Criterion = EVERYTHING
-    stays: Criterion = EVERYTHING
+    write_scope: Criterion = EVERYTHING
 
     def within(self, driver: Driver) -> Driver:
         """A driver that knows no other rows."""
-        everything = is_everything(self.rows) and is_everything(self.stays)
+        everything = matches_all(self.rows) and matches_all(self.write_scope)
         return driver if everything else cast(Driver, ScopedDriver(driver, self))
 
     def admit(self, rows: Iterable[Values]) -> None:
@@ -65,7 +65,7 @@ class Scope:
         Raises:
             InvalidValueError: a value takes them there.
         """
-        touched = [part for part in _parts(self.stays) if _columns(part) & {*changes, *self._moving}]
+        touched = [part for part in _parts(self.write_scope) if _columns(part) & {*changes, *self._moving}]
         known = [part for part in touched if _columns(part) <= changes.keys()]
         if (refused := self._refusal(known, changes)) is not None:
             raise refused
@@ -105,7 +105,7 @@ def evaluated(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Crit
         ProgrammingError: what it says is no criterion, or it cannot say it.
     """
     try:
-        return rebuilt(as_criterion(scope()), mapper.bind)
+        return map_leaves(as_criterion(scope()), mapper.bind)
     except Exception as error:
         if isinstance(error, RepositoryError) and not isinstance(error, QueryError):
             raise  # a scope that asks the database meets what any call does
@@ -125,10 +125,10 @@ class ScopedDriver:
         return getattr(self.beneath, name)
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
-        return self.beneath.fetch(schema, replace(request, where=request.where.narrowed(self._rows)))
+        return self.beneath.fetch(schema, replace(request, where=request.where.and_also(self._rows)))
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
-        return self.beneath.count(schema, where.narrowed(self._rows), limit)
+        return self.beneath.count(schema, where.and_also(self._rows), limit)
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
@@ -138,20 +138,20 @@ class ScopedDriver:
         return stored
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
-        return self.beneath.update(schema, columns, values, where.narrowed(self._rows))
+        return self.beneath.update(schema, columns, values, where.and_also(self._rows))
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         row, created = self.beneath.upsert(schema, replace(request, scope=self._rows), returning)
-        self._scope.check(self._scope.rows if created else self._scope.stays, returning, [row])
+        self._scope.check(self._scope.rows if created else self._scope.write_scope, returning, [row])
         return row, created
 
     def delete(self, schema: Schema, where: Condition) -> int:
-        return self.beneath.delete(schema, where.narrowed(self._rows))
+        return self.beneath.delete(schema, where.and_also(self._rows))
 
     def read_back(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows that the call has changed, wherever they are now."""
         rows = self.beneath.fetch(schema, request)
-        self._scope.check(self._scope.stays, request.columns, rows)
+        self._scope.check(self._scope.write_scope, request.columns, rows)
         return rows
 
 
@@ -176,7 +176,7 @@ def _columns(criterion: Criterion) -> frozenset[str]:
             found.add(leaf.other.name)
         return leaf
 
-    rebuilt(criterion, collect)
+    map_leaves(criterion, collect)
     return frozenset(found)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlrepo.driver import Condition
 from sqlrepo.errors import InvalidLiteralError, QueryError
-from sqlrepo.language.criteria import And, Criterion, as_criterion, conjunction, rebuilt
+from sqlrepo.language.criteria import And, Criterion, all_of, as_criterion, map_leaves
 from sqlrepo.language.fields import OrderBy, Sort, equals, sorts
 from sqlrepo.language.predicate import parametrized
 from sqlrepo.language.query import QueryObject, entity_of
@@ -39,7 +39,7 @@ class Selection:
         """Which rows, as a backend takes it."""
         return condition(self.criterion)
 
-    def narrowed(self, criterion: Criterion) -> Selection:
+    def and_also(self, criterion: Criterion) -> Selection:
         """The same question with one more criterion, already bound to columns."""
         return replace(self, criterion=And((self.criterion, criterion)))
 
@@ -82,14 +82,17 @@ def select(
         order_by = _once("order_by", queries[0], order_by)
         limit = _once("limit", queries[0], limit)
         offset = _once("offset", queries[0], offset)
-    criterion = conjunction(
+    criterion = all_of(
         [
             *(as_criterion(one.criteria if isinstance(one, QueryObject) else one) for one in given),
             *equals(mapper.entity, named),
         ]
     )
     return Selection(
-        rebuilt(criterion, mapper.bind), _order(mapper, order_by), _rows("limit", limit), _rows("offset", offset) or 0
+        map_leaves(criterion, mapper.bind),
+        _order(mapper, order_by),
+        _rows("limit", limit),
+        _rows("offset", offset) or 0,
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, cast
 
 from typing_extensions import TypeVar
 
-from sqlrepo.core.definition import Declarations, Declarative, surrounding_names
+from sqlrepo.core.definition import Declarations, RepositoryConfig, surrounding_names
 from sqlrepo.driver import (
     AsyncSource,
     Callback,
@@ -29,10 +29,17 @@ from sqlrepo.driver import (
     call_all,
     is_async,
     is_source,
-    settled,
+    refuse_awaitable,
 )
-from sqlrepo.errors import ConstraintError, ReadOnlyError, RepositoryError, UnitStateError, UnsupportedError, noted
-from sqlrepo.forks import heed, process
+from sqlrepo.errors import (
+    ConstraintError,
+    ReadOnlyError,
+    RepositoryError,
+    UnitStateError,
+    UnsupportedError,
+    add_failure_note,
+)
+from sqlrepo.forks import check_pid, process
 from sqlrepo.probed import ProbedDriver
 from sqlrepo.probes import active, planted
 
@@ -204,7 +211,7 @@ class Course:
         try:
             self._undone(error)
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
-            noted(error, second, "rolling back")
+            add_failure_note(error, second, "rolling back")
 
     def forget(self) -> None:
         """Let the transaction be: it goes on in the process that this one was forked from."""
@@ -221,7 +228,7 @@ class Course:
             self._probed(self._driver).rollback_to(savepoint)
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
             transaction.fail(second)
-            noted(error, second, "rolling back to the savepoint")
+            add_failure_note(error, second, "rolling back to the savepoint")
 
     def leave_savepoint(self, savepoint: str) -> None:
         """Keep what was done since a savepoint.
@@ -372,7 +379,7 @@ class BaseUnitOfWork(Generic[C]):
         if self._joined is not None:
             self._enter_joined()
             return self
-        heed()
+        check_pid()
         with self._calling():
             if self._open:
                 raise UnitStateError("already_open", f"{self._name} is open; use savepoint() to nest")
@@ -443,7 +450,7 @@ class BaseUnitOfWork(Generic[C]):
                     self._course.roll_back_to(name, transaction, error)
             except UnitStateError as busy:
                 transaction.lose(error)
-                noted(error, busy, "rolling back to the savepoint")
+                add_failure_note(error, busy, "rolling back to the savepoint")
             raise
         with self._calling():
             if transaction is self._course.transaction:
@@ -511,7 +518,7 @@ class BaseUnitOfWork(Generic[C]):
         self._course.transaction.check()
         return self._course.transaction
 
-    def adopt(self, repository: type[Declarative[Any]]) -> None:
+    def adopt(self, repository: type[RepositoryConfig[Any]]) -> None:
         """Take notice of a repository class's table.
 
         Raises:
@@ -595,7 +602,7 @@ class BaseUnitOfWork(Generic[C]):
         self._settle()
         if error is None:
             raise busy
-        noted(error, busy, "leaving the unit of work")
+        add_failure_note(error, busy, "leaving the unit of work")
 
     def _settle(self) -> None:
         """Roll back a unit that was left while a call was running; whichever of the two comes last does it."""
@@ -675,13 +682,13 @@ def retry(make: Callable[[], U], work: Callable[[U], R], *, attempts: int = 3) -
     for pause in pauses(attempts):
         try:
             with make() as unit:
-                return settled(work(unit))
+                return refuse_awaitable(work(unit))
         except RepositoryError as error:
             if not worth_another(error, pause):
                 raise
             time.sleep(pause)
     with make() as unit:
-        return settled(work(unit))
+        return refuse_awaitable(work(unit))
 
 
 def worth_another(error: RepositoryError, pause: float) -> bool:

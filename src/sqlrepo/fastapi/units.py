@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 from fastapi import Depends, FastAPI, params
 
 from sqlrepo import AsyncBaseUnitOfWork, BaseUnitOfWork, DatabaseUnavailableError, UnsupportedError
-from sqlrepo.forks import Guard, tell
+from sqlrepo.forks import ForkSafeLock, at_fork
 
 if TYPE_CHECKING:
     from sqlrepo.memory import InMemoryDatabase
@@ -32,7 +32,7 @@ Store: TypeAlias = Union["Database", "AsyncDatabase", "InMemoryDatabase"]
 Given: TypeAlias = Union[Store, Callable[[], Store]]  # noqa: UP007  # quoted names know no |
 
 _MADE: WeakKeyDictionary[Callable[[], Store], Store] = WeakKeyDictionary()
-_GUARD = Guard()
+_GUARD = ForkSafeLock()
 
 
 def checked(given: Given) -> Given:
@@ -79,7 +79,7 @@ def _make(given: Given) -> Store:
 
 
 def _is_store(given: object) -> bool:
-    return all(hasattr(type(given), name) for name in ("capacity", "patience", "dispose"))
+    return all(hasattr(type(given), name) for name in ("max_connections", "pool_timeout", "dispose"))
 
 
 R = TypeVar("R")
@@ -88,7 +88,7 @@ R = TypeVar("R")
 _THREADS = 40
 
 
-class Gate:
+class Limiter:
     """Who may have a connection of one database, in one event loop.
 
     Args:
@@ -96,15 +96,15 @@ class Gate:
     """
 
     def __init__(self, store: Store) -> None:
-        capacity = store.capacity
-        self._turns = None if capacity is None else asyncio.Semaphore(capacity)
-        self._patience = store.patience
+        max_connections = store.max_connections
+        self._turns = None if max_connections is None else asyncio.Semaphore(max_connections)
+        self._patience = store.pool_timeout
         # A unit holds a turn and ends in one thread, so with as many threads as turns no end ever waits for one. The
         # threads are not those of the endpoints, which may all be waiting for a connection that an end gives back.
-        self._threads = ThreadPoolExecutor(capacity or _THREADS, "sqlrepo")
+        self._threads = ThreadPoolExecutor(max_connections or _THREADS, "sqlrepo")
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
+    async def slot(self) -> AsyncGenerator[None]:
         """Wait for a turn, and have it.
 
         Raises:
@@ -131,16 +131,16 @@ class Gate:
         return await shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
 
 
-_GATES: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Gate]] = WeakKeyDictionary()
-tell(child=_GATES.clear)  # an event loop may live on in a child; the threads of its gates do not
+_GATES: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Limiter]] = WeakKeyDictionary()
+at_fork(child=_GATES.clear)  # an event loop may live on in a child; the threads of its gates do not
 
 
-def gate_of(store: Store) -> Gate:
+def limiter_of(store: Store) -> Limiter:
     """The gate of a database in the event loop that runs."""
     with _GUARD.lock:
         gates = _GATES.setdefault(running_loop(), WeakKeyDictionary())
         if store not in gates:
-            gates[store] = Gate(store)
+            gates[store] = Limiter(store)
         return gates[store]
 
 
@@ -305,13 +305,13 @@ class Provided(Dependency):
         return self.unit(source, read_only=self.read_only, context=context)
 
     @asynccontextmanager
-    async def opened(self, context: Any) -> AsyncGenerator[tuple[Any, Gate]]:
+    async def opened(self, context: Any) -> AsyncGenerator[tuple[Any, Limiter]]:
         """Have a turn, and a unit in it."""
         running_loop()
         store = await resolved(self.db)
-        gate = gate_of(store)
-        async with gate.turn(), _entered(self.made(store, context), gate) as unit:
-            yield unit, gate
+        limiter = limiter_of(store)
+        async with limiter.slot(), _entered(self.made(store, context), limiter) as unit:
+            yield unit, limiter
 
 
 class Stream(Generic[U]):
@@ -321,7 +321,7 @@ class Stream(Generic[U]):
     ``StreamingResponse(stream(lambda shop: map(line, shop.todos.stream())))``.
     """
 
-    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[tuple[U, Gate]]]) -> None:
+    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[tuple[U, Limiter]]]) -> None:
         self._opened = opened
         self._begun: list[AsyncGenerator[Any]] = []
 
@@ -341,9 +341,9 @@ class Stream(Generic[U]):
             await begun.aclose()
 
     async def _read(self, read: Callable[[U], Iterable[T] | AsyncIterable[T]]) -> AsyncGenerator[T]:
-        async with self._opened() as (unit, gate):
+        async with self._opened() as (unit, limiter):
             pieces = read(unit)
-            given = pieces if isinstance(pieces, AsyncIterable) else _in_threads(pieces, gate)
+            given = pieces if isinstance(pieces, AsyncIterable) else _in_threads(pieces, limiter)
             async with aclosing(given) if isinstance(given, AsyncGenerator) else nullcontext():
                 async for piece in given:
                     yield piece
@@ -386,27 +386,27 @@ def _parameters(context: Callable[..., Any] | None) -> list[Parameter]:
 
 
 @asynccontextmanager
-async def _entered(unit: AnyUnit, gate: Gate) -> AsyncGenerator[AnyUnit]:
+async def _entered(unit: AnyUnit, limiter: Limiter) -> AsyncGenerator[AnyUnit]:
     """Enter a unit, and leave it to the end whoever cancels; a sync one in threads."""
-    given = await (gate.run(unit.__enter__) if isinstance(unit, BaseUnitOfWork) else unit.__aenter__())
+    given = await (limiter.run(unit.__enter__) if isinstance(unit, BaseUnitOfWork) else unit.__aenter__())
     try:
         yield given
     except BaseException:
-        await _left(unit, gate, *exc_info())
+        await _left(unit, limiter, *exc_info())
         raise
     with suppress(ExceptionGroup):  # of callbacks after the commit: they are logged, and what was asked for is done
-        await _left(unit, gate)
+        await _left(unit, limiter)
 
 
-async def _left(unit: AnyUnit, gate: Gate, kind: Any = None, error: Any = None, traceback: Any = None) -> None:
+async def _left(unit: AnyUnit, limiter: Limiter, kind: Any = None, error: Any = None, traceback: Any = None) -> None:
     if isinstance(unit, BaseUnitOfWork):
-        await gate.run(partial(unit.__exit__, kind, error, traceback))
+        await limiter.run(partial(unit.__exit__, kind, error, traceback))
     else:
         await shielded(unit.__aexit__(kind, error, traceback))
 
 
-async def _in_threads(pieces: Iterable[T], gate: Gate) -> AsyncGenerator[T]:
+async def _in_threads(pieces: Iterable[T], limiter: Limiter) -> AsyncGenerator[T]:
     """Iterate over something that blocks."""
     iterator = iter(pieces)
-    while (piece := await gate.run(partial(next, iterator, _END))) is not _END:
+    while (piece := await limiter.run(partial(next, iterator, _END))) is not _END:
         yield piece

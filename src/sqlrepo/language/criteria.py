@@ -172,7 +172,7 @@ EVERYTHING = And(())
 NOTHING = Or(())
 
 
-def conjunction(criteria: Iterable[object]) -> Criterion:
+def all_of(criteria: Iterable[object]) -> Criterion:
     """Combine criteria so that all must hold."""
     parts = tuple(as_criterion(criterion) for criterion in criteria)
     return parts[0] if len(parts) == 1 else And(parts)
@@ -196,7 +196,7 @@ def as_criterion(given: object) -> Criterion:
     raise QueryError(f"{type(given).__name__} is no criterion; write one with fields(...), keywords or a QueryObject")
 
 
-def rebuilt(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterion:
+def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterion:
     """Rebuild a criterion with every leaf replaced by ``leaf(node)``.
 
     Raises:
@@ -232,13 +232,13 @@ def rebuilt(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterio
     return visit(criterion, 0)
 
 
-def is_everything(criterion: Criterion) -> bool:
+def matches_all(criterion: Criterion) -> bool:
     """Whether a criterion is true of every row, whatever is in it."""
     match criterion:
         case And(parts):
-            return all(map(is_everything, parts))
+            return all(map(matches_all, parts))
         case Or(parts):
-            return any(map(is_everything, parts))
+            return any(map(matches_all, parts))
         case Not(part):
             return _is_nothing(part)
         case _:
@@ -252,7 +252,7 @@ def _is_nothing(criterion: Criterion) -> bool:
         case Or(parts):
             return all(map(_is_nothing, parts))
         case Not(part):
-            return is_everything(part)
+            return matches_all(part)
         case _:
             return False
 

@@ -23,7 +23,7 @@ from sqlrepo.language.criteria import (
     Param,
     Ref,
     as_criterion,
-    rebuilt,
+    map_leaves,
 )
 from sqlrepo.language.entities import describe
 from sqlrepo.language.values import Kind, fold_ascii, fold_unicode
@@ -118,7 +118,7 @@ def parametrized(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
             case _:
                 assert_never(node)
 
-    return rebuilt(criterion, leaf), tuple(literals)
+    return map_leaves(criterion, leaf), tuple(literals)
 
 
 def folded(text: str, case: Case) -> str:
@@ -154,7 +154,7 @@ def matches(criterion: bool | HasCriteria, entity: object) -> bool:
             raise QueryError(f"{leaf.ref.entity.__name__}.{leaf.ref} is asked of a {type(entity).__name__}")
         return _labelled(leaf)
 
-    shape, params = parametrized(rebuilt(as_criterion(getattr(criterion, "criteria", criterion)), labelled))
+    shape, params = parametrized(map_leaves(as_criterion(getattr(criterion, "criteria", criterion)), labelled))
     try:
         return _on_entities(shape)(entity, params)
     except TypeError as error:  # values no column holds side by side: a datetime with zone and one without

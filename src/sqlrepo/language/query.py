@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sqlrepo.errors import QueryError, nearest
 from sqlrepo.language import fields as operators
-from sqlrepo.language.criteria import Criterion, as_criterion, conjunction
+from sqlrepo.language.criteria import Criterion, all_of, as_criterion
 from sqlrepo.language.entities import EntityField, describe, field_of
 from sqlrepo.language.fields import Field, field_named, fields, sorts
 from sqlrepo.language.values import Kind
@@ -96,7 +96,7 @@ class QueryObject(BaseModel, Generic[T]):
     @property
     def criteria(self) -> bool:
         """The filters that are given, as one criterion."""
-        return cast(bool, conjunction(self._given()))
+        return cast(bool, all_of(self._given()))
 
     def _given(self) -> Iterator[Criterion]:
         for name, make in _filters_of(type(self)).items():

@@ -8,20 +8,20 @@ from sqlrepo.memory.database import (
     InMemoryRepository,
     InMemoryUnitOfWork,
 )
-from sqlrepo.tables.schema import Check, Column, Constant, ForeignKey, OfRow, Schema, Unique
+from sqlrepo.tables.schema import Check, Column, ConstantDefault, ForeignKey, RowFunction, Schema, Unique
 
 __all__ = [
     "AsyncInMemoryRepository",
     "AsyncInMemoryUnitOfWork",
     "Check",
     "Column",
-    "Constant",
+    "ConstantDefault",
     "ForeignKey",
     "InMemoryDatabase",
     "InMemoryRepository",
     "InMemoryUnitOfWork",
     "Kind",
-    "OfRow",
+    "RowFunction",
     "Schema",
     "Unique",
     "ValueType",

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from sqlrepo.driver import Condition
-from sqlrepo.language.criteria import And, Compare, Criterion, Leaf, Match, OneOf, Param, rebuilt
+from sqlrepo.language.criteria import And, Compare, Criterion, Leaf, Match, OneOf, Param, map_leaves
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.predicate import Predicate, compile_predicate
 from sqlrepo.tables.schema import Row, Schema
@@ -67,7 +67,7 @@ def compiled(schema: Schema, shape: Criterion) -> Filter:
                 pass
         return leaf
 
-    rebuilt(shape, collect)
+    map_leaves(shape, collect)
     test = compile_predicate(shape, lambda ref: f"r[{schema.positions[ref.name]}]")
     return Filter(test, tuple(stores), _whole_key(schema, shape))
 

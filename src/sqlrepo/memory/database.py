@@ -41,16 +41,16 @@ class InMemoryDatabase:
         return f"InMemoryDatabase({', '.join(name for _, name in self._tables.by_place)})"
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
         return frozenset({"row_locks"})
 
     @property
-    def capacity(self) -> None:
+    def max_connections(self) -> None:
         """How many units can be in a transaction at once: as many as there are."""
 
     @property
-    def patience(self) -> None:
+    def pool_timeout(self) -> None:
         """For how many seconds a unit waits for a connection: there is none to wait for."""
 
     def adopt(self, schema: Schema) -> None:

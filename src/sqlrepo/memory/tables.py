@@ -18,12 +18,12 @@ from sqlrepo.errors import (
     UniqueViolationError,
     UnsupportedError,
 )
-from sqlrepo.forks import tell
+from sqlrepo.forks import at_fork
 from sqlrepo.language.criteria import Not
 from sqlrepo.language.predicate import parametrized
 from sqlrepo.language.values import WrongValueError
 from sqlrepo.memory.compiler import compiled
-from sqlrepo.tables.schema import Action, Check, Column, Constant, ForeignKey, OfRow, Row, Schema, Unique
+from sqlrepo.tables.schema import Action, Check, Column, ConstantDefault, ForeignKey, Row, RowFunction, Schema, Unique
 
 
 class Rules:
@@ -68,10 +68,10 @@ class Rules:
         return tuple(filled)
 
     def _value(self, column: Column, row: Row) -> Any:
-        if isinstance(column.stands_in, Constant):
-            return column.stands_in.stored
-        assert column.stands_in is not None
-        value = column.stands_in(_named(self._schema, row))
+        if isinstance(column.memory_default, ConstantDefault):
+            return column.memory_default.stored
+        assert column.memory_default is not None
+        value = column.memory_default(_named(self._schema, row))
         if value is None and not column.nullable:
             raise NotNullViolationError(None, (column.name,), table=self._schema.name)
         try:
@@ -91,7 +91,7 @@ def _violation(schema: Schema, check: Check) -> Callable[[Row], bool]:
     return lambda row: test(row, params)
 
 
-def _denied(test: OfRow, schema: Schema, row: Row) -> bool:
+def _denied(test: RowFunction, schema: Schema, row: Row) -> bool:
     answer = test(_named(schema, row))
     return answer is not None and not answer
 
@@ -263,7 +263,7 @@ class Tables:
     def __init__(self) -> None:
         self._renew()
         self.copied = False
-        tell(before=self._hold, parent=self._release, child=self._part)
+        at_fork(before=self._hold, parent=self._release, child=self._part)
         self.by_place: dict[tuple[str | None, str], Table] = {}
 
     def add(self, table: Table) -> None:

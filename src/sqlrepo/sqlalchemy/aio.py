@@ -17,7 +17,7 @@ from sqlrepo.core.repository import BaseRepository
 from sqlrepo.core.unit import BaseUnitOfWork
 from sqlrepo.driver import Callback
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.sqlalchemy.connecting import undisturbed
+from sqlrepo.sqlalchemy.connecting import cancel_safe_options
 from sqlrepo.sqlalchemy.database import Database, Engines
 from sqlrepo.sqlalchemy.session import UnitSession
 
@@ -67,14 +67,14 @@ class AsyncDatabase:
         return self._engine
 
     @property
-    def capacity(self) -> int | None:
+    def max_connections(self) -> int | None:
         """How many units can have a connection at once; None where nothing limits it."""
-        return self._engines.capacity
+        return self._engines.max_connections
 
     @property
-    def patience(self) -> float | None:
+    def pool_timeout(self) -> float | None:
         """For how many seconds a unit waits for a connection; None where it never has to."""
-        return self._engines.patience
+        return self._engines.pool_timeout
 
     @property
     def source(self) -> Database:
@@ -179,7 +179,7 @@ def is_async(given: object) -> bool:
 def _make(url: sa.URL, **options: Any) -> sa.Engine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    return create_async_engine(url, **undisturbed(url), **options).sync_engine
+    return create_async_engine(url, **cancel_safe_options(url), **options).sync_engine
 
 
 def _require_greenlet() -> None:

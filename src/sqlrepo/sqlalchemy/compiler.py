@@ -24,7 +24,7 @@ from sqlrepo.language.criteria import (
     OneOf,
     Or,
     Param,
-    is_everything,
+    matches_all,
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.sqlalchemy.dialects import Dialect
@@ -238,7 +238,7 @@ class Compiler:
         target = [columns[name] for name in on]
         # Where nothing changes, the row is given back all the same: DO NOTHING would give none.
         changes = {**_stamps(columns, names), **self._changes(schema, names)} if names else {target[0]: target[0]}
-        where = None if is_everything(scope) else self._where(schema, scope)[0]
+        where = None if matches_all(scope) else self._where(schema, scope)[0]
         insert = postgresql.insert(_table(schema))
         statement = insert.on_conflict_do_update(index_elements=target, set_=changes, where=where)
         return statement.returning(*(columns[name] for name in returning), sa.literal_column("xmax = 0", sa.Boolean))

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-__all__ = ["close_all", "undisturbed"]
+__all__ = ["cancel_safe_options", "close_all"]
 
 # Where a driver's own function is that connects. asyncpg leaves an error that nobody retrieves, psycopg a connection
 # that nobody closes; the others clean up.
@@ -27,7 +27,7 @@ _CLOSING = 5.0
 _PATIENCE = 1.0
 
 
-def undisturbed(url: sa.URL) -> dict[str, Any]:
+def cancel_safe_options(url: sa.URL) -> dict[str, Any]:
     """Give the options of `create_async_engine` that keep a cancellation from leaving half a connection behind.
 
     Args:

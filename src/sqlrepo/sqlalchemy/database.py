@@ -10,13 +10,13 @@ from sqlalchemy import exc
 
 from sqlrepo.driver import Transaction
 from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError
-from sqlrepo.forks import Guard, heed, tell
+from sqlrepo.forks import ForkSafeLock, at_fork, check_pid
 from sqlrepo.sqlalchemy.audit.server import warn_once
 from sqlrepo.sqlalchemy.compiler import Compiler
 from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import Tables, translated
-from sqlrepo.sqlalchemy.events import attend, dismiss, listen
+from sqlrepo.sqlalchemy.events import listen, subscribe, unsubscribe
 from sqlrepo.tables.schema import Schema
 
 #: `create_engine`, or something that makes an asynchronous engine and gives the one beneath.
@@ -58,7 +58,7 @@ class Engines:
     ) -> None:
         self._ping = ping
         self._make = make
-        self._guard = Guard()
+        self._guard = ForkSafeLock()
         self._reading: sa.Engine | None = None
         self.foreign = isinstance(given, sa.Engine)
         if isinstance(given, sa.Engine):
@@ -71,11 +71,11 @@ class Engines:
             self.dialect = dialect_of(self.writing.dialect, isolation)
             self.dialect.set_up(self.writing)
         listen(self.writing)
-        tell(before=self._before_fork, child=self._after_fork)
+        at_fork(before=self._before_fork, child=self._after_fork)
 
     def engine(self, *, read_only: bool) -> sa.Engine:
         """The engine of a unit."""
-        heed()
+        check_pid()
         return self.reading if read_only else self.writing
 
     @property
@@ -87,7 +87,7 @@ class Engines:
             return self._reading
 
     @property
-    def capacity(self) -> int | None:
+    def max_connections(self) -> int | None:
         """How many connections the pool of units that may write gives out at once; None where nothing limits it."""
         pool = self.writing.pool
         if isinstance(pool, sa.StaticPool):
@@ -98,7 +98,7 @@ class Engines:
         return pool.size() + overflow if pool.size() and overflow >= 0 else None
 
     @property
-    def patience(self) -> float | None:
+    def pool_timeout(self) -> float | None:
         """For how many seconds the pool lets a unit wait for a connection; None where it does not wait."""
         pool = self.writing.pool
         return pool.timeout() if isinstance(pool, sa.QueuePool) else None
@@ -223,17 +223,17 @@ class Database:
         return f"Database({self.engine.url!r})"  # a password is not shown
 
     @property
-    def capacity(self) -> int | None:
+    def max_connections(self) -> int | None:
         """How many units can have a connection at once; None where nothing limits it."""
-        return self._engines.capacity
+        return self._engines.max_connections
 
     @property
-    def patience(self) -> float | None:
+    def pool_timeout(self) -> float | None:
         """For how many seconds a unit waits for a connection; None where it never has to."""
-        return self._engines.patience
+        return self._engines.pool_timeout
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`; a server is asked once.
 
         Raises:
@@ -241,8 +241,8 @@ class Database:
         """
         if self.dialect.asks_server and not self.dialect.examined:
             with self._connected(self.engine) as connection:
-                self.dialect.examine(connection, foreign=self._engines.foreign)
-        return self.dialect.lacks
+                self.dialect.inspect_server(connection, foreign=self._engines.foreign)
+        return self.dialect.missing_capabilities
 
     def adopt(self, schema: Schema) -> None:
         """Take notice of a table; what of it is not portable is one line in the log, once.
@@ -265,13 +265,13 @@ class Database:
         connection = self._connected(engine)
         guarded = read_only and engine is not self._engines.writing
         driver = SQLAlchemyDriver(self, connection, transaction, read_only=read_only, guarded=guarded)
-        begin = self.dialect.borrow if self._engines.foreign else self.dialect.begin
+        begin = self.dialect.begin_foreign if self._engines.foreign else self.dialect.begin
         try:
-            self.dialect.examine(connection, foreign=self._engines.foreign)
-            attend(connection, driver)
+            self.dialect.inspect_server(connection, foreign=self._engines.foreign)
+            subscribe(connection, driver)
             begin(connection, read_only=read_only)
         except BaseException as error:
-            dismiss(connection, driver)
+            unsubscribe(connection, driver)
             connection.close()
             known = translated(error, self.tables)
             if known is None or known is error:

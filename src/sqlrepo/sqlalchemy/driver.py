@@ -21,12 +21,12 @@ from sqlrepo.errors import (
     RepositoryError,
     UniqueViolationError,
     UnitStateError,
+    add_failure_note,
     lost_in_commit,
-    noted,
 )
 from sqlrepo.language.values import Kind
 from sqlrepo.sqlalchemy.errors import Place, translated
-from sqlrepo.sqlalchemy.events import dismiss
+from sqlrepo.sqlalchemy.events import unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.tables.schema import Row, Schema
 
@@ -181,7 +181,7 @@ class SQLAlchemyDriver:
             try:
                 self._abandon()
             except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
-                noted(error, second, "undoing the failed commit")
+                add_failure_note(error, second, "undoing the failed commit")
             raise
         self._give_back()
 
@@ -231,7 +231,7 @@ class SQLAlchemyDriver:
             self._noted.append(known)
         self._transaction.fail(known or error)
 
-    def heard(self, event: str, savepoint: str | None) -> None:
+    def on_event(self, event: str, savepoint: str | None) -> None:
         """Note what happened to the transaction's savepoints, and an end of it that was not the unit's."""
         if event == "savepoint":
             self._count += 1  # SQLAlchemy numbers them so, and says the name when it is used only
@@ -307,7 +307,7 @@ class SQLAlchemyDriver:
 
     def _study(self, schema: Schema) -> None:
         """Let the dialect look at a table before the first statement on it is written."""
-        self._guarded(lambda: self._database.dialect.study(self._connection, schema))
+        self._guarded(lambda: self._database.dialect.inspect_table(self._connection, schema))
 
     def _execute(self, statement: sa.Executable, parameters: Any) -> sa.CursorResult[Any]:
         self._flush()
@@ -355,7 +355,7 @@ class SQLAlchemyDriver:
             self._give_back()
 
     def _give_back(self) -> None:
-        dismiss(self._connection, self)
+        unsubscribe(self._connection, self)
         try:
             if isinstance(self._session, UnitSession):
                 self._session.leave()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from sqlrepo.driver import Source
-from sqlrepo.forks import abandon, tell
+from sqlrepo.forks import at_fork, leak
 from sqlrepo.probes import counting, sent
 from sqlrepo.sqlalchemy.errors import Place, is_broken
 
@@ -41,7 +41,7 @@ class Listener(Protocol):
         """A statement was refused."""
         ...
 
-    def heard(self, event: str, savepoint: str | None) -> None:
+    def on_event(self, event: str, savepoint: str | None) -> None:
         """Something happened to the transaction or a savepoint of it."""
         ...
 
@@ -67,12 +67,12 @@ def listen(engine: sa.Engine) -> None:
     event.listen(root, "after_cursor_execute", _answered)
 
 
-def attend(connection: sa.Connection, listener: Listener) -> None:
+def subscribe(connection: sa.Connection, listener: Listener) -> None:
     """Tell a listener of what happens on a connection, until it is dismissed."""
     _LISTENERS[connection] = (*_LISTENERS.get(connection, ()), listener)
 
 
-def dismiss(connection: sa.Connection, listener: Listener) -> None:
+def unsubscribe(connection: sa.Connection, listener: Listener) -> None:
     """Tell a listener no more; as long as it is told, it and the connection keep each other alive."""
     left = tuple(one for one in _LISTENERS.get(connection, ()) if one is not listener)
     if left:
@@ -91,18 +91,18 @@ def _abandon() -> None:
             continue
         pooled: Any = connection.connection
         record = pooled._connection_record  # noqa: SLF001  # which has no public name
-        abandon(pooled, record, pooled.dbapi_connection)
+        leak(pooled, record, pooled.dbapi_connection)
         pooled.dbapi_connection = record.dbapi_connection = None
         connection.invalidate()  # so SQLAlchemy says so, whoever asks; its pool knows nothing of this one any more
 
 
-tell(child=_abandon)
+at_fork(child=_abandon)
 
 
 def _reporting(name: str) -> Callable[..., None]:
     def report(connection: sa.Connection, savepoint: str | None = None, _: Any = None) -> None:
         for listener in _LISTENERS.get(connection, ()):
-            listener.heard(name, savepoint)
+            listener.on_event(name, savepoint)
 
     return report
 

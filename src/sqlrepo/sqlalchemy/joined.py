@@ -16,7 +16,7 @@ from sqlrepo.sqlalchemy.aio import is_async
 from sqlrepo.sqlalchemy.database import Database, Engines
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import translated
-from sqlrepo.sqlalchemy.events import attend, dismiss
+from sqlrepo.sqlalchemy.events import subscribe, unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.tables.schema import Schema
 
@@ -307,13 +307,13 @@ class JoinedDriver(SQLAlchemyDriver):
         self.over = False
         self._guarded(self._join)
 
-    def heard(self, event: str, savepoint: str | None) -> None:
+    def on_event(self, event: str, savepoint: str | None) -> None:
         """Note what happened to savepoints; the end is the application's to choose."""
         if event == "rollback_savepoint" and not self._transaction.knows(savepoint or ""):
             if self._session is None or not any(_nested(self._session)):
                 self._transaction.restart()  # it was set before the unit had joined, so all of the unit's is undone
         elif event not in ("commit", "rollback"):
-            super().heard(event, savepoint)
+            super().on_event(event, savepoint)
         elif not self._ends_with_session:
             if event == "commit":
                 self._flush()  # what waits in a session that the connection's owner knows nothing of
@@ -322,16 +322,16 @@ class JoinedDriver(SQLAlchemyDriver):
     def leave(self) -> None:
         """Take no part any more."""
         self.over = True
-        dismiss(self._connection, self)
+        unsubscribe(self._connection, self)
         if isinstance(self._session, UnitSession) and not self._ends_with_session:
             self._session.leave()
 
     def _join(self) -> None:
         if not self._connection.in_transaction():
             self._connection.begin()  # as its first statement would; or a rollback would have nothing to tell of
-        self._database.dialect.examine(self._connection, foreign=True)
+        self._database.dialect.inspect_server(self._connection, foreign=True)
         self._database.dialect.join(self._connection)
-        attend(self._connection, self)
+        subscribe(self._connection, self)
 
     def _begin_nested(self) -> sa.NestedTransaction | SessionTransaction:
         nested = super()._begin_nested()

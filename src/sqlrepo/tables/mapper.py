@@ -15,7 +15,7 @@ from sqlrepo.errors import (
     QueryError,
     nearest,
 )
-from sqlrepo.language.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, rebuilt
+from sqlrepo.language.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, map_leaves
 from sqlrepo.language.entities import describe, is_model, maker, read, unsettable
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind, WrongValueError
@@ -444,7 +444,7 @@ class Mapper(Generic[T]):
                 case CompareFields() | IsNull():
                     return leaf
 
-        return rebuilt(criterion, stored)
+        return map_leaves(criterion, stored)
 
     def _literal(self, ref: Ref, value: Any) -> Any:
         column = self.schema.by_name[ref.name]

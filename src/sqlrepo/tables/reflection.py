@@ -31,10 +31,10 @@ from sqlrepo.language.criteria import (
     Operator,
     Or,
     Ref,
-    rebuilt,
+    map_leaves,
 )
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
-from sqlrepo.tables.schema import Action, Check, Column, Constant, Default, ForeignKey, Refusal, Schema, Unique
+from sqlrepo.tables.schema import Action, Check, Column, ConstantDefault, Default, ForeignKey, Refusal, Schema, Unique
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -59,7 +59,7 @@ def criterion_of(condition: sa.ColumnElement[Any], names: Mapping[str, str], sch
         UnreadableError: it is text, or uses what is no operator of criteria, or not the same on every database.
     """
     try:
-        return rebuilt(_Reader(names, schema).read(condition), _same)
+        return map_leaves(_Reader(names, schema).read(condition), _same)
     except QueryError as error:
         raise UnreadableError(str(error)) from error
 
@@ -322,7 +322,7 @@ _QUOTED = re.compile(r"'((?:[^'\\]|'')*)'")
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def constant(column: sa.Column[Any], type_: ValueType) -> Constant | None:
+def constant(column: sa.Column[Any], type_: ValueType) -> ConstantDefault | None:
     """Read a column's server default as rows will keep it; None where it is no literal, or not the same everywhere."""
     given = getattr(column.server_default, "arg", None)
     if isinstance(given, sa.True_ | sa.False_):
@@ -333,7 +333,7 @@ def constant(column: sa.Column[Any], type_: ValueType) -> Constant | None:
         return None
     text = "NULL" if isinstance(given, sa.Null) else given.text.strip()
     if text.upper() == "NULL":
-        return Constant(None) if column.nullable else None
+        return ConstantDefault(None) if column.nullable else None
     if not _alike(column.type, type_):
         return None
     if quoted := _QUOTED.fullmatch(text):
@@ -346,26 +346,26 @@ def _alike(given: Any, type_: ValueType) -> bool:
     return type_.kind not in (Kind.DECIMAL, Kind.FLOAT) or not hasattr(given, "value_type")
 
 
-def _bare(text: str, type_: ValueType) -> Constant | None:
+def _bare(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.BOOLEAN:
-        return Constant(_TRUTHS[text]) if text in _TRUTHS else None
+        return ConstantDefault(_TRUTHS[text]) if text in _TRUTHS else None
     return _read(text, type_) if type_.kind in _NUMBERS else None
 
 
-def _quoted(text: str, type_: ValueType) -> Constant | None:
+def _quoted(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.BOOLEAN:
-        return Constant(text == "1") if text in ("0", "1") else None  # SQLite would keep 'true' as a text
+        return ConstantDefault(text == "1") if text in ("0", "1") else None  # SQLite would keep 'true' as a text
     return _read(text, type_)
 
 
-def _read(text: str, type_: ValueType) -> Constant | None:
+def _read(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.ENUM:
-        return Constant(text) if type_.labels and text in type_.labels.values() else None
+        return ConstantDefault(text) if type_.labels and text in type_.labels.values() else None
     if type_.kind not in _READERS or (type_.kind in _NUMBERS and not _NUMBER.fullmatch(text)):
         return None
     bare = replace(type_, bind=None, result=None)  # the database's own values do not pass the user's functions
     try:
-        return Constant(bare.check(_READERS[type_.kind](text)))
+        return ConstantDefault(bare.check(_READERS[type_.kind](text)))
     except (ValueError, WrongValueError):
         return None
 
@@ -480,7 +480,7 @@ def _column(name: str, column: sa.Column[Any]) -> Column:
         server_default=column.server_default is not None or (column.default is not None and default is None),
         computed=column.computed is not None,
         server_onupdate=column.server_onupdate is not None or (column.onupdate is not None and onupdate is None),
-        stands_in=constant(column, value_type) if column.default is None else None,
+        memory_default=constant(column, value_type) if column.default is None else None,
         column=column.name,
         refused=refused,
     )

@@ -19,7 +19,7 @@ Action: TypeAlias = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"]
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class ConstantDefault:
     """A literal that the database fills in by itself.
 
     Attributes:
@@ -30,7 +30,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class OfRow:
+class RowFunction:
     """A function of the user's that stands in for what only the database can compute.
 
     Attributes:
@@ -75,7 +75,7 @@ class Column:
     server_default: bool = False
     computed: bool = False
     server_onupdate: bool = False
-    stands_in: Constant | OfRow | None = None
+    memory_default: ConstantDefault | RowFunction | None = None
     column: str = ""
     refused: str | None = None
 
@@ -162,7 +162,7 @@ class Check:
 
     name: str | None
     criterion: Criterion | None = None
-    test: OfRow | None = None
+    test: RowFunction | None = None
     text: str = ""
     refused: str | None = None
 
@@ -258,7 +258,7 @@ class Schema:
         for column in self.columns:
             if column.refused:
                 yield Refusal(column.name, "type", column.refused)
-            elif column.stands_in is None and (reason := column.filled_by_database or ""):
+            elif column.memory_default is None and (reason := column.filled_by_database or ""):
                 yield Refusal(column.name, "value", f"{reason}; `memory_defaults` can stand in for it")
         for check in self.checks:
             if check.test is None and check.criterion is None:

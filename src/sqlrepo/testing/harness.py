@@ -106,12 +106,12 @@ class AskedSource:
     portal: Portal
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """The capabilities the backend does not have."""
-        return self.portal.run(self.asked.call(lambda: self.asked.beneath.source.lacks))
+        return self.portal.run(self.asked.call(lambda: self.asked.beneath.source.missing_capabilities))
 
 
-class AwaitedUnit(BaseUnitOfWork[Any]):
+class SyncUnitProxy(BaseUnitOfWork[Any]):
     """An async unit of work, waited for."""
 
     def __init__(self, skin: AsyncBaseUnitOfWork[Any], portal: Portal) -> None:
@@ -120,7 +120,7 @@ class AwaitedUnit(BaseUnitOfWork[Any]):
         super().__init__(skin.source.source, context=skin.context)
 
     def __getattr__(self, name: str) -> Any:
-        return awaited(getattr(self.skin, name), self.portal)
+        return sync_proxy(getattr(self.skin, name), self.portal)
 
     @property
     def source(self) -> Any:
@@ -175,9 +175,9 @@ class AwaitedUnit(BaseUnitOfWork[Any]):
         result: Any = self.portal.run(self.skin.call(self.skin.beneath.run, work, write=write))
         return cast(R, result)
 
-    def reader(self) -> AwaitedUnit:
+    def reader(self) -> SyncUnitProxy:
         """A read-only unit on the same source."""
-        return AwaitedUnit(AsyncBaseUnitOfWork(self.skin.source, read_only=True, context=self.context), self.portal)
+        return SyncUnitProxy(AsyncBaseUnitOfWork(self.skin.source, read_only=True, context=self.context), self.portal)
 
 
 async def _entered(nested: Any) -> None:
@@ -189,16 +189,16 @@ async def _left(nested: Any, error: BaseException | None) -> None:
     await nested.__aexit__(kind, error, traceback)
 
 
-class AwaitedRepository(BaseRepository[Any, Any]):
-    """An async repository, waited for; `awaited` makes a class of it for each class of repositories."""
+class SyncRepositoryProxy(BaseRepository[Any, Any]):
+    """An async repository, waited for; `sync_proxy` makes a class of it for each class of repositories."""
 
     def __init__(self, skin: AsyncBaseRepository[Any, Any], portal: Portal) -> None:
         self.skin = skin
         self.portal = portal
-        self._awaited = AwaitedUnit(skin.unit, portal)
+        self._awaited = SyncUnitProxy(skin.unit, portal)
 
     @property
-    def unit(self) -> AwaitedUnit:
+    def unit(self) -> SyncUnitProxy:
         """The unit of work it takes part in."""
         return self._awaited
 
@@ -228,11 +228,11 @@ class AwaitedRepository(BaseRepository[Any, Any]):
         while (entity := self.portal.run(_next(stream))) is not stream:
             yield entity
 
-    def reader(self) -> AwaitedRepository:
+    def reader(self) -> SyncRepositoryProxy:
         """The same repository in a read-only unit."""
         unit = self.unit.reader()
-        found = awaited(type(self.skin)(unit.skin), self.portal)
-        assert isinstance(found, AwaitedRepository)
+        found = sync_proxy(type(self.skin)(unit.skin), self.portal)
+        assert isinstance(found, SyncRepositoryProxy)
         return found
 
 
@@ -242,7 +242,7 @@ async def _next(stream: Any) -> Any:
 
 
 def _waiting(name: str) -> Callable[..., Any]:
-    def call(self: AwaitedRepository, *args: Any, **kwargs: Any) -> Any:
+    def call(self: SyncRepositoryProxy, *args: Any, **kwargs: Any) -> Any:
         return self.portal.run(getattr(self.skin, name)(*args, **kwargs))
 
     return call
@@ -250,18 +250,18 @@ def _waiting(name: str) -> Callable[..., Any]:
 
 for _name, _ in inspect.getmembers(AsyncBaseRepository, inspect.iscoroutinefunction):
     if not _name.startswith("_"):
-        setattr(AwaitedRepository, _name, _waiting(_name))
+        setattr(SyncRepositoryProxy, _name, _waiting(_name))
 
 
-def awaited(given: Any, portal: Portal) -> Any:
+def sync_proxy(given: Any, portal: Portal) -> Any:
     """What is asynchronous, waited for; anything else as it is."""
     if isinstance(given, AsyncBaseUnitOfWork):
-        return AwaitedUnit(given, portal)
+        return SyncUnitProxy(given, portal)
     if not isinstance(given, AsyncBaseRepository):
         return given
     kind = type(given)
     members = {"definition": kind.definition}
-    return type(kind.__name__, (AwaitedRepository,), members)(given, portal)
+    return type(kind.__name__, (SyncRepositoryProxy,), members)(given, portal)
 
 
 T = TypeVar("T", default=Any)
@@ -276,7 +276,7 @@ class Lacking(Protocol):
     """What says of itself which capabilities it does not have."""
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """Their names."""
         ...
 
@@ -318,7 +318,7 @@ class Capabilities:
     @classmethod
     def of(cls, source: Lacking) -> Self:
         """What a `Database` or an `InMemoryDatabase` says of itself."""
-        return replace(cls(), **dict.fromkeys(source.lacks, False))
+        return replace(cls(), **dict.fromkeys(source.missing_capabilities, False))
 
     @property
     def off(self) -> tuple[str, ...]:
@@ -377,5 +377,5 @@ class Harness(Generic[T, K]):
             portal.close()
 
         return cls(
-            open=lambda: awaited(open(), portal), make=make, change=change, capabilities=capabilities, close=close
+            open=lambda: sync_proxy(open(), portal), make=make, change=change, capabilities=capabilities, close=close
         )

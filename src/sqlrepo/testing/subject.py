@@ -14,7 +14,14 @@ from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 from pydantic import BaseModel, create_model
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryError, QueryObject, RepositoryError, fields
-from sqlrepo.testing.harness import AwaitedRepository, AwaitedUnit, Capabilities, Harness, NotApplicableError, awaited
+from sqlrepo.testing.harness import (
+    Capabilities,
+    Harness,
+    NotApplicableError,
+    SyncRepositoryProxy,
+    SyncUnitProxy,
+    sync_proxy,
+)
 
 T = TypeVar("T")
 
@@ -179,7 +186,7 @@ _SOON = 5.0
 _A_WHILE = 0.1
 
 
-class Rival(Generic[R]):
+class Concurrent(Generic[R]):
     """Another unit of work, in another thread.
 
     Args:
@@ -221,7 +228,7 @@ class Rival(Generic[R]):
         return self._future.result()
 
 
-def narrowed(repository: BaseRepository[Any, Any], criterion: object, *, leaving: bool = False) -> Any:
+def scoped(repository: BaseRepository[Any, Any], criterion: object, *, leaving: bool = False) -> Any:
     """A repository like another, in its unit, that keeps to fewer rows.
 
     Args:
@@ -229,9 +236,9 @@ def narrowed(repository: BaseRepository[Any, Any], criterion: object, *, leaving
         criterion: what its rows answer besides; what is none is given as the scope as it is.
         leaving: whether a change may take them out again.
     """
-    if isinstance(repository, AwaitedRepository):
+    if isinstance(repository, SyncRepositoryProxy):
         kind = _derived(type(repository.skin), criterion, leaving)
-        return awaited(kind(repository.skin.unit), repository.portal)
+        return sync_proxy(kind(repository.skin.unit), repository.portal)
     return _derived(type(repository), criterion, leaving)(repository.unit)
 
 
@@ -240,10 +247,10 @@ def _derived(kind: Any, criterion: Any, leaving: bool) -> Any:
         unfit = criterion is True or criterion is None
         return cast(bool, criterion if unfit else kind.scope(self) & criterion)
 
-    def stays(self: Any) -> bool:
+    def write_scope(self: Any) -> bool:
         return cast(bool, kind.scope(self) if leaving else scope(self))
 
-    return type(kind.__name__, (kind,), {"scope": scope, "stays": stays})
+    return type(kind.__name__, (kind,), {"scope": scope, "write_scope": write_scope})
 
 
 K = TypeVar("K")
@@ -278,9 +285,9 @@ class Subject(Places[T], Generic[T, K]):
         self.capabilities = harness.capabilities or Capabilities.of(repository.unit.source)
         definition = type(repository).definition()
         super().__init__(definition, lambda: self.make(_SAMPLES), lambda entity: harness.change(copy.deepcopy(entity)))
-        self.identity: tuple[str, ...] = tuple(map(self.mapper.field, definition.identity))
+        self.natural_key: tuple[str, ...] = tuple(map(self.mapper.field, definition.natural_key))
         #: Whether an entity tells which row it is of, by its key or by its identity.
-        self.tells_rows: bool = self.mapper.has_key or set(definition.identity) != set(self.schema.key)
+        self.tells_rows: bool = self.mapper.has_key or set(definition.natural_key) != set(self.schema.key)
 
     # -- units of work
 
@@ -295,7 +302,7 @@ class Subject(Places[T], Generic[T, K]):
         """Open a read-only unit of work on the same source and give the entity's repository in it."""
         with self.open() as repository:
             unit = repository.unit
-        if isinstance(repository, AwaitedRepository):
+        if isinstance(repository, SyncRepositoryProxy):
             reader = repository.reader()
             with reader.unit:
                 yield reader
@@ -317,13 +324,13 @@ class Subject(Places[T], Generic[T, K]):
         return self.run(lambda repository: repository.add_many(entities))
 
     @contextmanager
-    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Rival[R]]:
+    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Concurrent[R]]:
         """Let another unit of work, in another thread, do something while the caller's is open.
 
         On leaving it is waited for; by then the caller's must have ended.
         """
         with ThreadPoolExecutor(1) as thread:
-            yield Rival(lambda: thread.submit(self.run, work))
+            yield Concurrent(lambda: thread.submit(self.run, work))
 
     # -- entities
 
@@ -390,14 +397,14 @@ class Subject(Places[T], Generic[T, K]):
         """The criterion that only this entity's row answers."""
         named = cast(Any, fields(self.entity))
         [values] = self.identities([entity])
-        equal = [getattr(named, name) == value for name, value in zip(self.identity, values, strict=True)]
+        equal = [getattr(named, name) == value for name, value in zip(self.natural_key, values, strict=True)]
         return cast(bool, reduce(and_, equal))
 
     def identities(self, entities: Iterable[T]) -> list[tuple[Any, ...]]:
         """What tells each of the entities from all others."""
         if not self.tells_rows:
-            self.lacks("neither its key nor an `identity` in its place")
-        return [tuple(getattr(entity, name) for name in self.identity) for entity in entities]
+            self.lacks("neither its key nor a `natural_key` in its place")
+        return [tuple(getattr(entity, name) for name in self.natural_key) for entity in entities]
 
     def agreeing(self) -> tuple[str, ...]:
         """The fields of a unique constraint that entities have before they are stored, or of their key."""
@@ -471,7 +478,7 @@ def _repository_of(opened: Any, entity: type[T]) -> BaseRepository[T, Any]:
         return opened
     if not isinstance(opened, BaseUnitOfWork):
         raise TypeError(f"the harness's open() yields a unit of work or a repository, not {type(opened).__name__}")
-    kind = type(opened.skin) if isinstance(opened, AwaitedUnit) else type(opened)
+    kind = type(opened.skin) if isinstance(opened, SyncUnitProxy) else type(opened)
     names = [name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})]
     declared = [_attribute(opened, name) for name in dict.fromkeys(names)]
     found = [one for one in declared if isinstance(one, BaseRepository)]

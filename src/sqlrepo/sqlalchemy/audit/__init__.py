@@ -53,7 +53,7 @@ def _metadata(tables: Any) -> sa.MetaData:
 
 def _judged(database: str | sa.Engine | sa.Connection) -> tuple[sa.Dialect, Server]:
     if isinstance(database, sa.Connection):
-        dialect_of(database.dialect).examine(database, foreign=False)
+        dialect_of(database.dialect).inspect_server(database, foreign=False)
         return database.dialect, ask(database)
     if isinstance(database, sa.Engine):
         return _connected(database)

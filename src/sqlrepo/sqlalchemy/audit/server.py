@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
-from sqlrepo.forks import Guard
+from sqlrepo.forks import ForkSafeLock
 from sqlrepo.sqlalchemy.audit.rules import (
     Collation,
     Finding,
@@ -163,7 +163,7 @@ def _told(found: list[Finding], refused: list[Refusal], kept: Kept) -> Iterator[
     yield from found
 
 
-_GUARD = Guard()
+_GUARD = ForkSafeLock()
 _SEEN: WeakKeyDictionary[sa.Engine, set[tuple[str | None, str]]] = WeakKeyDictionary()
 
 

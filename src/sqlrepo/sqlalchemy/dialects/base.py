@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.forks import Guard, abandon
+from sqlrepo.forks import ForkSafeLock, leak
 from sqlrepo.language.criteria import Match, Operator
 from sqlrepo.tables.schema import Schema
 
@@ -26,7 +26,7 @@ UpsertWay: TypeAlias = Literal["native", "insert_first"]
 
 READ_COMMITTED = "READ COMMITTED"
 
-_GUARD = Guard()
+_GUARD = ForkSafeLock()
 _SAID: WeakKeyDictionary[sa.Engine, set[str]] = WeakKeyDictionary()
 
 _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
@@ -70,7 +70,7 @@ class Dialect(ABC):
 
     @property
     @abstractmethod
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
 
     def engine_options(self, url: sa.URL, *, ping: bool) -> dict[str, Any]:
@@ -99,12 +99,12 @@ class Dialect(ABC):
 
     def after_fork(self, engine: sa.Engine) -> None:
         """Give an engine a new pool in the child; the parent's connections are neither used nor closed there."""
-        abandon(engine.pool)
+        leak(engine.pool)
         engine.dispose(close=False)
 
     # -- connections
 
-    def examine(self, connection: sa.Connection, *, foreign: bool) -> None:
+    def inspect_server(self, connection: sa.Connection, *, foreign: bool) -> None:
         """Look at the server once, and say what it, or the application's engine, lacks."""
         if self.examined:
             return
@@ -119,7 +119,7 @@ class Dialect(ABC):
         """Begin a unit on a connection of ours."""
         connection.begin()
 
-    def borrow(self, connection: sa.Connection, *, read_only: bool) -> None:
+    def begin_foreign(self, connection: sa.Connection, *, read_only: bool) -> None:
         """Begin a unit on a connection of an engine that the application made, which stays as it is."""
         if _autocommits(connection):
             connection.execution_options(
@@ -149,7 +149,7 @@ class Dialect(ABC):
             return ()
         return (f"this engine's isolation is {level}, not {READ_COMMITTED}; give Database the URL instead, or set it",)
 
-    def study(self, connection: sa.Connection, schema: Schema) -> None:  # noqa: B027  # most have nothing to do
+    def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:  # noqa: B027  # most have nothing to do
         """Learn what must be known of a table before statements on it are written."""
 
     @abstractmethod

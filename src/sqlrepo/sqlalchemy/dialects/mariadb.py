@@ -50,7 +50,7 @@ class MariaDB(Dialect):
     # -- engines
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """The second to write a row waits; references are looked at row by row; other isolation reads what was."""
         known = {"conflict_at_commit", "references_at_end"}
         known |= set() if self.isolation in (None, READ_COMMITTED, "READ UNCOMMITTED") else {"rereads_committed"}
@@ -72,9 +72,9 @@ class MariaDB(Dialect):
 
     # -- connections
 
-    def borrow(self, connection: sa.Connection, *, read_only: bool) -> None:
+    def begin_foreign(self, connection: sa.Connection, *, read_only: bool) -> None:
         """Begin a transaction; a read-only one has to be begun as one."""
-        super().borrow(connection, read_only=read_only)
+        super().begin_foreign(connection, read_only=read_only)
         if read_only:
             connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
@@ -95,7 +95,7 @@ class MariaDB(Dialect):
             return known
         return (*known, "this engine's connections cut values that do not fit; set sql_mode = STRICT_TRANS_TABLES")
 
-    def study(self, connection: sa.Connection, schema: Schema) -> None:
+    def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:
         """Learn the collations of a table's columns, which a mapped class need not tell."""
         if schema.place in self._collations:
             return

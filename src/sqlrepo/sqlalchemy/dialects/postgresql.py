@@ -56,7 +56,7 @@ class PostgreSQL(Dialect):
     # -- engines
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """The second to write a row waits for the first; above READ COMMITTED a unit reads what was there first."""
         known = {"conflict_at_commit"}
         known |= set() if self.isolation in (None, READ_COMMITTED) else {"rereads_committed"}

@@ -55,7 +55,7 @@ class SQLite(Dialect):
     # -- engines
 
     @property
-    def lacks(self) -> frozenset[str]:
+    def missing_capabilities(self) -> frozenset[str]:
         """One writer at a time, which sees the database as it was when it began; numbers of deleted rows come again."""
         return frozenset(
             {
@@ -139,7 +139,7 @@ class SQLite(Dialect):
         connection.execution_options(sqlrepo_read_only=read_only)
         connection.begin()
 
-    def borrow(self, connection: Connection, *, read_only: bool) -> None:
+    def begin_foreign(self, connection: Connection, *, read_only: bool) -> None:
         """Begin a transaction on an engine that may not send BEGIN."""
         self._prepare_theirs(connection)
         self.begin(connection, read_only=read_only)

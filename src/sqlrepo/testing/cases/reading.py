@@ -223,7 +223,7 @@ class CriteriaCases(Cases[T, K]):
             assert subject.seen(repository.find(one, not_(other))) == subject.seen([stored[0]])
             both = subject.identities(stored[:2])
             _check(subject, repository, one | other, lambda entity: subject.identities([entity])[0] in both)
-            equal: dict[str, Any] = {subject.identity[0]: getattr(stored[0], subject.identity[0])}
+            equal: dict[str, Any] = {subject.natural_key[0]: getattr(stored[0], subject.natural_key[0])}
             assert repository.find(other, one, **equal) == []
             assert subject.seen(repository.find(one, **equal)) == subject.seen([stored[0]])
 

@@ -29,7 +29,7 @@ from sqlrepo import (
     UnitStateError,
 )
 from sqlrepo.testing.harness import clause
-from sqlrepo.testing.subject import AppError, Cases, Place, Subject, narrowed
+from sqlrepo.testing.subject import AppError, Cases, Place, Subject, scoped
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -484,17 +484,17 @@ class ScopeCases(Cases[T, K]):
         others = subject.field(parted.place) == parted.high
         expected = subject.in_any_order(parted.inside)
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
-            assert subject.in_any_order(scoped.find()) == expected
-            assert subject.in_any_order(scoped.find(others | (subject.field(parted.place) == parted.low))) == expected
-            assert subject.in_any_order(scoped.stream()) == expected
-            assert subject.in_any_order(scoped.page(subject.query(limit=9)).items) == expected
-            assert subject.in_any_order(scoped.scroll(subject.query(limit=9)).items) == expected
-            assert subject.seen(scoped.first()) in subject.seen(parted.inside)
-            assert (scoped.find(others), list(scoped.stream(others)), scoped.first(others)) == ([], [], None)
+            within = scoped(repository, _scope(subject, parted))
+            assert subject.in_any_order(within.find()) == expected
+            assert subject.in_any_order(within.find(others | (subject.field(parted.place) == parted.low))) == expected
+            assert subject.in_any_order(within.stream()) == expected
+            assert subject.in_any_order(within.page(subject.query(limit=9)).items) == expected
+            assert subject.in_any_order(within.scroll(subject.query(limit=9)).items) == expected
+            assert subject.seen(within.first()) in subject.seen(parted.inside)
+            assert (within.find(others), list(within.stream(others)), within.first(others)) == ([], [], None)
             if subject.mapper.has_key:
                 keys = list(map(subject.key, [*parted.outside, *parted.inside]))
-                assert subject.in_any_order(scoped.get_many(keys)) == expected
+                assert subject.in_any_order(within.get_many(keys)) == expected
 
     @clause("15.2")
     def test_no_row_outside_is_counted(self, subject: Subject[T, K]) -> None:
@@ -502,12 +502,12 @@ class ScopeCases(Cases[T, K]):
         parted = _parted(subject)
         others = subject.field(parted.place) == parted.high
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
-            assert (scoped.count(), scoped.count(others)) == (len(parted.inside), 0)
-            assert (scoped.exists(), scoped.exists(others)) == (True, False)
-            page = scoped.page(subject.query(limit=1), with_total=True)
+            within = scoped(repository, _scope(subject, parted))
+            assert (within.count(), within.count(others)) == (len(parted.inside), 0)
+            assert (within.exists(), within.exists(others)) == (True, False)
+            page = within.page(subject.query(limit=1), with_total=True)
             assert (page.has_next, page.total) == (True, len(parted.inside))
-            last = scoped.page(subject.query(limit=1, offset=1), with_total=True)
+            last = within.page(subject.query(limit=1, offset=1), with_total=True)
             assert (last.has_next, last.total) == (False, len(parted.inside))
 
     @clause("15.3")
@@ -520,20 +520,20 @@ class ScopeCases(Cases[T, K]):
         version = subject.schema.version and subject.place(subject.schema.version)
         stale = [subject.copied(entity, {version.name: getattr(entity, version.name) + 7})] if version else []
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
-            calls: list[Callable[[], object]] = [lambda: scoped.one(subject.is_(foreign))]
+            within = scoped(repository, _scope(subject, parted))
+            calls: list[Callable[[], object]] = [lambda: within.one(subject.is_(foreign))]
             for one in (entity, *stale):
-                calls += [partial(scoped.update, one), partial(scoped.remove, one)]
+                calls += [partial(within.update, one), partial(within.remove, one)]
             if subject.mapper.has_key:
                 key, changes = subject.key(foreign), {parted.place.name: parted.low}
-                assert scoped.get_or_none(key) is None
-                calls += [lambda: scoped.get(key), lambda: scoped.delete(key)]
-                calls += [lambda: scoped.patch(key, changes), lambda: scoped.patch(key, {})]
+                assert within.get_or_none(key) is None
+                calls += [lambda: within.get(key), lambda: within.delete(key)]
+                calls += [lambda: within.patch(key, changes), lambda: within.patch(key, {})]
             for call in calls:
                 with pytest.raises(NotFoundError):
                     call()
-            assert scoped.one_or_none(subject.is_(foreign)) is None
-            assert subject.seen(scoped.one(subject.is_(own))) == subject.seen(own)
+            assert within.one_or_none(subject.is_(foreign)) is None
+            assert subject.seen(within.one(subject.is_(own))) == subject.seen(own)
         assert subject.in_any_order(subject.all()) == subject.in_any_order([*parted.inside, *parted.outside])
 
     @clause("15.4")
@@ -542,11 +542,11 @@ class ScopeCases(Cases[T, K]):
         parted = _parted(subject)
         others, setting = subject.field(parted.place) == parted.high, {parted.place.name: parted.low}
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
-            assert (scoped.update_where(others, set_=setting), scoped.delete_where(others)) == (0, 0)
-            assert scoped.update_where(everything=True, set_=setting) == len(parted.inside)
+            within = scoped(repository, _scope(subject, parted))
+            assert (within.update_where(others, set_=setting), within.delete_where(others)) == (0, 0)
+            assert within.update_where(everything=True, set_=setting) == len(parted.inside)
             assert subject.in_any_order(repository.find(others)) == subject.in_any_order(parted.outside)
-            assert scoped.delete_where(everything=True) == len(parted.inside)
+            assert within.delete_where(everything=True) == len(parted.inside)
         assert subject.in_any_order(subject.all()) == subject.in_any_order(parted.outside)
 
     @clause("15.5")
@@ -558,16 +558,16 @@ class ScopeCases(Cases[T, K]):
             for number, value in ((6, parted.low), (7, parted.high))
         )
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
-            calls: list[Callable[[], object]] = [lambda: scoped.add(wrong), lambda: scoped.add_many([fine, wrong])]
+            within = scoped(repository, _scope(subject, parted))
+            calls: list[Callable[[], object]] = [lambda: within.add(wrong), lambda: within.add_many([fine, wrong])]
             if subject.tells_rows:
-                calls.append(lambda: scoped.save(wrong))
+                calls.append(lambda: within.save(wrong))
             for call in calls:
                 with pytest.raises(InvalidValueError) as caught:
                     call()
                 assert caught.value.field == parted.place.name
                 assert repository.count() == len([*parted.inside, *parted.outside])
-            stored = scoped.add(fine)
+            stored = within.add(fine)
         assert subject.in_any_order(subject.all()) == subject.in_any_order([*parted.inside, *parted.outside, stored])
 
     @clause("15.6")
@@ -577,19 +577,19 @@ class ScopeCases(Cases[T, K]):
         foreign = subject.copied(subject.harness.make(2), {parted.place.name: parted.low})
         own = subject.copied(subject.harness.make(1), {parted.place.name: parted.low})
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
+            within = scoped(repository, _scope(subject, parted))
             calls: list[Callable[[], object]] = [
-                lambda: scoped.upsert(foreign, on),
-                lambda: scoped.upsert(foreign, on, update=()),
-                lambda: scoped.upsert_many([foreign], on),
+                lambda: within.upsert(foreign, on),
+                lambda: within.upsert(foreign, on, update=()),
+                lambda: within.upsert_many([foreign], on),
             ]
             if subject.tells_rows:
-                calls.append(lambda: scoped.save(subject.copied(parted.outside[0], {parted.place.name: parted.low})))
+                calls.append(lambda: within.save(subject.copied(parted.outside[0], {parted.place.name: parted.low})))
             for call in calls:
                 with pytest.raises(UniqueViolationError), repository.unit.savepoint():
                     call()
             assert subject.in_any_order(repository.find()) == subject.in_any_order([*parted.inside, *parted.outside])
-            assert not scoped.upsert(own, on).created
+            assert not within.upsert(own, on).created
 
     @clause("15.7")
     def test_a_change_takes_no_row_outside(self, subject: Subject[T, K]) -> None:
@@ -599,17 +599,17 @@ class ScopeCases(Cases[T, K]):
         subject.identities([own])
         wrong, setting = subject.copied(own, {parted.place.name: parted.high}), {parted.place.name: parted.high}
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
-            calls: list[Callable[[], object]] = [lambda: scoped.update(wrong), lambda: scoped.save(wrong)]
-            calls += [lambda: scoped.update_where(subject.is_(own), set_=setting)]
+            within = scoped(repository, _scope(subject, parted))
+            calls: list[Callable[[], object]] = [lambda: within.update(wrong), lambda: within.save(wrong)]
+            calls += [lambda: within.update_where(subject.is_(own), set_=setting)]
             if subject.mapper.has_key:
-                calls.append(lambda: scoped.patch(subject.key(own), setting))
+                calls.append(lambda: within.patch(subject.key(own), setting))
             for call in calls:
                 with pytest.raises(InvalidValueError) as caught:
                     call()
                 assert caught.value.field == parted.place.name
-            assert subject.in_any_order(scoped.find()) == subject.in_any_order(parted.inside)
-            leaving = narrowed(repository, _scope(subject, parted), leaving=True)
+            assert subject.in_any_order(within.find()) == subject.in_any_order(parted.inside)
+            leaving = scoped(repository, _scope(subject, parted), leaving=True)
             assert getattr(leaving.update(wrong), parted.place.name) == parted.high
             assert subject.in_any_order(leaving.find()) == subject.in_any_order(parted.inside[1:])
 
@@ -618,13 +618,13 @@ class ScopeCases(Cases[T, K]):
         """Go on in another scope where a page of one ended."""
         parted, query = _parted(subject), subject.query(limit=1)
         with subject.open() as repository:
-            scoped = narrowed(repository, _scope(subject, parted))
-            other = narrowed(repository, subject.field(parted.place) == parted.high)
-            page = scoped.scroll(query)
+            within = scoped(repository, _scope(subject, parted))
+            other = scoped(repository, subject.field(parted.place) == parted.high)
+            page = within.scroll(query)
             for foreign in (other, repository):
                 with pytest.raises(QueryError):
                     foreign.scroll(query, after=page.next)
-            last = scoped.scroll(query, after=page.next)
+            last = within.scroll(query, after=page.next)
         assert subject.in_any_order([*page.items, *last.items]) == subject.in_any_order(parted.inside)
 
     @clause("15.9")
@@ -634,8 +634,8 @@ class ScopeCases(Cases[T, K]):
         with subject.open() as repository:
             another = subject.harness.make(2)
             for wrong in (True, None):
-                scoped = narrowed(repository, wrong)
-                for call in (scoped.find, scoped.count, partial(scoped.add, another)):
+                within = scoped(repository, wrong)
+                for call in (within.find, within.count, partial(within.add, another)):
                     with pytest.raises(QueryError):
                         call()
             assert subject.seen(repository.find()) == subject.seen([stored])

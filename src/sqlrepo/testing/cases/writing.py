@@ -221,7 +221,7 @@ class ConstraintCases(Cases[T, K]):
                 with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
                     repository.update_where(subject.is_(stored[1]), set_=taken)
                 assert (caught.value.constraint, caught.value.fields) == (name, fields)
-                if not set(fields) & set(subject.identity):
+                if not set(fields) & set(subject.natural_key):
                     with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
                         repository.update(subject.copied(stored[1], taken))
                     assert (caught.value.constraint, caught.value.fields) == (name, fields)
@@ -293,7 +293,7 @@ class ConstraintCases(Cases[T, K]):
                 longest = "é" * place.column.type.length
                 self._refused(repository, subject.is_(stored), place, longest + "é")
                 assert repository.update_where(subject.is_(stored), set_={place.name: longest}) == 1
-                if place.name not in subject.identity:
+                if place.name not in subject.natural_key:
                     assert repository.count(subject.field(place) == longest) == 1
                 repository.unit.rollback()
 
@@ -698,7 +698,7 @@ class WritingCases(Cases[T, K]):
     def test_save_inserts_or_updates(self, subject: Subject[T, K]) -> None:
         """Save an entity that is new, and again after a change."""
         if not subject.tells_rows:
-            subject.lacks("neither its key nor an `identity` in its place")
+            subject.lacks("neither its key nor a `natural_key` in its place")
         with subject.open() as repository:
             stored = repository.save(subject.harness.make(1))
             assert subject.in_any_order(repository.find()) == subject.in_any_order([stored])
@@ -770,7 +770,7 @@ class WritingCases(Cases[T, K]):
     def test_none_is_written_like_any_value(self, subject: Subject[T, K]) -> None:
         """Take every value away that may be None, by update and by save."""
         places = [place for place in subject.places if place.optional and not place.fixed and place.plain]
-        places = [place for place in places if place.column.nullable and place.name not in subject.identity]
+        places = [place for place in places if place.column.nullable and place.name not in subject.natural_key]
         if not places or any(place.column.onupdate for place in places):
             subject.lacks("no field that may be None")
         stored = subject.store(subject.make(2))

@@ -93,10 +93,10 @@ class Reader:
         lacks: the capabilities that the database does not have.
     """
 
-    def __init__(self, side: int, keys: Mapping[str, Keys], lacks: frozenset[str]) -> None:
+    def __init__(self, side: int, keys: Mapping[str, Keys], missing: frozenset[str]) -> None:
         self._side = side
         self._keys = keys
-        self._lacks = lacks
+        self._lacks = missing
 
     def form(self, answer: Answer, table: Table | None) -> Form:
         """What is compared of an answer to a step about a table."""
@@ -418,14 +418,14 @@ class Play:
     """
 
     def __init__(
-        self, subject: Subject, stores: Stores, lacks: frozenset[str], tally: Tally, watcher: Watcher | None = None
+        self, subject: Subject, stores: Stores, missing: frozenset[str], tally: Tally, watcher: Watcher | None = None
     ) -> None:
         self._subject = subject
         self._stores = stores
         self._tally = tally
         self._watcher = watcher or Watcher()
-        self._lacks = lacks
-        self._fresh = fresh = "fresh_keys" not in lacks
+        self._lacks = missing
+        self._fresh = fresh = "fresh_keys" not in missing
         tops = stores.tops
         self.keys = {
             name: Keys(table.generated, fresh=fresh, top=tops.get(name, 0)) for name, table in subject.tables.items()
@@ -433,7 +433,7 @@ class Play:
         entities = {name: table.entity for name, table in subject.tables.items()}
         given: dict[Fresh, int | None] = {}
         self.sides = tuple(Side(index, self.keys, entities, given) for index in (0, 1))
-        self._readers = tuple(Reader(index, self.keys, lacks) for index in (0, 1))
+        self._readers = tuple(Reader(index, self.keys, missing) for index in (0, 1))
         self._units: list[tuple[Any, Any]] = []
         self._marks: list[dict[str, Mark]] = []
         self._watcher.keys, self._watcher.side = self.keys, self.sides[0]

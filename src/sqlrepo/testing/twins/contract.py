@@ -31,11 +31,11 @@ _SAMPLES = 10
 _UNCHECKED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 
 
-class PartedError(AssertionError):
+class DivergenceError(AssertionError):
     """Memory and the database part; the text is the script that shows it."""
 
 
-class UselessError(AssertionError):
+class NothingExercisedError(AssertionError):
     """The programs do nothing, so they show nothing."""
 
 
@@ -71,7 +71,7 @@ class Exploration:
         self._subject = subject
         self._stores = stores
         self._effort = effort
-        self._lacks = stores.lacks()
+        self._lacks = stores.missing()
         self._programs = Programs(subject, self._lacks)
         self._given = {
             name: st.lists(table.entities, min_size=_SAMPLES, max_size=_SAMPLES)
@@ -95,7 +95,7 @@ class Exploration:
         while not rounds or (self.tally.operations < self._effort.operations and monotonic() < end):
             before = self.tally.operations
             if (failed := self._round(rounds)) is not None:
-                raise PartedError(self._told(self._shortest(failed) if self._effort.shrink else failed))
+                raise DivergenceError(self._told(self._shortest(failed) if self._effort.shrink else failed))
             rounds += 1
             if self.tally.operations == before:
                 break
@@ -163,7 +163,7 @@ class Exploration:
         tally = self.tally
         useful = tally.found and tally.stored and tally.answered * 100 >= tally.operations * _ENOUGH
         if not useful:
-            raise UselessError(
+            raise NothingExercisedError(
                 f"the programs show nothing: of {tally.operations} operations {tally.answered} answered, {tally.found} "
                 f"with something, and {tally.stored} rows were stored; give `entities`, strategies for what the tables "
                 "take"

@@ -871,10 +871,10 @@ class Programs:
         lacks: the capabilities that the database does not have.
     """
 
-    def __init__(self, subject: Subject, lacks: frozenset[str]) -> None:
-        self._lacks = lacks
+    def __init__(self, subject: Subject, missing: frozenset[str]) -> None:
+        self._lacks = missing
         self._calls = [self._of(Rows(table)) for table in subject.tables.values()]
-        versioned = subject.versioned if "concurrent_writers" not in lacks else ()
+        versioned = subject.versioned if "concurrent_writers" not in missing else ()
         self._versioned = [calls for calls in self._calls if calls.table.name in versioned]
 
     def _of(self, rows: Rows) -> Calls:

@@ -431,14 +431,14 @@ class Table:
         return () if None in found else tuple(place for place in found if place)
 
     @cached_property
-    def identity(self) -> tuple[str, ...]:
+    def natural_key(self) -> tuple[str, ...]:
         """The columns that tell an entity's row."""
-        return tuple(self.repository.definition().identity)
+        return tuple(self.repository.definition().natural_key)
 
     @cached_property
     def tells_rows(self) -> bool:
         """Whether an entity tells which row it is of."""
-        return all(name in self.by_column for name in self.identity)
+        return all(name in self.by_column for name in self.natural_key)
 
     @cached_property
     def generated(self) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlrepo import UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.testing.harness import Portal, awaited
+from sqlrepo.testing.harness import Portal, sync_proxy
 from sqlrepo.testing.twins.model import Subject
 
 __all__ = ["NotEmptyError", "Stores"]
@@ -51,13 +51,13 @@ class Stores:
         """Where the database is, as a script needs it."""
         return str(self.database.engine.url.render_as_string(hide_password=False))
 
-    def lacks(self) -> frozenset[str]:
+    def missing(self) -> frozenset[str]:
         """The capabilities that the database does not have."""
         if self._portal is None:
-            return frozenset(self.database.lacks)
+            return frozenset(self.database.missing_capabilities)
 
         async def asked() -> frozenset[str]:
-            return frozenset(await self.database.call(lambda: self.database.source.lacks))
+            return frozenset(await self.database.call(lambda: self.database.source.missing_capabilities))
 
         return self._portal.run(asked())
 
@@ -65,7 +65,7 @@ class Stores:
         """Make a unit of work on memory, which is side 0, or on the database."""
         store = self.database if side else self.memory
         unit = self._subject.unit(store, read_only=read_only, context=self._context)
-        return unit if self._portal is None else awaited(unit, self._portal)
+        return unit if self._portal is None else sync_proxy(unit, self._portal)
 
     def create(self) -> None:
         """Make the tables that are missing.
