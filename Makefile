@@ -11,7 +11,7 @@ export SQLREPO_TEST_LOCAL ?= 1
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help venv test cover lint types docs demo run twins wheel check clean
+.PHONY: help venv test repeats cover lint types docs demo run twins wheel check clean
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -24,8 +24,11 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-test: $(READY) ## run the whole suite
-	$(BIN)/pytest --numprocesses auto $(ARGS)
+test: $(READY) ## run the suite, without what only repeats a test on a further driver, shape or server
+	$(BIN)/pytest --numprocesses auto -m "not repeats" $(ARGS)
+
+repeats: $(READY) ## run the repeats that `make test` leaves out
+	$(BIN)/pytest --numprocesses auto -m repeats $(ARGS)
 
 cover: $(READY) ## the same, and tell which lines and branches were not run
 	$(BIN)/pytest --cov --numprocesses auto $(ARGS)
@@ -55,7 +58,7 @@ twins: $(READY) ## run random programs, 100,000 operations on each database
 wheel: $(READY) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
-check: lint types test docs demo ## everything above that can fail
+check: lint types test repeats docs demo ## everything above that can fail
 
 clean: ## back to a bare checkout
 	rm -rf .venv build dist site htmlcov .coverage .coverage.* .hypothesis .*_cache
