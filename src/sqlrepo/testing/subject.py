@@ -8,12 +8,23 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cached_property, reduce
+from itertools import chain
 from operator import and_
 from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
 from pydantic import BaseModel, create_model
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryError, QueryObject, RepositoryError, fields
+from sqlrepo import (
+    AsyncBaseRepository,
+    BaseRepository,
+    BaseUnitOfWork,
+    MappingError,
+    QueryError,
+    QueryObject,
+    RepositoryError,
+    fields,
+)
+from sqlrepo.memory import Column, Kind, Schema
 from sqlrepo.testing.harness import (
     Capabilities,
     Harness,
@@ -24,6 +35,120 @@ from sqlrepo.testing.harness import (
 )
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class FieldInfo:
+    """A field of the entity and the column that stores it."""
+
+    name: str
+    column: Column
+    #: The field for use in criteria, `fields(entity).name`.
+    expression: Any
+    #: True if the contract's cases leave the field alone: key, uniques, foreign keys, version, computed columns.
+    fixed: bool = False
+    #: Different values that the harness gives the field, sorted where they can be; never None.
+    values: tuple[Any, ...] = ()
+    #: The repository whose generated keys the field holds, its own included; None if it holds none.
+    origin: str | None = None
+
+    @property
+    def spec(self) -> Any:
+        """The field as the entity's class describes it."""
+        return self.expression.spec
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of value that the column stores."""
+        return self.column.type.kind
+
+    @property
+    def optional(self) -> bool:
+        """True if both the table and the class allow None."""
+        return bool(self.column.nullable and self.spec.optional)
+
+    @property
+    def plain(self) -> bool:
+        """True if values are stored unchanged, so that Python compares and sorts them as the store does."""
+        return self.column.type.plain and self.has_operators and self.kind is self.spec.type.kind
+
+    @property
+    def has_operators(self) -> bool:
+        """True if queries can ask for more than whether the field is NULL."""
+        return Kind.OPAQUE not in (self.kind, self.spec.type.kind)
+
+
+class UnderTest(Generic[T]):
+    """The entity and the table of a repository class."""
+
+    def __init__(self, repository: type[Any]) -> None:
+        definition = repository.definition()
+        self.repository = repository
+        self.mapper: Any = definition.mapper
+        self.schema: Schema = definition.schema
+        self.entity: type[T] = definition.mapper.entity
+        self.natural_key: tuple[str, ...] = tuple(map(self.mapper.field, definition.natural_key))
+
+    @cached_property
+    def fields(self) -> tuple[FieldInfo, ...]:
+        """The fields that have a column of their own."""
+        return tuple(found for column in self.schema.columns if (found := self._describe(column)) is not None)
+
+    @cached_property
+    def by_column(self) -> Mapping[str, FieldInfo]:
+        """The fields, by column."""
+        return {field.column.name: field for field in self.fields}
+
+    @cached_property
+    def by_name(self) -> Mapping[str, FieldInfo]:
+        """The fields, by name."""
+        return {field.name: field for field in self.fields}
+
+    @cached_property
+    def key(self) -> tuple[FieldInfo, ...]:
+        """The fields of the key; empty if the entity lacks any of them."""
+        found = [self.by_column.get(name) for name in self.schema.key]
+        return () if None in found else tuple(field for field in found if field)
+
+    @cached_property
+    def tells_rows(self) -> bool:
+        """True if an entity names its row, by the key or by the natural key."""
+        return all(name in self.by_name for name in self.natural_key)
+
+    @cached_property
+    def unique_constraints(self) -> tuple[tuple[str | None, tuple[str, ...]], ...]:
+        """The names and fields of the unique constraints besides the key whose columns are all fields."""
+        found = [one for one in self.schema.uniques if all(column in self.by_column for column in one.columns)]
+        return tuple((one.name, tuple(map(self.mapper.field, one.columns))) for one in found)
+
+    def _describe(self, column: Column) -> FieldInfo | None:
+        if not self.mapper.has_field(column.name):
+            return None
+        name = self.mapper.field(column.name)
+        try:
+            expression = getattr(cast(Any, fields(self.entity)), name)
+        except QueryError:
+            return None
+        groups = [one.columns for one in self.schema.uniques] + [one.columns for one in self.schema.foreign_keys]
+        fixed = column.name in {*self.schema.key, *chain.from_iterable(groups), self.schema.version}
+        return FieldInfo(name, column, expression, fixed or bool(column.onupdate or column.computed))
+
+
+def declared_repositories(unit: Any, kind: type[Any] | None = None) -> dict[str, Any]:
+    """Collect the repositories that the annotations of a unit's class declare; `kind` if that is another class."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for base in (kind or type(unit)).__mro__ for name in _annotations(base)):
+        try:
+            value = getattr(unit, name, None)
+        except MappingError:  # an annotation that only type checkers can resolve declares nothing
+            continue
+        if isinstance(value, BaseRepository | AsyncBaseRepository):
+            found[name] = value
+    return found
+
+
+def _annotations(cls: type) -> Iterable[str]:
+    return cast("Mapping[str, Any]", vars(cls).get("__annotations__", {}))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
