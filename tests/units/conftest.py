@@ -1,11 +1,29 @@
 """One database per test, with the tables of `domain`: memory, SQLite, or one on a server, where tables are emptied."""
 
+from pathlib import Path
+
 import pytest
 
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 from tests.units.domain import Base, create, database
+
+ON_A_DATABASE = ("backend", "engine", "filled", "specimens", "stored")  # fixtures whose parameter is a kind of database
+
+
+def pytest_collection_modifyitems(items):
+    """A unit test that runs in memory or on SQLite only repeats itself on a server."""
+    cases = [item for item in items if item.path.parent == Path(__file__).parent and hasattr(item, "callspec")]
+    served = {item for item in cases if kinds_of(item) & servers.KINDS.keys()}
+    elsewhere = {(item.path, item.originalname) for item in cases if item not in served}
+    for item in served:
+        if (item.path, item.originalname) in elsewhere:
+            item.add_marker("repeats")
+
+
+def kinds_of(item):
+    return {str(value).partition("-")[0] for name, value in item.callspec.params.items() if name in ON_A_DATABASE}
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
