@@ -14,6 +14,7 @@ DRIVERS = {
     "psycopg": ("postgresql", "postgresql+psycopg"),
     "asyncmy": ("mariadb", "mysql+asyncmy"),
 }
+SERVED = ["asyncpg", "asyncmy", pytest.param("psycopg", marks=pytest.mark.repeats)]  # its server is asyncpg's too
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def loop():
         yield runner
 
 
-@pytest.fixture(params=["memory", "aiosqlite", *DRIVERS])
+@pytest.fixture(params=["memory", "aiosqlite", *SERVED])
 def db(request, loop, tmp_path):
     if request.param == "memory":
         yield InMemoryDatabase()

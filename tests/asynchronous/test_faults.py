@@ -22,10 +22,10 @@ from sqlrepo import (
     retry_async,
 )
 from sqlrepo.sqlalchemy import AsyncDatabase, AsyncSQLAlchemyUnitOfWork
-from tests.asynchronous.conftest import DRIVERS
+from tests.asynchronous.conftest import SERVED
 from tests.asynchronous.domain import AsyncNotes, Note, note
 
-pytestmark = pytest.mark.parametrize("db", list(DRIVERS), indirect=True)
+pytestmark = pytest.mark.parametrize("db", SERVED, indirect=True)
 
 
 class Book(AsyncSQLAlchemyUnitOfWork):

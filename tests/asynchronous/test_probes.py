@@ -18,7 +18,7 @@ from sqlrepo import retry_async as retry
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncSQLAlchemyUnitOfWork, Database
 from sqlrepo.testing import FaultNotMetError, QueryBudgetError, fail_next, query_budget
-from tests.asynchronous.conftest import DRIVERS
+from tests.asynchronous.conftest import SERVED
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Base, Book, Note, Notes
 
 
@@ -124,7 +124,7 @@ def test_operations_cost_what_they_cost_sync_units(db, loop):
     loop.run(work())
 
 
-@pytest.mark.parametrize("db", ["aiosqlite", *DRIVERS], indirect=True)
+@pytest.mark.parametrize("db", ["aiosqlite", *SERVED], indirect=True)
 def test_what_an_async_session_sends_counts(db, loop):
     async def work():
         with query_budget(2, on=db) as spent:

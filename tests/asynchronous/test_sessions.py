@@ -14,7 +14,7 @@ from sqlrepo.sqlalchemy import (
     Database,
     hooks,
 )
-from tests.asynchronous.conftest import DRIVERS
+from tests.asynchronous.conftest import SERVED
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note, NoteRow
 
 
@@ -39,7 +39,7 @@ async def keys(db):
     return sorted(one.key for one in await AsyncNotes(db).find())
 
 
-pytestmark = pytest.mark.parametrize("db", ["aiosqlite", *DRIVERS], indirect=True)
+pytestmark = pytest.mark.parametrize("db", ["aiosqlite", *SERVED], indirect=True)
 
 
 @pytest.fixture

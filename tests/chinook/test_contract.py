@@ -1,4 +1,4 @@
-"""The contract on each of Chinook's tables, with the rows they refer to; on servers on those unlike the others."""
+"""The contract on those of Chinook's tables that differ from each other, with the rows they refer to."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -10,27 +10,15 @@ from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from sqlrepo.testing import Harness, RepositoryContract
 from tests.chinook import rows
-from tests.chinook.domain import (
-    Album,
-    Artist,
-    Customer,
-    Employee,
-    Genre,
-    Invoice,
-    InvoiceLine,
-    MediaType,
-    Playlist,
-    PlaylistTrack,
-    Track,
-)
+from tests.chinook.domain import Employee, Invoice, Playlist, PlaylistTrack, Track
 from tests.chinook.storage import MusicShop
 from tests.chinook.tables import Base
 from tests.databases import servers
 
-ANYWHERE = pytest.mark.parametrize("store", ["memory", "sqlite", "postgresql", "mariadb"], indirect=True)
+ON_A_SERVER = [pytest.param(name, marks=pytest.mark.repeats) for name in servers.KINDS]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", *ON_A_SERVER])
 def store(request):
     if request.param == "memory":
         yield InMemoryDatabase()
@@ -59,7 +47,7 @@ def marked(text):
 
 
 class Chinook:
-    """A harness over the store, in which the rows are that the repository's may refer to."""
+    """A harness over the store, filled with the rows that the repository's own may refer to."""
 
     repository: str
     made = None
@@ -73,32 +61,24 @@ class Chinook:
         return Harness(open=lambda: MusicShop(store), make=self.made or make, change=self.change)
 
 
-class TestArtists(Chinook, RepositoryContract[Artist, int]):
-    repository = "artists"
-
-
-class TestAlbums(Chinook, RepositoryContract[Album, int]):
-    repository = "albums"
-    change = staticmethod(changing(title=marked))
-
-
-class TestGenres(Chinook, RepositoryContract[Genre, int]):
-    repository = "genres"
-
-
-class TestMediaTypes(Chinook, RepositoryContract[MediaType, int]):
-    repository = "media_types"
-
-
-@ANYWHERE
 class TestTracks(Chinook, RepositoryContract[Track, int]):
     repository = "tracks"
 
 
+class TestEmployees(Chinook, RepositoryContract[Employee, int]):
+    repository = "employees"
+    made = staticmethod(lambda n: replace(rows.employee(n), reports_to=None))  # there is nobody yet to report to
+    change = staticmethod(changing(title=marked))
+
+
+@pytest.mark.repeats
+@pytest.mark.parametrize("store", ["memory", "sqlite"], indirect=True)
 class TestPlaylists(Chinook, RepositoryContract[Playlist, int]):
     repository = "playlists"
 
 
+@pytest.mark.repeats
+@pytest.mark.parametrize("store", ["memory", "sqlite"], indirect=True)
 class TestPlaylistTracks(Chinook, RepositoryContract[PlaylistTrack, tuple[int, int]]):
     """A link between two tables; besides its key there is nothing to change."""
 
@@ -106,23 +86,8 @@ class TestPlaylistTracks(Chinook, RepositoryContract[PlaylistTrack, tuple[int, i
     change = staticmethod(lambda link: link)
 
 
-@ANYWHERE
-class TestEmployees(Chinook, RepositoryContract[Employee, int]):
-    repository = "employees"
-    made = staticmethod(lambda n: replace(rows.employee(n), reports_to=None))  # there is nobody yet to report to
-    change = staticmethod(changing(title=marked))
-
-
-class TestCustomers(Chinook, RepositoryContract[Customer, int]):
-    repository = "customers"
-    change = staticmethod(changing(company=marked))
-
-
+@pytest.mark.repeats
+@pytest.mark.parametrize("store", ["memory", "sqlite"], indirect=True)
 class TestInvoices(Chinook, RepositoryContract[Invoice, int]):
     repository = "invoices"
     change = staticmethod(changing(total=lambda total: total + Decimal("1.01")))
-
-
-class TestInvoiceLines(Chinook, RepositoryContract[InvoiceLine, int]):
-    repository = "invoice_lines"
-    change = staticmethod(changing(quantity=lambda quantity: quantity + 10))
