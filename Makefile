@@ -11,12 +11,12 @@ export SQLREPO_TEST_LOCAL ?= 1
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help venv test repeats cover lint types docs demo run twins wheel check clean
+.PHONY: help venv quick test repeats cover lint types docs demo run twins wheel check clean
 
-help: ## list the targets
+help: ## list the targets, and how long each takes on two cores
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
-venv: $(READY) ## make .venv and install the library with its tools
+venv: $(READY) ## make .venv and install the library with its tools (a minute)
 
 $(READY): pyproject.toml
 	echo "Making .venv and installing into it; this takes a minute."
@@ -24,41 +24,48 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-test: $(READY) ## run the suite, without what only repeats a test on a further driver, shape or server
+quick: export SQLREPO_TEST_LOCAL := 0
+quick: export SQLREPO_TEST_CONTAINERS := 0
+quick: export SQLREPO_TEST_POSTGRESQL_URL :=
+quick: export SQLREPO_TEST_MARIADB_URL :=
+quick: $(READY) ## run the tests that need no server and start no process (under a minute)
+	$(BIN)/pytest --quiet --numprocesses auto -m "not repeats" tests/units tests/asynchronous tests/contract $(ARGS)
+
+test: $(READY) ## run the suite, but for what only repeats a test elsewhere (5 minutes)
 	$(BIN)/pytest --numprocesses auto -m "not repeats" $(ARGS)
 
-repeats: $(READY) ## run the repeats that `make test` leaves out
+repeats: $(READY) ## run what `make test` leaves out: further drivers, shapes and servers (5 minutes)
 	$(BIN)/pytest --numprocesses auto -m repeats $(ARGS)
 
-cover: $(READY) ## the same, and tell which lines and branches were not run
+cover: $(READY) ## run the whole suite, and report the lines and branches that did not run (15 minutes)
 	$(BIN)/pytest --cov --numprocesses auto $(ARGS)
 
-lint: $(READY) ## check style, formatting and who imports whom
+lint: $(READY) ## check style, formatting and who imports whom (5 seconds)
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet --diff
 	$(BIN)/lint-imports --no-logo
 
-types: $(READY) ## check types with mypy and pyright
+types: $(READY) ## check types with mypy and pyright (a minute)
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-docs: $(READY) ## build the site into site/
+docs: $(READY) ## build the site into site/ (20 seconds)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	echo "The site is in site/index.html"
 
-demo: $(READY) ## send real requests to the example, on memory and on SQLite
+demo: $(READY) ## send real requests to the example, in memory and on SQLite (5 seconds)
 	$(BIN)/python -m examples.todo.demo
 
 run: $(READY) ## serve the example and print where its /docs are
 	$(BIN)/python -m examples.todo
 
-twins: $(READY) ## run random programs, 100,000 operations on each database
+twins: $(READY) ## run random programs, 100,000 operations on each database (20 minutes)
 	$(BIN)/python -m tests.twins $(ARGS)
 
-wheel: $(READY) ## build the wheel into dist/
+wheel: $(READY) ## build the wheel into dist/ (5 seconds)
 	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
-check: lint types test repeats docs demo ## everything above that can fail
+check: lint types test repeats docs demo ## run lint, types, test, repeats, docs and demo (12 minutes)
 
 clean: ## back to a bare checkout
 	rm -rf .venv build dist site htmlcov .coverage .coverage.* .hypothesis .*_cache

@@ -1,6 +1,6 @@
-"""The test suite on every supported pair of Python and SQLAlchemy, the web's part on both ends of FastAPI.
+"""The tests of `make test` on every supported pair of Python and SQLAlchemy, the web's on both ends of FastAPI.
 
-``nox``, or one cell, which ``nox -l`` names.
+Run ``nox``, or one of the cells that ``nox -l`` lists. A cell takes about five minutes on two cores.
 """
 
 import os
@@ -22,7 +22,8 @@ def tests(session: nox.Session, sqlalchemy: str) -> None:
     session.install("--quiet", "--editable", ".[tests]", f"sqlalchemy{SQLALCHEMY[sqlalchemy]}")
     session.run("python", "-c", "import sqlalchemy; print('SQLAlchemy', sqlalchemy.__version__)")
     local = os.environ.get("SQLREPO_TEST_LOCAL", "1")  # as the Makefile has it
-    session.run("pytest", "--numprocesses", "auto", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})
+    options = ("--numprocesses", "auto", "-m", "not repeats", *session.posargs)
+    session.run("pytest", *options, env={"SQLREPO_TEST_LOCAL": local})
 
 
 @nox.session(python=PYTHONS)
@@ -33,4 +34,4 @@ def web(session: nox.Session, fastapi: str) -> None:
     session.run("python", "-c", "import fastapi; print('FastAPI', fastapi.__version__)")
     local = os.environ.get("SQLREPO_TEST_LOCAL", "1")
     places = ("tests/web", "tests/beside", "tests/test_example.py")
-    session.run("pytest", *places, *session.posargs, env={"SQLREPO_TEST_LOCAL": local})
+    session.run("pytest", *places, "-m", "not repeats", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})

@@ -76,12 +76,12 @@ WITH_CODE = [page for page in PAGES if blocks_of(read(page))]
 
 def blocks_of_tests(page: str) -> list:
     """Number the page's blocks that hold tests; the last one's test file holds all the earlier ones."""
-    found = [(number, block) for number, block in enumerate(blocks_of(read(page)), start=1) if block.holds_tests]
-    return [
-        pytest.param(page, number, id=f"{page}:{block.start + 1}", marks=[] if last else [pytest.mark.repeats])
-        for number, block in found
-        for last in [number == found[-1][0]]
+    found = [
+        pytest.param(page, number, id=f"{page}:{block.start + 1}", marks=pytest.mark.repeats)
+        for number, block in enumerate(blocks_of(read(page)), start=1)
+        if block.holds_tests
     ]
+    return [*found[:-1], *(last._replace(marks=()) for last in found[-1:])]
 
 
 @pytest.mark.parametrize("page", WITH_CODE)
@@ -93,7 +93,7 @@ def test_every_block_of_a_page_runs(page, tmp_path):
     assert len(executed) == len(FENCE.findall(read(page))), f"{page}: a Python block was missed"
 
 
-@pytest.mark.parametrize(("page", "number"), chain.from_iterable(map(blocks_of_tests, WITH_CODE)))
+@pytest.mark.parametrize(("page", "number"), [*chain.from_iterable(map(blocks_of_tests, WITH_CODE))])
 def test_a_block_of_tests_passes_under_pytest(page, number, tmp_path):
     """The page up to this block is one test file, as a reader would write it."""
     result = run(

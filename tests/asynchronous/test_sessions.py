@@ -12,7 +12,7 @@ from sqlrepo.sqlalchemy import (
     AsyncSQLAlchemyRepository,
     AsyncSQLAlchemyUnitOfWork,
     Database,
-    hooks,
+    events,
 )
 from tests.asynchronous.conftest import SERVED
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note, NoteRow
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.parametrize("db", ["aiosqlite", *SERVED], indirect=True
 @pytest.fixture
 def sql(db):
     yield db
-    assert not hooks._LISTENERS
+    assert not events._LISTENERS
 
 
 # -- a session of the unit's

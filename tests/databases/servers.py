@@ -1,8 +1,9 @@
 """Servers for the tests: one given by URL, one that listens on this machine, or one in a container; else a skip.
 
-``SQLREPO_TEST_POSTGRESQL_URL`` and ``SQLREPO_TEST_MARIADB_URL`` name servers; with ``SQLREPO_TEST_LOCAL=1`` one is
-looked for on the standard port; ``SQLREPO_TEST_REQUIRE=postgresql,mariadb`` turns a skip into a failure. Every test
-process has databases of its own there, called ``sqlrepo_test_…``, and drops them at its end.
+``SQLREPO_TEST_POSTGRESQL_URL`` and ``SQLREPO_TEST_MARIADB_URL`` name servers; with ``SQLREPO_TEST_LOCAL=1`` the
+standard port is tried; ``SQLREPO_TEST_CONTAINERS=0`` starts no container; ``SQLREPO_TEST_REQUIRE=postgresql,mariadb``
+turns a skip into a failure. Every test process has databases of its own there, called ``sqlrepo_test_…``, and drops
+them at its end.
 """
 
 import gc
@@ -100,7 +101,8 @@ def server(name):
         return url, ""
     if os.environ.get("SQLREPO_TEST_LOCAL") == "1" and listening(kind.port):
         return kind.local, ""
-    url, reason = in_container(kind)
+    allowed = os.environ.get("SQLREPO_TEST_CONTAINERS") != "0"
+    url, reason = in_container(kind) if allowed else (None, "no container: SQLREPO_TEST_CONTAINERS=0")
     return url, f"no SQLREPO_TEST_{name.upper()}_URL, nothing local (SQLREPO_TEST_LOCAL=1), {reason}"
 
 
@@ -109,7 +111,8 @@ def described(name):
     kind = KINDS[name]
     local = kind.local if os.environ.get("SQLREPO_TEST_LOCAL") == "1" and listening(kind.port) else None
     url = kind.variable("URL") or local
-    where = f"{sa.make_url(url).host}:{sa.make_url(url).port or kind.port}" if url else "a container, or skipped"
+    last = "skipped" if os.environ.get("SQLREPO_TEST_CONTAINERS") == "0" else "a container, or skipped"
+    where = f"{sa.make_url(url).host}:{sa.make_url(url).port or kind.port}" if url else last
     return f"{name}: {where}, databases sqlrepo_test_{run()}_…"
 
 
