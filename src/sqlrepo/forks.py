@@ -1,115 +1,128 @@
-"""Forks of the process: who is told of one, and what a child leaves alone.
-
-Knows how Python tells of a fork, and how one is noticed where it does not. Must not know what is told: connections,
-locks, rows.
-"""
+"""Forks of the process: what takes part in one, and what a child leaves to its parent."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from inspect import ismethod
-from threading import Lock
-from typing import TypeAlias
-from weakref import WeakMethod
-
-__all__ = ["ForkSafeLock", "at_fork", "check_pid", "leak", "process"]
-
-Call: TypeAlias = Callable[[], object]
+from datetime import datetime, tzinfo
+from itertools import count
+from threading import Lock, get_ident
+from weakref import WeakValueDictionary
 
 
-class _Told:
-    """What is called at one moment of a fork; a method only as long as its object lives."""
+class ForkAware:
+    """The base of what a fork concerns: connections, locks, rows."""
 
-    def __init__(self) -> None:
-        self._kept: list[Callable[[], Call | None]] = []
+    __slots__ = ("__weakref__",)
 
-    def add(self, call: Call) -> None:
-        self._kept.append(WeakMethod(call, self._kept.remove) if ismethod(call) else lambda: call)
+    def before_fork(self) -> None:
+        """Prepare for a fork, in the process that is about to fork."""
 
-    def __call__(self) -> None:
-        _call_all(call for kept in tuple(self._kept) if (call := kept()) is not None)
+    def after_fork_in_parent(self) -> None:
+        """Resume in the process that forked."""
+
+    def after_fork(self) -> None:
+        """Start over in the child, before anything else happens there."""
 
 
-_BEFORE, _PARENT, _CHILD = _Told(), _Told(), _Told()
-_HEEDING = Lock()
+# Weak, in order of registration. `valuerefs()` copies in one step, whatever other threads register meanwhile.
+_OWNERS: WeakValueDictionary[int, ForkAware] = WeakValueDictionary()
+_NUMBERS = count()
+
+# By thread, the owners that are prepared for its fork; none registered since has anything to resume.
+_PREPARED: dict[int, list[ForkAware]] = {}
+
 _process = os.getpid()
+_noticing = Lock()
 
 
-def at_fork(*, before: Call | None = None, parent: Call | None = None, child: Call | None = None) -> None:
-    """Call something whenever the process forks, a method as long as its object lives.
-
-    Args:
-        before: in the process that forks, before it does.
-        parent: there, afterwards.
-        child: in the new process, before anything else happens in it.
-    """
-    for told, call in ((_BEFORE, before), (_PARENT, parent), (_CHILD, child)):
-        if call is not None:
-            told.add(call)
+def at_fork(owner: ForkAware) -> None:
+    """Call an owner's methods whenever the process forks, for as long as the owner lives."""
+    _OWNERS[next(_NUMBERS)] = owner
 
 
 def process() -> int:
-    """The number of this process, by which a child tells what is its own."""
+    """Return the process id as of the last fork that was noticed."""
     return _process
 
 
 def check_pid() -> None:
-    """Notice a fork that Python was not told of: a server written in C may fork by itself, as uWSGI does."""
+    """Notice a fork that bypassed Python: servers written in C, such as uWSGI, call fork(2) themselves."""
     if os.getpid() == _process:
         return
-    with _HEEDING:  # others wait until everything has been told
+    with _noticing:  # other threads of the child wait until every owner has started over
         if os.getpid() != _process:
-            _forked()
+            _start_over()
 
 
-def leak(*things: object) -> None:
-    """Keep what is the parent's from ever being collected in a child, even when the child ends.
+class ForkSafeLock(ForkAware):
+    """A lock that is replaced in a child, where the thread that held it does not exist.
 
-    To collect a connection is to end it, and the server would take that for the parent's word.
-    """
-    from ctypes import py_object, pythonapi  # noqa: PLC0415  # for those only who fork
-
-    for thing in things:
-        pythonapi.Py_IncRef(py_object(thing))
-
-
-class ForkSafeLock:
-    """Has a lock, which in a child is another one: who held it when the process forked is not there to release it.
-
-    Attributes:
-        lock: what is held, by ``with guard.lock``.
+    Use ``with guard.lock:``, which releases the lock it acquired even if the process forks in between.
     """
 
-    __slots__ = ("__weakref__", "lock")
+    __slots__ = ("lock",)
 
     def __init__(self) -> None:
-        self._renew()
-        at_fork(child=self._renew)
+        self.after_fork()
+        at_fork(self)
 
-    def _renew(self) -> None:
+    def after_fork(self) -> None:
         self.lock = Lock()
 
 
-def _forked() -> None:
+class _Anchor(tzinfo):
+    """Holds objects beyond the interpreter's exit.
+
+    A module's list is emptied then, and connections in it would be closed. The garbage collector does not traverse
+    datetimes, so a cycle through one is never collected.
+    """
+
+    def __init__(self) -> None:
+        self.objects: list[object] = []
+        self._cycle = datetime.min.replace(tzinfo=self)
+
+
+_LEAKED = _Anchor().objects
+
+
+def leak(*objects: object) -> None:
+    """Never collect the parent's objects in a child, not even at exit: to collect a connection is to close it."""
+    _LEAKED.extend(objects)
+
+
+def _prepare() -> None:
+    owners = _PREPARED[get_ident()] = _owners()
+    _call_all(owner.before_fork for owner in owners)
+
+
+def _resume() -> None:
+    _call_all(owner.after_fork_in_parent for owner in _PREPARED.pop(get_ident(), ()))
+
+
+def _start_over() -> None:
     global _process  # noqa: PLW0603  # there is one process
+    _PREPARED.clear()
     try:
-        _CHILD()
+        _call_all(owner.after_fork for owner in _owners())
     finally:
         _process = os.getpid()
 
 
-def _call_all(calls: Iterable[Call]) -> None:
-    """Call all of them, also where one raises."""
+def _owners() -> list[ForkAware]:
+    return [owner for reference in _OWNERS.valuerefs() if (owner := reference()) is not None]
+
+
+def _call_all(calls: Iterable[Callable[[], None]]) -> None:
     failures: list[Exception] = []
     for call in calls:
         try:
             call()
-        except Exception as error:  # noqa: BLE001  # the others must hear of the fork too; all are raised below
+        except Exception as error:  # noqa: BLE001  # the other owners take part too; all errors are raised below
             failures.append(error)
     if failures:
-        raise ExceptionGroup("the process forked, and not all of it took notice", failures)
+        raise ExceptionGroup("the process forked, and some objects failed to take part", failures)
 
 
-if hasattr(os, "register_at_fork"):  # Windows knows no forks
-    os.register_at_fork(before=_BEFORE, after_in_parent=_PARENT, after_in_child=_forked)
+if hasattr(os, "register_at_fork"):  # absent on Windows, which has no fork
+    os.register_at_fork(before=_prepare, after_in_parent=_resume, after_in_child=_start_over)

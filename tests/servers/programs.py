@@ -430,9 +430,9 @@ def gate_in_a_loop_that_goes_on(_):
 
 def locks_of_other_threads(url):
     """Threads hold what the library guards its own things with; nobody in the child can release it."""
-    from sqlrepo.fastapi import gate  # noqa: PLC0415
-    from sqlrepo.sqlalchemy.audit import notice  # noqa: PLC0415
-    from sqlrepo.sqlalchemy.dialects import dialect  # noqa: PLC0415
+    from sqlrepo.fastapi import units  # noqa: PLC0415
+    from sqlrepo.sqlalchemy.audit import server  # noqa: PLC0415
+    from sqlrepo.sqlalchemy.dialects import base  # noqa: PLC0415
 
     db = Database(url)
 
@@ -450,7 +450,7 @@ def locks_of_other_threads(url):
     async def turn():
         limiter_of(db)
 
-    guards = [gate._GUARD, notice._GUARD, dialect._GUARD, db._engines._guard]
+    guards = [units._GUARD, server._GUARD, base._GUARD, db._engines._guard]
     with held(lambda: guards[0].lock), held(lambda: guards[1].lock), held(lambda: guards[2].lock):
         with held(lambda: guards[3].lock):
             child = Child(lambda _: work())

@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 from fastapi import Depends, FastAPI, params
 
 from sqlrepo import AsyncBaseUnitOfWork, BaseUnitOfWork, DatabaseUnavailableError, UnsupportedError
-from sqlrepo.forks import ForkSafeLock, at_fork
+from sqlrepo.forks import ForkAware, ForkSafeLock, at_fork
 
 if TYPE_CHECKING:
     from sqlrepo.memory import InMemoryDatabase
@@ -131,14 +131,25 @@ class Limiter:
         return await shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
 
 
-_GATES: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Limiter]] = WeakKeyDictionary()
-at_fork(child=_GATES.clear)  # an event loop may live on in a child; the threads of its gates do not
+class _Limiters(ForkAware):
+    """The limiters of each event loop, which may live on in a child; the threads of its limiters do not."""
+
+    def __init__(self) -> None:
+        self.by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Limiter]]
+        self.after_fork()
+        at_fork(self)
+
+    def after_fork(self) -> None:
+        self.by_loop = WeakKeyDictionary()
+
+
+_LIMITERS = _Limiters()
 
 
 def limiter_of(store: Store) -> Limiter:
     """The gate of a database in the event loop that runs."""
     with _GUARD.lock:
-        gates = _GATES.setdefault(running_loop(), WeakKeyDictionary())
+        gates = _LIMITERS.by_loop.setdefault(running_loop(), WeakKeyDictionary())
         if store not in gates:
             gates[store] = Limiter(store)
         return gates[store]

@@ -18,7 +18,7 @@ from sqlrepo.errors import (
     UniqueViolationError,
     UnsupportedError,
 )
-from sqlrepo.forks import at_fork
+from sqlrepo.forks import ForkAware, at_fork
 from sqlrepo.language.criteria import Not
 from sqlrepo.language.predicate import parametrized
 from sqlrepo.language.values import WrongValueError
@@ -250,7 +250,7 @@ class Reference:
                 del referring[self.number][values]
 
 
-class Tables:
+class Tables(ForkAware):
     """The tables of one database.
 
     Attributes:
@@ -261,9 +261,9 @@ class Tables:
     """
 
     def __init__(self) -> None:
-        self._renew()
+        self.lock = RLock()
         self.copied = False
-        at_fork(before=self._hold, parent=self._release, child=self._part)
+        at_fork(self)
         self.by_place: dict[tuple[str | None, str], Table] = {}
 
     def add(self, table: Table) -> None:
@@ -286,18 +286,17 @@ class Tables:
             parent.referred.append(reference)
         self.by_place[place] = table
 
-    def _renew(self) -> None:
-        self.lock = RLock()
-
-    def _hold(self) -> None:
+    def before_fork(self) -> None:
+        """Keep other threads from leaving a statement half done in the child."""
         self.lock.acquire()
 
-    def _release(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """Let them go on."""
         self.lock.release()
 
-    def _part(self) -> None:
-        """Be the child's: who held the lock, the thread that forked or another, is not there to release it."""
-        self._renew()
+    def after_fork(self) -> None:
+        """Replace the lock: the thread that held it may not exist in the child."""
+        self.lock = RLock()
         self.copied = True
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import exc
 
 from sqlrepo.driver import Transaction
 from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError
-from sqlrepo.forks import ForkSafeLock, at_fork, check_pid
+from sqlrepo.forks import ForkAware, ForkSafeLock, at_fork, check_pid
 from sqlrepo.sqlalchemy.audit.server import warn_once
 from sqlrepo.sqlalchemy.compiler import Compiler
 from sqlrepo.sqlalchemy.dialects import dialect_of
@@ -28,7 +28,7 @@ _ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "asyncmy", "mariadb": "async
 _EXTRAS = ("aiosqlite", "asyncmy", "asyncpg", "psycopg", "pymysql")
 
 
-class Engines:
+class Engines(ForkAware):
     """The engines of one database.
 
     Args:
@@ -71,7 +71,7 @@ class Engines:
             self.dialect = dialect_of(self.writing.dialect, isolation)
             self.dialect.set_up(self.writing)
         listen(self.writing)
-        at_fork(before=self._before_fork, child=self._after_fork)
+        at_fork(self)
 
     def engine(self, *, read_only: bool) -> sa.Engine:
         """The engine of a unit."""
@@ -108,11 +108,13 @@ class Engines:
         for engine in self._made():
             engine.dispose()
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Close the connections that must not be open when the process forks."""
         for engine in self._made():
             self.dialect.before_fork(engine)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """Give the child pools of its own."""
         for engine in self._made():
             self.dialect.after_fork(engine)
 

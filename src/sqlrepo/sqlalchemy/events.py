@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from sqlrepo.driver import Source
-from sqlrepo.forks import at_fork, leak
+from sqlrepo.forks import ForkAware, at_fork, leak
 from sqlrepo.probes import counting, sent
 from sqlrepo.sqlalchemy.errors import Place, is_broken
 
@@ -81,22 +81,26 @@ def unsubscribe(connection: sa.Connection, listener: Listener) -> None:
         _LISTENERS.pop(connection, None)
 
 
-def _abandon() -> None:
-    """Keep what units had open when the process forked from being used, ended or collected in the child.
+class _OpenConnections(ForkAware):
+    """The connections that units have open."""
 
-    A connection that is collected is rolled back first, for the pool; the transaction is the parent's.
-    """
-    for connection in tuple(_LISTENERS):
-        if connection.closed or connection.invalidated:
-            continue
-        pooled: Any = connection.connection
-        record = pooled._connection_record  # noqa: SLF001  # which has no public name
-        leak(pooled, record, pooled.dbapi_connection)
-        pooled.dbapi_connection = record.dbapi_connection = None
-        connection.invalidate()  # so SQLAlchemy says so, whoever asks; its pool knows nothing of this one any more
+    def after_fork(self) -> None:
+        """Keep the child from using, ending or collecting them.
+
+        A connection that is collected is rolled back first, for the pool; the transaction is the parent's.
+        """
+        for connection in tuple(_LISTENERS):
+            if connection.closed or connection.invalidated:
+                continue
+            pooled: Any = connection.connection
+            record = pooled._connection_record  # noqa: SLF001  # which has no public name
+            leak(pooled, record, pooled.dbapi_connection)
+            pooled.dbapi_connection = record.dbapi_connection = None
+            connection.invalidate()  # so SQLAlchemy says so, whoever asks; its pool knows nothing of this one any more
 
 
-at_fork(child=_abandon)
+_OPEN = _OpenConnections()
+at_fork(_OPEN)
 
 
 def _reporting(name: str) -> Callable[..., None]:
