@@ -44,11 +44,11 @@ class Attached(Protocol):
     """What the user was given of a transaction before it had a connection: a session that has yet to take part."""
 
     @property
-    def waits(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether it has something to send."""
         ...
 
-    def take_part(self, driver: Any) -> None:
+    def join(self, driver: Any) -> None:
         """Take part; once more does nothing."""
         ...
 
@@ -124,7 +124,7 @@ class Transaction:
         self.fatal = self.failure or error
         del self._levels[1:]
 
-    def knows(self, savepoint: str) -> bool:
+    def has_savepoint(self, savepoint: str) -> bool:
         """Whether a savepoint was set in it, and is still there."""
         return any(level.savepoint == savepoint for level in self._levels)
 
@@ -132,17 +132,17 @@ class Transaction:
         """Forget all that happened; what ended it for good stays."""
         self._levels = [_Level("")]
 
-    def savepoint_set(self, name: str) -> None:
+    def open_savepoint(self, name: str) -> None:
         """Note a new savepoint."""
         self._levels.append(_Level(name))
 
-    def savepoint_released(self, name: str) -> None:
+    def close_savepoint(self, name: str) -> None:
         """Note that what happened since a savepoint, and in those above it, now belongs to the level below."""
         for level in self._above(name):
             self._levels[-1].callbacks += level.callbacks
             self._levels[-1].failure = self._levels[-1].failure or level.failure
 
-    def savepoint_rolled_back(self, name: str) -> None:
+    def roll_back_savepoint(self, name: str) -> None:
         """Forget what happened since a savepoint, and in those above it."""
         self._above(name)
 
@@ -168,7 +168,7 @@ class Transaction:
         return taken
 
 
-def call_all(callbacks: Iterable[Callback]) -> None:
+def run_callbacks(callbacks: Iterable[Callback]) -> None:
     """Call what waited for the commit, all of it.
 
     Raises:
@@ -179,9 +179,9 @@ def call_all(callbacks: Iterable[Callback]) -> None:
         try:
             refuse_awaitable(callback())
         except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
-            failures.append(logged(error))
+            failures.append(log_callback_error(error))
     if failures:
-        raise callbacks_failed(failures)
+        raise make_callbacks_error(failures)
 
 
 def is_async(callback: Callback) -> bool:
@@ -202,13 +202,13 @@ def refuse_awaitable(result: R) -> R:
     raise UnsupportedError("an async function was given to a sync unit of work, or to run(); nobody awaits it there")
 
 
-def logged(error: Exception) -> Exception:
+def log_callback_error(error: Exception) -> Exception:
     """Log what a callback raised, while it is being handled."""
     _log.exception(_FAILED)
     return error
 
 
-def callbacks_failed(failures: list[Exception]) -> ExceptionGroup[Exception]:
+def make_callbacks_error(failures: list[Exception]) -> ExceptionGroup[Exception]:
     """Bring together what callbacks raised."""
     return ExceptionGroup(_FAILED, failures)
 
@@ -284,7 +284,7 @@ class Upsert:
         on: the columns of the key or unique constraint in which it may agree with another.
         where: the row that it agrees with.
         changes: what of that row is written; empty for nothing.
-        agrees_in: the values of ``on``; None where it agrees with no row because one of them is NULL.
+        conflict_values: the values of ``on``; None where it agrees with no row because one of them is NULL.
         scope: which rows may be written over; the new one violates the constraint where it agrees with another.
     """
 
@@ -292,7 +292,7 @@ class Upsert:
     on: tuple[str, ...]
     where: Condition
     changes: Mapping[str, Any]
-    agrees_in: tuple[Any, ...] | None
+    conflict_values: tuple[Any, ...] | None
     scope: Condition = Condition()
 
     @property

@@ -33,7 +33,7 @@ __all__ = [
     "UnitStateError",
     "UnsupportedError",
     "add_failure_note",
-    "lost_in_commit",
+    "make_commit_lost_error",
     "nearest",
 ]
 
@@ -270,7 +270,7 @@ class UnitStateError(RepositoryError, RuntimeError):
         return f"{self.hint} ({self.reason})"
 
 
-def lost_in_commit() -> DatabaseUnavailableError:
+def make_commit_lost_error() -> DatabaseUnavailableError:
     """Make the error of a connection that was lost during COMMIT, which nobody may simply try again."""
     lost = "the connection was lost during COMMIT; nobody knows whether it took effect"
     return DatabaseUnavailableError(lost, retryable=False, in_commit=True)

@@ -83,7 +83,7 @@ class _Anchor(tzinfo):
         self._cycle = datetime.min.replace(tzinfo=self)
 
 
-_LEAKED = _Anchor().objects
+_LEAKED = _Anchor().objects  # type: ignore[abstract]  # tzinfo is abstract on paper only
 
 
 def leak(*objects: object) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from sqlrepo.driver import Condition, Driver, Fetch, Source, Transaction, Upsert
-from sqlrepo.errors import DatabaseUnavailableError, add_failure_note, lost_in_commit
+from sqlrepo.errors import DatabaseUnavailableError, add_failure_note, make_commit_lost_error
 from sqlrepo.probes import Verb, planted, sent
 from sqlrepo.tables.schema import Row, Schema
 
@@ -75,12 +75,12 @@ class ProbedDriver:
 
     def release(self, savepoint: str) -> None:
         """Let a savepoint go."""
-        self._meet("release", partial(self._transaction.savepoint_released, savepoint))
+        self._meet("release", partial(self._transaction.close_savepoint, savepoint))
         self._driver.release(savepoint)
 
     def rollback_to(self, savepoint: str) -> None:
         """Undo what was done since a savepoint."""
-        self._meet("rollback_to", partial(self._transaction.savepoint_rolled_back, savepoint))
+        self._meet("rollback_to", partial(self._transaction.roll_back_savepoint, savepoint))
         self._driver.rollback_to(savepoint)
 
     def commit(self) -> None:
@@ -94,7 +94,7 @@ class ProbedDriver:
         except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
             add_failure_note(error, second, "undoing the failed commit")
         if isinstance(error, DatabaseUnavailableError):
-            raise lost_in_commit() from error
+            raise make_commit_lost_error() from error
         raise error
 
     def rollback(self) -> None:

@@ -120,7 +120,7 @@ def patched_always(self, id, changes):
 @pytest.mark.parametrize(
     ("owner", "name", "mistake", "found"),
     [
-        pytest.param(Transaction, "savepoint_rolled_back", Transaction.savepoint_released, {"13.4"}, id="callbacks"),
+        pytest.param(Transaction, "roll_back_savepoint", Transaction.close_savepoint, {"13.4"}, id="callbacks"),
         pytest.param(ValueType, "check", lambda self, value: value, {"2.4", "3.15", "8.8", "8.9", "8.10"}, id="values"),
         pytest.param(Changes, "_index", lambda self, key: None, {"8.11"}, id="own-uniques"),
         pytest.param(BaseUnitOfWork, "_calling", lambda self: nullcontext(), {"10.13"}, id="busy"),

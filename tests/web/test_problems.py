@@ -27,7 +27,7 @@ from sqlrepo import (
     UnitStateError,
     UnsupportedError,
 )
-from sqlrepo.errors import lost_in_commit
+from sqlrepo.errors import make_commit_lost_error
 from sqlrepo.fastapi import Problem, install, problems, provide
 from tests.web.conftest import SYNC, opened
 from tests.web.domain import Dog, Kennel, Shop, Thing
@@ -186,7 +186,7 @@ CASES = [
     (LockTimeoutError(), 503, "busy", NOW),
     (DatabaseUnavailableError("secret host"), 503, "unavailable", NOW),
     (DatabaseUnavailableError("secret host", retryable=False), 503, "unavailable", KEPT),
-    (lost_in_commit(), 503, "unknown_outcome", KEPT),
+    (make_commit_lost_error(), 503, "unknown_outcome", KEPT),
     (StatementTimeoutError("secret"), 503, "timeout", KEPT),
     (InvalidLiteralError("key", "is too long"), 422, "invalid_value", KEPT),
     (QueryError("secret"), 422, "query", KEPT),

@@ -15,7 +15,16 @@ from typing_extensions import TypeVar
 from sqlrepo.core.definition import Declarations, Definition, RepositoryConfig, surrounding_names
 from sqlrepo.core.repository import BaseRepository
 from sqlrepo.core.unit import BaseUnitOfWork, joined_async, pauses, worth_another
-from sqlrepo.driver import AsyncSource, Callback, Joinable, Lock, callbacks_failed, is_async, logged, refuse_awaitable
+from sqlrepo.driver import (
+    AsyncSource,
+    Callback,
+    Joinable,
+    Lock,
+    is_async,
+    log_callback_error,
+    make_callbacks_error,
+    refuse_awaitable,
+)
 from sqlrepo.errors import RepositoryError, UnsupportedError
 from sqlrepo.language.fields import OrderBy
 from sqlrepo.language.query import QueryObject
@@ -181,9 +190,9 @@ class AsyncBaseUnitOfWork(Generic[C]):
                 if inspect.isawaitable(result):
                     await result
             except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
-                failures.append(logged(error))
+                failures.append(log_callback_error(error))
         if failures:
-            raise callbacks_failed(failures)
+            raise make_callbacks_error(failures)
 
 
 async def _shielded(work: Awaitable[R]) -> R:

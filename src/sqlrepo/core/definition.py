@@ -153,7 +153,7 @@ class Definition(Generic[T]):
         if not is_entity(into):
             raise QueryError(f"into= takes an entity class; {into!r} is {NO_ENTITY}")
         columns = tuple(self.mapper.column(name).name for name in describe(into))
-        return columns, self.mapper.builder(into, columns)
+        return columns, self.mapper.hydrator(into, columns)
 
 
 class RepositoryConfig(Generic[T]):
@@ -202,11 +202,11 @@ class RepositoryConfig(Generic[T]):
 
     def to_domain(self, row: Record) -> T:
         """Build an entity from a row; override where fields and columns do not correspond one to one."""
-        return self.definition().mapper.record(row)
+        return self.definition().mapper.to_entity(row)
 
     def to_row(self, entity: T) -> Mapping[str, Any]:
         """Read an entity into values by column; a column left out is left as it is."""
-        return self.definition().mapper.values(entity)
+        return self.definition().mapper.to_values(entity)
 
     def scope(self) -> bool:
         """Say which rows there are for this repository; override to keep to a tenant's, or to those not deleted.

@@ -25,11 +25,10 @@ from sqlrepo.errors import (
     UnitStateError,
 )
 from sqlrepo.language.criteria import And, Compare, Criterion, OneOf, Or, matches_all
-from sqlrepo.language.entities import set_fields
-from sqlrepo.language.fields import OrderBy, reversed_order
-from sqlrepo.language.fields import after as rows_after
+from sqlrepo.language.entities import read_changes
+from sqlrepo.language.fields import OrderBy, after_position, reverse_order
 from sqlrepo.language.query import QueryObject
-from sqlrepo.language.results import CursorPage, Page, Upserted, decoded, encoded
+from sqlrepo.language.results import CursorPage, Page, Upserted, decode_cursor, encode_cursor
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.schema import Row, Schema
 
@@ -167,7 +166,7 @@ class Participant(RepositoryConfig[T], Generic[T]):
 
     def _load(self, rows: Sequence[Row]) -> list[T]:
         if self.definition().custom_load:
-            return [self.to_domain(record) for record in self._mapper.records(rows)]
+            return [self.to_domain(record) for record in self._mapper.to_records(rows)]
         return self._mapper.load(rows)
 
 
@@ -216,13 +215,13 @@ class Reading(Participant[T], Generic[T, K]):
 
     def get_or_none(self, id: K, *, lock: Lock | None = None) -> T | None:
         """Get the entity with a key, or None."""
-        where = condition(self._keyed(self._mapper.key_values(id)))
+        where = condition(self._keyed(self._mapper.parse_key(id)))
         rows = self._answer(Fetch(self._mapper.selected, where, lock=lock))
         return self._load(rows)[0] if rows else None
 
     def get_many(self, ids: Iterable[K]) -> list[T]:
         """Get the entities with these keys, in their order; keys without an entity are passed over."""
-        keys = [tuple(self._mapper.key_values(one).values()) for one in ids]
+        keys = [tuple(self._mapper.parse_key(one).values()) for one in ids]
         requests = [Fetch(self._mapper.selected, condition(chunk)) for chunk in self._chunks(list(dict.fromkeys(keys)))]
         rows = self._read(lambda driver: [row for request in requests for row in driver.fetch(self._schema, request)])
         places = [self._mapper.selected.index(name) for name in self._schema.key]
@@ -353,7 +352,7 @@ class Reading(Participant[T], Generic[T, K]):
             if len(rows) < size:
                 return
             position = [rows[-1][place] for place in places]
-            rest = selection.and_also(rows_after(selection.order, position, self._schema.nullable))
+            rest = selection.and_also(after_position(selection.order, position, self._schema.nullable))
 
     def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
         """Give a page by the query object's limit and offset.
@@ -395,17 +394,17 @@ class Reading(Participant[T], Generic[T, K]):
         backwards, cursor = before is not None, after if before is None else before
         types = [self._schema.by_name[sort.ref.name].type for sort in selection.order]
         asked = selection.criterion if matches_all(scope.rows) else And((selection.criterion, scope.rows))
-        question = f"{self._schema.name}:{self._mapper.printed(asked)}:{','.join(map(str, selection.order))}"
-        order = reversed_order(selection.order) if backwards else selection.order
+        question = f"{self._schema.name}:{self._mapper.to_text(asked)}:{','.join(map(str, selection.order))}"
+        order = reverse_order(selection.order) if backwards else selection.order
         if cursor is not None:
-            position = decoded(question, types, cursor, "before" if backwards else "after")
-            selection = selection.and_also(rows_after(order, position, self._schema.nullable))
+            position = decode_cursor(question, types, cursor, "before" if backwards else "after")
+            selection = selection.and_also(after_position(order, position, self._schema.nullable))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
         rows = self._read(lambda driver: driver.fetch(self._schema, request), scope)
         more, rows = len(rows) > limit, rows[:limit]
         rows = rows[::-1] if backwards else rows
         places = [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
-        ends = [encoded(question, types, [row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
+        ends = [encode_cursor(question, types, [row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
         return CursorPage(
             self._load(rows),
             next=ends[-1] if rows and (backwards or more) else None,
@@ -471,7 +470,7 @@ class Writing(Participant[T], Generic[T, K]):
     def add_many(self, entities: Iterable[T]) -> list[T]:
         """Insert entities, all or none, and give them as they were stored, in their order."""
         values = [self._dump(entity) for entity in entities]
-        rows = self._foreseen(lambda: [self._mapper.inserted(value) for value in values])
+        rows = self._foreseen(lambda: [self._mapper.complete_insert(value) for value in values])
         scope = self._scope()
         scope.admit(rows)
         return self._stored(self._write(lambda driver: self._insert(driver, rows), scope))
@@ -502,10 +501,10 @@ class Writing(Participant[T], Generic[T, K]):
             StaleEntityError: the row is at another version than the changes say.
             QueryError: a field is unknown, or part of the key.
         """
-        values = self._assigned(set_fields(changes))
+        values = self._assigned(read_changes(changes))
         expected = values.pop(self._schema.version or "", None)
-        row = self._foreseen(lambda: self._mapper.updated(values, explicit=True)) if values else {}
-        return self._changed(self._mapper.key_values(id), row, expected)
+        row = self._foreseen(lambda: self._mapper.complete_update(values, explicit=True)) if values else {}
+        return self._changed(self._mapper.parse_key(id), row, expected)
 
     def save(self, entity: T) -> T:
         """Insert an entity, or write it over its row where there is one; atomic."""
@@ -513,7 +512,7 @@ class Writing(Participant[T], Generic[T, K]):
         identity = self._identity(values)
         if None in identity.values():
             return self.add(entity)
-        row = self._foreseen(lambda: self._mapper.inserted(values))
+        row = self._foreseen(lambda: self._mapper.complete_insert(values))
         changes = self._changes({name: value for name, value in values.items() if not self._waits(name, value)})
         expected = values.get(self._schema.version or "")
         scope = self._scope()
@@ -539,7 +538,7 @@ class Writing(Participant[T], Generic[T, K]):
         Raises:
             NotFoundError: there is none.
         """
-        where = condition(self._keyed(self._mapper.key_values(id)))
+        where = condition(self._keyed(self._mapper.parse_key(id)))
         if not self._write(lambda driver: driver.delete(self._schema, where)):
             raise NotFoundError(self._mapper.entity, id)
 
@@ -572,12 +571,12 @@ class Writing(Participant[T], Generic[T, K]):
             everything: whether all entities are meant.
         """
         where = self._targets(criteria, everything).where
-        values = self._assigned(set_fields(set_))
+        values = self._assigned(read_changes(set_))
         if self._schema.version in values:
             raise QueryError("the version counts itself; it cannot be set")
         if not values:
             raise QueryError("set_ names no field")
-        row = self._foreseen(lambda: self._mapper.updated(values, explicit=True))
+        row = self._foreseen(lambda: self._mapper.complete_update(values, explicit=True))
         scope = self._scope()
         if not scope.keep(row):
             raise QueryError("whether rows stay in the scope depends on what is not set; patch them one by one")
@@ -604,7 +603,7 @@ class Writing(Participant[T], Generic[T, K]):
         return selection
 
     def _dump(self, entity: T) -> dict[str, Any]:
-        return self._mapper.dump(self.to_row(entity))
+        return self._mapper.check_row(self.to_row(entity))
 
     def _assigned(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check assignments to fields, by column."""
@@ -612,13 +611,13 @@ class Writing(Participant[T], Generic[T, K]):
         for column in columns:
             if column.name in self._schema.key or column.computed:
                 raise QueryError(f"{self._mapper.field(column.name)} is part of the key or computed; it cannot be set")
-        return {column.name: self._mapper.assigned(column, value) for column, value in columns.items()}
+        return {column.name: self._mapper.check_assignment(column, value) for column, value in columns.items()}
 
     def _changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a full update writes: all but what identifies the row."""
         fixed = {*self.definition().natural_key, *self._schema.key}
         changes = {name: value for name, value in values.items() if name not in fixed}
-        return self._foreseen(lambda: self._mapper.updated(changes, explicit=False))
+        return self._foreseen(lambda: self._mapper.complete_update(changes, explicit=False))
 
     def _waits(self, name: str, value: Any) -> bool:
         """Whether a None stands for "the default fires", which is nothing to write over a row that exists."""
@@ -751,22 +750,22 @@ class Upserting(Writing[T, K], Generic[T, K]):
         requests = [self._asked(self._dump(entity), target, chosen) for entity in entities]
         scope = self._scope()
         scope.admit(request.row for request in requests)
-        last = {request.agrees_in or index: index for index, request in enumerate(requests)}
+        last = {request.conflict_values or index: index for index, request in enumerate(requests)}
 
         def work(driver: Driver) -> list[tuple[Row, bool]]:
-            order = sorted(last.values(), key=lambda index: repr(requests[index].agrees_in))
+            order = sorted(last.values(), key=lambda index: repr(requests[index].conflict_values))
             stored = {index: self._send(driver, requests[index]) for index in order}
-            return [stored[last[request.agrees_in or index]] for index, request in enumerate(requests)]
+            return [stored[last[request.conflict_values or index]] for index, request in enumerate(requests)]
 
         return self._write(work, scope)
 
     def _send(self, driver: Driver, request: Upsert) -> tuple[Row, bool]:
-        if request.agrees_in is None:
+        if request.conflict_values is None:
             return self._insert(driver, [request.row])[0], True
         return driver.upsert(self._schema, request, self._mapper.selected)
 
     def _asked(self, values: Mapping[str, Any], target: tuple[str, ...], chosen: frozenset[str] | None) -> Upsert:
-        row = self._foreseen(lambda: self._mapper.inserted(values))
+        row = self._foreseen(lambda: self._mapper.complete_insert(values))
         told = {name: row.get(name) for name in target}
         for name, value in told.items():
             if value is None and not (column := self._schema.by_name[name]).nullable and not column.generated:
@@ -787,7 +786,7 @@ class Upserting(Writing[T, K], Generic[T, K]):
             changes = {name: value for name, value in given.items() if name in chosen}
         if not changes:
             return {}
-        return self._foreseen(lambda: self._mapper.updated(changes, explicit=chosen is not None))
+        return self._foreseen(lambda: self._mapper.complete_update(changes, explicit=chosen is not None))
 
     def _target(self, on: str | Sequence[str]) -> tuple[str, ...]:
         """The columns of a unique constraint, in its own order."""

@@ -19,7 +19,7 @@ from sqlrepo.language.criteria import (
     map_leaves,
     matches_all,
 )
-from sqlrepo.language.predicate import Predicate, compile_predicate, parametrized
+from sqlrepo.language.predicate import Predicate, compile_predicate, parametrize
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.schema import Row, Schema
 
@@ -91,7 +91,7 @@ class Scope:
         for part in parts:
             names = _columns(part)
             read = {name: self.mapper.schema.by_name[name].type.store(values[name]) for name in names}
-            shape, params = parametrized(self.mapper.stored(part))
+            shape, params = parametrize(self.mapper.to_stored(part))
             if not _predicate(shape)(read, params):
                 name = min(names, default=self.mapper.schema.key[0])
                 return InvalidValueError(self.mapper.field(name), "puts the row outside the repository's scope")
@@ -119,7 +119,7 @@ class ScopedDriver:
     def __init__(self, beneath: Driver, scope: Scope) -> None:
         self.beneath = beneath
         self._scope = scope
-        self._rows = Condition(*parametrized(scope.rows))
+        self._rows = Condition(*parametrize(scope.rows))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.beneath, name)

@@ -9,8 +9,8 @@ from typing import Any
 from sqlrepo.driver import Condition
 from sqlrepo.errors import InvalidLiteralError, QueryError
 from sqlrepo.language.criteria import And, Criterion, all_of, as_criterion, map_leaves
-from sqlrepo.language.fields import OrderBy, Sort, equals, sorts
-from sqlrepo.language.predicate import parametrized
+from sqlrepo.language.fields import OrderBy, Sort, parse_keywords, parse_order
+from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.query import QueryObject, entity_of
 from sqlrepo.tables.mapper import Mapper
 
@@ -46,7 +46,7 @@ class Selection:
 
 def condition(criterion: Criterion) -> Condition:
     """Part a criterion over columns into shape and parameters."""
-    return Condition(*parametrized(criterion))
+    return Condition(*parametrize(criterion))
 
 
 def select(
@@ -85,7 +85,7 @@ def select(
     criterion = all_of(
         [
             *(as_criterion(one.criteria if isinstance(one, QueryObject) else one) for one in given),
-            *equals(mapper.entity, named),
+            *parse_keywords(mapper.entity, named),
         ]
     )
     return Selection(
@@ -130,7 +130,7 @@ def _rows(name: str, number: Any) -> int | None:
 
 def _order(mapper: Mapper[Any], order_by: OrderBy) -> tuple[Sort, ...]:
     """Bind an order to columns and append the key, in the direction of the last sort key."""
-    order = [mapper.bound_sort(sort) for sort in sorts(mapper.entity, order_by)]
+    order = [mapper.bind_sort(sort) for sort in parse_order(mapper.entity, order_by)]
     descending = order[-1].descending if order else False
     present = {sort.ref.name for sort in order}
     return (*order, *(Sort(mapper.ref(name), descending) for name in mapper.schema.key if name not in present))

@@ -26,10 +26,10 @@ from sqlrepo.driver import (
     Joined,
     Source,
     Transaction,
-    call_all,
     is_async,
     is_source,
     refuse_awaitable,
+    run_callbacks,
 )
 from sqlrepo.errors import (
     ConstraintError,
@@ -167,7 +167,7 @@ class Course:
         elif self._driver is None:
             self._driver = self._begun()
         if self.transaction.attached is not None:
-            self.transaction.attached.take_part(self._driver)
+            self.transaction.attached.join(self._driver)
         return self._probed(self._driver)
 
     def commit(self, field_of: Callable[[str | None], Callable[[str], str]]) -> list[Callback]:
@@ -185,7 +185,7 @@ class Course:
         transaction = self.transaction
         try:
             transaction.check()
-            if transaction.attached and transaction.attached.waits:
+            if transaction.attached and transaction.attached.has_pending:
                 self.started()
         except BaseException as error:
             self.undo(error)
@@ -222,7 +222,7 @@ class Course:
         if self._driver is None or transaction is not self.transaction:
             return
         if transaction.fatal is not None:
-            transaction.savepoint_rolled_back(savepoint)  # the server has ended it with the whole transaction
+            transaction.roll_back_savepoint(savepoint)  # the server has ended it with the whole transaction
             return
         try:
             self._probed(self._driver).rollback_to(savepoint)
@@ -355,7 +355,7 @@ class BaseUnitOfWork(Generic[C]):
         self._nested: AbstractContextManager[None] | None = None
         self._leaving: BaseException | None = None
         #: What is done with the callbacks once the transaction is committed and the connection given back.
-        self.after_commit: Callable[[list[Callback]], None] = call_all
+        self.after_commit: Callable[[list[Callback]], None] = run_callbacks
         journal = Journal(type(self).__name__, self.idle_warning)
         self._course = Course(self._joined or cast("Source", source), journal, read_only=read_only)
         self._field_names: dict[str | None, Callable[[str], str]] = {}

@@ -27,7 +27,7 @@ def is_mapped(cls: type) -> bool:
     return hasattr(cls, "__mapper__")
 
 
-def columns_of(cls: Any) -> dict[str, Any]:
+def orm_columns(cls: Any) -> dict[str, Any]:
     """The columns of its table, by attribute; relationships and computed attributes are no fields."""
     mapper = cls.__mapper__
     return {
@@ -35,7 +35,7 @@ def columns_of(cls: Any) -> dict[str, Any]:
     }
 
 
-def annotation_of(column: Any, annotation: Any) -> Any:
+def orm_annotation(column: Any, annotation: Any) -> Any:
     """What an attribute holds: as ``Mapped[...]`` says, or else as the column's type does."""
     if getattr(get_origin(annotation), "__module__", "").startswith("sqlalchemy."):
         (annotation,) = get_args(annotation)
@@ -48,7 +48,7 @@ def annotation_of(column: Any, annotation: Any) -> Any:
     return python | None if column.nullable else python
 
 
-def values_of(entity: Any, names: Iterable[str]) -> dict[str, Any]:
+def orm_values(entity: Any, names: Iterable[str]) -> dict[str, Any]:
     """Read what is set of an instance, whatever its state is.
 
     Raises:
@@ -65,7 +65,7 @@ def values_of(entity: Any, names: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def builder(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
+def make_orm_constructor(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
     """Prepare the building of detached instances: unloaded attributes raise, and a session's ``add`` attaches them."""
     from sqlalchemy.orm import make_transient_to_detached
     from sqlalchemy.orm.attributes import set_committed_value
@@ -141,7 +141,7 @@ def is_entity(cls: object) -> bool:
     )
 
 
-def is_model(cls: type) -> bool:
+def is_validating_model(cls: type) -> bool:
     """Whether it is a Pydantic model that validates what it is built of; SQLModel's tables do not."""
     return issubclass(cls, BaseModel) and not is_mapped(cls)
 
@@ -155,17 +155,17 @@ def describe(entity: type) -> Mapping[str, EntityField]:
     if entity in _DESCRIBED:
         return _DESCRIBED[entity]
     annotations = _annotations(entity)
-    adapters = _adapters(cast("type[BaseModel]", entity)) if is_model(entity) else {}
+    adapters = _adapters(cast("type[BaseModel]", entity)) if is_validating_model(entity) else {}
     known = types.MappingProxyType(
         {
-            name: replace(field_of(name, annotation), adapter=adapters.get(name))
+            name: replace(parse_annotation(name, annotation), adapter=adapters.get(name))
             for name, annotation in annotations.items()
         }
     )
     return _DESCRIBED.setdefault(entity, known)
 
 
-def unsettable(entity: type) -> tuple[str, ...]:
+def fields_outside_init(entity: type) -> tuple[str, ...]:
     """The fields that its ``__init__`` does not take, and that no row can therefore give back."""
     if is_mapped(entity):
         return ()
@@ -176,24 +176,24 @@ def unsettable(entity: type) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(entity) if not f.init)
 
 
-def maker(entity: type) -> Callable[[Mapping[str, Any]], Any]:
+def make_constructor(entity: type) -> Callable[[Mapping[str, Any]], Any]:
     """What builds an entity from its fields' values; of a Pydantic model many are better validated at once."""
     if is_mapped(entity):
-        return builder(entity)
+        return make_orm_constructor(entity)
     if _is_attrs(entity):
         named = {a.name: a.alias or a.name.lstrip("_") for a in _attributes(entity)}
         return lambda values: entity(**{named[name]: value for name, value in values.items()})
     return lambda values: entity(**values)
 
 
-def read(entity: object, names: Iterable[str]) -> dict[str, Any]:
+def read_fields(entity: object, names: Iterable[str]) -> dict[str, Any]:
     """The values of an entity's fields; without those that an instance of a mapped class leaves out.
 
     Raises:
         InvalidValueError: such an instance has not loaded one.
     """
     if is_mapped(type(entity)):
-        return values_of(entity, names)
+        return orm_values(entity, names)
     return {name: getattr(entity, name) for name in names}
 
 
@@ -201,7 +201,7 @@ def _annotations(entity: type) -> Mapping[str, Any]:
     """The fields' annotations, by name."""
     if is_mapped(entity):
         hints = _hints(entity)
-        return {name: annotation_of(column, hints.get(name)) for name, column in columns_of(entity).items()}
+        return {name: orm_annotation(column, hints.get(name)) for name, column in orm_columns(entity).items()}
     if issubclass(entity, BaseModel):
         return _of_model(entity)
     if not is_entity(entity):
@@ -233,7 +233,7 @@ def _adapters(entity: type[BaseModel]) -> dict[str, Callable[[], TypeAdapter[Any
     return {
         name: cache(partial(_adapter, info))
         for name, info in entity.model_fields.items()
-        if field_of(name, info.annotation).type.kind is not Kind.OPAQUE
+        if parse_annotation(name, info.annotation).type.kind is not Kind.OPAQUE
     }
 
 
@@ -264,7 +264,7 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
         return Any
 
 
-def field_of(name: str, annotation: Any) -> EntityField:
+def parse_annotation(name: str, annotation: Any) -> EntityField:
     """Read one annotation: ``int | None``, ``Annotated[str, ...]``, ``Literal["a", "b"]``, a NewType, an Enum."""
     members = _members(annotation)
     scalars = [member for member in members if member is not type(None)]
@@ -293,7 +293,7 @@ def _members(annotation: Any) -> list[Any]:
     return [_SCALARS.get(bare, bare)]
 
 
-def set_fields(changes: Any) -> dict[str, Any]:
+def read_changes(changes: Any) -> dict[str, Any]:
     """Read a partial change: the fields that were set on a Pydantic model, or a mapping's items.
 
     Raises:

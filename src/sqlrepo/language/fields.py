@@ -118,10 +118,10 @@ class Fields:
     def __getattr__(self, name: str) -> Field:
         if name.startswith("__"):
             raise AttributeError(name)
-        return field_named(self._entity, name)
+        return find_field(self._entity, name)
 
 
-def field_named(entity: type, name: str) -> Field:
+def find_field(entity: type, name: str) -> Field:
     """Look up a field of an entity class.
 
     Raises:
@@ -220,9 +220,9 @@ def iequals(field: str | None, text: str) -> bool:
     return _match(field, "equals", text, "folded")
 
 
-def equals(entity: type, values: Mapping[str, Any]) -> list[Criterion]:
+def parse_keywords(entity: type, values: Mapping[str, Any]) -> list[Criterion]:
     """Read keyword equality, ``find(done=True, key=None)``."""
-    return [field_named(entity, name) == value for name, value in values.items()]
+    return [find_field(entity, name) == value for name, value in values.items()]
 
 
 def _field(given: object) -> Field:
@@ -274,7 +274,7 @@ def desc(field: object) -> Sort:
     return Sort(_orderable(field).ref, descending=True)
 
 
-def sorts(entity: type, order_by: OrderBy) -> tuple[Sort, ...]:
+def parse_order(entity: type, order_by: OrderBy) -> tuple[Sort, ...]:
     """Read an order: fields, `asc`/`desc` of them, or strings like ``"-priority,key"``; one or a sequence.
 
     A field named again changes nothing and is left out.
@@ -304,7 +304,7 @@ def _each(entity: type, order_by: OrderBy) -> Iterable[Sort]:
 
 def _from_text(entity: type, text: str) -> Sort:
     name = text.removeprefix("-")
-    return Sort(_orderable(field_named(entity, name)).ref, descending=name != text)
+    return Sort(_orderable(find_field(entity, name)).ref, descending=name != text)
 
 
 def _orderable(field: object) -> Field:
@@ -315,12 +315,12 @@ def _orderable(field: object) -> Field:
     return field
 
 
-def reversed_order(order: Iterable[Sort]) -> tuple[Sort, ...]:
+def reverse_order(order: Iterable[Sort]) -> tuple[Sort, ...]:
     """The same order, read from its end."""
     return tuple(Sort(sort.ref, not sort.descending) for sort in order)
 
 
-def after(order: Sequence[Sort], position: Sequence[Any], nullable: Container[str]) -> Criterion:
+def after_position(order: Sequence[Sort], position: Sequence[Any], nullable: Container[str]) -> Criterion:
     """The rows that come after a position: past it on the first key, or tied there and after it on the rest.
 
     Right under ties, NULLs and mixed directions; the outer condition on the first key is what an index can use
@@ -336,7 +336,9 @@ def after(order: Sequence[Sort], position: Sequence[Any], nullable: Container[st
     past = _beyond(sort, value, may_be_null, strictly=True)
     if not others:
         return past
-    return And((_beyond(sort, value, may_be_null, strictly=False), Or((past, after(others, values, nullable)))))
+    return And(
+        (_beyond(sort, value, may_be_null, strictly=False), Or((past, after_position(others, values, nullable))))
+    )
 
 
 def _beyond(sort: Sort, value: Any, may_be_null: bool, *, strictly: bool) -> Criterion:

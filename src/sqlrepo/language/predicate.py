@@ -93,7 +93,7 @@ def _param(value: Any) -> str:
     return f"p[{value.index}]"
 
 
-def parametrized(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
+def parametrize(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
     """Part a criterion into its shape and its literals.
 
     Returns:
@@ -112,7 +112,7 @@ def parametrized(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
             case OneOf(ref, values):
                 return OneOf(ref, place(values))
             case Match(ref, kind, text, case):
-                return Match(ref, kind, place(folded(text, case)), case)
+                return Match(ref, kind, place(fold(text, case)), case)
             case CompareFields() | IsNull():
                 return node
             case _:
@@ -121,7 +121,7 @@ def parametrized(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
     return map_leaves(criterion, leaf), tuple(literals)
 
 
-def folded(text: str, case: Case) -> str:
+def fold(text: str, case: Case) -> str:
     """Fold a text that is searched for the way the searched one will be."""
     return text if case == "exact" else fold_ascii(text) if case == "ascii" else fold_unicode(text)
 
@@ -154,7 +154,7 @@ def matches(criterion: bool | HasCriteria, entity: object) -> bool:
             raise QueryError(f"{leaf.ref.entity.__name__}.{leaf.ref} is asked of a {type(entity).__name__}")
         return _labelled(leaf)
 
-    shape, params = parametrized(map_leaves(as_criterion(getattr(criterion, "criteria", criterion)), labelled))
+    shape, params = parametrize(map_leaves(as_criterion(getattr(criterion, "criteria", criterion)), labelled))
     try:
         return _on_entities(shape)(entity, params)
     except TypeError as error:  # values no column holds side by side: a datetime with zone and one without

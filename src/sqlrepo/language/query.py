@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlrepo.errors import QueryError, nearest
 from sqlrepo.language import fields as operators
 from sqlrepo.language.criteria import Criterion, all_of, as_criterion
-from sqlrepo.language.entities import EntityField, describe, field_of
-from sqlrepo.language.fields import Field, field_named, fields, sorts
+from sqlrepo.language.entities import EntityField, describe, parse_annotation
+from sqlrepo.language.fields import Field, fields, find_field, parse_order
 from sqlrepo.language.values import Kind
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
         elif name == "order_by":
             _check_order(cls, entity, info.annotation)
         elif name in OPTIONS:
-            if field_of(name, info.annotation).type.kind is not Kind.INTEGER:
+            if parse_annotation(name, info.annotation).type.kind is not Kind.INTEGER:
                 raise QueryError(f"{cls.__name__}.{name} must be an int")
         else:
             filters[name] = _filter(cls, entity, name, info.annotation)
@@ -174,7 +174,7 @@ def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
     known = describe(entity)
     for operator in _SUFFIXES:
         if name.endswith(f"__{operator}") and name.removesuffix(f"__{operator}") in known:
-            return field_named(entity, name.removesuffix(f"__{operator}")), operator
+            return find_field(entity, name.removesuffix(f"__{operator}")), operator
     readings = [(name, "eq")] if name in known else []
     for operator in _SUFFIXES:
         stem = name.removesuffix(f"_{operator}")
@@ -185,7 +185,7 @@ def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
     if len(readings) > 1:
         spellings = " or ".join(f"{field}__{operator}" for field, operator in readings)
         raise QueryError(f"{cls.__name__}.{name} can be read in {len(readings)} ways; spell it {spellings}")
-    return field_named(entity, readings[0][0]), readings[0][1]
+    return find_field(entity, readings[0][0]), readings[0][1]
 
 
 # How other libraries spell operators; the nearest of ours would be another one.
@@ -227,7 +227,7 @@ def _fits(spec: EntityField, takes: str, annotation: Any) -> bool:
     if takes in ("value", "text"):
         return _same(spec, annotation)
     if takes == "flag":
-        return field_of("", annotation).type.kind is Kind.BOOLEAN
+        return parse_annotation("", annotation).type.kind is Kind.BOOLEAN
     for part in _alternatives(annotation):
         args = get_args(part)
         origin = get_origin(part)
@@ -243,7 +243,7 @@ def _all_same(spec: EntityField, annotations: tuple[Any, ...]) -> bool:
 
 
 def _same(spec: EntityField, annotation: Any) -> bool:
-    given = field_of("", annotation).type
+    given = parse_annotation("", annotation).type
     if given.kind is spec.type.kind:
         return given.kind not in (Kind.ENUM, Kind.OPAQUE) or issubclass(given.python, spec.type.python)
     return given.kind is Kind.INTEGER and spec.type.kind in (Kind.FLOAT, Kind.DECIMAL)
@@ -268,10 +268,10 @@ def _check_order(cls: type, entity: type, annotation: Any) -> None:
                     _check_order(cls, entity, item)
         elif get_origin(part) is Literal:
             for choice in get_args(part):
-                sorts(entity, choice)
+                parse_order(entity, choice)
         elif isinstance(part, type) and issubclass(part, Enum) and issubclass(part, str):
             for member in part:
-                sorts(entity, member.value)
+                parse_order(entity, member.value)
         elif part is not type(None):
             raise QueryError(f"{cls.__name__}.order_by must list its sort keys: Literal['priority', '-priority']")
 

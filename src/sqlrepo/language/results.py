@@ -95,7 +95,7 @@ _FROM_TEXT: Mapping[Kind, Callable[[Any], Any]] = {
 }
 
 
-def encoded(question: str, types: Sequence[ValueType], position: Sequence[Any]) -> str:
+def encode_cursor(question: str, types: Sequence[ValueType], position: Sequence[Any]) -> str:
     """Write a position as an opaque text that only fits its own question.
 
     Args:
@@ -108,13 +108,13 @@ def encoded(question: str, types: Sequence[ValueType], position: Sequence[Any]) 
     return base64.urlsafe_b64encode(_digest(question, body) + body).decode().rstrip("=")
 
 
-def decoded(question: str, types: Sequence[ValueType], cursor: str, way: str) -> list[Any]:
+def decode_cursor(question: str, types: Sequence[ValueType], cursor: str, way: str) -> list[Any]:
     """Read a position back.
 
     Args:
         question: the query's printed criteria and order.
         types: the types of the order's columns.
-        cursor: what `encoded` gave.
+        cursor: what `encode_cursor` gave.
         way: what the cursor was given as.
 
     Raises:

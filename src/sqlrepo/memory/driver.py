@@ -100,13 +100,13 @@ class MemoryDriver:
         """Remember how far the changes have come."""
         name = f"savepoint_{len(self._savepoints) + 1}"
         self._savepoints[name] = {table: changes.mark() for table, changes in self._changes.items()}
-        self._transaction.savepoint_set(name)
+        self._transaction.open_savepoint(name)
         return name
 
     def release(self, savepoint: str) -> None:
         """Forget a savepoint and those after it."""
         self._forget(savepoint)
-        self._transaction.savepoint_released(savepoint)
+        self._transaction.close_savepoint(savepoint)
 
     def rollback_to(self, savepoint: str) -> None:
         """Take back what was done since a savepoint."""
@@ -116,7 +116,7 @@ class MemoryDriver:
         for table, changes in self._changes.items():
             changes.undo(marks.get(table, 0))
         self._forget(savepoint)
-        self._transaction.savepoint_rolled_back(savepoint)
+        self._transaction.roll_back_savepoint(savepoint)
 
     def commit(self) -> None:
         """Make the changes everybody's, all or none."""

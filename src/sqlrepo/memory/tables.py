@@ -20,7 +20,7 @@ from sqlrepo.errors import (
 )
 from sqlrepo.forks import ForkAware, at_fork
 from sqlrepo.language.criteria import Not
-from sqlrepo.language.predicate import parametrized
+from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.values import WrongValueError
 from sqlrepo.memory.compiler import compiled
 from sqlrepo.tables.schema import Action, Check, Column, ConstantDefault, ForeignKey, Row, RowFunction, Schema, Unique
@@ -85,7 +85,7 @@ def _violation(schema: Schema, check: Check) -> Callable[[Row], bool]:
     if check.test is not None:
         return partial(_denied, check.test, schema)
     assert check.criterion is not None
-    shape, literals = parametrized(Not(check.criterion))
+    shape, literals = parametrize(Not(check.criterion))
     denied = compiled(schema, shape)
     params, test = denied.params(Condition(shape, literals)), denied.test
     return lambda row: test(row, params)

@@ -22,7 +22,7 @@ from sqlrepo.errors import (
     UniqueViolationError,
     UnitStateError,
     add_failure_note,
-    lost_in_commit,
+    make_commit_lost_error,
 )
 from sqlrepo.language.values import Kind
 from sqlrepo.sqlalchemy.errors import Place, translated
@@ -125,14 +125,14 @@ class SQLAlchemyDriver:
     def savepoint(self) -> str:
         """Set a savepoint; a read-only transaction has nothing to undo and sends none."""
         if self._read_only:
-            self._transaction.savepoint_set(f"read_only_{self._transaction.depth}")
+            self._transaction.open_savepoint(f"read_only_{self._transaction.depth}")
             return self._transaction.innermost
         depth = self._transaction.depth
         try:
             nested = self._guarded(self._begin_nested)
         except BaseException:
             if self._transaction.depth > depth:  # the engine has reported what was then refused
-                self._transaction.savepoint_released(self._transaction.innermost)
+                self._transaction.close_savepoint(self._transaction.innermost)
             raise
         self._savepoints[self._transaction.innermost] = nested  # the engine has reported it
         return self._transaction.innermost
@@ -140,7 +140,7 @@ class SQLAlchemyDriver:
     def release(self, savepoint: str) -> None:
         """Let a savepoint go."""
         if savepoint not in self._savepoints:
-            self._transaction.savepoint_released(savepoint)
+            self._transaction.close_savepoint(savepoint)
             return
         self._flush()
         for nested in self._taken(savepoint):
@@ -149,7 +149,7 @@ class SQLAlchemyDriver:
     def rollback_to(self, savepoint: str) -> None:
         """Undo what was done since a savepoint."""
         if savepoint not in self._savepoints:
-            self._transaction.savepoint_rolled_back(savepoint)
+            self._transaction.roll_back_savepoint(savepoint)
             return
         for nested in self._taken(savepoint):
             self._undo(nested)
@@ -202,7 +202,7 @@ class SQLAlchemyDriver:
             return self._connection
         if self._session is None:
             made = UnitSession(lambda: None)
-            made.take_part(self)
+            made.join(self)
             self._transaction.attached = made
         return self._session
 
@@ -235,11 +235,11 @@ class SQLAlchemyDriver:
         """Note what happened to the transaction's savepoints, and an end of it that was not the unit's."""
         if event == "savepoint":
             self._count += 1  # SQLAlchemy numbers them so, and says the name when it is used only
-            self._transaction.savepoint_set(savepoint or f"sa_savepoint_{self._count}")
+            self._transaction.open_savepoint(savepoint or f"sa_savepoint_{self._count}")
         elif event == "release_savepoint" and savepoint:
-            self._transaction.savepoint_released(savepoint)
+            self._transaction.close_savepoint(savepoint)
         elif event == "rollback_savepoint" and savepoint:
-            self._transaction.savepoint_rolled_back(savepoint)
+            self._transaction.roll_back_savepoint(savepoint)
         elif event in ("commit", "rollback") and not self._ending:
             hint = f"{event} was called on .session or .connection; the unit of work ends its transaction itself"
             self._transaction.lose(UnitStateError("not_open", hint))
@@ -303,7 +303,7 @@ class SQLAlchemyDriver:
         try:
             self._guarded(self._connection.commit)
         except DatabaseUnavailableError as error:
-            raise lost_in_commit() from error
+            raise make_commit_lost_error() from error
 
     def _study(self, schema: Schema) -> None:
         """Let the dialect look at a table before the first statement on it is written."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, scoped_session
 
-from sqlrepo.driver import Callback, Driver, Transaction, call_all
+from sqlrepo.driver import Callback, Driver, Transaction, run_callbacks
 from sqlrepo.errors import MappingError, UnitStateError, UnsupportedError
 from sqlrepo.sqlalchemy.aio import is_async
 from sqlrepo.sqlalchemy.database import Database, Engines
@@ -189,7 +189,7 @@ class SharedSession:
         self.database = database
         self.transaction = Transaction()
         for nested in reversed(list(_nested(session))):
-            self.transaction.savepoint_set(_announced(nested))
+            self.transaction.open_savepoint(_announced(nested))
         event.listen(session, "after_transaction_create", self._begun)
         event.listen(session, "before_commit", self._ending)
         event.listen(session, "after_commit", self._ended)
@@ -210,7 +210,7 @@ class SharedSession:
 
     def _begun(self, _: Session, begun: SessionTransaction) -> None:
         if begun.nested:
-            self.transaction.savepoint_set(_announced(begun))
+            self.transaction.open_savepoint(_announced(begun))
 
     def _ending(self, session: Session) -> None:
         """Refuse to commit what PostgreSQL would report committed, and drop."""
@@ -220,12 +220,12 @@ class SharedSession:
     def _ended(self, session: Session) -> None:
         nested = session.get_nested_transaction()
         if nested is not None:
-            self.transaction.savepoint_released(_announced(nested))
+            self.transaction.close_savepoint(_announced(nested))
         self._committed = nested is None
 
     def _over(self, _: Session, ended: SessionTransaction) -> None:
         if ended.nested:
-            self.transaction.savepoint_rolled_back(_announced(ended))  # unless it was kept, as `_ended` has heard
+            self.transaction.roll_back_savepoint(_announced(ended))  # unless it was kept, as `_ended` has heard
         if ended.parent is not None:
             return
         transaction, committed, driver = self.transaction, self._committed, self._driver
@@ -233,7 +233,7 @@ class SharedSession:
         if driver is not None:
             driver.leave()
         if committed:
-            call_all(transaction.callbacks)
+            run_callbacks(transaction.callbacks)
 
 
 class JoinedConnection:
@@ -309,7 +309,7 @@ class JoinedDriver(SQLAlchemyDriver):
 
     def on_event(self, event: str, savepoint: str | None) -> None:
         """Note what happened to savepoints; the end is the application's to choose."""
-        if event == "rollback_savepoint" and not self._transaction.knows(savepoint or ""):
+        if event == "rollback_savepoint" and not self._transaction.has_savepoint(savepoint or ""):
             if self._session is None or not any(_nested(self._session)):
                 self._transaction.restart()  # it was set before the unit had joined, so all of the unit's is undone
         elif event not in ("commit", "rollback"):

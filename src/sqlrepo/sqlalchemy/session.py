@@ -41,11 +41,11 @@ class UnitSession(Session):
         self._connected: Connection | None = None
 
     @property
-    def waits(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether there is something to flush."""
         return any((self.new, self.dirty, self.deleted))
 
-    def take_part(self, driver: TakesSession) -> None:
+    def join(self, driver: TakesSession) -> None:
         """Use the connection of the unit's transaction."""
         if self._connected is None:
             self._connected = driver.attach(self)

@@ -16,13 +16,13 @@ from sqlrepo.errors import (
     nearest,
 )
 from sqlrepo.language.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, map_leaves
-from sqlrepo.language.entities import describe, is_model, maker, read, unsettable
+from sqlrepo.language.entities import describe, fields_outside_init, is_validating_model, make_constructor, read_fields
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.schema import Column, Row, Schema
 
 
-class Builder:
+class Hydrator:
     """Builds objects of one class from rows.
 
     Args:
@@ -40,8 +40,8 @@ class Builder:
         named = [(fields.get(column, column), place) for place, column in enumerate(columns)]
         self._given = [(name, place) for name, place in named if name in known]
         listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
-        self._adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if is_model(model) else None
-        self._make = maker(model)
+        self._adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if is_validating_model(model) else None
+        self._make = make_constructor(model)
         # Members of an enumeration whose values the column keeps as plain text or number.
         self._members = [
             (name, known[name].type.python)
@@ -149,7 +149,7 @@ class Mapper(Generic[T]):
         #: The columns that are fetched, in schema order.
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
         #: Builds an entity of each row of the selected columns.
-        self.load: Callable[[Sequence[Row]], list[T]] = self.builder(entity)
+        self.load: Callable[[Sequence[Row]], list[T]] = self.hydrator(entity)
 
     def _verify_names(self) -> None:
         for name, column in self._renamed.items():
@@ -172,7 +172,7 @@ class Mapper(Generic[T]):
                     f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
                 )
 
-        for name in unsettable(self.entity):
+        for name in fields_outside_init(self.entity):
             if self._renamed.get(name, name) in self.schema.by_name:
                 raise MappingError(
                     f"field {name!r} of {self.entity.__name__} has init=False, so it cannot be read back from its "
@@ -223,26 +223,26 @@ class Mapper(Generic[T]):
 
     # -- rows to entities
 
-    def builder(self, model: type[Any], columns: Iterable[str] | None = None) -> Builder:
+    def hydrator(self, model: type[Any], columns: Iterable[str] | None = None) -> Hydrator:
         """Prepare the building of objects of a class from rows.
 
         Args:
             model: an entity class, whose fields are columns.
             columns: what the rows hold, in their order; the selected columns by default.
         """
-        return Builder(model, self.schema, tuple(columns or self.selected), self._fields)
+        return Hydrator(model, self.schema, tuple(columns or self.selected), self._fields)
 
-    def records(self, rows: Sequence[Row]) -> list[Record]:
+    def to_records(self, rows: Sequence[Row]) -> list[Record]:
         """Name the values of rows of the selected columns."""
         return [Record(zip(self.selected, row, strict=True)) for row in rows]
 
-    def record(self, record: Mapping[str, Any]) -> T:
+    def to_entity(self, record: Mapping[str, Any]) -> T:
         """Build the entity of one row by the plain correspondence of fields and columns."""
         return self.load([tuple(record[name] for name in self.selected)])[0]
 
     # -- entities to rows
 
-    def values(self, entity: T) -> dict[str, Any]:
+    def to_values(self, entity: T) -> dict[str, Any]:
         """Read an entity's fields, by column, unchecked.
 
         Raises:
@@ -250,9 +250,9 @@ class Mapper(Generic[T]):
         """
         if not isinstance(entity, self.entity):
             raise InvalidValueError(self.entity.__name__, f"expected one, got {type(entity).__name__}")
-        return {self._columns[name].name: value for name, value in read(entity, self._columns).items()}
+        return {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
 
-    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def check_row(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check the values of a row, by column.
 
         Raises:
@@ -264,9 +264,9 @@ class Mapper(Generic[T]):
                 raise MappingError(
                     f"table {self.schema.name} has no column {name!r}{nearest(name, self.schema.by_name)}"
                 )
-        return {name: self.checked(self.schema.by_name[name], value) for name, value in values.items()}
+        return {name: self.check_value(self.schema.by_name[name], value) for name, value in values.items()}
 
-    def checked(self, column: Column, value: Any) -> Any:
+    def check_value(self, column: Column, value: Any) -> Any:
         """Check one value against its column.
 
         Raises:
@@ -277,21 +277,21 @@ class Mapper(Generic[T]):
         except WrongValueError as wrong:
             raise InvalidValueError(self.field(column.name), str(wrong)) from wrong.__cause__
 
-    def assigned(self, column: Column, value: Any) -> Any:
+    def check_assignment(self, column: Column, value: Any) -> Any:
         """Check a value that a field is given by itself: against its column, and as the entity would.
 
         Raises:
             InvalidValueError: the column cannot hold it, or no entity could be read with it.
         """
-        value, name = self.checked(column, value), self.field(column.name)
+        value, name = self.check_value(column, value), self.field(column.name)
         if self._converts or name not in self._columns or (value is None and not column.nullable):
             return value
         try:
-            return self.checked(column, describe(self.entity)[name].accept(value))
+            return self.check_value(column, describe(self.entity)[name].accept(value))
         except WrongValueError as wrong:
             raise InvalidValueError(name, str(wrong)) from None
 
-    def inserted(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def complete_insert(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Complete the values of a new row: defaults fire, columns that fill themselves are left out.
 
         None in a column that must have a value lets its default fire; None in one that need not is NULL.
@@ -310,12 +310,12 @@ class Mapper(Generic[T]):
             elif column.name in row or column.computed:
                 continue
             elif column.default:
-                row[column.name] = self.checked(column, column.default(row))
+                row[column.name] = self.check_value(column, column.default(row))
             elif not column.fills_itself:
                 raise NotNullViolationError(None, (column.name,))
         return {name: row[name] for name in self.schema.by_name if name in row}
 
-    def updated(self, values: Mapping[str, Any], *, explicit: bool) -> dict[str, Any]:
+    def complete_update(self, values: Mapping[str, Any], *, explicit: bool) -> dict[str, Any]:
         """Complete the changes of a row that exists: what counts and stamps writes is not the caller's, unless said.
 
         Args:
@@ -336,12 +336,12 @@ class Mapper(Generic[T]):
                 row[name] = values[name]
         for column in self.schema.columns:
             if column.onupdate and column.name not in row:
-                row[column.name] = self.checked(column, column.onupdate(row))
+                row[column.name] = self.check_value(column, column.onupdate(row))
         return row
 
     # -- keys
 
-    def key_values(self, id: Any) -> dict[str, Any]:
+    def parse_key(self, id: Any) -> dict[str, Any]:
         """Read a key: one value, or a tuple in the key's order.
 
         Raises:
@@ -357,7 +357,7 @@ class Mapper(Generic[T]):
         return {name: self._literal(self.ref(name), value) for name, value in zip(columns, values, strict=True)}
 
     def key_of(self, row: Row) -> Any:
-        """The key of a row of the selected columns, as `key_values` takes it."""
+        """The key of a row of the selected columns, as `parse_key` takes it."""
         values = tuple(row[self.selected.index(name)] for name in self.schema.key)
         return values[0] if len(values) == 1 else values
 
@@ -370,7 +370,7 @@ class Mapper(Generic[T]):
             QueryError: the criterion is about another class, or its field has no column.
             InvalidLiteralError: the column cannot hold the literal.
         """
-        ref = self.bound(leaf.ref)
+        ref = self.bind_ref(leaf.ref)
         if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
             raise QueryError(f"{leaf.ref} is kept in a column that can only be asked for NULL")
         match leaf:
@@ -378,8 +378,8 @@ class Mapper(Generic[T]):
                 self._refuse_order_of_labels(ref, op)
                 return Compare(ref, op, self._literal(ref, value))
             case CompareFields(_, op, other):
-                self._refuse_unlike(ref, self.bound(other))
-                return CompareFields(ref, op, self.bound(other))
+                self._refuse_unlike(ref, self.bind_ref(other))
+                return CompareFields(ref, op, self.bind_ref(other))
             case OneOf(_, values):
                 return OneOf(ref, tuple(self._literal(ref, value) for value in values))
             case Match(_, kind, text, case):
@@ -404,7 +404,7 @@ class Mapper(Generic[T]):
         if any(member != label for member, label in (type_.labels or {}).items()):
             raise QueryError(f"{self.field(ref.name)} is kept by its members' names, which have another order")
 
-    def bound(self, ref: Ref) -> Ref:
+    def bind_ref(self, ref: Ref) -> Ref:
         """Turn a field into its column."""
         if not issubclass(self.entity, ref.entity):
             raise QueryError(f"{ref.entity.__name__}.{ref.name} is asked of a repository of {self.entity.__name__}")
@@ -414,22 +414,22 @@ class Mapper(Generic[T]):
         """A column, as bound criteria and orders name it."""
         return Ref(self.entity, column)
 
-    def bound_sort(self, sort: Sort) -> Sort:
+    def bind_sort(self, sort: Sort) -> Sort:
         """Turn the field of a sort key into its column.
 
         Raises:
             QueryError: the column has no order.
         """
-        ref = self.bound(sort.ref)
+        ref = self.bind_ref(sort.ref)
         if not self.schema.by_name[ref.name].type.kind.ordered:
             raise QueryError(f"{sort.ref} is kept in a column that has no order")
         return Sort(ref, sort.descending)
 
-    def printed(self, criterion: Criterion) -> str:
+    def to_text(self, criterion: Criterion) -> str:
         """Print a bound criterion the same way in every process."""
-        return str(self.stored(criterion))
+        return str(self.to_stored(criterion))
 
-    def stored(self, criterion: Criterion) -> Criterion:
+    def to_stored(self, criterion: Criterion) -> Criterion:
         """Turn the literals of a bound criterion into what rows keep."""
 
         def stored(leaf: Leaf) -> Leaf:
