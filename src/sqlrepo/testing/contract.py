@@ -10,23 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from sqlrepo.testing.cases.reading import CriteriaCases, OrderCases, ReadingCases, TextCases
-from sqlrepo.testing.cases.units import (
-    CallbackCases,
-    IsolationCases,
-    SavepointCases,
-    ScopeCases,
-    SettingCases,
-    UnitCases,
-)
-from sqlrepo.testing.cases.writing import (
-    ConstraintCases,
-    ReferenceCases,
-    UpsertCases,
-    ValueCases,
-    VersionCases,
-    WritingCases,
-)
+from sqlrepo.testing.cases.reading import ReadingCases
+from sqlrepo.testing.cases.units import UnitCases
+from sqlrepo.testing.cases.writing import WritingCases
 from sqlrepo.testing.harness import Harness, clause_of, is_deliberate
 from sqlrepo.testing.subject import Subject
 
@@ -48,25 +34,7 @@ class _NotCollected:
         raise AttributeError("__test__")
 
 
-class RepositoryContract(
-    SettingCases[T, K],
-    ReadingCases[T, K],
-    ReferenceCases[T, K],
-    CriteriaCases[T, K],
-    TextCases[T, K],
-    OrderCases[T, K],
-    WritingCases[T, K],
-    UpsertCases[T, K],
-    ValueCases[T, K],
-    ConstraintCases[T, K],
-    VersionCases[T, K],
-    UnitCases[T, K],
-    SavepointCases[T, K],
-    CallbackCases[T, K],
-    IsolationCases[T, K],
-    ScopeCases[T, K],
-    Generic[T, K],
-):
+class RepositoryContract(ReadingCases[T, K], WritingCases[T, K], UnitCases[T, K], Generic[T, K]):
     """What every repository promises, checked on yours: ``class TestTodos(RepositoryContract[Todo, int])``.
 
     The subclass has one fixture, ``harness``, which gives a `Harness` over an empty store; give it params to run all

@@ -1,10 +1,10 @@
-"""The repository under test: its store and its entity, as cases use them."""
+"""The repository under test: its entity and table, its store, and what cases do with them."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cached_property, reduce
@@ -16,6 +16,7 @@ from pydantic import BaseModel, create_model
 
 from sqlrepo import (
     AsyncBaseRepository,
+    AsyncBaseUnitOfWork,
     BaseRepository,
     BaseUnitOfWork,
     MappingError,
@@ -25,16 +26,24 @@ from sqlrepo import (
     fields,
 )
 from sqlrepo.memory import Column, Kind, Schema
-from sqlrepo.testing.harness import (
-    Capabilities,
-    Harness,
-    NotApplicableError,
-    SyncRepositoryProxy,
-    SyncUnitProxy,
-    sync_proxy,
-)
+from sqlrepo.testing.harness import Capabilities, Harness, NotApplicableError, SyncProxy, sync_proxy
 
 T = TypeVar("T")
+K = TypeVar("K")
+R = TypeVar("R")
+
+# How many entities show which values a field can have.
+_SAMPLES = 6
+
+# The number of an entity that no case stores beside others.
+_SPARE = 15
+
+# Seconds to wait for a unit that can go on, and for one that should be waiting for another.
+_SOON = 5.0
+_A_WHILE = 0.1
+
+
+# -- what the contract and the twins know of a repository
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -134,10 +143,10 @@ class UnderTest(Generic[T]):
         return FieldInfo(name, column, expression, fixed or bool(column.onupdate or column.computed))
 
 
-def declared_repositories(unit: Any, kind: type[Any] | None = None) -> dict[str, Any]:
-    """Collect the repositories that the annotations of a unit's class declare; `kind` if that is another class."""
+def declared_repositories(unit: Any) -> dict[str, Any]:
+    """Collect the repositories that the annotations of a unit declare."""
     found: dict[str, Any] = {}
-    for name in dict.fromkeys(name for base in (kind or type(unit)).__mro__ for name in _annotations(base)):
+    for name in dict.fromkeys(name for base in type(unit).__mro__ for name in _annotations(base)):
         try:
             value = getattr(unit, name, None)
         except MappingError:  # an annotation that only type checkers can resolve declares nothing
@@ -151,149 +160,365 @@ def _annotations(cls: type) -> Iterable[str]:
     return cast("Mapping[str, Any]", vars(cls).get("__annotations__", {}))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """A field of the entity and the column it is kept in.
+# -- for concurrency and scopes
 
-    Attributes:
-        name: the field.
-        column: the column, as the repository's table describes it.
-        spec: the field, as the entity's class describes it.
-        fixed: whether the cases leave it alone: key, uniques, foreign keys, version, what the table fills in by itself
-            on update.
-        values: different values that the first entities of the harness have in it, in order, never None.
+
+class Concurrent(Generic[R]):
+    """Another unit of work, in another thread."""
+
+    def __init__(self, submit: Callable[[], Future[R]]) -> None:
+        self._submit = submit
+        self._future: Future[R] | None = None
+
+    def start(self, *, free: bool) -> bool:
+        """Start the unit and return True if it ends soon; `free` if the backend need not make it wait."""
+        self._future = self._submit()
+        return not wait([self._future], _SOON if free else _A_WHILE).not_done
+
+    def is_held_back(self) -> bool:
+        """Return True if the unit waits, or got an error that lets it try again."""
+        if self._future is None or not self._future.done():
+            return True
+        return isinstance(self.error, RepositoryError) and self.error.retryable
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error that the unit ended with."""
+        return self._started().exception()
+
+    @property
+    def result(self) -> R:
+        """The result of the unit's work."""
+        return self._started().result()
+
+    def _started(self) -> Future[R]:
+        assert self._future is not None, "start() was not called"
+        return self._future
+
+
+def _unwrap(opened: Any) -> Any:
+    """The async object behind a proxy; anything else as it is."""
+    return opened.target if isinstance(opened, SyncProxy) else opened
+
+
+def _wrap_like(wrapped: Any, made: Any) -> Any:
+    """Put a proxy around a new object if another object has one."""
+    return sync_proxy(made, wrapped.portal) if isinstance(wrapped, SyncProxy) else made
+
+
+def scoped(repository: Any, criterion: object, *, leaving: bool = False) -> Any:
+    """Make a repository of the same unit with a narrower scope.
+
+    A criterion that is not one (True, None) becomes the whole scope; `leaving` lets changes take rows out of it.
+    """
+    target = _unwrap(repository)
+    kind: Any = type(target)
+
+    def scope(self: Any) -> Any:
+        return criterion if criterion is True or criterion is None else kind.scope(self) & criterion
+
+    def write_scope(self: Any) -> Any:
+        return kind.scope(self) if leaving else scope(self)
+
+    derived = type(kind.__name__, (kind,), {"scope": scope, "write_scope": write_scope})
+    return _wrap_like(repository, derived(target.unit))
+
+
+class AppError(Exception):
+    """An error of the application in the middle of a unit of work."""
+
+
+# -- what cases are given
+
+
+class Subject(UnderTest[T], Generic[T, K]):
+    """The repository that a harness opens, and what cases do with it.
+
+    Raises:
+        TypeError: the harness opens no repository of the entity, or a unit that declares none, or several.
     """
 
-    name: str
-    column: Any
-    spec: Any
-    fixed: bool
-    values: tuple[Any, ...]
-
-    @property
-    def kind(self) -> str:
-        """What sort of value it holds, by the name of the Python class."""
-        return str(self.column.type.kind.value)
-
-    @property
-    def optional(self) -> bool:
-        """Whether both the table and the class allow None."""
-        return bool(self.column.nullable and self.spec.optional)
-
-    @property
-    def plain(self) -> bool:
-        """Whether its values are stored as they are, so that Python compares and sorts them as the store does."""
-        return bool(self.column.type.plain) and self.kind == self.spec.type.kind.value != "object"
-
-
-class Places(Generic[T]):
-    """The fields of an entity, looked up by what a case needs.
-
-    Args:
-        definition: what the repository class says of itself.
-        made: makes the entities whose values are looked at.
-        change: alters an entity.
-    """
-
-    def __init__(self, definition: Any, made: Callable[[], Sequence[T]], change: Callable[[T], T]) -> None:
-        self.mapper = definition.mapper
-        self.schema = definition.schema
-        self.entity: type[T] = self.mapper.entity
-        self._made = made
-        self._change = change
+    def __init__(self, harness: Harness[T, K]) -> None:
+        self.harness = harness
+        self.alone = _is_repository(harness.open())
+        self._entity = type(harness.make(1))
+        with self.open() as repository:
+            self._example = repository
+        super().__init__(type(_unwrap(repository)))
+        self.capabilities = harness.capabilities or _reported(repository.unit)
 
     @cached_property
-    def places(self) -> list[Place]:
-        """The entity's fields that are kept in a column of their own."""
-        made = self._made()
-        changed = list(map(self._change, made))
-        found = [self._place(column, made, changed) for column in self.schema.columns]
-        return [place for place in found if place is not None]
+    def fields(self) -> tuple[FieldInfo, ...]:
+        """The fields that have a column of their own, with sample values."""
+        made = self.make_many(_SAMPLES)
+        changed = [self.harness.change(copy.deepcopy(entity)) for entity in made]
+        found: list[FieldInfo] = []
+        for field in super().fields:
+            values = _distinct(getattr(entity, field.name) for entity in made)
+            if len(values) == 1:  # `change` makes another one
+                values = _distinct([*values, *(getattr(entity, field.name) for entity in changed)])
+            found.append(dataclasses.replace(field, values=tuple(values)))
+        return tuple(found)
 
-    def _place(self, column: Any, made: Sequence[T], changed: Sequence[T]) -> Place | None:
-        name = self.mapper.field(column.name)
+    def not_applicable(self, missing: str) -> NoReturn:
+        """End a case that needs something that the entity lacks."""
+        raise NotApplicableError(f"{self.entity.__name__} has {missing}")
+
+    # -- units of work
+
+    @contextmanager
+    def open(self) -> Generator[BaseRepository[T, K]]:
+        """Open a unit of work and yield the entity's repository; its ``unit`` is the unit of work."""
+        with self.harness.open() as opened:
+            yield _repository_of(opened, self._entity)
+
+    @contextmanager
+    def open_read_only(self) -> Generator[BaseRepository[T, K]]:
+        """Open a read-only unit of work on the same source and yield the entity's repository."""
+        with self.open() as repository:
+            unit = _unwrap(repository.unit)
+        base: Any = AsyncBaseUnitOfWork if isinstance(repository, SyncProxy) else BaseUnitOfWork
+        reader = base(unit.source, read_only=True, context=unit.context)
+        with _wrap_like(repository, reader):
+            yield _wrap_like(repository, self.repository(reader))
+
+    def run(self, work: Callable[[BaseRepository[T, K]], R]) -> R:
+        """Do something in a unit of work of its own."""
+        with self.open() as repository:
+            return work(repository)
+
+    def find_all(self) -> list[T]:
+        """Find what a new unit sees, in the order of the keys."""
+        return self.run(lambda repository: repository.find())
+
+    @contextmanager
+    def concurrently(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Concurrent[R]]:
+        """Prepare another unit of work, in another thread, and wait for it in the end; the caller's ends before."""
+        with ThreadPoolExecutor(1) as thread:
+            yield Concurrent(lambda: thread.submit(self.run, work))
+
+    def call_during_a_call(self, repository: BaseRepository[T, K], work: Callable[[object], None]) -> None:
+        """Call a function while a call of the repository's unit is running."""
+        unit: Any = repository.unit
+        if isinstance(unit, SyncProxy):
+            unit.run(lambda beneath: beneath.run(work))
+        else:
+            unit.run(work)
+
+    # -- entities
+
+    def make(self, number: int) -> T:
+        """Make one entity that is not stored yet."""
+        return self.harness.make(number)
+
+    def make_many(self, count: int, *, start: int = 1) -> list[T]:
+        """Make entities that are not stored yet."""
+        return [self.harness.make(number) for number in range(start, start + count)]
+
+    def change(self, entity: T) -> T:
+        """Copy an entity with some field changed that is no key, for an update."""
+        self.natural_keys([entity])
+        return self.harness.change(copy.deepcopy(entity))
+
+    def copy_with(self, entity: T, changes: Mapping[str, Any]) -> T:
+        """Copy an entity with some fields replaced, without validation if its class allows that."""
         try:
-            if self.mapper.column(name) is not column:
-                return None
-        except QueryError:
-            return None
-        bound = {other for one in (*self.schema.uniques, *self.schema.foreign_keys) for other in one.columns}
-        known = {*self.schema.key, *bound, self.schema.version}
-        fixed = column.name in known or bool(column.onupdate or column.computed)
-        spec = getattr(cast(Any, fields(self.entity)), name).spec
-        values = _distinct(getattr(entity, name) for entity in made)
-        if len(values) == 1:  # what `change` makes of it is another one
-            values = _distinct([*values, *(getattr(entity, name) for entity in changed)])
-        return Place(name, column, spec, fixed, tuple(values))
+            return _copy_with(entity, changes)
+        except (TypeError, ValueError) as error:
+            raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
 
-    def place(self, column: str) -> Place | None:
-        """The field that is kept in a column."""
-        return next((place for place in self.places if place.column.name == column), None)
+    def copy_uniques(self, entity: T, stored: T) -> T:
+        """Give an entity the values of another that no two rows may share."""
+        names = next((names for _, names in self.unique_constraints), ())
+        if self.mapper.has_key and (not names or None in [getattr(stored, name) for name in names]):
+            names = tuple(map(self.mapper.field, self.schema.key))
+        if not names:
+            self.not_applicable("neither its key nor a unique constraint")
+        return self.copy_with(entity, {name: getattr(stored, name) for name in names})
 
-    def field(self, place: Place) -> Any:
-        """A field, for use in criteria."""
-        return getattr(fields(self.entity), place.name)
+    def key_of(self, entity: T) -> K:
+        """The key of a stored entity, as `get` takes it."""
+        if not self.mapper.has_key:
+            raise NotApplicableError(f"{self.entity.__name__} does not carry its key")
+        values = tuple(getattr(entity, self.mapper.field(name)) for name in self.schema.key)
+        return cast(K, values[0] if len(values) == 1 else values)
 
-    def lacks(self, what: str) -> NoReturn:
-        """Report that a case needs what the entity does not have."""
-        raise NotApplicableError(f"{self.entity.__name__} has {what}")
+    def natural_keys(self, entities: Iterable[T]) -> list[tuple[Any, ...]]:
+        """The values that tell each of the entities from all others."""
+        if not self.tells_rows:
+            self.not_applicable("neither its key nor a `natural_key` in its place")
+        return [tuple(getattr(entity, name) for name in self.natural_key) for entity in entities]
 
-    def compared(self, *kinds: str) -> Place:
-        """A field that can be compared and sorted, one with many values and no other meaning before others."""
-        found = [place for place in self.places if place.plain and (not kinds or place.kind in kinds) and place.values]
+    def is_(self, entity: T) -> bool:
+        """The criterion that only this entity's row meets."""
+        named = cast(Any, fields(self.entity))
+        [values] = self.natural_keys([entity])
+        equal = [getattr(named, name) == value for name, value in zip(self.natural_key, values, strict=True)]
+        return cast(bool, reduce(and_, equal))
+
+    # -- what cases store
+
+    def store(self, entities: Iterable[T]) -> list[T]:
+        """Commit entities and return them as stored."""
+        return self.run(lambda repository: repository.add_many(entities))
+
+    def store_new(self, count: int, *, start: int = 1) -> list[T]:
+        """Make and commit entities."""
+        return self.store(self.make_many(count, start=start))
+
+    def store_one(self, number: int = 1) -> T:
+        """Make and commit one entity."""
+        return self.store([self.make(number)])[0]
+
+    def store_samples(self) -> list[T]:
+        """Commit the entities whose values are the `values` of their fields, last one first."""
+        return self.store(self.make_many(_SAMPLES)[::-1])
+
+    def store_values(self, field: FieldInfo, values: Sequence[Any]) -> list[T]:
+        """Commit entities that have these values in a field, one entity for each."""
+        made = self.make_many(len(values))
+        return self.store(self.copy_with(one, {field.name: value}) for one, value in zip(made, values, strict=True))
+
+    def store_ties(self) -> tuple[FieldInfo, list[T]]:
+        """Commit entities of which several agree in a field, and have None there if it may be None."""
+        field = next((one for one in self.fields if one.plain and one.optional and not one.fixed and one.values), None)
+        field = field or self.free_field()
+        low, high = field.values[0], field.values[-1]
+        pattern = [high, low, None, high, low, None, low] if field.optional else [high, low, high, low, high, low, low]
+        return field, self.store_values(field, pattern)
+
+    def store_and_remove(self) -> T:
+        """Commit an entity, delete its row again, and return the entity as it was stored."""
+        stored = self.store_one(_SPARE)
+        self.natural_keys([stored])
+        self.run(lambda repository: repository.remove(stored))
+        return stored
+
+    def write(self, repository: BaseRepository[T, K], stored: Sequence[T]) -> None:
+        """Insert; and update and delete, if entities tell their rows."""
+        repository.add(self.make(9))
+        if self.tells_rows:
+            repository.update(self.change(stored[0]))
+            repository.remove(stored[1])
+        assert repository.count() != 0
+
+    # -- fields
+
+    def comparable_field(self, *kinds: Kind) -> FieldInfo:
+        """Choose a field to compare and sort by, preferably one with many values and no other meaning."""
+        found = [field for field in self.fields if field.plain and field.kind in (kinds or Kind) and field.values]
         if not found:
-            self.lacks(f"no field of type {' or '.join(kinds) or 'str, int, date, ...'} that is stored as it is")
-        return max(found, key=lambda place: (not place.fixed, place.kind != "bool", len(place.values)))
+            wanted = " or ".join(kind.value for kind in kinds) or "str, int, date, ..."
+            self.not_applicable(f"no field of type {wanted} that is stored unchanged")
+        return max(found, key=lambda field: (not field.fixed, field.kind is not Kind.BOOLEAN, len(field.values)))
 
-    def free(self) -> Place:
-        """A field that any row may have any value in."""
-        found = [place for place in self.places if place.plain and not place.fixed and len(place.values) > 1]
+    def free_field(self) -> FieldInfo:
+        """Choose a field that may have any value in any row."""
+        return self._choose(self.fields, "no field besides keys and uniques that can be compared, with two values")
+
+    def optional_field(self) -> FieldInfo:
+        """Choose a field that may have any value, and None, in any row."""
+        optional = [field for field in self.fields if field.optional]
+        return self._choose(optional, "no field besides uniques that may be None and can be compared, with two values")
+
+    def _choose(self, among: Iterable[FieldInfo], missing: str) -> FieldInfo:
+        found = [field for field in among if field.plain and not field.fixed and len(field.values) > 1]
         if not found:
-            self.lacks("no field besides keys and uniques that can be compared, with two values or more")
-        return max(found, key=lambda place: (place.kind != "bool", len(place.values)))
+            self.not_applicable(missing)
+        return max(found, key=lambda field: (field.kind is not Kind.BOOLEAN, len(field.values)))
 
-    def optional(self) -> Place:
-        """A field that any row may have any value in, and None."""
-        found = [place for place in self.places if place.plain and place.optional and not place.fixed]
-        found = [place for place in found if len(place.values) > 1]
-        if not found:
-            self.lacks("no field that may be None, besides uniques, and can be compared, with two values or more")
-        return max(found, key=lambda place: (place.kind != "bool", len(place.values)))
-
-    def version(self) -> Place:
+    def version_field(self) -> FieldInfo:
         """The field that counts writes."""
         if self.schema.version is None:
-            self.lacks("no version")
-        return self.place(self.schema.version) or self.lacks("no field for its version")
+            self.not_applicable("no version")
+        return self.by_column.get(self.schema.version) or self.not_applicable("no field for its version")
 
-    def uniques(self) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-        """The unique constraints besides the key whose columns are all fields: their names, and the fields."""
-        for unique in self.schema.uniques:
-            if all(self.place(column) is not None for column in unique.columns):
-                yield unique.name, tuple(map(self.mapper.field, unique.columns))
+    def upsert_target(self) -> tuple[str, ...]:
+        """The fields of a unique constraint, or of the key, that have values before an entity is stored."""
+        made = self.make(1)
+        keyed = [tuple(map(self.mapper.field, self.schema.key))] if self.mapper.has_key else []
+        for names in [*(names for _, names in self.unique_constraints), *keyed]:
+            if None not in [getattr(made, name) for name in names]:
+                return names
+        return self.not_applicable("no unique constraint whose fields have values before it is stored")
 
     def query(self, **options: Any) -> QueryObject[T]:
-        """Make a query object over the entity.
-
-        Args:
-            options: ``limit``, ``offset``, ``order_by``; or a filter and its value, such as ``priority__ge=3``.
-        """
+        """Make a query object of ``limit``, ``offset``, ``order_by``, or filters such as ``priority__ge=3``."""
         types: dict[str, Any] = {"limit": int, "offset": int}
         if "order_by" in options:
             types["order_by"] = Literal[options["order_by"]]
-        definitions = {name: (types[name] if name in types else self._filtered(name), ...) for name in options}
+        definitions = {name: (types.get(name) or self._filter_type(name), ...) for name in options}
         base = cast(Any, QueryObject)[self.entity]
         model = create_model(f"{self.entity.__name__}Query", __base__=base, **cast(Any, definitions))
         return cast("QueryObject[T]", model(**options))
 
-    def _filtered(self, name: str) -> Any:
+    def _filter_type(self, name: str) -> Any:
         field, _, operator = name.rpartition("__")
-        python: Any = next(place.spec.type.python for place in self.places if place.name == (field or name))
+        python: Any = self.by_name[field or name].spec.type.python
         return list.__class_getitem__(python) if operator in ("in", "not_in") else python
+
+    # -- comparing
+
+    def check(self, found: Any, expected: Any, what: str = "") -> None:
+        """Compare entities, or lists of them in the same order."""
+        __tracebackhide__ = True
+        values, wanted = self.to_values(found), self.to_values(expected)
+        assert values == wanted, f"{what or 'entities'}: found (left) differs from expected (right)"
+
+    def check_any_order(self, found: Iterable[T], expected: Iterable[T]) -> None:
+        """Compare entities whose order does not matter."""
+        __tracebackhide__ = True
+        self.check(self._sort(found), self._sort(expected), "entities, in any order")
+
+    def check_stored(self, expected: Iterable[T]) -> None:
+        """Compare what a new unit sees."""
+        __tracebackhide__ = True
+        self.check(self._sort(self.find_all()), self._sort(expected), "entities that a new unit sees, in any order")
+
+    def check_kept(self, stored: T, given: T) -> None:
+        """Compare a stored entity with the given one, in the fields that are the caller's."""
+        __tracebackhide__ = True
+        row, expected = self.row(stored), self.own_values(given)
+        found = {name: row[name] for name in expected}
+        assert found == expected, "values by column: stored (left) differs from given (right)"
+
+    def to_values(self, given: Any) -> Any:
+        """Convert entities to what can be compared: themselves, or their values if their class has no equality."""
+        if isinstance(given, Sequence):
+            return [self.to_values(one) for one in given]
+        if given is None or (self.entity.__eq__ is not object.__eq__ and not hasattr(self.entity, "__mapper__")):
+            return given
+        return self.row(given)
+
+    def row(self, entity: T) -> dict[str, Any]:
+        """The values of an entity, by column."""
+        return dict(self._example.to_row(entity))
+
+    def own_values(self, entity: T) -> dict[str, Any]:
+        """The values that must come back unchanged, by column: not what the table fills in, counts or rewrites."""
+        return {
+            name: value
+            for name, value in self.row(entity).items()
+            if (column := self.schema.by_name[name]).type.bind is None
+            and not (column.computed or column.onupdate or name == self.schema.version)
+            and not (value is None and column.fills_itself and not column.nullable)
+        }
+
+    def _sort(self, entities: Iterable[T]) -> list[T]:
+        return sorted(entities, key=lambda entity: repr(self.row(entity)))
+
+
+class Cases(Generic[T, K]):
+    """The base of the classes that hold cases; a case is a method that takes the `Subject`."""
+
+
+def values_of(entity: object, names: Iterable[str]) -> dict[str, Any]:
+    """The values of some fields, by name."""
+    return {name: getattr(entity, name) for name in names}
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    """Leave out None and repetitions, in order where there is one."""
+    """Drop None and repetitions, and sort if the values can be sorted."""
     found: list[Any] = []
     for value in values:
         if value is not None and value not in found:
@@ -304,283 +529,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
         return found
 
 
-R = TypeVar("R")
-
-# How long a unit is given that can go on, and one that is expected to wait for another, in seconds.
-_SOON = 5.0
-_A_WHILE = 0.1
-
-
-class Concurrent(Generic[R]):
-    """Another unit of work, in another thread.
-
-    Args:
-        submit: starts it.
-    """
-
-    def __init__(self, submit: Callable[[], Future[R]]) -> None:
-        self._submit = submit
-        self._future: Future[R] | None = None
-
-    def start(self, *, free: bool) -> bool:
-        """Start it, and give it time.
-
-        Args:
-            free: whether the backend's capabilities say that it need not wait for the caller's unit.
-
-        Returns:
-            whether it has ended.
-        """
-        self._future = self._submit()
-        return not wait([self._future], _SOON if free else _A_WHILE).not_done
-
-    def held_back(self) -> bool:
-        """Whether it waits, or was refused so that it may try again."""
-        if self._future is None or not self._future.done():
-            return True
-        return isinstance(self.error, RepositoryError) and self.error.retryable
-
-    @property
-    def error(self) -> BaseException | None:
-        """What it ended with, once it has ended."""
-        assert self._future is not None, "it was not started"
-        return self._future.exception()
-
-    @property
-    def result(self) -> R:
-        """What it gave, once it has ended."""
-        assert self._future is not None, "it was not started"
-        return self._future.result()
-
-
-def scoped(repository: BaseRepository[Any, Any], criterion: object, *, leaving: bool = False) -> Any:
-    """A repository like another, in its unit, that keeps to fewer rows.
-
-    Args:
-        repository: it.
-        criterion: what its rows answer besides; what is none is given as the scope as it is.
-        leaving: whether a change may take them out again.
-    """
-    if isinstance(repository, SyncRepositoryProxy):
-        kind = _derived(type(repository.skin), criterion, leaving)
-        return sync_proxy(kind(repository.skin.unit), repository.portal)
-    return _derived(type(repository), criterion, leaving)(repository.unit)
-
-
-def _derived(kind: Any, criterion: Any, leaving: bool) -> Any:
-    def scope(self: Any) -> bool:
-        unfit = criterion is True or criterion is None
-        return cast(bool, criterion if unfit else kind.scope(self) & criterion)
-
-    def write_scope(self: Any) -> bool:
-        return cast(bool, kind.scope(self) if leaving else scope(self))
-
-    return type(kind.__name__, (kind,), {"scope": scope, "write_scope": write_scope})
-
-
-K = TypeVar("K")
-
-# How many entities are looked at to learn which values a field can have.
-_SAMPLES = 6
-
-# The number of an entity that is stored by no case beside others.
-_ANOTHER = 15
-
-
-class AppError(Exception):
-    """What the application raises in the middle of a unit of work."""
-
-
-class Subject(Places[T], Generic[T, K]):
-    """A harness, and what its repository says of the entity.
-
-    Args:
-        harness: a `Harness`, or an object with its members.
-
-    Raises:
-        TypeError: what the harness opens is no repository of the entity, and declares none, or several.
-    """
-
-    def __init__(self, harness: Harness[T, K]) -> None:
-        self.harness = harness
-        self.alone = isinstance(harness.open(), BaseRepository)
-        self.entity = type(harness.make(1))
-        with self.open() as repository:
-            self._repository = repository
-        self.capabilities = harness.capabilities or Capabilities.of(repository.unit.source)
-        definition = type(repository).definition()
-        super().__init__(definition, lambda: self.make(_SAMPLES), lambda entity: harness.change(copy.deepcopy(entity)))
-        self.natural_key: tuple[str, ...] = tuple(map(self.mapper.field, definition.natural_key))
-        #: Whether an entity tells which row it is of, by its key or by its identity.
-        self.tells_rows: bool = self.mapper.has_key or set(definition.natural_key) != set(self.schema.key)
-
-    # -- units of work
-
-    @contextmanager
-    def open(self) -> Generator[BaseRepository[T, K]]:
-        """Open a unit of work and give the entity's repository in it; its ``unit`` is the unit of work."""
-        with self.harness.open() as opened:
-            yield _repository_of(opened, self.entity)
-
-    @contextmanager
-    def open_read_only(self) -> Generator[BaseRepository[T, K]]:
-        """Open a read-only unit of work on the same source and give the entity's repository in it."""
-        with self.open() as repository:
-            unit = repository.unit
-        if isinstance(repository, SyncRepositoryProxy):
-            reader = repository.reader()
-            with reader.unit:
-                yield reader
-            return
-        with BaseUnitOfWork(unit.source, read_only=True, context=unit.context) as read_only:
-            yield type(repository)(read_only)
-
-    def run(self, work: Callable[[BaseRepository[T, K]], R]) -> R:
-        """Do something in a unit of work of its own."""
-        with self.open() as repository:
-            return work(repository)
-
-    def all(self) -> list[T]:
-        """What a unit begun now sees, in the order of the keys."""
-        return self.run(lambda repository: repository.find())
-
-    def store(self, entities: Iterable[T]) -> list[T]:
-        """Commit entities and give them as they are stored."""
-        return self.run(lambda repository: repository.add_many(entities))
-
-    @contextmanager
-    def another(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Concurrent[R]]:
-        """Let another unit of work, in another thread, do something while the caller's is open.
-
-        On leaving it is waited for; by then the caller's must have ended.
-        """
-        with ThreadPoolExecutor(1) as thread:
-            yield Concurrent(lambda: thread.submit(self.run, work))
-
-    # -- entities
-
-    def make(self, count: int, *, start: int = 1) -> list[T]:
-        """Make entities that are not stored yet."""
-        return [self.harness.make(number) for number in range(start, start + count)]
-
-    def store_samples(self) -> list[T]:
-        """Commit the entities whose values are the `values` of their fields, last one first."""
-        return self.store(self.make(_SAMPLES)[::-1])
-
-    def change(self, entity: T) -> T:
-        """Alter some field that is no key, for an update."""
-        self.identities([entity])
-        return self.harness.change(copy.deepcopy(entity))
-
-    def copied(self, entity: T, changes: Mapping[str, Any]) -> T:
-        """Copy an entity with some fields replaced, without validation where its class can be had without."""
-        try:
-            return _copied(entity, changes)
-        except (TypeError, ValueError) as error:
-            raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
-
-    def seen(self, given: Any) -> Any:
-        """What is compared of entities: they themselves, or their values where the class does not compare."""
-        if isinstance(given, Sequence):
-            return [self.seen(one) for one in given]
-        if given is None or (self.entity.__eq__ is not object.__eq__ and not hasattr(self.entity, "__mapper__")):
-            return given
-        return self.row(given)
-
-    def in_any_order(self, entities: Iterable[T]) -> list[Any]:
-        """What is compared of several entities, where their order does not matter."""
-        found: list[Any] = self.seen(sorted(entities, key=lambda entity: repr(self.row(entity))))
-        return found
-
-    def row(self, entity: T) -> dict[str, Any]:
-        """An entity's values, by column."""
-        return dict(self._repository.to_row(entity))
-
-    def kept(self, entity: T) -> dict[str, Any]:
-        """What must come back as it was given, by column: not what the table fills in, counts or rewrites."""
-        return {
-            name: value
-            for name, value in self.row(entity).items()
-            if (column := self.schema.by_name[name]).type.bind is None
-            and not (column.computed or column.onupdate or name == self.schema.version)
-            and not (value is None and column.fills_itself and not column.nullable)
-        }
-
-    def check_kept(self, stored: T, given: T) -> None:
-        """Compare an entity that came back with what was given, but for what is not the caller's to give."""
-        kept, expected = self.row(stored), self.kept(given)
-        assert {name: kept[name] for name in expected} == expected
-
-    def key(self, entity: T) -> K:
-        """The key of a stored entity, as `get` takes it."""
-        if not self.mapper.has_key:
-            raise NotApplicableError(f"{self.entity.__name__} does not carry its key")
-        values = tuple(getattr(entity, self.mapper.field(name)) for name in self.schema.key)
-        return cast(K, values[0] if len(values) == 1 else values)
-
-    def is_(self, entity: T) -> bool:
-        """The criterion that only this entity's row answers."""
-        named = cast(Any, fields(self.entity))
-        [values] = self.identities([entity])
-        equal = [getattr(named, name) == value for name, value in zip(self.natural_key, values, strict=True)]
-        return cast(bool, reduce(and_, equal))
-
-    def identities(self, entities: Iterable[T]) -> list[tuple[Any, ...]]:
-        """What tells each of the entities from all others."""
-        if not self.tells_rows:
-            self.lacks("neither its key nor a `natural_key` in its place")
-        return [tuple(getattr(entity, name) for name in self.natural_key) for entity in entities]
-
-    def agreeing(self) -> tuple[str, ...]:
-        """The fields of a unique constraint that entities have before they are stored, or of their key."""
-        made = self.harness.make(1)
-        keyed = [tuple(map(self.mapper.field, self.schema.key))] if self.mapper.has_key else []
-        for names in [*(names for _, names in self.uniques()), *keyed]:
-            if None not in [getattr(made, name) for name in names]:
-                return names
-        return self.lacks("no unique constraint whose fields have values before it is stored")
-
-    def gone(self) -> T:
-        """A stored entity, whose row was deleted again."""
-        [stored] = self.store(self.make(1, start=_ANOTHER))
-        self.identities([stored])
-        self.run(lambda repository: repository.remove(stored))
-        return stored
-
-    def upset(self, repository: BaseRepository[T, K], stored: Sequence[T]) -> None:
-        """Insert, update and delete, as far as the entities can be told apart."""
-        repository.add(self.harness.make(9))
-        if self.tells_rows:
-            repository.update(self.change(stored[0]))
-            repository.remove(stored[1])
-        assert repository.count() != 0
-
-    # -- what cases store
-
-    def spread(self, place: Place, values: Sequence[Any]) -> list[T]:
-        """Commit entities that have these values in a field, one for each."""
-        made = self.make(len(values))
-        return self.store(self.copied(entity, {place.name: value}) for entity, value in zip(made, values, strict=True))
-
-    def ties(self) -> tuple[Place, list[T]]:
-        """Commit entities of which several agree in a field, and some have None there where that may be."""
-        place = next((one for one in self.places if one.plain and one.optional and not one.fixed and one.values), None)
-        place = place or self.free()
-        low, high = place.values[0], place.values[-1]
-        pattern = [high, low, None, high, low, None, low] if place.optional else [high, low, high, low, high, low, low]
-        return place, self.spread(place, pattern)
-
-    def clash(self, entity: T, stored: T) -> T:
-        """Give an entity the values of another that no two rows may share."""
-        names = next((names for _, names in self.uniques()), ())
-        if self.mapper.has_key and (not names or None in [getattr(stored, name) for name in names]):
-            names = tuple(map(self.mapper.field, self.schema.key))
-        if not names:
-            self.lacks("neither its key nor a unique constraint")
-        return self.copied(entity, {name: getattr(stored, name) for name in names})
-
-
-def _copied(entity: T, changes: Mapping[str, Any]) -> T:
+def _copy_with(entity: T, changes: Mapping[str, Any]) -> T:
     given: Any = entity
     if hasattr(given, "__mapper__"):
         known = {name: vars(given)[name] for name in dict(given.__mapper__.columns) if name in vars(given)}
@@ -593,31 +542,33 @@ def _copied(entity: T, changes: Mapping[str, Any]) -> T:
     return cast(T, dataclasses.replace(given, **changes))
 
 
-class Cases(Generic[T, K]):
-    """The base of the classes that hold cases; a case is a method that takes the `Subject`."""
+def _reported(unit: Any) -> Capabilities:
+    """The capabilities that the unit's backend reports; an async one may have to ask its server."""
+    return (
+        unit.run(lambda beneath: Capabilities.of(beneath.source))
+        if isinstance(unit, SyncProxy)
+        else (Capabilities.of(unit.source))
+    )
+
+
+def _is_repository(opened: object) -> bool:
+    return isinstance(_unwrap(opened), BaseRepository | AsyncBaseRepository)
 
 
 def _repository_of(opened: Any, entity: type[T]) -> BaseRepository[T, Any]:
-    """The repository of an entity class: what was opened itself, or the one that the unit of work declares."""
-    if isinstance(opened, BaseRepository):
-        return opened
-    if not isinstance(opened, BaseUnitOfWork):
-        raise TypeError(f"the harness's open() yields a unit of work or a repository, not {type(opened).__name__}")
-    kind = type(opened.skin) if isinstance(opened, SyncUnitProxy) else type(opened)
-    names = [name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})]
-    declared = [_attribute(opened, name) for name in dict.fromkeys(names)]
-    found = [one for one in declared if isinstance(one, BaseRepository)]
-    fitting = [one for one in found if type(one).definition().mapper.entity is entity]
+    """The opened repository, or the only repository of an entity class that the opened unit declares."""
+    if _is_repository(opened):
+        return cast("BaseRepository[T, Any]", opened)
+    unit = _unwrap(opened)
+    if not isinstance(unit, BaseUnitOfWork | AsyncBaseUnitOfWork):
+        raise TypeError(
+            f"the harness's open() must yield a unit of work or a repository, but yields {type(opened).__name__}"
+        )
+    declared = declared_repositories(unit).values()
+    fitting = [one for one in declared if type(one).definition().mapper.entity is entity]
     if len(fitting) != 1:
         raise TypeError(
-            f"{type(opened).__name__} declares {len(fitting) or 'no'} repositories of {entity.__name__}; "
-            "let the harness's open() yield the repository that is meant"
+            f"{type(unit).__name__} declares {len(fitting) or 'no'} repositories of {entity.__name__}; "
+            "let the harness's open() yield the repository to test"
         )
-    return fitting[0]
-
-
-def _attribute(unit: Any, name: str) -> Any:
-    try:
-        return getattr(unit, name, None)
-    except MappingError:  # an annotation that only type checkers can resolve declares nothing
-        return None
+    return cast("BaseRepository[T, Any]", _wrap_like(opened, fitting[0]))
