@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from sqlrepo import UnitStateError
-from sqlrepo.fastapi.units import limiter_of, resolved
+from sqlrepo.fastapi.units import get_database, get_limiter
 from sqlrepo.forks import leak
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
@@ -399,10 +399,10 @@ def database_being_made(_):
         return InMemoryDatabase()
 
     begun, go_on = threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(resolved(database)))
+    thread = threading.Thread(target=lambda: asyncio.run(get_database(database)))
     thread.start()
     assert begun.wait(PATIENCE)
-    told = in_child(lambda: [type(asyncio.run(resolved(database))).__name__, len(made)])
+    told = in_child(lambda: [type(asyncio.run(get_database(database))).__name__, len(made)])
     go_on.set()
     thread.join()
     return told
@@ -414,7 +414,7 @@ def gate_in_a_loop_that_goes_on(_):
     loop = asyncio.new_event_loop()
 
     async def number():
-        return await limiter_of(db).run(os.getpid)
+        return await get_limiter(db).run(os.getpid)
 
     parent = loop.run_until_complete(number())
 
@@ -448,9 +448,9 @@ def locks_of_other_threads(url):
         return count
 
     async def turn():
-        limiter_of(db)
+        get_limiter(db)
 
-    guards = [units._GUARD, server._GUARD, base._GUARD, db._engines._guard]
+    guards = [units._LOCK, server._GUARD, base._GUARD, db._engines._guard]
     with held(lambda: guards[0].lock), held(lambda: guards[1].lock), held(lambda: guards[2].lock):
         with held(lambda: guards[3].lock):
             child = Child(lambda _: work())

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 
 from sqlrepo.fastapi import install, provide
-from sqlrepo.fastapi.units import shielded
+from sqlrepo.fastapi.units import run_shielded
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.web.conftest import in_use
 from tests.web.domain import AsyncShop, Base, Shop, Thing
@@ -255,7 +255,7 @@ def test_what_is_shielded_ends_however_often_it_is_cancelled(how):
         ended.append(True)
 
     async def cancelled_by_task():
-        task = asyncio.ensure_future(shielded(work()))
+        task = asyncio.ensure_future(run_shielded(work()))
         for _ in range(3):
             await asyncio.sleep(0.01)
             task.cancel()
@@ -265,7 +265,7 @@ def test_what_is_shielded_ends_however_often_it_is_cancelled(how):
     async def cancelled_by_scope():
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await shielded(work())
+            await run_shielded(work())
             await anyio.lowlevel.checkpoint()
             raise AssertionError
         assert scope.cancelled_caught
@@ -281,7 +281,7 @@ def test_what_fails_while_it_is_cancelled_is_a_note():
         raise KeyError
 
     async def cancelled():
-        task = asyncio.ensure_future(shielded(fail()))
+        task = asyncio.ensure_future(run_shielded(fail()))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as raised:

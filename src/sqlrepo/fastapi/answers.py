@@ -1,14 +1,14 @@
-"""Errors of the library as answers: problem details (RFC 9457) that say what a client can act on."""
+"""The library's errors as problem responses (RFC 9457), and versions as entity tags."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,98 +30,26 @@ from sqlrepo import (
     TransactionAbortedError,
     UniqueViolationError,
 )
-from sqlrepo.fastapi.units import require_scopes
-
-_ELEMENT = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|\Z)')
-
-
-class PreconditionError(HTTPException):
-    """What a request demands of the version is malformed (400), or not so (412)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What a request demands of the version of what it changes.
-
-    Attributes:
-        tags: the entity tags it may have; None for any, and where nothing is demanded.
-        given: whether anything is demanded.
-    """
-
-    tags: frozenset[str] | None = None
-    given: bool = False
-
-    def require(self, version: int) -> None:
-        """Refuse to go on with another version than the request demands.
-
-        Then give this version to `patch` or `update`, which compare it when they write.
-
-        Raises:
-            PreconditionError: it is another one; answered 412.
-        """
-        if self.tags is not None and str(version) not in self.tags:
-            raise PreconditionError(HTTPStatus.PRECONDITION_FAILED, "It was changed in the meantime.")
-
-
-def etag(version: int) -> str:
-    """Write a version as an entity tag, for the header ``ETag``."""
-    return f'"{version}"'
-
-
-async def _match(if_match: Annotated[str | None, Header()] = None) -> Match:
-    if if_match is None:
-        return Match()
-    return Match(None if if_match.strip(" \t") == "*" else _tags(if_match), given=True)
-
-
-require_scopes()  # before anything is made of them
-
-#: What a request demands by ``If-Match``: ``match: IfMatch``.
-IfMatch: TypeAlias = Annotated[Match, Depends(_match)]
-
-
-def _tags(header: str) -> frozenset[str]:
-    """Read a list of entity tags; weak ones never match.
-
-    Raises:
-        PreconditionError: it is none.
-    """
-    tags: list[str | None] = []
-    position = 0
-    while position < len(header):
-        element = _ELEMENT.match(header, position)
-        if element is None:
-            raise _malformed()
-        if element["tag"] is not None:
-            tags.append(None if element["weak"] else element["tag"])
-        position = element.end()
-    if not tags:
-        raise _malformed()
-    return frozenset(tag for tag in tags if tag is not None)
-
-
-def _malformed() -> PreconditionError:
-    return PreconditionError(HTTPStatus.BAD_REQUEST, 'If-Match is no list of entity tags, like "3", and not *.')
-
 
 _log = logging.getLogger("sqlrepo")
 
 _MEDIA_TYPE = "application/problem+json"
+_STALE_DETAIL = "The resource was changed in the meantime."
 
-# Whoever comes back after so many seconds meets neither the conflict nor the lock; an outage lasts longer anyway.
+# Seconds. A conflict or a lock is over by then; an outage lasts longer whatever we say.
 _RETRY_AFTER = "1"
 
 
 class Problem(BaseModel):
-    """Why a request was refused, as RFC 9457 has it; `problems` shows it in the documentation.
+    """The body of an error response, as RFC 9457 defines it.
 
     Attributes:
-        type: nothing beyond the status.
+        type: always ``about:blank``: the status is all there is to say.
         title: the status in words.
-        status: the status.
-        detail: what is wrong, for people.
-        code: what is wrong, for programs.
-        fields: the fields it concerns.
+        status: the HTTP status.
+        detail: the cause, for people.
+        code: the cause, for programs.
+        fields: the names of the fields concerned.
     """
 
     type: str = "about:blank"
@@ -132,116 +60,182 @@ class Problem(BaseModel):
     fields: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """How errors of a class are answered."""
-
-    status: HTTPStatus
-    code: str
-    detail: str
-
-
-_FAULT = _Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server made a mistake.")
-_QUERY = _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "query", "This cannot be asked.")
-_STALE = _Kind(HTTPStatus.PRECONDITION_FAILED, "stale", "It was changed in the meantime.")
-_LOST = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unknown_outcome", "Whether the change was stored is not known.")
-_BUSY = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "The server is busy; please try again.")
-
-_KINDS: Mapping[type[RepositoryError], _Kind] = {
-    NotFoundError: _Kind(HTTPStatus.NOT_FOUND, "not_found", "It does not exist."),
-    UniqueViolationError: _Kind(HTTPStatus.CONFLICT, "unique", "There is one with these values already."),
-    ForeignKeyViolationError: _Kind(
-        HTTPStatus.CONFLICT, "foreign_key", "It refers to something that does not exist, or is still referred to."
-    ),
-    StaleEntityError: _Kind(HTTPStatus.CONFLICT, "stale", "It was changed in the meantime."),
-    CheckViolationError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "check", "A rule of the store forbids this."),
-    NotNullViolationError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "not_null", "A value is missing."),
-    InvalidValueError: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_value", ""),
-    ProgrammingError: _FAULT,
-    QueryError: _QUERY,
-    DatabaseUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The store cannot be reached."),
-    StatementTimeoutError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "It took too long."),
-}
-
-
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document which problems a route may answer with: ``responses=problems(404, 409)``.
+    """Document the problems a route may respond with: ``responses=problems(404, 409)``.
 
     Args:
-        statuses: theirs.
+        statuses: their HTTP statuses.
     """
     content = {_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
-def problem_of(error: RepositoryError, *, conditional: bool = False) -> tuple[Problem, dict[str, str]]:
-    """What a client is told of an error, and the headers that go with it.
+async def validation_problem(_: Any, error: Exception) -> JSONResponse:
+    """Respond to an invalid request with a problem that does not repeat the client's values.
 
-    Args:
-        error: one of the library's.
-        conditional: whether the request said which version it expects.
+    Applications opt in: ``app.add_exception_handler(RequestValidationError, validation_problem)``.
     """
-    first = _first(error)
-    kind = _kind(first, conditional=conditional)
-    detail = first.reason if isinstance(first, InvalidValueError) else kind.detail
-    problem = Problem(
-        title=kind.status.phrase, status=kind.status, detail=detail, code=kind.code, fields=list(_fields(first))
-    )
-    retryable = kind.status is HTTPStatus.SERVICE_UNAVAILABLE and first.retryable
-    return problem, {"Retry-After": _RETRY_AFTER} if retryable else {}
+    if not isinstance(error, RequestValidationError):
+        raise error
+    wrong = [(_name_field(each), _describe(each)) for each in error.errors()]
+    details = dict.fromkeys(f"{field}: {message}" if field else message for field, message in wrong)
+    fields = dict.fromkeys(field for field, _ in wrong if field)
+    return _respond(_UNPROCESSABLE, "invalid_request", "; ".join(details), fields)
 
 
-async def answer(request: Any, error: Exception) -> JSONResponse:
-    """Answer a request with what an error says; what the application or its server is to mend is logged."""
+def etag(version: int) -> str:
+    """Format a version as an entity tag for the ``ETag`` header."""
+    return f'"{version}"'
+
+
+class PreconditionError(HTTPException):
+    """The ``If-Match`` header of a request is malformed (400), or names another version (412)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The ``If-Match`` condition of a request.
+
+    Attributes:
+        tags: the entity tags the client accepts; None if it accepts any.
+        given: True if the request has the header.
+    """
+
+    tags: frozenset[str] | None = None
+    given: bool = False
+
+    def require(self, version: int) -> None:
+        """Raise an error unless the client accepts this version.
+
+        Pass the version to `patch` or `update` afterwards, so that the write compares it again.
+
+        Args:
+            version: the current version of the entity.
+
+        Raises:
+            PreconditionError: the client does not; the response is 412.
+        """
+        if self.tags is not None and str(version) not in self.tags:
+            raise PreconditionError(HTTPStatus.PRECONDITION_FAILED, _STALE_DETAIL)
+
+
+async def _match(if_match: Annotated[str | None, Header()] = None) -> Match:
+    if if_match is None:
+        return Match()
+    return Match(None if if_match.strip(" \t") == "*" else _parse_tags(if_match), given=True)
+
+
+#: The ``If-Match`` condition of a request: ``match: IfMatch``.
+IfMatch: TypeAlias = Annotated[Match, Depends(_match)]
+
+_ELEMENT = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|\Z)')
+
+
+def _parse_tags(header: str) -> frozenset[str]:
+    """Return the strong entity tags of a list; weak ones never match."""
+    tags: list[str | None] = []
+    position = 0
+    while position < len(header) and (element := _ELEMENT.match(header, position)):
+        if element["tag"] is not None:
+            tags.append(None if element["weak"] else element["tag"])
+        position = element.end()
+    if position < len(header) or not tags:
+        raise PreconditionError(
+            HTTPStatus.BAD_REQUEST, 'If-Match must be * or a list of entity tags in double quotes, such as "3".'
+        )
+    return frozenset(tag for tag in tags if tag is not None)
+
+
+# -- which error gets which response
+
+_UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class _Kind(NamedTuple):
+    status: HTTPStatus
+    code: str
+    detail: str
+
+
+_INTERNAL = _Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed to handle the request.")
+_QUERY = _Kind(_UNPROCESSABLE, "query", "The query is ambiguous or contradictory.")
+_STALE = _Kind(HTTPStatus.PRECONDITION_FAILED, "stale", _STALE_DETAIL)
+_LOST = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unknown_outcome", "It is unknown whether the change was stored.")
+_BUSY = _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "The server is busy; please try again.")
+
+_KINDS: Mapping[type[RepositoryError], _Kind] = {
+    NotFoundError: _Kind(HTTPStatus.NOT_FOUND, "not_found", "The resource does not exist."),
+    UniqueViolationError: _Kind(HTTPStatus.CONFLICT, "unique", "A resource with these values already exists."),
+    ForeignKeyViolationError: _Kind(
+        HTTPStatus.CONFLICT, "foreign_key", "The resource refers to a missing one, or another one refers to it."
+    ),
+    StaleEntityError: _Kind(HTTPStatus.CONFLICT, "stale", _STALE_DETAIL),
+    CheckViolationError: _Kind(_UNPROCESSABLE, "check", "The values violate a rule of the database."),
+    NotNullViolationError: _Kind(_UNPROCESSABLE, "not_null", "A required value is missing."),
+    InvalidValueError: _Kind(_UNPROCESSABLE, "invalid_value", ""),
+    ProgrammingError: _INTERNAL,
+    QueryError: _QUERY,
+    DatabaseUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The database is unavailable."),
+    StatementTimeoutError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "The request took too long."),
+}
+
+
+async def answer_error(request: Any, error: Exception) -> JSONResponse:
+    """Respond to a request that raised one of the library's errors."""
     if not isinstance(request, Request) or not isinstance(error, RepositoryError):
-        raise error  # a web socket has no answer to put it in
-    problem, headers = problem_of(error, conditional="if-match" in request.headers)
-    endpoint = request.scope.get("endpoint")  # by name: a path holds what a client sent
-    _log_problem(problem, error, getattr(endpoint, "__qualname__", endpoint))
-    return sent(problem, headers)
+        raise error  # a web socket has no response for a problem
+    first = _find_first(error)
+    kind = _classify(first, conditional="if-match" in request.headers)
+    endpoint = request.scope.get("endpoint")  # not the path, which may hold personal data
+    _log_error(error, first, kind, getattr(endpoint, "__qualname__", endpoint))
+    detail = first.reason if isinstance(first, InvalidValueError) else kind.detail
+    retryable = kind.status is HTTPStatus.SERVICE_UNAVAILABLE and first.retryable
+    return _respond(
+        kind.status, kind.code, detail, _fields_of(first), {"Retry-After": _RETRY_AFTER} if retryable else {}
+    )
 
 
 async def answer_precondition(request: Any, error: Exception) -> JSONResponse:
-    """Answer a request whose condition is malformed, or not met."""
+    """Respond to a request whose ``If-Match`` condition is malformed or does not hold."""
     if not isinstance(request, Request) or not isinstance(error, PreconditionError):
         raise error
     status = HTTPStatus(error.status_code)
-    code = _STALE.code if status is _STALE.status else "malformed_condition"
-    return sent(Problem(title=status.phrase, status=status, detail=error.detail, code=code), {})
+    return _respond(status, _STALE.code if status is _STALE.status else "malformed_condition", error.detail)
 
 
-def sent(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
-    """A problem as an answer."""
-    return JSONResponse(problem.model_dump(), problem.status, headers, media_type=_MEDIA_TYPE)
+def _respond(
+    status: HTTPStatus, code: str, detail: str, fields: Iterable[str] = (), headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    problem = Problem(title=status.phrase, status=status, detail=detail, code=code, fields=list(fields))
+    return JSONResponse(problem.model_dump(), status, headers, media_type=_MEDIA_TYPE)
 
 
-def _log_problem(problem: Problem, error: RepositoryError, endpoint: object) -> None:
-    if problem.status == _FAULT.status:
+def _log_error(error: RepositoryError, first: RepositoryError, kind: _Kind, endpoint: object) -> None:
+    if kind.status == _INTERNAL.status:
         _log.error("%s failed", endpoint, exc_info=error)
-    elif problem.code == _QUERY.code:  # who wrote the endpoint may be to blame as well as who sent the request
-        _log.warning("%s asked what cannot be asked", endpoint, exc_info=error)
-    elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        first = _first(error)
-        _log.warning("%s was answered %d: %s: %s", endpoint, problem.status, type(first).__name__, first)
+    elif kind is _QUERY:  # the fault may be the endpoint's as well as the client's
+        _log.warning("%s sent an invalid query", endpoint, exc_info=error)
+    elif kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        _log.warning("%s responded %d: %s: %s", endpoint, kind.status, type(first).__name__, first)
 
 
-def _first(error: RepositoryError) -> RepositoryError:
-    """The error that counts: of an aborted unit, the one that aborted it."""
-    if not isinstance(error, TransactionAbortedError):
-        return error
-    return _first(error.__cause__) if isinstance(error.__cause__, RepositoryError) else error
+def _find_first(error: RepositoryError) -> RepositoryError:
+    """Return the error that aborted the unit, or the error itself."""
+    if isinstance(error, TransactionAbortedError) and isinstance(error.__cause__, RepositoryError):
+        return _find_first(error.__cause__)
+    return error
 
 
-def _kind(error: RepositoryError, *, conditional: bool) -> _Kind:
+def _classify(error: RepositoryError, *, conditional: bool) -> _Kind:
     if isinstance(error, StaleEntityError) and conditional:
         return _STALE
     if isinstance(error, DatabaseUnavailableError) and error.in_commit:
         return _LOST
     known = next((_KINDS[base] for base in type(error).__mro__ if base in _KINDS), None)
-    return known or (_BUSY if error.retryable else _FAULT)
+    return known or (_BUSY if error.retryable else _INTERNAL)
 
 
-def _fields(error: RepositoryError) -> tuple[str, ...]:
+def _fields_of(error: RepositoryError) -> tuple[str, ...]:
     match error:
         case InvalidValueError(field=field):
             return (field,)
@@ -251,70 +245,48 @@ def _fields(error: RepositoryError) -> tuple[str, ...]:
             return ()
 
 
-_STATUS = HTTPStatus.UNPROCESSABLE_ENTITY
+# -- requests that FastAPI refuses
+
 _SCHEMAS = "#/components/schemas/"
 _OF_FASTAPI = ("HTTPValidationError", "ValidationError")  # the first refers to the second
 
 
 def document_problems(app: FastAPI) -> None:
-    """Let the documentation of an application say so, where it answers invalid requests with problems."""
-    before = app.openapi
+    """Document `validation_problem` in an application's OpenAPI schema, where the application uses it."""
+    make_schema = app.openapi
 
     def openapi() -> dict[str, Any]:
-        spec = before()
+        schema = make_schema()
         if app.exception_handlers.get(RequestValidationError) is validation_problem:
-            _document(spec)
-        return spec
+            _replace_validation_errors(schema)
+        return schema
 
-    cast(Any, app).openapi = openapi  # as FastAPI's own pages say; to type checkers a method is no attribute
-
-
-async def validation_problem(_: Any, error: Exception) -> JSONResponse:
-    """Answer a request whose parameters or body do not fit with a problem, which does not repeat what was sent.
-
-    A handler for an application to choose: ``app.add_exception_handler(RequestValidationError, validation_problem)``.
-    """
-    if not isinstance(error, RequestValidationError):
-        raise error
-    wrong = [(_field(each), _message(each)) for each in error.errors()]
-    problem = Problem(
-        title=_STATUS.phrase,
-        status=_STATUS,
-        detail="; ".join(dict.fromkeys(f"{field}: {message}" if field else message for field, message in wrong)),
-        code="invalid_request",
-        fields=list(dict.fromkeys(field for field, _ in wrong if field)),
-    )
-    return sent(problem, {})
+    cast(Any, app).openapi = openapi  # the way FastAPI documents; type checkers refuse to assign a method
 
 
-def _field(wrong: Mapping[str, Any]) -> str:
-    """What is concerned: a parameter's name, or the way through the body; positions in lists are left out."""
-    place, *way = wrong["loc"]
-    names = [part for part in way if isinstance(part, str)]
-    return ".".join(names if place == "body" else names[:1])
-
-
-def _message(wrong: Mapping[str, Any]) -> str:
-    """What is wrong; the one message that repeats what was sent is said without it."""
-    if wrong["type"] == "union_tag_invalid":
-        return f"Input tag does not match any of the expected tags: {wrong['ctx']['expected_tags']}"
-    message: str = wrong["msg"]
-    return message
-
-
-def _document(spec: dict[str, Any]) -> None:
-    """Show our body where FastAPI shows its own; what an application says itself is left alone."""
-    ours = problems(_STATUS)[_STATUS]
-    for responses in _responses(spec):
-        shown = responses.get(str(_STATUS.value), {}).get("content", {}).get("application/json", {}).get("schema", {})
-        if shown.get("$ref") == f"{_SCHEMAS}{_OF_FASTAPI[0]}":
-            responses[str(_STATUS.value)] = ours
-    schemas = spec.get("components", {}).get("schemas", {})
+def _replace_validation_errors(schema: dict[str, Any]) -> None:
+    """Show our problem where FastAPI shows its own body; leave a route's own documentation alone."""
+    status = str(_UNPROCESSABLE.value)
+    for item in schema.get("paths", {}).values():
+        for responses in (operation["responses"] for operation in item.values() if "responses" in operation):
+            content = responses.get(status, {}).get("content", {}).get("application/json", {})
+            if content.get("schema", {}).get("$ref") == f"{_SCHEMAS}{_OF_FASTAPI[0]}":
+                responses[status] = problems(_UNPROCESSABLE)[_UNPROCESSABLE]
+    schemas = schema.get("components", {}).get("schemas", {})
     for name in _OF_FASTAPI:
-        if f'"{_SCHEMAS}{name}"' not in json.dumps(spec):
+        if f'"{_SCHEMAS}{name}"' not in json.dumps(schema):
             schemas.pop(name, None)
 
 
-def _responses(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for item in spec.get("paths", {}).values():
-        yield from (operation["responses"] for operation in item.values() if "responses" in operation)
+def _name_field(wrong: Mapping[str, Any]) -> str:
+    """Return a parameter's name, or the path of a field of the body without positions in lists."""
+    place, *path = wrong["loc"]
+    names = [part for part in path if isinstance(part, str)]
+    return ".".join(names if place == "body" else names[:1])
+
+
+def _describe(wrong: Mapping[str, Any]) -> str:
+    if wrong["type"] == "union_tag_invalid":  # the one message that repeats the client's value
+        return f"Input tag does not match any of the expected tags: {wrong['ctx']['expected_tags']}"
+    message: str = wrong["msg"]
+    return message

@@ -1,18 +1,17 @@
-"""What an application gets once: the end of its databases, the answers to errors, the check of its routes."""
+"""What `install` adds to an application: error responses, a check of the routes, log context, an orderly end."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, isawaitable, isgeneratorfunction, unwrap
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
-import fastapi
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_typed_return_annotation, get_typed_signature
 from fastapi.responses import StreamingResponse
@@ -20,25 +19,86 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sqlrepo import AsyncBaseUnitOfWork, BaseUnitOfWork, QueryObject, RepositoryError, UnitStateError, UnsupportedError
-from sqlrepo.fastapi.answers import PreconditionError, answer, answer_precondition, document_problems
-from sqlrepo.fastapi.queries import Place, keys_of, models_in, places, query_keys
-from sqlrepo.fastapi.units import Given, Provided, ProvidedStream, checked, found, running_loop
+from sqlrepo.fastapi.answers import PreconditionError, answer_error, answer_precondition, document_problems
+from sqlrepo.fastapi.queries import AppRoute, iter_dependants, iter_routes, models_of, parameter_keys, query_keys
+from sqlrepo.fastapi.units import (
+    DatabaseOrFactory,
+    StreamDependency,
+    UnitDependency,
+    get_made_database,
+    require_asyncio,
+    require_database,
+)
+
+
+def install(app: FastAPI, *dbs: DatabaseOrFactory) -> None:
+    """Add error responses, a check of the routes, log context and the closing of databases to an application.
+
+    The library's errors become problem responses (RFC 9457); exception handlers of your own take precedence. The
+    application does not start if `check_routes` refuses a route. The library's log records name the route of the
+    running request. The databases are disposed of when the application stops.
+
+    Args:
+        app: the application.
+        dbs: databases, or functions that return one, as given to `provide`.
+
+    Raises:
+        UnsupportedError: one of ``dbs`` is not a database.
+    """
+    databases = [require_database(db) for db in dbs]
+    for kind, handler in ((RepositoryError, answer_error), (PreconditionError, answer_precondition)):
+        app.exception_handlers.setdefault(kind, handler)
+    document_problems(app)
+    app.add_middleware(RequestContext)
+    logging.getLogger("sqlrepo").addFilter(_add_route)
+    lifespan_of_app = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncGenerator[Any]:
+        async with AsyncExitStack() as stack:
+            require_asyncio()
+            check_routes(app)
+            for db in databases:
+                stack.push_async_callback(_dispose, db)
+            yield await stack.enter_async_context(lifespan_of_app(app))
+
+    app.router.lifespan_context = lifespan
+
+
+async def _dispose(db: DatabaseOrFactory) -> None:
+    database = get_made_database(db)
+    if database is not None and isawaitable(closing := database.dispose()):
+        await closing
+
+
+def check_routes(app: FastAPI) -> None:
+    """Refuse routes that would lose writes or ignore filters; `install` calls this when the application starts.
+
+    Args:
+        app: the application.
+
+    Raises:
+        RouteError: lists every refused route with the reason.
+    """
+    if refusals := [refusal for route in iter_routes(app) for refusal in _find_refusals(route)]:
+        raise RouteError(refusals)
+
 
 Reason: TypeAlias = Literal[
     "request_order", "generator", "streaming", "websocket", "twice", "bare_depends", "bare_query"
 ]
 
-_WHY: dict[Reason, str] = {
-    "request_order": "ends after the answer was sent, so a COMMIT that fails is answered as success; use provide(), or "
-    'Depends(..., scope="function")',
-    "generator": "is closed when this generator begins to run; use provide_stream(), or open a unit inside",
-    "streaming": "is closed when the answer is streamed; use provide_stream(), or open a unit inside the generator",
-    "websocket": "holds a connection, and keeps what it writes to itself, for as long as the socket is open; open a "
-    "unit for each message",
-    "twice": "are more than one unit of one database in a request, which do not see each other's writes and wait for "
-    "each other's connections; use one alias",
-    "bare_depends": "in a bare Depends() loses lists and refuses nothing; write Annotated[Q, filters(Q)]",
-    "bare_query": "in a bare Query() refuses the route's other query parameters; write Annotated[Q, filters(Q)]",
+_REASONS: dict[Reason, str] = {
+    "request_order": "commits after the response was sent, so a failed COMMIT would be reported as success; use "
+    'provide(), or Depends(..., scope="function")',
+    "generator": "is closed before this generator runs; use provide_stream(), or open a unit inside the generator",
+    "streaming": "is closed before the response is streamed; use provide_stream(), or open a unit inside the generator",
+    "websocket": "would hold a connection and commit nothing until the socket closes; open a unit for each message",
+    "twice": "are separate units of one database: they do not see each other's writes, and wait for each other's "
+    "connections; use one alias",
+    "bare_depends": "in a bare Depends() loses list values and accepts unknown parameters; write "
+    "Annotated[Q, filters(Q)]",
+    "bare_query": "in a bare Query() rejects the other query parameters of the route; write Annotated[Q, filters(Q)]",
 }
 
 
@@ -48,8 +108,8 @@ class Refusal:
 
     Attributes:
         route: its methods and path.
-        reason: what is wrong.
-        name: of what.
+        reason: a short code for the cause.
+        name: the dependency or query object concerned.
     """
 
     route: str
@@ -57,14 +117,14 @@ class Refusal:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.route}: {self.name} {_WHY[self.reason]}"
+        return f"{self.route}: {self.name} {_REASONS[self.reason]}"
 
 
 class RouteError(UnsupportedError):
-    """Routes that would lose data or filters in silence.
+    """Routes of an application would lose writes or ignore filters.
 
     Attributes:
-        refusals: which, and why.
+        refusals: one for each route and cause.
     """
 
     def __init__(self, refusals: Iterable[Refusal]) -> None:
@@ -75,19 +135,12 @@ class RouteError(UnsupportedError):
         return "\n".join(map(str, self.refusals))
 
 
-def check_routes(app: FastAPI) -> None:
-    """Refuse routes that would lose data or filters; `install` does it when the application starts.
-
-    Raises:
-        RouteError: names each of them, with the reason.
-    """
-    if refusals := [refusal for place in places(app) for refusal in _refusals(place)]:
-        raise RouteError(refusals)
+# -- the check of the routes
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """A dependency where it is used."""
+    """A dependency, and the function that declares it."""
 
     above: Dependant
     here: Dependant
@@ -97,19 +150,18 @@ class _Use:
         return self.here.call
 
     @property
-    def late(self) -> bool:
-        """Whether it is ended after the answer."""
-        return self.here.scope != "function" and _generates(self.call)
+    def ends_late(self) -> bool:
+        return self.here.scope != "function" and _is_generator(self.call)
 
     @property
     def opens_unit(self) -> bool:
-        """Whether it gives a unit that is open: ours, or one of a dependency with ``yield`` of the application's."""
-        if isinstance(self.call, Provided):
-            return not isinstance(self.call, ProvidedStream)
-        return _generates(self.call) and any(map(_is_unit, self._given()))
+        """Return True if the dependency yields an open unit: one of `provide`, or of the application."""
+        if isinstance(self.call, UnitDependency):
+            return not isinstance(self.call, StreamDependency)
+        return _is_generator(self.call) and any(_is_subclass(kind, _UNITS) for kind in self._types())
 
-    def _given(self) -> Iterator[Any]:
-        """What it is said to give, where it is used and where it is defined."""
+    def _types(self) -> Iterator[Any]:
+        """Yield the type of the value where it is used and where it is defined."""
         assert self.above.call is not None
         if self.here.name is not None:
             annotation = get_typed_signature(self.above.call).parameters[self.here.name].annotation
@@ -117,273 +169,140 @@ class _Use:
         yield from get_args(get_typed_return_annotation(self.call))[:1]
 
     def __str__(self) -> str:
-        return repr(self.call) if isinstance(self.call, Provided) else str(getattr(self.call, "__name__", self.call))
+        return str(getattr(self.call, "__name__", self.call))
 
 
-def _refusals(place: Place) -> Iterator[Refusal]:
-    uses = list(_uses(place.dependant))
+_UNITS = (BaseUnitOfWork, AsyncBaseUnitOfWork)
+
+
+def _find_refusals(route: AppRoute) -> Iterator[Refusal]:
+    dependants = list(iter_dependants(route.dependant, {}))
+    uses = [_Use(above, here) for above in dependants for here in above.dependencies]
     units = [use for use in uses if use.opens_unit]
-    found_wrong: tuple[tuple[Reason, list[str]], ...] = (
-        ("request_order", [str(use) for use in units if use.late and not place.is_websocket]),
-        ("generator", [str(use) for use in units if _generates(place.endpoint)]),
-        ("streaming", [str(use) for use in units if _streams(place)]),
-        ("websocket", [str(use) for use in units if place.is_websocket]),
-        ("twice", list(_twice(units))),
-        ("bare_depends", [use.call.__name__ for use in uses if _is_query(use.call)]),
-        ("bare_query", list(_bare(place, uses))),
-    )
-    for reason, names in found_wrong:
-        yield from (Refusal(str(place), reason, name) for name in dict.fromkeys(names))
+    names = list(map(str, units))
+    refused: dict[Reason, Iterable[str]] = {
+        "request_order": [str(use) for use in units if use.ends_late and not route.is_websocket],
+        "generator": names if _is_generator(route.endpoint) else [],
+        "streaming": names if _is_streaming(route) else [],
+        "websocket": names if route.is_websocket else [],
+        "twice": _find_doubles(units),
+        "bare_depends": [use.call.__name__ for use in uses if _is_subclass(use.call, QueryObject)],
+        "bare_query": _find_bare_queries(route, dependants),
+    }
+    for reason, found in refused.items():
+        yield from (Refusal(str(route), reason, name) for name in dict.fromkeys(found))
 
 
-def _uses(dependant: Dependant) -> Iterator[_Use]:
-    for below in dependant.dependencies:
-        yield _Use(dependant, below)
-        yield from _uses(below)
-
-
-def _twice(units: list[_Use]) -> Iterator[str]:
-    """Units of one database; one dependency used in several places is one, unless it is told not to be."""
-    kept = {use.call: use for use in units if use.here.use_cache}
-    provided = [use for use in [*kept.values(), *(use for use in units if not use.here.use_cache)] if _ours(use)]
-    counted = Counter(_database(use.call) for use in provided)
-    for database, count in counted.items():
+def _find_doubles(units: list[_Use]) -> Iterator[str]:
+    """Yield the units that share a database; FastAPI makes one unit for equal dependencies, unless told not to."""
+    provided = [use for use in units if isinstance(use.call, UnitDependency)]
+    cached = {use.call: use for use in provided if use.here.use_cache}
+    separate = [*cached.values(), *(use for use in provided if not use.here.use_cache)]
+    databases = [get_made_database(use.call.db) or use.call.db for use in separate]
+    for database, count in Counter(databases).items():
         if count > 1:
-            yield ", ".join(str(use) for use in provided if _database(use.call) == database)
+            yield ", ".join(str(use) for use, other in zip(separate, databases, strict=True) if other is database)
 
 
-def _ours(use: _Use) -> bool:
-    return isinstance(use.call, Provided)
+def _find_bare_queries(route: AppRoute, dependants: list[Dependant]) -> Iterator[str]:
+    """Yield query objects that reject what else the route reads from the query."""
+    keys = set(query_keys(route.dependant, {}))
+    for field in (field for each in dependants for field in each.query_params):
+        for model in models_of(field):
+            forbids = issubclass(model, QueryObject) and model.model_config.get("extra") == "forbid"
+            if forbids and keys - set(parameter_keys(field)):
+                yield model.__name__
 
 
-def _database(provided: Provided) -> object:
-    return found(provided.db) or provided.db
+def _is_streaming(route: AppRoute) -> bool:
+    declared = getattr(route.effective, "response_class", None), get_typed_return_annotation(route.endpoint)
+    return any(_is_subclass(kind, StreamingResponse) for kind in declared)
 
 
-def _bare(place: Place, uses: list[_Use]) -> Iterator[str]:
-    """Query objects that refuse whatever else the route reads from the query."""
-    everything = set(query_keys(place.dependant, {}))
-    for dependant in (place.dependant, *(use.here for use in uses)):
-        for field in dependant.query_params:
-            strict = [m for m in models_in(field) if _is_query(m) and m.model_config.get("extra") == "forbid"]
-            if strict and everything - set(keys_of(field)):
-                yield strict[0].__name__
-
-
-def _streams(place: Place) -> bool:
-    declared: tuple[Any, ...] = (
-        getattr(place.effective, "response_class", None),
-        get_typed_return_annotation(place.endpoint),
-    )
-    return any(isinstance(kind, type) and issubclass(kind, StreamingResponse) for kind in declared)
-
-
-def _generates(call: Callable[..., Any] | None) -> bool:
+def _is_generator(call: Callable[..., Any] | None) -> bool:
     plain = unwrap(call) if call is not None else call
-    candidates = (plain, getattr(plain, "__call__", None))  # noqa: B004  # what it is, not whether
+    candidates = (plain, getattr(plain, "__call__", None))  # noqa: B004  # the method itself
     return any(isgeneratorfunction(each) or isasyncgenfunction(each) for each in candidates)
 
 
-def _is_unit(given: Any) -> bool:
-    return isinstance(given, type) and issubclass(given, BaseUnitOfWork | AsyncBaseUnitOfWork)
+def _is_subclass(value: Any, kinds: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, kinds)
 
 
-def _is_query(given: Any) -> bool:
-    return isinstance(given, type) and issubclass(given, QueryObject)
-
-
-_REQUEST = {
-    "type": "http",
-    "asgi": {"version": "3.0"},
-    "http_version": "1.1",
-    "method": "GET",
-    "scheme": "http",
-    "path": "/",
-    "raw_path": b"/",
-    "query_string": b"",
-    "root_path": "",
-    "headers": [],
-}
-
-
-async def require_order() -> None:
-    """Send a request through an application that notes what happens when.
-
-    Raises:
-        UnsupportedError: the answer is sent first.
-    """
-    seen: list[str] = []
-
-    async def dependency() -> AsyncGenerator[None]:
-        yield
-        seen.append("ended")
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        seen.append(message["type"])
-
-    # As a parameter: among the dependencies of a route, FastAPI 0.121 forgets the scope.
-    async def endpoint(_: Annotated[None, Depends(dependency, scope="function")]) -> None: ...
-
-    app = FastAPI(openapi_url=None)
-    app.get("/")(endpoint)
-    await app(dict(_REQUEST), receive, send)
-    if seen[0] != "ended":
-        raise UnsupportedError(f"FastAPI {fastapi.__version__} answers before it commits; use another version")
-
-
-@dataclass(slots=True)
-class _Request:
-    """A request that runs.
-
-    Attributes:
-        scope: what ASGI tells of it; its route is there once it is found.
-        app: the outermost application that knows us.
-        path: what was asked for.
-        named: the route, once somebody has asked.
-    """
-
-    scope: Scope
-    app: FastAPI
-    path: str
-    named: str | None = None
-
-    def route(self) -> str | None:
-        """Its route's methods, path with the names of its parameters and never their values, and endpoint."""
-        if self.named is None and "route" in self.scope:
-            endpoint = self.scope.get("endpoint")
-            self.named = f"{self._place()}, {getattr(endpoint, '__qualname__', endpoint)}"
-        return self.named
-
-    def _place(self) -> Place | Any:
-        """Where the route stands; of several places, the one whose path is the request's."""
-        route = self.scope["route"]
-        here = [place for place in places(self.app) if place.route is route]
-        fitting = [place for place in here if compile_path(place.path)[0].match(self.path)]
-        return next(iter(fitting or here), route)
-
-
-_RUNNING: ContextVar[_Request | None] = ContextVar("sqlrepo_request", default=None)
+# -- the running request
 
 
 class RequestContext:
-    """A middleware that notes the request as long as it runs, its threads, tasks and streams included."""
+    """Middleware that gives log records the route, and explains in an error why a unit was already closed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the request; one that an application passes on to a mounted one is noted already."""
         running = _RUNNING.get()
-        if running is not None and running.scope is scope:
+        if running is not None and running.scope is scope:  # the outer application's middleware has seen it
             await self._app(scope, receive, send)
             return
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        token = _RUNNING.set(_Request(scope, scope["app"], path))
+        token = _RUNNING.set(_Request(scope))
         try:
             await self._app(scope, receive, send)
+        except Exception as error:
+            if scope["type"] == "http":
+                _add_closed_unit_hint(error, scope.get("endpoint"))
+            raise
         finally:
             _RUNNING.reset(token)
 
 
-def add_route(record: logging.LogRecord) -> bool:
-    """Add the route to a record of the log, to its message and as ``record.route``; a filter that keeps all records."""
+class _Request:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        # A mounted application changes both while the request runs.
+        self._app: FastAPI = scope["app"]
+        self._path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        self._route: str | None = None
+
+    def describe_route(self) -> str | None:
+        """Return the route's methods, path and endpoint, without the client's values."""
+        if self._route is None and "route" in self.scope:
+            route, endpoint = self.scope["route"], self.scope.get("endpoint")
+            here = [each for each in iter_routes(self._app) if each.route is route]
+            matching = [each for each in here if compile_path(each.path)[0].match(self._path)]
+            name = getattr(endpoint, "__qualname__", endpoint)
+            self._route = f"{next(iter(matching or here), route)}, {name}"
+        return self._route
+
+
+_RUNNING: ContextVar[_Request | None] = ContextVar("sqlrepo_request", default=None)
+
+
+def _add_route(record: logging.LogRecord) -> bool:
+    """Add the route to a log record's message and as ``record.route``; keep every record."""
     running = _RUNNING.get()
-    if running is not None and (route := running.route()) is not None and not hasattr(record, "route"):
+    if running is not None and not hasattr(record, "route") and (route := running.describe_route()) is not None:
         record.route = route
         record.msg, record.args = "%s [%s]", (record.getMessage(), route)
     return True
 
 
-_Message: TypeAlias = MutableMapping[str, Any]
-_Receive: TypeAlias = Callable[[], Awaitable[_Message]]
-_Send: TypeAlias = Callable[[_Message], Awaitable[None]]
-_App: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
-
-
-class Aftermath:
-    """The middleware that explains a unit used after its request; the error goes on to the server, which logs it.
-
-    Args:
-        app: what it stands around.
-    """
-
-    def __init__(self, app: _App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        """Let a request go by, and look at what it raises."""
-        try:
-            await self._app(scope, receive, send)
-        except Exception as error:
-            if scope["type"] == "http":
-                _explain(error, scope.get("endpoint"))
-            raise
-
-
-def _explain(error: BaseException, endpoint: Any) -> None:
+def _add_closed_unit_hint(error: BaseException, endpoint: Any) -> None:
     name = getattr(endpoint, "__qualname__", endpoint)
-    for each in _chain(error):
+    for each in _iter_related(error):
         if isinstance(each, UnitStateError) and each.reason == "not_open":
             each.add_note(
-                f"the unit that provide() gave {name} ended when it returned, before its answer was sent; "
-                "to stream, take provide_stream(); for work after the answer, open a unit of its own there, and let "
-                "on_commit() of the request's unit begin it"
+                f"The unit that provide() gave to {name} was closed when {name} returned, before the response was "
+                "sent. To stream, use provide_stream(). For work after the response, open a new unit there, and start "
+                "the work from on_commit() of the request's unit."
             )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, what it was raised from, and what it is a group of; each once."""
+def _iter_related(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its causes and contexts, and the members of groups, each once."""
     seen, waiting = {id(error)}, [error]
     while waiting:
         yield (each := waiting.pop())
         inner = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
-        for beneath in (each.__cause__, each.__context__, *inner):
-            if beneath is not None and id(beneath) not in seen:
-                seen.add(id(beneath))
-                waiting.append(beneath)
-
-
-def install(app: FastAPI, *dbs: Given) -> None:
-    """Let an application check its routes when it starts, answer errors as problems, and close its databases.
-
-    Problems are bodies as RFC 9457 has them. A handler that the application has for an error of the library, or adds
-    later, goes before ours. What the library logs while a request runs names its route. Nothing is served by an
-    application with a route that `check_routes` refuses.
-
-    Args:
-        app: the application.
-        dbs: what `provide` is given: databases, or functions that return one and are called at first use.
-
-    Raises:
-        UnsupportedError: one of them is no database.
-    """
-    given = [checked(db) for db in dbs]
-    for kind, handler in ((RepositoryError, answer), (PreconditionError, answer_precondition)):
-        app.exception_handlers.setdefault(kind, handler)
-    document_problems(app)
-    app.add_middleware(Aftermath)
-    app.add_middleware(RequestContext)
-    logging.getLogger("sqlrepo").addFilter(add_route)
-    before = app.router.lifespan_context
-
-    @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncGenerator[Any]:
-        async with AsyncExitStack() as ending:
-            running_loop()
-            await require_order()
-            check_routes(app)
-            for db in given:
-                ending.push_async_callback(_dispose, db)
-            yield await ending.enter_async_context(before(app))
-
-    app.router.lifespan_context = lifespan
-
-
-async def _dispose(given: Given) -> None:
-    """Close a database's connections, if it has been made."""
-    store = found(given)
-    if store is not None and isawaitable(closing := store.dispose()):
-        await closing
+        for related in (each.__cause__, each.__context__, *inner):
+            if related is not None and id(related) not in seen:
+                seen.add(id(related))
+                waiting.append(related)

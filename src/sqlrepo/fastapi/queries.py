@@ -1,4 +1,4 @@
-"""Query objects as query parameters: each filter is one, and what a route does not declare is refused."""
+"""Query objects as query parameters, and links between pages."""
 
 from __future__ import annotations
 
@@ -22,107 +22,6 @@ from pydantic.fields import FieldInfo
 from sqlrepo import CursorPage, Page, QueryObject, UnsupportedError
 from sqlrepo.fastapi.units import Dependency
 
-# Since routers keep their place in an application, what stands at a route is only known together with its routers.
-_CONTEXTS: Callable[[Any], Iterator[Any]] | None = getattr(routing, "iter_route_contexts", None)
-
-Overrides = Mapping[Callable[..., Any], Callable[..., Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A route where an application has it.
-
-    Attributes:
-        route: the route itself, as the application's author made it.
-        effective: the same with what the routers above it add.
-        prefix: where the application itself is mounted.
-    """
-
-    route: Any
-    effective: Any
-    prefix: str = ""
-
-    @property
-    def dependant(self) -> Dependant:
-        """What FastAPI has read of the endpoint and its dependencies."""
-        found: Dependant = self.effective.dependant
-        return found
-
-    @property
-    def endpoint(self) -> Callable[..., Any]:
-        """The function."""
-        found: Callable[..., Any] = self.effective.endpoint
-        return found
-
-    @property
-    def path(self) -> str:
-        """What is asked for, with the names of its parameters."""
-        return f"{self.prefix}{self.effective.path}"
-
-    @property
-    def is_websocket(self) -> bool:
-        """Whether a connection stays open there, instead of being answered."""
-        return isinstance(self.route, routing.APIWebSocketRoute)
-
-    def __str__(self) -> str:
-        methods = "WEBSOCKET" if self.is_websocket else ",".join(sorted(self.effective.methods))
-        return f"{methods} {self.path}"
-
-
-def places(app: FastAPI, prefix: str = "") -> Iterator[Place]:
-    """All routes that have dependencies, mounted applications' too."""
-    for route in _CONTEXTS(app.routes) if _CONTEXTS else app.routes:
-        original: Any = getattr(route, "original_route", route)
-        mounted = getattr(original, "app", None)
-        if isinstance(mounted, FastAPI):
-            yield from places(mounted, prefix + original.path)
-        elif getattr(route, "dependant", None) is not None:
-            yield Place(original, route, prefix)
-
-
-def query_keys(dependant: Dependant, overrides: Overrides) -> Iterator[str]:
-    """The keys that an endpoint or any of its dependencies reads from the query."""
-    for field in dependant.query_params:
-        yield from keys_of(field)
-    if isinstance(dependant.call, APIKeyQuery):
-        yield dependant.call.model.name
-    for below in dependant.dependencies:
-        other = overrides.get(below.call) if below.call else None
-        yield from query_keys(get_dependant(path=below.path or "", call=other) if other else below, overrides)
-
-
-def keys_of(field: Any) -> Iterator[str]:
-    """The keys one parameter is read from; a model has one for each field."""
-    models = models_in(field)
-    if not models:
-        yield from names_of(field.alias, field.field_info)
-    for model in models:
-        for name, info in model.model_fields.items():
-            yield from names_of(name, info)
-
-
-def names_of(name: str, info: FieldInfo) -> Iterator[str]:
-    """What a field is called in a query."""
-    alias = info.validation_alias or info.alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
-    yield from (choice for choice in choices if isinstance(choice, str))
-
-
-def models_in(field: Any) -> list[type[BaseModel]]:
-    """The models a parameter is read into; none where it is a plain one."""
-    parts = alternatives(field.field_info.annotation)
-    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
-
-
-def alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, each without what it is annotated with."""
-    if get_origin(annotation) is Annotated:
-        return alternatives(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return [part for member in get_args(annotation) for part in alternatives(member)]
-    return [annotation]
-
-
 P = TypeVar("P", bound=Page[Any] | CursorPage[Any])
 
 _Change: TypeAlias = Mapping[str, str | None]
@@ -130,11 +29,33 @@ _Change: TypeAlias = Mapping[str, str | None]
 _AFTER, _BEFORE = "after", "before"
 
 
-class PageLinks:
-    """Says in an answer's header where the first, the next and the previous page are.
+def filters(query: type[QueryObject[Any]]) -> Any:
+    """Return a dependency that reads a query object from the query parameters of a request.
 
-    ``return links(shop.todos.page(query), query)``. A page by position is asked for with the query parameters ``after``
-    and ``before``. Addresses are relative to that of the request, so they are right behind every proxy.
+    Annotate endpoints with ``Annotated[TodoQuery, filters(TodoQuery)]``. Every filter is read and documented as
+    ``Query()`` does for a model. A parameter that nothing at the route declares gets a 422 response. A route may have
+    several query objects, and other parameters beside them.
+
+    Args:
+        query: the class of the query object.
+
+    Raises:
+        UnsupportedError: ``query`` is not a class of query objects.
+    """
+    _require_query(query)
+    return Depends(FilterDependency(query))
+
+
+def _require_query(query: Any) -> None:
+    if not (isinstance(query, type) and issubclass(query, QueryObject)):
+        raise UnsupportedError(f"{query!r} is not a class of query objects; pass a subclass of QueryObject")
+
+
+class PageLinks:
+    """Writes the ``Link`` header that leads from a page to the first, the next and the previous one.
+
+    ``return links(shop.todos.page(query), query)``. The query parameters ``after`` and ``before`` ask for a
+    `CursorPage`, ``offset`` for a `Page`. Links are relative to the request's address, so they work behind any proxy.
     """
 
     def __init__(self, request: Request, response: Response) -> None:
@@ -142,13 +63,13 @@ class PageLinks:
         self._response = response
 
     def __call__(self, page: P, query: QueryObject[Any]) -> P:
-        """Write the header, and give the page back.
+        """Write the header and return the page.
 
         Args:
-            page: what the repository gave.
-            query: what it was asked with.
+            page: a page from the repository.
+            query: the query object of the page.
         """
-        changes = _by_position(page) if isinstance(page, CursorPage) else _by_offset(page, query)
+        changes = _link_cursors(page) if isinstance(page, CursorPage) else _link_offsets(page, query)
         links = (f'<{self._address(change)}>; rel="{relation}"' for relation, change in changes)
         if header := ", ".join(links):
             self._response.headers["Link"] = header
@@ -159,16 +80,16 @@ class PageLinks:
         return "?" + urlencode([*kept, *((key, value) for key, value in change.items() if value is not None)])
 
 
-# A function, because FastAPI 0.121 does not find what the postponed annotations of a class mean.
+# A function, because FastAPI 0.121 cannot resolve the postponed annotations of a class.
 async def _links(request: Request, response: Response) -> PageLinks:
     return PageLinks(request, response)
 
 
-#: What writes the header: ``links: Links``.
+#: Writes the ``Link`` header of a page: ``links: Links``.
 Links: TypeAlias = Annotated[PageLinks, Depends(_links)]
 
 
-def _by_position(page: CursorPage[Any]) -> Iterator[tuple[str, _Change]]:
+def _link_cursors(page: CursorPage[Any]) -> Iterator[tuple[str, _Change]]:
     yield "first", {_AFTER: None, _BEFORE: None}
     if page.next is not None:
         yield "next", {_AFTER: page.next, _BEFORE: None}
@@ -176,12 +97,12 @@ def _by_position(page: CursorPage[Any]) -> Iterator[tuple[str, _Change]]:
         yield "prev", {_AFTER: None, _BEFORE: page.previous}
 
 
-def _by_offset(page: Page[Any], query: QueryObject[Any]) -> Iterator[tuple[str, _Change]]:
+def _link_offsets(page: Page[Any], query: QueryObject[Any]) -> Iterator[tuple[str, _Change]]:
     info = type(query).model_fields.get("offset")
     limit: int | None = getattr(query, "limit", None)
     if info is None or not limit:
         return
-    key, offset = next(names_of("offset", info)), int(getattr(query, "offset", None) or 0)
+    key, offset = field_keys("offset", info)[0], int(getattr(query, "offset", None) or 0)
     yield "first", {key: None}
     if page.has_next:
         yield "next", {key: str(offset + limit)}
@@ -189,129 +110,183 @@ def _by_offset(page: Page[Any], query: QueryObject[Any]) -> Iterator[tuple[str, 
         yield "prev", {key: str(max(0, offset - limit)) if offset > limit else None}
 
 
+# -- the dependency
+
 _SEQUENCES = (list, tuple, set, frozenset, deque, abc.Sequence, abc.Set)
-_REQUEST = "_request"  # no field of a model is called so
-
-# A route cannot be a key itself, for it has no hash; kept beside its keys, its place in memory stays its own.
-_DECLARED: WeakKeyDictionary[FastAPI, dict[int, tuple[Any, frozenset[str]]]] = WeakKeyDictionary()
+_REQUEST = "_request"  # not a possible field of a model
 
 
-def filters(query: type[QueryObject[Any]]) -> Any:
-    """Make the dependency that reads a query object.
-
-    ``query: Annotated[TodoQuery, filters(TodoQuery)]`` is how an endpoint asks for one.
-    The filters are read from the query as ``Query()`` reads a model, and documented one by one. A key that neither the
-    query object nor anything else at the route declares is answered 422. Several may stand at one route, beside other
-    parameters.
-
-    Args:
-        query: the class of the query object.
-
-    Raises:
-        UnsupportedError: it is none.
-    """
-    _require_query(query)
-    return Depends(_Filters(query))
-
-
-class _Filters(Dependency):
-    """The dependency that `filters` makes."""
-
+class FilterDependency(Dependency):
     def __init__(self, query: type[QueryObject[Any]]) -> None:
+        query.model_rebuild()
         self._query = query
-        asked = Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request)
-        super().__init__(query, parameters=[asked, *_parameters(query)])
+        self._strict = query.model_config.get("extra") == "forbid"
+        fields = query.model_fields.items()
+        self._fields = [(field_keys(name, info), _is_sequence(info)) for name, info in fields]
+        self.keys = {key for keys, _ in self._fields for key in keys}  # of several for a field, one is documented
+        request = Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request)
+        super().__init__(query, parameters=[request, *(_to_parameter(name, info) for name, info in fields)])
 
-    @property
-    def keys(self) -> frozenset[str]:
-        """What it reads: of a field with several names all, though one of them is documented."""
-        fields = self._query.model_fields.items()
-        return frozenset(key for name, info in fields for key in names_of(name, info))
-
-    async def __call__(self, **given: Any) -> QueryObject[Any]:
-        """Read the query object from a request whose parameters are right one by one."""
-        request: Request = given[_REQUEST]
-        if self._query.model_config.get("extra") == "forbid" and (unknown := list(_unknown(request))):
-            raise RequestValidationError(unknown)
+    async def __call__(self, **values: Any) -> QueryObject[Any]:
+        """Read the query object once FastAPI has validated its parameters one by one."""
+        request: Request = values[_REQUEST]
+        if self._strict and (unknown := request.query_params.keys() - _get_declared_keys(request)):
+            raise RequestValidationError([_forbid(request, key) for key in request.query_params if key in unknown])
         try:
-            return self._query.model_validate(_sent(self._query, request))
+            return self._query.model_validate(self._read(request))
         except ValidationError as error:
             wrong = [{**each, "loc": ("query", *each["loc"])} for each in error.errors(include_url=False)]
             raise RequestValidationError(wrong) from error
 
-
-def _require_query(query: Any) -> None:
-    if not (isinstance(query, type) and issubclass(query, QueryObject)):
-        raise UnsupportedError(f"{query!r} is no class of query objects")
-
-
-def _parameters(query: type[QueryObject[Any]]) -> Iterator[Parameter]:
-    query.model_rebuild()
-    for name, info in query.model_fields.items():
-        default = Parameter.empty if info.is_required() else info.get_default(call_default_factory=True)
-        kind: Any = Annotated[info.annotation, *info.metadata, _documented(name, info)]
-        yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    def _read(self, request: Request) -> dict[str, Any]:
+        """Return the client's values; other fields stay unset."""
+        sent: dict[str, Any] = {}
+        params = request.query_params
+        for keys, several in self._fields:
+            for key in keys:
+                if key in params:
+                    sent[key] = params.getlist(key) if several else params[key]
+                    break
+        return sent
 
 
-def _documented(name: str, info: FieldInfo) -> Any:
-    return Query(
-        alias=next(names_of(name, info), name),
+def _forbid(request: Request, key: str) -> dict[str, Any]:
+    message = "Extra inputs are not permitted"  # as Pydantic says it
+    return {"type": "extra_forbidden", "loc": ("query", key), "msg": message, "input": request.query_params[key]}
+
+
+def _to_parameter(name: str, info: FieldInfo) -> Parameter:
+    default = Parameter.empty if info.is_required() else info.get_default(call_default_factory=True)
+    documented: Any = Query(
+        alias=next(iter(field_keys(name, info)), name),
         title=info.title,
         description=info.description,
         examples=info.examples,
         deprecated=info.deprecated if isinstance(info.deprecated, bool | str) else None,
     )
+    kind: Any = Annotated[info.annotation, *info.metadata, documented]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-def _sent(query: type[QueryObject[Any]], request: Request) -> dict[str, Any]:
-    """What a client sent for a query object's fields; the others stay unset."""
-    sent: dict[str, Any] = {}
-    for name, info in query.model_fields.items():
-        for key in names_of(name, info):
-            if key in request.query_params:
-                several = any(get_origin(part) in _SEQUENCES or part in _SEQUENCES for part in _parts(info))
-                sent[key] = request.query_params.getlist(key) if several else request.query_params[key]
-                break
-    return sent
+def _is_sequence(info: FieldInfo) -> bool:
+    return any(get_origin(part) in _SEQUENCES or part in _SEQUENCES for part in _union_members(info.annotation))
 
 
-def _parts(info: FieldInfo) -> list[Any]:
-    return alternatives(info.annotation)
+# -- which keys a route declares
+
+Overrides: TypeAlias = Mapping[Callable[..., Any], Callable[..., Any]]
+
+# Routes have no hash. Storing a route beside its keys keeps its id from being reused.
+_DECLARED: WeakKeyDictionary[FastAPI, dict[int, tuple[Any, frozenset[str]]]] = WeakKeyDictionary()
 
 
-def _unknown(request: Request) -> Iterator[dict[str, Any]]:
-    declared = _declared(request)
-    for key in request.query_params:
-        if key not in declared:
-            message = "Extra inputs are not permitted"
-            yield {
-                "type": "extra_forbidden",
-                "loc": ("query", key),
-                "msg": message,
-                "input": request.query_params[key],
-            }
-
-
-def _declared(request: Request) -> frozenset[str]:
-    """The keys a route knows; where it stands in an application more than once, those of all its places."""
+def _get_declared_keys(request: Request) -> frozenset[str]:
+    """Return the keys a request's route declares, wherever in the application the route is included."""
     app: FastAPI = request.app
     route = request.scope["route"]
-    if app.dependency_overrides:  # of a test; they come and go
-        return _read(app, route)
+    if app.dependency_overrides:  # tests add and remove them
+        return _find_declared_keys(app, route)
     known = _DECLARED.setdefault(app, {})
     if id(route) not in known:
-        known[id(route)] = route, _read(app, route)
+        known[id(route)] = route, _find_declared_keys(app, route)
     return known[id(route)][1]
 
 
-def _read(app: FastAPI, route: Any) -> frozenset[str]:
-    here = [place.dependant for place in places(app) if place.route is route]
-    documented = frozenset(key for dependant in here for key in query_keys(dependant, app.dependency_overrides))
-    return documented.union(*(filters.keys for dependant in here for filters in _filters_at(dependant)))
+def _find_declared_keys(app: FastAPI, route: Any) -> frozenset[str]:
+    dependants = [each.dependant for each in iter_routes(app) if each.route is route]
+    return frozenset(key for dependant in dependants for key in query_keys(dependant, app.dependency_overrides))
 
 
-def _filters_at(dependant: Dependant) -> Iterator[_Filters]:
-    if isinstance(dependant.call, _Filters):
-        yield dependant.call
+def query_keys(dependant: Dependant, overrides: Overrides) -> Iterator[str]:
+    """Yield the keys that an endpoint and its dependencies read from the query."""
+    for each in iter_dependants(dependant, overrides):
+        for field in each.query_params:
+            yield from parameter_keys(field)
+        if isinstance(each.call, APIKeyQuery):
+            yield each.call.model.name
+        elif isinstance(each.call, FilterDependency):
+            yield from each.call.keys
+
+
+# FastAPI's own get_flat_params knows neither overrides nor which key belongs to which model.
+def iter_dependants(dependant: Dependant, overrides: Overrides) -> Iterator[Dependant]:
+    """Yield a dependant and all below it, replaced where overridden."""
+    yield dependant
     for below in dependant.dependencies:
-        yield from _filters_at(below)
+        other = overrides.get(below.call) if below.call else None
+        yield from iter_dependants(get_dependant(path=below.path or "", call=other) if other else below, overrides)
+
+
+def parameter_keys(field: Any) -> Iterator[str]:
+    """Yield the keys of one parameter; a model has some for each field."""
+    models = models_of(field)
+    if not models:
+        yield from field_keys(field.alias, field.field_info)
+    for model in models:
+        for name, info in model.model_fields.items():
+            yield from field_keys(name, info)
+
+
+def models_of(field: Any) -> list[type[BaseModel]]:
+    parts = _union_members(field.field_info.annotation)
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def field_keys(name: str, info: FieldInfo) -> list[str]:
+    alias = info.validation_alias or info.alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
+    return [choice for choice in choices if isinstance(choice, str)]
+
+
+def _union_members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _union_members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for member in get_args(annotation) for part in _union_members(member)]
+    return [annotation]
+
+
+# -- the routes of an application
+
+# In newer versions, only this function knows what the routers above a route add to it.
+_iter_contexts: Callable[[Any], Iterator[Any]] = getattr(routing, "iter_route_contexts", iter)
+
+
+@dataclass(frozen=True, slots=True)
+class AppRoute:
+    route: Any  # as its author made it
+    effective: Any  # with what its routers add
+    prefix: str  # of the mounted application it belongs to
+
+    @property
+    def dependant(self) -> Dependant:
+        dependant: Dependant = self.effective.dependant
+        return dependant
+
+    @property
+    def endpoint(self) -> Callable[..., Any]:
+        endpoint: Callable[..., Any] = self.effective.endpoint
+        return endpoint
+
+    @property
+    def path(self) -> str:
+        return f"{self.prefix}{self.effective.path}"
+
+    @property
+    def is_websocket(self) -> bool:
+        return isinstance(self.route, routing.APIWebSocketRoute)
+
+    def __str__(self) -> str:
+        methods = "WEBSOCKET" if self.is_websocket else ",".join(sorted(self.effective.methods))
+        return f"{methods} {self.path}"
+
+
+def iter_routes(app: FastAPI, prefix: str = "") -> Iterator[AppRoute]:
+    """Yield the routes that have dependencies, those of mounted applications included."""
+    for route in _iter_contexts(app.routes):
+        original: Any = getattr(route, "original_route", route)
+        mounted = getattr(original, "app", None)
+        if isinstance(mounted, FastAPI):
+            yield from iter_routes(mounted, prefix + original.path)
+        elif getattr(route, "dependant", None) is not None:
+            yield AppRoute(original, route, prefix)

@@ -1,4 +1,4 @@
-"""Units of work as FastAPI dependencies: begun before an endpoint, committed before its answer."""
+"""Units of work as FastAPI dependencies: opened before an endpoint runs, committed before its response is sent."""
 
 from __future__ import annotations
 
@@ -25,172 +25,127 @@ if TYPE_CHECKING:
     from sqlrepo.memory import InMemoryDatabase
     from sqlrepo.sqlalchemy import AsyncDatabase, Database
 
+# Our tests send requests to a real server with the oldest and the newest FastAPI, and prove that a dependency with
+# scope="function" ends before the response is sent.
+if "scope" not in signature(params.Depends).parameters:
+    raise UnsupportedError(
+        f"FastAPI {fastapi.__version__} ends dependencies after the response was sent, so a failed COMMIT would be "
+        "reported as success; install FastAPI 0.121 or later"
+    )
 
-Store: TypeAlias = Union["Database", "AsyncDatabase", "InMemoryDatabase"]
+AnyDatabase: TypeAlias = Union["Database", "AsyncDatabase", "InMemoryDatabase"]
+DatabaseOrFactory: TypeAlias = Union[AnyDatabase, Callable[[], AnyDatabase]]  # noqa: UP007  # quoted names know no |
+AnyUnit: TypeAlias = BaseUnitOfWork[Any] | AsyncBaseUnitOfWork[Any]
 
-#: What an application gives for one.
-Given: TypeAlias = Union[Store, Callable[[], Store]]  # noqa: UP007  # quoted names know no |
-
-_MADE: WeakKeyDictionary[Callable[[], Store], Store] = WeakKeyDictionary()
-_GUARD = ForkSafeLock()
-
-
-def checked(given: Given) -> Given:
-    """Refuse what is no database, and no plain function either.
-
-    Raises:
-        UnsupportedError: it is neither.
-    """
-    asynchronous = any(test(given) for test in (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction))
-    if asynchronous or not (callable(given) or _is_store(given)):
-        raise UnsupportedError(
-            f"{given!r} is neither a Database, an AsyncDatabase or an InMemoryDatabase, nor a plain function that "
-            "returns one"
-        )
-    return given
-
-
-def found(given: Given) -> Store | None:
-    """The database, if it has been made already."""
-    if not callable(given):
-        return given
-    return _MADE.get(given)
-
-
-async def resolved(given: Given) -> Store:
-    """The database; a function is called at first use, once in the process, and in a thread, for it may block.
-
-    Raises:
-        UnsupportedError: the function returned something else.
-    """
-    store = found(given)
-    return store if store is not None else await asyncio.to_thread(_make, given)
-
-
-def _make(given: Given) -> Store:
-    assert callable(given)
-    with _GUARD.lock:
-        if given not in _MADE:
-            made = given()
-            if not _is_store(made):
-                raise UnsupportedError(f"{given!r} returned {type(made).__name__}, which is no database")
-            _MADE[given] = made
-        return _MADE[given]
-
-
-def _is_store(given: object) -> bool:
-    return all(hasattr(type(given), name) for name in ("max_connections", "pool_timeout", "dispose"))
-
-
+U = TypeVar("U", bound=AnyUnit)
+T = TypeVar("T")
 R = TypeVar("R")
 
-# Threads where nothing limits the connections; as many as FastAPI has for endpoints.
-_THREADS = 40
+_END: Any = object()
 
 
-class Limiter:
-    """Who may have a connection of one database, in one event loop.
+def provide(
+    unit: type[AnyUnit], db: DatabaseOrFactory, *, read_only: bool = False, context: Callable[..., Any] | None = None
+) -> Any:
+    """Return a dependency that gives an endpoint an open unit of work.
+
+    Annotate endpoints with one alias per unit class: ``ShopDep = Annotated[Shop, provide(Shop, db)]``. Every request
+    gets a unit of its own. The unit is committed before the response is sent, or rolled back if the endpoint raised.
+    A request waits for a free connection before its unit opens, so endpoints never wait for each other's connections.
 
     Args:
-        store: the database.
-    """
-
-    def __init__(self, store: Store) -> None:
-        max_connections = store.max_connections
-        self._turns = None if max_connections is None else asyncio.Semaphore(max_connections)
-        self._patience = store.pool_timeout
-        # A unit holds a turn and ends in one thread, so with as many threads as turns no end ever waits for one. The
-        # threads are not those of the endpoints, which may all be waiting for a connection that an end gives back.
-        self._threads = ThreadPoolExecutor(max_connections or _THREADS, "sqlrepo")
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncGenerator[None]:
-        """Wait for a turn, and have it.
-
-        Raises:
-            DatabaseUnavailableError: there was none for as long as the pool would have waited.
-        """
-        if self._turns is None:
-            yield
-            return
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._turns.acquire()
-        except TimeoutError as error:
-            raise DatabaseUnavailableError("all connections are in use") from error
-        try:
-            yield
-        finally:
-            self._turns.release()
-
-    async def run(self, work: Callable[[], R]) -> R:
-        """Run something that blocks in a thread, to its end however often the task is cancelled."""
-        # Not anyio's threads: they let the event loop run something else first, which may be an endpoint that blocks
-        # it until the very transaction ends that this thread is to commit.
-        loop = asyncio.get_running_loop()
-        return await shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
-
-
-class _Limiters(ForkAware):
-    """The limiters of each event loop, which may live on in a child; the threads of its limiters do not."""
-
-    def __init__(self) -> None:
-        self.by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Store, Limiter]]
-        self.after_fork()
-        at_fork(self)
-
-    def after_fork(self) -> None:
-        self.by_loop = WeakKeyDictionary()
-
-
-_LIMITERS = _Limiters()
-
-
-def limiter_of(store: Store) -> Limiter:
-    """The gate of a database in the event loop that runs."""
-    with _GUARD.lock:
-        gates = _LIMITERS.by_loop.setdefault(running_loop(), WeakKeyDictionary())
-        if store not in gates:
-            gates[store] = Limiter(store)
-        return gates[store]
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """The event loop that runs.
+        unit: the unit class.
+        db: a `Database`, an `AsyncDatabase` or an `InMemoryDatabase`; or a function without arguments that returns
+            one, called once, at first use.
+        read_only: make every write raise `ReadOnlyError`.
+        context: a FastAPI dependency whose value becomes the unit's ``context``.
 
     Raises:
-        UnsupportedError: it is none of asyncio's.
+        UnsupportedError: ``unit`` is not a unit class, or ``db`` is not a database it can use.
     """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise UnsupportedError("sqlrepo.fastapi needs asyncio's event loop; trio's cannot run units of work") from None
+    return Depends(UnitDependency(unit, db, read_only=read_only, context=context), scope="function")
 
 
-async def shielded(work: Awaitable[R]) -> R:
-    """Let something end however often its task is cancelled; a cancellation is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    with CancelScope(shield=True):  # a scope that is cancelled would wake the task again and again
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = cancelled or error
-    if cancelled is None:
-        return task.result()
-    if (failure := task.exception()) is not None:
-        cancelled.add_note(f"what was waited for failed as well: {type(failure).__name__}: {failure}")
-    raise cancelled
+def provide_stream(unit: type[AnyUnit], db: DatabaseOrFactory, *, context: Callable[..., Any] | None = None) -> Any:
+    """Return a dependency that lets an endpoint stream from the database.
+
+    Annotate endpoints with ``ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]``. Every stream opens a
+    read-only unit of its own when the response begins, and closes it when the response ends; see `Stream`.
+
+    Args:
+        unit: the unit class.
+        db: as in `provide`.
+        context: as in `provide`.
+
+    Raises:
+        UnsupportedError: as in `provide`.
+    """
+    return Depends(StreamDependency(unit, db, read_only=True, context=context), scope="request")
+
+
+def override(app: FastAPI, alias: Any, db: DatabaseOrFactory) -> None:
+    """Replace the database of an alias in an application: ``override(app, ShopDep, InMemoryDatabase())``.
+
+    The replacement is stored in ``app.dependency_overrides``; clear that to undo it.
+
+    Args:
+        app: the application.
+        alias: an ``Annotated`` type with `provide` or `provide_stream`.
+        db: as in `provide`.
+
+    Raises:
+        UnsupportedError: the alias contains neither `provide` nor `provide_stream`, or its unit cannot use ``db``.
+    """
+    dependency = _find_dependency(alias)
+    if dependency is None:
+        raise UnsupportedError(f"{alias!r} is not an Annotated[..., provide(...)] alias; pass the alias itself")
+    replacement = dependency.with_database(db)
+    if (database := get_made_database(db)) is not None:
+        replacement.make_unit(database)  # fails here, not in a request, if the database cannot hold the tables
+    app.dependency_overrides[dependency] = replacement
+
+
+class Stream(Generic[U]):
+    """Opens a read-only unit of work for as long as a response is streamed.
+
+    Call it to get the content of a `StreamingResponse`:
+    ``StreamingResponse(stream(lambda shop: map(line, shop.todos.stream())))``.
+    """
+
+    def __init__(self, open_unit: Callable[[], AbstractAsyncContextManager[tuple[U, Limiter]]]) -> None:
+        self._open_unit = open_unit
+        self._started: list[AsyncGenerator[Any]] = []
+
+    def __call__(self, read: Callable[[U], Iterable[T] | AsyncIterable[T]]) -> AsyncGenerator[T]:
+        """Return an iterator over the values that ``read`` produces.
+
+        Args:
+            read: a function from the unit to an iterable; for an async unit, an async iterable.
+        """
+        started = self._read(read)
+        self._started.append(started)
+        return started
+
+    async def close(self) -> None:
+        """Close the unit of every stream, including those whose client disconnected."""
+        for started in self._started:
+            await started.aclose()
+
+    async def _read(self, read: Callable[[U], Iterable[T] | AsyncIterable[T]]) -> AsyncGenerator[T]:
+        async with self._open_unit() as (unit, limiter):
+            values = read(unit)
+            source = values if isinstance(values, AsyncIterable) else _iterate_in_threads(values, limiter)
+            async with aclosing(source) if isinstance(source, AsyncGenerator) else nullcontext():
+                async for value in source:
+                    yield value
+                    await checkpoint()  # a loop that never waits would never notice that the client disconnected
+
+
+# -- dependencies
 
 
 class Dependency:
-    """A dependency that is what it was made of.
-
-    Args:
-        parts: what tells it from others.
-        parameters: what FastAPI gives it when it is called.
-    """
+    """A callable dependency; two with equal parts are equal, so FastAPI runs them once and can override them."""
 
     def __init__(self, *parts: object, parameters: Sequence[Parameter] = ()) -> None:
         self._parts = (type(self), *parts)
@@ -204,220 +159,220 @@ class Dependency:
         return self._hash
 
 
-def dependency_in(alias: Any) -> Dependency | None:
-    """The dependency of this library that an ``Annotated`` alias names."""
-    marks: tuple[Any, ...] = get_args(getattr(alias, "__value__", alias))[1:]
-    for mark in marks:
-        dependency: object = getattr(mark, "dependency", None)
-        if isinstance(dependency, Dependency):
-            return dependency
-    return None
-
-
-def require_scopes() -> None:
-    """Refuse a FastAPI that ends every dependency after the answer.
-
-    Raises:
-        UnsupportedError: it is older than 0.121.
-    """
-    if "scope" not in signature(params.Depends).parameters:
-        raise UnsupportedError(
-            f"FastAPI {fastapi.__version__} commits after it has answered; sqlrepo.fastapi needs 0.121 or later"
-        )
-
-
-AnyUnit: TypeAlias = BaseUnitOfWork[Any] | AsyncBaseUnitOfWork[Any]
-U = TypeVar("U", bound=AnyUnit)
-T = TypeVar("T")
-
-_END: Any = object()
-
-
-def provide(
-    unit: type[AnyUnit], db: Given, *, read_only: bool = False, context: Callable[..., Any] | None = None
-) -> Any:
-    """Make the dependency that gives endpoints a unit of work.
-
-    ``ShopDep = Annotated[Shop, provide(Shop, db)]`` is what endpoints are annotated with: one alias for each class.
-    Each request has its own. It is open when the endpoint begins; it is committed before the answer is sent, or rolled
-    back where the endpoint raised. No more requests have one at a time than the database has connections.
-
-    Args:
-        unit: the class of the units.
-        db: a `Database`, an `AsyncDatabase` or an `InMemoryDatabase`; or a function without arguments that returns one,
-            called once, at first use.
-        read_only: whether a write raises `ReadOnlyError`.
-        context: a FastAPI dependency, whose value becomes the unit's context.
-
-    Raises:
-        UnsupportedError: ``unit`` is no class of units, or ``db`` nothing of the sort.
-    """
-    return Depends(Provided(unit, db, read_only=read_only, context=context), scope="function")
-
-
-def provide_stream(unit: type[AnyUnit], db: Given, *, context: Callable[..., Any] | None = None) -> Any:
-    """Make the dependency that gives endpoints a way to stream.
-
-    ``ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]`` is what endpoints are annotated with.
-    The unit of a stream is read-only, its own, and opened when the answer has begun; see `Stream`.
-    """
-    return Depends(ProvidedStream(unit, db, read_only=True, context=context), scope="request")
-
-
-def override(app: FastAPI, alias: Any, db: Given) -> None:
-    """Let an application use another database wherever an alias stands: ``override(app, ShopDep, InMemoryDatabase())``.
-
-    ``app.dependency_overrides`` is where it is kept, and can be cleared.
-
-    Args:
-        app: the application.
-        alias: ``Annotated[Shop, provide(Shop, db)]``, or the same with `provide_stream`.
-        db: as in `provide`.
-
-    Raises:
-        UnsupportedError: the alias has none of our dependencies, or the database is not one for its units.
-    """
-    provided = dependency_in(alias)
-    if not isinstance(provided, Provided):
-        raise UnsupportedError(f"{alias!r} is no Annotated[..., provide(...)]")
-    instead = provided.over(db)
-    if (store := found(db)) is not None:
-        instead.made(store)  # which a store that cannot keep the tables refuses, here rather than in a request
-    app.dependency_overrides[provided] = instead
-
-
-class Provided(Dependency):
-    """The dependency that `provide` makes."""
-
+class UnitDependency(Dependency):
     def __init__(
-        self, unit: type[AnyUnit], db: Given, *, read_only: bool, context: Callable[..., Any] | None = None
+        self, unit: type[AnyUnit], db: DatabaseOrFactory, *, read_only: bool, context: Callable[..., Any] | None
     ) -> None:
         _require_unit(unit)
-        super().__init__(unit, checked(db), read_only, context, parameters=_parameters(context))
+        asked = [] if context is None else [Parameter("context", Parameter.KEYWORD_ONLY, default=Depends(context))]
+        super().__init__(unit, require_database(db), read_only, context, parameters=asked)
         self.unit, self.db, self.read_only, self.context = unit, db, read_only, context
-        if (store := found(db)) is not None:
-            _require_fit(unit, store)
+        if (database := get_made_database(db)) is not None:
+            _require_matching_database(unit, database)
 
     def __repr__(self) -> str:
         return f"provide({self.unit.__name__}, {self.db!r})"
 
     async def __call__(self, context: Any = None) -> AsyncGenerator[Any]:
-        """Have a unit while an endpoint runs."""
-        async with self.opened(context) as (unit, _):
+        async with self.open_unit(context) as (unit, _):
             yield unit
 
-    def over(self, db: Given) -> Provided:
-        """The same with another database."""
+    def with_database(self, db: DatabaseOrFactory) -> UnitDependency:
         return type(self)(self.unit, db, read_only=self.read_only, context=self.context)
 
-    def made(self, store: Store, context: Any = None) -> AnyUnit:
-        """A unit, not entered yet."""
-        source: Any = store  # whether sync and async fit is for the unit to say
+    def make_unit(self, database: AnyDatabase, context: Any = None) -> AnyUnit:
+        source: Any = database  # the unit itself refuses a sync database where it needs an async one
         return self.unit(source, read_only=self.read_only, context=context)
 
     @asynccontextmanager
-    async def opened(self, context: Any) -> AsyncGenerator[tuple[Any, Limiter]]:
-        """Have a turn, and a unit in it."""
-        running_loop()
-        store = await resolved(self.db)
-        limiter = limiter_of(store)
-        async with limiter.slot(), _entered(self.made(store, context), limiter) as unit:
-            yield unit, limiter
+    async def open_unit(self, context: Any) -> AsyncGenerator[tuple[Any, Limiter]]:
+        """Open a unit once there is a connection for it, and end it even if the request is cancelled."""
+        require_asyncio()
+        database = await get_database(self.db)
+        limiter = get_limiter(database)
+        async with limiter.slot():
+            unit = self.make_unit(database, context)
+            await (limiter.run(unit.__enter__) if isinstance(unit, BaseUnitOfWork) else unit.__aenter__())
+            try:
+                yield unit, limiter
+            except BaseException:
+                await _leave(unit, limiter, *exc_info())
+                raise
+            with suppress(ExceptionGroup):  # of on_commit callbacks: they are logged, and the commit has succeeded
+                await _leave(unit, limiter)
 
 
-class Stream(Generic[U]):
-    """What opens a read-only unit of work for as long as an answer is streamed.
-
-    Calling it gives what a `StreamingResponse` iterates over:
-    ``StreamingResponse(stream(lambda shop: map(line, shop.todos.stream())))``.
-    """
-
-    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[tuple[U, Limiter]]]) -> None:
-        self._opened = opened
-        self._begun: list[AsyncGenerator[Any]] = []
-
-    def __call__(self, read: Callable[[U], Iterable[T] | AsyncIterable[T]]) -> AsyncGenerator[T]:
-        """Read and hand on, piece by piece.
-
-        Args:
-            read: given the unit, tells what to send; a generator, of an async unit an async one.
-        """
-        begun = self._read(read)
-        self._begun.append(begun)
-        return begun
-
-    async def close(self) -> None:
-        """End what was begun, also where the client went away in the middle."""
-        for begun in self._begun:
-            await begun.aclose()
-
-    async def _read(self, read: Callable[[U], Iterable[T] | AsyncIterable[T]]) -> AsyncGenerator[T]:
-        async with self._opened() as (unit, limiter):
-            pieces = read(unit)
-            given = pieces if isinstance(pieces, AsyncIterable) else _in_threads(pieces, limiter)
-            async with aclosing(given) if isinstance(given, AsyncGenerator) else nullcontext():
-                async for piece in given:
-                    yield piece
-                    await checkpoint()  # else nothing here may ever wait, and so never hear that the client is gone
-
-
-class ProvidedStream(Provided):
-    """The dependency that `provide_stream` makes."""
-
+class StreamDependency(UnitDependency):
     async def __call__(self, context: Any = None) -> AsyncGenerator[Any]:
-        """Give what opens a unit later."""
-        stream = Stream[Any](partial(self.opened, context))
+        stream = Stream[Any](partial(self.open_unit, context))
         try:
             yield stream
         finally:
-            await shielded(stream.close())
+            await run_shielded(stream.close())
+
+
+def _find_dependency(alias: Any) -> UnitDependency | None:
+    marks: tuple[Any, ...] = get_args(getattr(alias, "__value__", alias))[1:]
+    dependencies = (getattr(mark, "dependency", None) for mark in marks)
+    return next((each for each in dependencies if isinstance(each, UnitDependency)), None)
 
 
 def _require_unit(unit: Any) -> None:
     if not (isinstance(unit, type) and issubclass(unit, BaseUnitOfWork | AsyncBaseUnitOfWork)):
-        raise UnsupportedError(f"{unit!r} is no class of units of work")
+        raise UnsupportedError(f"{unit!r} is not a unit class; pass a subclass of BaseUnitOfWork")
 
 
-def _require_fit(unit: type[AnyUnit], store: Store) -> None:
-    """Refuse a sync unit on an async database, and the reverse.
-
-    No unit is made for it: where an alias is defined, the repositories may still be missing.
-    """
+def _require_matching_database(unit: type[AnyUnit], database: AnyDatabase) -> None:
+    # No unit is made to find out: where an alias is defined, its repository classes may not exist yet.
     verb = "begin" if issubclass(unit, BaseUnitOfWork) else "call"
-    if not hasattr(store, verb):
+    if not hasattr(database, verb):
         raise UnsupportedError(
-            f"{unit.__name__} is not for an {type(store).__name__}; sync goes with sync, async with async"
+            f"{unit.__name__} cannot use {type(database).__name__}; a sync unit needs a sync database, and an async "
+            "unit an async one"
         )
 
 
-def _parameters(context: Callable[..., Any] | None) -> list[Parameter]:
-    if context is None:
-        return []
-    return [Parameter("context", Parameter.KEYWORD_ONLY, default=Depends(context))]
-
-
-@asynccontextmanager
-async def _entered(unit: AnyUnit, limiter: Limiter) -> AsyncGenerator[AnyUnit]:
-    """Enter a unit, and leave it to the end whoever cancels; a sync one in threads."""
-    given = await (limiter.run(unit.__enter__) if isinstance(unit, BaseUnitOfWork) else unit.__aenter__())
-    try:
-        yield given
-    except BaseException:
-        await _left(unit, limiter, *exc_info())
-        raise
-    with suppress(ExceptionGroup):  # of callbacks after the commit: they are logged, and what was asked for is done
-        await _left(unit, limiter)
-
-
-async def _left(unit: AnyUnit, limiter: Limiter, kind: Any = None, error: Any = None, traceback: Any = None) -> None:
+async def _leave(unit: AnyUnit, limiter: Limiter, kind: Any = None, error: Any = None, traceback: Any = None) -> None:
     if isinstance(unit, BaseUnitOfWork):
         await limiter.run(partial(unit.__exit__, kind, error, traceback))
     else:
-        await shielded(unit.__aexit__(kind, error, traceback))
+        await run_shielded(unit.__aexit__(kind, error, traceback))
 
 
-async def _in_threads(pieces: Iterable[T], limiter: Limiter) -> AsyncGenerator[T]:
-    """Iterate over something that blocks."""
-    iterator = iter(pieces)
-    while (piece := await limiter.run(partial(next, iterator, _END))) is not _END:
-        yield piece
+async def _iterate_in_threads(values: Iterable[T], limiter: Limiter) -> AsyncGenerator[T]:
+    iterator = iter(values)
+    while (value := await limiter.run(partial(next, iterator, _END))) is not _END:
+        yield value
+
+
+# -- databases, and functions that return one
+
+_LOCK = ForkSafeLock()
+_MADE: WeakKeyDictionary[Callable[[], AnyDatabase], AnyDatabase] = WeakKeyDictionary()
+
+
+def require_database(db: DatabaseOrFactory) -> DatabaseOrFactory:
+    asynchronous = any(test(db) for test in (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction))
+    if asynchronous or not (callable(db) or _is_database(db)):
+        raise UnsupportedError(
+            f"{db!r} is not a database; pass a Database, an AsyncDatabase, an InMemoryDatabase, or a plain function "
+            "that returns one"
+        )
+    return db
+
+
+def get_made_database(db: DatabaseOrFactory) -> AnyDatabase | None:
+    """Return the database, or None if its function has not been called yet."""
+    return _MADE.get(db) if callable(db) else db
+
+
+async def get_database(db: DatabaseOrFactory) -> AnyDatabase:
+    """Return the database; the first call of its function runs in a thread, for it may block."""
+    database = get_made_database(db)
+    return database if database is not None else await asyncio.to_thread(_make_database, db)
+
+
+def _make_database(factory: DatabaseOrFactory) -> AnyDatabase:
+    assert callable(factory)
+    with _LOCK.lock:
+        if factory not in _MADE:
+            database = factory()
+            if not _is_database(database):
+                raise UnsupportedError(f"{factory!r} returned {database!r}, which is not a database")
+            _MADE[factory] = database
+        return _MADE[factory]
+
+
+def _is_database(value: object) -> bool:
+    return all(hasattr(type(value), name) for name in ("max_connections", "pool_timeout", "dispose"))
+
+
+# -- who may have a connection
+
+# Threads of a database without a limit of connections; FastAPI runs as many endpoints at a time.
+_THREADS = 40
+
+
+class Limiter:
+    """Lets no more units of a database be open in an event loop than the database has connections."""
+
+    def __init__(self, database: AnyDatabase) -> None:
+        slots = database.max_connections
+        self._slots = None if slots is None else asyncio.Semaphore(slots)
+        self._timeout = database.pool_timeout
+        # A unit holds a slot and ends in one thread, so with as many threads as slots no end ever waits for a thread.
+        # Endpoints have other threads, for they may all be waiting for a connection that an end gives back.
+        self._threads = ThreadPoolExecutor(slots or _THREADS, "sqlrepo")
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncGenerator[None]:
+        """Wait for a slot, as long as the pool would wait for a connection, and hold it."""
+        if self._slots is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise DatabaseUnavailableError("all connections are in use") from error
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def run(self, work: Callable[[], R]) -> R:
+        """Run a blocking function in a thread, to its end even if the task is cancelled."""
+        # Not in anyio's threads: they let the event loop run something else first, which may be an endpoint that blocks
+        # the loop until the very transaction ends that this thread is to commit.
+        loop = asyncio.get_running_loop()
+        return await run_shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
+
+
+class _Limiters(ForkAware):
+    """The limiters of each event loop, which may live on in a child; the threads of its limiters do not."""
+
+    def __init__(self) -> None:
+        self.by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[AnyDatabase, Limiter]]
+        self.after_fork()
+        at_fork(self)
+
+    def after_fork(self) -> None:
+        self.by_loop = WeakKeyDictionary()
+
+
+_LIMITERS = _Limiters()
+
+
+def get_limiter(database: AnyDatabase) -> Limiter:
+    """Return the limiter of a database in the running event loop."""
+    with _LOCK.lock:
+        limiters = _LIMITERS.by_loop.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
+        if database not in limiters:
+            limiters[database] = Limiter(database)
+        return limiters[database]
+
+
+def require_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnsupportedError(
+            "sqlrepo.fastapi runs on asyncio's event loop only; start the server without trio"
+        ) from None
+
+
+async def run_shielded(work: Awaitable[R]) -> R:
+    """Await something to its end even if the task is cancelled, and raise the cancellation afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    with CancelScope(shield=True):  # a cancelled scope would wake the task again and again
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+    if cancelled is None:
+        return task.result()
+    if (failure := task.exception()) is not None:
+        cancelled.add_note(f"the work that was to end before the cancellation failed: {failure!r}")
+    raise cancelled
