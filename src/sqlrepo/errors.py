@@ -1,8 +1,4 @@
-"""Every error the library raises, as data.
-
-Knows what callers need to react: which entity, which fields, whether trying again can help. Must not know drivers or
-their texts, which hold values of rows; the driver's exception stays reachable as ``__cause__``.
-"""
+"""Every error the library raises, each with its data as attributes."""
 
 from __future__ import annotations
 
@@ -10,54 +6,29 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar, Literal
 
-__all__ = [
-    "CheckViolationError",
-    "ConstraintError",
-    "DatabaseUnavailableError",
-    "ForeignKeyViolationError",
-    "InvalidLiteralError",
-    "InvalidValueError",
-    "LockTimeoutError",
-    "MappingError",
-    "MultipleFoundError",
-    "NotFoundError",
-    "NotNullViolationError",
-    "QueryError",
-    "ReadOnlyError",
-    "RepositoryError",
-    "StaleEntityError",
-    "StatementTimeoutError",
-    "TransactionAbortedError",
-    "TransactionConflictError",
-    "UniqueViolationError",
-    "UnitStateError",
-    "UnsupportedError",
-    "add_failure_note",
-    "make_commit_lost_error",
-    "nearest",
-]
-
-
-# A message that lists more names than this is not read.
+# Nobody reads a message that lists more names than this.
 _LISTED = 20
 
 
 class RepositoryError(Exception):
-    """The root of every error of this library.
+    """The base of all errors raised by this library; a driver's own exception is its ``__cause__``.
 
     Attributes:
-        retryable: whether the same unit of work, run again from its start, may succeed.
+        retryable: True if running the same unit of work again from its start may succeed.
     """
 
     retryable: bool = False
 
 
+# -- finding rows
+
+
 class NotFoundError(RepositoryError):
-    """No row answers to a key, or to the criteria of a call that needs one.
+    """No row has the requested key, or none matches where a row is required.
 
     Attributes:
-        entity: the entity's class.
-        key: the key asked for; for criteria, their printed form.
+        entity: the entity class.
+        key: the requested key, or the criteria as text.
     """
 
     def __init__(self, entity: type, key: object) -> None:
@@ -70,11 +41,11 @@ class NotFoundError(RepositoryError):
 
 
 class MultipleFoundError(RepositoryError):
-    """More than one row answers to a call that wants exactly one.
+    """Several rows match where at most one is allowed.
 
     Attributes:
-        entity: the entity's class.
-        criteria: the printed criteria.
+        entity: the entity class.
+        criteria: the criteria as text.
     """
 
     def __init__(self, entity: type, criteria: str) -> None:
@@ -86,13 +57,16 @@ class MultipleFoundError(RepositoryError):
         return f"more than one {self.entity.__name__} where {self.criteria}"
 
 
+# -- writing rows
+
+
 class ConstraintError(RepositoryError):
-    """The table refuses a row.
+    """A row violates a constraint of its table.
 
     Attributes:
-        constraint: the constraint's name in the metadata, None where it has none.
-        fields: the entity's fields it covers, in the constraint's order; empty where the backend does not tell.
-        table: the table's name; None where the backend does not tell.
+        constraint: the constraint's name in the metadata; None if it is unnamed.
+        fields: the entity's fields that the constraint covers, in its order; empty if the backend does not report them.
+        table: the table's name; None if the backend does not report it.
     """
 
     kind: ClassVar[str] = "constraint"
@@ -104,43 +78,43 @@ class ConstraintError(RepositoryError):
         super().__init__(constraint, self.fields)
 
     def __str__(self) -> str:
-        named = f" {self.constraint!r}" if self.constraint else ""
-        covered = f" of {', '.join(self.fields)}" if self.fields else ""
-        return f"{self.kind}{named}{covered} is violated"
+        name = f" {self.constraint!r}" if self.constraint else ""
+        covered = f" on {', '.join(self.fields)}" if self.fields else ""
+        return f"{self.kind}{name}{covered} is violated"
 
 
 class UniqueViolationError(ConstraintError):
-    """Another row already has these values (a unique constraint or the primary key)."""
+    """Another row has the same values in a unique constraint or primary key."""
 
     kind = "unique constraint"
 
 
 class ForeignKeyViolationError(ConstraintError):
-    """A row refers to one that does not exist, or is still referred to."""
+    """A row refers to a row that does not exist, or a deleted row is still referred to."""
 
     kind = "foreign key"
 
 
 class NotNullViolationError(ConstraintError):
-    """A column that must have a value got none."""
+    """A required column has no value."""
 
-    kind = "not null"
+    kind = "not-null constraint"
 
 
 class CheckViolationError(ConstraintError):
-    """A check of the table says no."""
+    """A check constraint evaluates to false for a row."""
 
     kind = "check"
 
 
 class InvalidValueError(RepositoryError):
-    """A value its column cannot hold: wrong type, too long, out of range, NUL, NaN, naive where aware is needed.
+    """A column cannot hold a value, or a value would put its row outside the repository's scope.
 
-    Or one that the repository does not: it puts the row outside the repository's scope.
+    Reasons: wrong type, too long, out of range, a NUL character, NaN, or a datetime without the required time zone.
 
     Attributes:
         field: the field's name.
-        reason: what is wrong with the value; never the value.
+        reason: what is wrong with the value; never contains the value.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -153,12 +127,14 @@ class InvalidValueError(RepositoryError):
 
 
 class StaleEntityError(RepositoryError):
-    """The row was changed since the entity was read: its version is another. Retryable, where the unit reads it again.
+    """The row was changed after its entity was read; retryable, if the unit of work reads the entity again.
+
+    The optimistic offline lock of Martin Fowler's *Patterns of Enterprise Application Architecture*.
 
     Attributes:
-        entity: the entity's class.
+        entity: the entity class.
         key: the row's key.
-        version: the version the caller expected.
+        version: the version that the caller expected.
     """
 
     retryable = True
@@ -173,8 +149,15 @@ class StaleEntityError(RepositoryError):
         return f"{self.entity.__name__} {self.key!r} is no longer at version {self.version!r}; read it again"
 
 
+class ReadOnlyError(RepositoryError):
+    """A write, or a lock, was requested in a read-only unit of work."""
+
+
+# -- transactions and connections
+
+
 class TransactionConflictError(RepositoryError):
-    """Two transactions want the same rows and this one lost (serialization failure, deadlock). Retryable."""
+    """The transaction lost a conflict over rows: a serialization failure or a deadlock. Retryable."""
 
     retryable = True
 
@@ -190,11 +173,12 @@ class StatementTimeoutError(RepositoryError):
 
 
 class DatabaseUnavailableError(RepositoryError):
-    """No connection, or a lost one.
+    """No connection could be made, or the connection was lost.
 
     Attributes:
-        retryable: False where trying again cannot help, and where it may do everything twice.
-        in_commit: whether the connection was lost during COMMIT, so that nobody knows the outcome.
+        reason: what happened.
+        retryable: False if a retry cannot succeed, or might repeat work that was committed.
+        in_commit: True if the connection was lost during COMMIT, so that the outcome is unknown.
     """
 
     def __init__(self, reason: str, *, retryable: bool = True, in_commit: bool = False) -> None:
@@ -204,19 +188,15 @@ class DatabaseUnavailableError(RepositoryError):
         self.in_commit = in_commit
 
 
-class ReadOnlyError(RepositoryError):
-    """A write in a unit of work declared read-only."""
-
-
 class TransactionAbortedError(RepositoryError):
-    """An earlier error, its ``__cause__``, aborted the transaction: roll back, and use ``savepoint()`` next time.
+    """An earlier error, its ``__cause__``, aborted the transaction; only a rollback is possible.
 
-    Retryable where that error is.
+    Put a statement that may fail inside ``savepoint()``. Retryable if the cause is.
     """
 
     @property
     def retryable(self) -> bool:  # type: ignore[override]  # known when the cause is
-        """Whether the unit of work, run again, may succeed."""
+        """True if the cause is retryable."""
         return isinstance(self.__cause__, RepositoryError) and self.__cause__.retryable
 
     def __str__(self) -> str:
@@ -228,37 +208,12 @@ class TransactionAbortedError(RepositoryError):
         )
 
 
-class QueryError(RepositoryError, ValueError):
-    """A query that cannot be meant: unknown field, unfitting operator, wrong value, contradictory options."""
-
-
-class InvalidLiteralError(InvalidValueError, QueryError):
-    """What is asked with fits nothing: a filter's value, a limit, a cursor. A wrong value and a wrong query at once.
-
-    Whoever sends the value is told.
-    """
-
-
-class ProgrammingError(QueryError):
-    """A query that is wrong whoever asks: its table is missing, or its repository's scope is no criterion.
-
-    The name is PEP 249's, of what a database does not understand.
-    """
-
-
-class MappingError(RepositoryError):
-    """An entity and its table do not fit together; said where the repository class is defined."""
-
-
-class UnsupportedError(RepositoryError):
-    """This backend, or this form of a class, cannot do what was asked."""
-
-
 class UnitStateError(RepositoryError, RuntimeError):
-    """A unit of work is used in a state that does not allow it.
+    """A unit of work is used in a state that does not allow the call.
 
     Attributes:
         reason: ``not_open``, ``already_open``, ``busy`` or ``write_outside``.
+        hint: what to do.
     """
 
     def __init__(self, reason: Literal["not_open", "already_open", "busy", "write_outside"], hint: str) -> None:
@@ -270,22 +225,51 @@ class UnitStateError(RepositoryError, RuntimeError):
         return f"{self.hint} ({self.reason})"
 
 
+# -- queries and definitions
+
+
+class QueryError(RepositoryError, ValueError):
+    """A query is ambiguous or contradictory: an unknown field, an unsuitable operator, conflicting options."""
+
+
+class InvalidLiteralError(InvalidValueError, QueryError):
+    """A value in a query is invalid: a filter's value, a limit, a cursor. Usually the client's mistake."""
+
+
+class ProgrammingError(QueryError):
+    """A query is wrong whatever its values: the table is missing, say, or the repository's scope is no criterion.
+
+    The name is taken from PEP 249.
+    """
+
+
+class MappingError(RepositoryError):
+    """An entity class does not match its table; raised where the repository class is defined, if possible."""
+
+
+class UnsupportedError(RepositoryError):
+    """The backend, or this form of a class, does not support the request."""
+
+
+# -- for the library itself
+
+
 def make_commit_lost_error() -> DatabaseUnavailableError:
-    """Make the error of a connection that was lost during COMMIT, which nobody may simply try again."""
-    lost = "the connection was lost during COMMIT; nobody knows whether it took effect"
-    return DatabaseUnavailableError(lost, retryable=False, in_commit=True)
+    """Make the error of a connection lost during COMMIT, which must not be retried blindly."""
+    reason = "the connection was lost during COMMIT, so the outcome is unknown; check before trying again"
+    return DatabaseUnavailableError(reason, retryable=False, in_commit=True)
 
 
 def add_failure_note(first: BaseException, second: BaseException, doing: str) -> None:
-    """Of two errors the first counts, and the second becomes a note of it."""
+    """Record a second error as a note of the first, which stays the one that is raised."""
     first.add_note(f"{doing} failed as well: {type(second).__name__}: {second}")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Say which valid name was probably meant, for the end of an error's message."""
+    """Suggest a valid name, as the end of an error message."""
     names = sorted(valid)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-    return f"; there are {listed}" if names else ""
+    return f"; valid names: {listed}" if names else ""

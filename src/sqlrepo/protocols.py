@@ -1,7 +1,7 @@
-"""What callers type against: a repository and a unit of work, whoever implements them.
+"""Protocols for callers to type against: repositories and units of work, whoever implements them."""
 
-Knows signatures. Must not know any implementation; a hand-written stand-in matches as well as ours.
-"""
+# The methods of a protocol have no body.
+# pyright: reportReturnType=false
 
 from __future__ import annotations
 
@@ -15,43 +15,35 @@ from sqlrepo.language.fields import OrderBy
 from sqlrepo.language.query import QueryObject
 from sqlrepo.language.results import CursorPage, Page, Upserted
 
-__all__ = ["AsyncRepository", "AsyncUnitOfWork", "Lock", "Repository", "UnitOfWork"]
-
 T = TypeVar("T")
 S = TypeVar("S")
 K_contra = TypeVar("K_contra", contravariant=True)
 
 
 class Repository(Protocol[T, K_contra]):
-    """A collection of entities of one class, by key and by criteria; see `BaseRepository` for each method.
+    """A collection of entities of one class, found by key or by criteria; `BaseRepository` documents each method.
 
-    In a protocol of one's own, repositories are properties:
+    The Repository of Eric Evans's *Domain-Driven Design*. A protocol of yours declares repositories as properties:
     ``@property`` / ``def todos(self) -> Repository[Todo, int]: ...``
     """
 
     def get(self, id: K_contra, *, lock: Lock | None = None) -> T:
-        """Get the entity with a key."""
-        ...
+        """Return the entity with a key, or raise `NotFoundError`."""
 
     def get_or_none(self, id: K_contra, *, lock: Lock | None = None) -> T | None:
-        """Get the entity with a key, or None."""
-        ...
+        """Return the entity with a key, or None."""
 
     def get_many(self, ids: Iterable[K_contra]) -> list[T]:
-        """Get the entities with these keys, in their order."""
-        ...
+        """Return the entities with these keys, in the order of the keys."""
 
     def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
-        """Find the only entity that answers."""
-        ...
+        """Return the only matching entity, or raise `NotFoundError` or `MultipleFoundError`."""
 
     def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
-        """Find the only entity that answers, or None."""
-        ...
+        """Return the only matching entity, or None."""
 
     def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
-        """Find the first entity in an order, or None."""
-        ...
+        """Return the first matching entity, or None."""
 
     @overload
     def find(
@@ -77,132 +69,105 @@ class Repository(Protocol[T, K_contra]):
     ) -> list[S]: ...
 
     def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
-        """Count the entities that answer."""
-        ...
+        """Count the matching entities."""
 
     def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
-        """Tell whether any entity answers."""
-        ...
+        """Return True if any entity matches."""
 
     def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
-        """Give a page by offset."""
-        ...
+        """Return a page of the result, selected by limit and offset."""
 
     def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
-        """Give a page by position."""
-        ...
+        """Return a page of the result, selected by a cursor."""
 
     def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[T]:
-        """Go through the entities that answer, in chunks."""
-        ...
+        """Iterate over the matching entities, reading them in chunks."""
 
     def add(self, entity: T) -> T:
-        """Insert an entity."""
-        ...
+        """Insert an entity and return it as stored."""
 
     def add_many(self, entities: Iterable[T]) -> list[T]:
-        """Insert entities, all or none."""
-        ...
+        """Insert all entities or none."""
 
     def update(self, entity: T) -> T:
-        """Write all of an entity over its row."""
-        ...
+        """Write all fields of an entity over its row."""
 
     def patch(self, id: K_contra, changes: Any) -> T:
         """Write some fields of the row with a key."""
-        ...
 
     def save(self, entity: T) -> T:
         """Insert an entity, or write it over its row."""
-        ...
 
     def upsert(self, entity: T, on: str | Sequence[str], update: Iterable[str] | None = None) -> Upserted[T]:
-        """Insert an entity, or write it over the row that agrees with it in a unique constraint."""
-        ...
+        """Insert an entity, or write it over the row that conflicts with it in a unique constraint."""
 
     def upsert_many(
         self, entities: Iterable[T], on: str | Sequence[str], update: Iterable[str] | None = None
     ) -> list[T]:
-        """Insert entities or write them over their rows, all or none."""
-        ...
+        """Upsert all entities or none."""
 
     def delete(self, id: K_contra) -> None:
         """Delete the entity with a key."""
-        ...
 
     def remove(self, entity: T) -> None:
-        """Delete an entity's row, if it is at the entity's version."""
-        ...
+        """Delete the row of an entity, if their versions agree."""
 
     def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False) -> int:
-        """Set fields of all entities that answer."""
-        ...
+        """Set fields of all matching entities, and return their number."""
 
     def delete_where(self, *criteria: bool, everything: bool = False) -> int:
-        """Delete all entities that answer."""
-        ...
+        """Delete all matching entities, and return their number."""
 
 
 class UnitOfWork(Protocol):
-    """Who owns a transaction; see `BaseUnitOfWork` for each method."""
+    """The owner of one transaction; `BaseUnitOfWork` documents each method.
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        ...
+    The Unit of Work of Martin Fowler's *Patterns of Enterprise Application Architecture*.
+    """
+
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Commit on a clean exit, else roll back."""
-        ...
+    ) -> None: ...
 
     def commit(self) -> None:
         """Commit now."""
-        ...
 
     def rollback(self) -> None:
         """Undo everything since the last commit."""
-        ...
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Nest."""
-        ...
+        """Begin a nested transaction, which is undone alone if its block raises."""
 
     def on_commit(self, callback: Callable[[], Any]) -> None:
         """Call a function after the commit."""
-        ...
 
 
 class AsyncRepository(Protocol[T, K_contra]):
-    """A collection of entities of one class, by key and by criteria; see `AsyncBaseRepository` for each method.
+    """A collection of entities of one class, found by key or by criteria; `AsyncBaseRepository` documents each method.
 
-    In a protocol of one's own, repositories are properties:
-    ``@property`` / ``def todos(self) -> Repository[Todo, int]: ...``
+    The Repository of Eric Evans's *Domain-Driven Design*. A protocol of yours declares repositories as properties:
+    ``@property`` / ``def todos(self) -> AsyncRepository[Todo, int]: ...``
     """
 
     async def get(self, id: K_contra, *, lock: Lock | None = None) -> T:
-        """Get the entity with a key."""
-        ...
+        """Return the entity with a key, or raise `NotFoundError`."""
 
     async def get_or_none(self, id: K_contra, *, lock: Lock | None = None) -> T | None:
-        """Get the entity with a key, or None."""
-        ...
+        """Return the entity with a key, or None."""
 
     async def get_many(self, ids: Iterable[K_contra]) -> list[T]:
-        """Get the entities with these keys, in their order."""
-        ...
+        """Return the entities with these keys, in the order of the keys."""
 
     async def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
-        """Find the only entity that answers."""
-        ...
+        """Return the only matching entity, or raise `NotFoundError` or `MultipleFoundError`."""
 
     async def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
-        """Find the only entity that answers, or None."""
-        ...
+        """Return the only matching entity, or None."""
 
     async def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
-        """Find the first entity in an order, or None."""
-        ...
+        """Return the first matching entity, or None."""
 
     @overload
     async def find(
@@ -228,99 +193,78 @@ class AsyncRepository(Protocol[T, K_contra]):
     ) -> list[S]: ...
 
     async def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
-        """Count the entities that answer."""
-        ...
+        """Count the matching entities."""
 
     async def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
-        """Tell whether any entity answers."""
-        ...
+        """Return True if any entity matches."""
 
     async def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
-        """Give a page by offset."""
-        ...
+        """Return a page of the result, selected by limit and offset."""
 
     async def scroll(
         self, query: QueryObject[T], *, after: str | None = None, before: str | None = None
     ) -> CursorPage[T]:
-        """Give a page by position."""
-        ...
+        """Return a page of the result, selected by a cursor."""
 
     def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> AsyncIterator[T]:
-        """Go through the entities that answer, in chunks."""
-        ...
+        """Iterate over the matching entities, reading them in chunks."""
 
     async def add(self, entity: T) -> T:
-        """Insert an entity."""
-        ...
+        """Insert an entity and return it as stored."""
 
     async def add_many(self, entities: Iterable[T]) -> list[T]:
-        """Insert entities, all or none."""
-        ...
+        """Insert all entities or none."""
 
     async def update(self, entity: T) -> T:
-        """Write all of an entity over its row."""
-        ...
+        """Write all fields of an entity over its row."""
 
     async def patch(self, id: K_contra, changes: Any) -> T:
         """Write some fields of the row with a key."""
-        ...
 
     async def save(self, entity: T) -> T:
         """Insert an entity, or write it over its row."""
-        ...
 
     async def upsert(self, entity: T, on: str | Sequence[str], update: Iterable[str] | None = None) -> Upserted[T]:
-        """Insert an entity, or write it over the row that agrees with it in a unique constraint."""
-        ...
+        """Insert an entity, or write it over the row that conflicts with it in a unique constraint."""
 
     async def upsert_many(
         self, entities: Iterable[T], on: str | Sequence[str], update: Iterable[str] | None = None
     ) -> list[T]:
-        """Insert entities or write them over their rows, all or none."""
-        ...
+        """Upsert all entities or none."""
 
     async def delete(self, id: K_contra) -> None:
         """Delete the entity with a key."""
-        ...
 
     async def remove(self, entity: T) -> None:
-        """Delete an entity's row, if it is at the entity's version."""
-        ...
+        """Delete the row of an entity, if their versions agree."""
 
     async def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False) -> int:
-        """Set fields of all entities that answer."""
-        ...
+        """Set fields of all matching entities, and return their number."""
 
     async def delete_where(self, *criteria: bool, everything: bool = False) -> int:
-        """Delete all entities that answer."""
-        ...
+        """Delete all matching entities, and return their number."""
 
 
 class AsyncUnitOfWork(Protocol):
-    """Who owns a transaction; see `AsyncBaseUnitOfWork` for each method."""
+    """The owner of one transaction; `AsyncBaseUnitOfWork` documents each method.
 
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        ...
+    The Unit of Work of Martin Fowler's *Patterns of Enterprise Application Architecture*.
+    """
+
+    async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Commit on a clean exit, else roll back."""
-        ...
+    ) -> None: ...
 
     async def commit(self) -> None:
         """Commit now."""
-        ...
 
     async def rollback(self) -> None:
         """Undo everything since the last commit."""
-        ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
-        """Nest."""
-        ...
+        """Begin a nested transaction, which is undone alone if its block raises."""
 
     def on_commit(self, callback: Callable[[], Any]) -> None:
         """Call a function, or await an async one, after the commit."""
-        ...
