@@ -1,7 +1,4 @@
-"""``python -m sqlrepo audit module:Base``: the audit from a shell.
-
-Knows arguments and exit codes. Must not know what is found.
-"""
+"""The portability audit on the command line: ``python -m sqlrepo audit module:Base --dialect postgresql``."""
 
 from __future__ import annotations
 
@@ -14,58 +11,51 @@ from typing import Any
 from sqlrepo import RepositoryError
 from sqlrepo.sqlalchemy import audit
 
-__all__ = ["main"]
-
-_NONE, _FOUND, _WRONG = 0, 1, 2
+_CLEAN, _FOUND, _USAGE = 0, 1, 2
 
 
 class _UsageError(Exception):
-    """The call makes no sense; its text says why."""
+    """The arguments are wrong; the text says how to correct them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: those of the process by default.
+        arguments: the command line without the program's name; by default that of the process.
 
     Returns:
-        0 where nothing was found, 1 where something was, 2 where the call makes no sense.
+        0 if the audit finds nothing, 1 if it finds something, 2 if the arguments are wrong or the audit fails.
     """
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        found = audit(_named(given.tables), given.dialect or _url(given.url))
+        findings = audit(_load(options.tables), options.dialect or _check_url(options.url))
     except (_UsageError, RepositoryError) as error:
         sys.stderr.write(f"sqlrepo audit: {error}\n")
-        return _WRONG
-    for one in found:
-        sys.stdout.write(f"{one}\n\n")
-    sys.stdout.write(f"{_summary(len(found), given)}\n")
-    return _FOUND if found else _NONE
+        return _USAGE
+    for finding in findings:
+        sys.stdout.write(f"{finding}\n\n")
+    sys.stdout.write(f"{_summary(len(findings), options)}\n")
+    return _FOUND if findings else _CLEAN
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m sqlrepo", description="Repositories and units of work: tools.")
+    parser = ArgumentParser(prog="python -m sqlrepo", description="Tools for repositories and units of work.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    command = commands.add_parser("audit", help="tell what of some tables is not portable")
+    command = commands.add_parser("audit", help="report which parts of some tables are not portable")
     command.add_argument(
-        "tables", metavar="module:name", help="a declarative base class or metadata: shop.storage:Base"
+        "tables", metavar="module:name", help="a declarative base class or metadata, such as shop.storage:Base"
     )
-    where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument("--dialect", choices=("sqlite", "postgresql", "mariadb", "mysql"), help="a database by name")
-    where.add_argument("--url", help="a real database, which is asked for its collations and changed in nothing")
+    target = command.add_mutually_exclusive_group(required=True)
+    target.add_argument("--dialect", choices=("sqlite", "postgresql", "mariadb", "mysql"), help="a kind of database")
+    target.add_argument("--url", help="a database, whose collations are read; the audit changes nothing")
     return parser
 
 
-def _named(place: str) -> Any:
-    """What a module calls by a name.
-
-    Raises:
-        _UsageError: there is no such module or name, or importing it fails.
-    """
-    module, _, name = place.partition(":")
+def _load(location: str) -> Any:
+    module, _, name = location.partition(":")
     if not module or not name:
-        raise _UsageError(f"{place!r} names no tables; write module:name, shop.storage:Base say")
+        raise _UsageError(f"{location!r} does not name any tables; write module:name, such as shop.storage:Base")
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:
@@ -77,15 +67,17 @@ def _named(place: str) -> Any:
     return found
 
 
-def _url(given: str) -> str:
-    if "://" not in given:
-        raise _UsageError("--url wants a URL, postgresql+psycopg://user@host/name say; a name alone is for --dialect")
-    return given
+def _check_url(url: str) -> str:
+    if "://" not in url:  # the message does not repeat the argument, which may hold a password
+        raise _UsageError(
+            "--url needs a URL, such as postgresql+psycopg://user@host/name; for a mere name, write --dialect"
+        )
+    return url
 
 
-def _summary(count: int, given: Namespace) -> str:
-    where = given.dialect or "this database"
-    return f"{count} finding{'s' * (count != 1)} on {where}" if count else f"Nothing is found: portable on {where}"
+def _summary(count: int, options: Namespace) -> str:
+    target = options.dialect or "this database"
+    return f"{count} finding{'s' * (count != 1)} on {target}" if count else f"No findings: portable on {target}"
 
 
 if __name__ == "__main__":
