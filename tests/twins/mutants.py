@@ -1,7 +1,4 @@
-"""Faults planted in memory, each one rule undone: what the twin must find.
-
-Beside those here it must find those of the contract's, which are broken in what goes through the driver.
-"""
+"""Faults planted in memory, one broken rule each, which the twins must find beside those of the contract's suite."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -16,14 +13,24 @@ from tests.contract.mutants import Misread, Mutant, leaves, map_leaves, negation
 # -- criteria
 
 
-class UnequalFindsNull(Misread):
-    """!= is true of NULL, as in Python."""
+class MisreadLeaf(Misread):
+    """The base of those that change criteria without parts, with their parameters."""
+
+    def change(self, leaf, params):
+        raise NotImplementedError
 
     def misread(self, schema, where):
-        def change(leaf):
-            return Or((leaf, IsNull(leaf.ref))) if isinstance(leaf, Compare) and leaf.op == "!=" else leaf
+        params = list(where.params)
+        return replace(
+            where, shape=map_leaves(where.shape, lambda leaf: self.change(leaf, params)), params=tuple(params)
+        )
 
-        return replace(where, shape=map_leaves(where.shape, change))
+
+class UnequalFindsNull(MisreadLeaf):
+    """!= is true of NULL, as in Python."""
+
+    def change(self, leaf, params):
+        return Or((leaf, IsNull(leaf.ref))) if isinstance(leaf, Compare) and leaf.op == "!=" else leaf
 
 
 class NotInFindsNull(Misread):
@@ -36,49 +43,34 @@ class NotInFindsNull(Misread):
         return replace(where, shape=negations(where.shape, change))
 
 
-class FoldIsOfAsciiOnly(Misread):
+class FoldIsOfAsciiOnly(MisreadLeaf):
     """icontains knows A to Z and nothing else."""
 
-    def misread(self, schema, where):
-        def change(leaf):
-            return replace(leaf, case="ascii") if isinstance(leaf, Match) and leaf.case == "unicode" else leaf
-
-        return replace(where, shape=map_leaves(where.shape, change))
+    def change(self, leaf, params):
+        return replace(leaf, case="ascii") if isinstance(leaf, Match) and leaf.case == "unicode" else leaf
 
 
-class PrefixIsAPart(Misread):
+class PrefixIsAPart(MisreadLeaf):
     """startswith is contains."""
 
-    def misread(self, schema, where):
-        def change(leaf):
-            return replace(leaf, kind="contains") if isinstance(leaf, Match) and leaf.kind == "startswith" else leaf
-
-        return replace(where, shape=map_leaves(where.shape, change))
+    def change(self, leaf, params):
+        return replace(leaf, kind="contains") if isinstance(leaf, Match) and leaf.kind == "startswith" else leaf
 
 
-class TrailingBlanksDoNotCount(Misread):
+class TrailingBlanksDoNotCount(MisreadLeaf):
     """A text equals one with blanks behind it, as under PAD SPACE."""
 
-    def misread(self, schema, where):
-        params = list(where.params)
-
-        def change(leaf):
-            if isinstance(leaf, Compare) and leaf.op == "==" and isinstance(params[leaf.value.index], str):
-                params[leaf.value.index] = params[leaf.value.index].rstrip(" ")
-            return leaf
-
-        map_leaves(where.shape, change)
-        return replace(where, params=tuple(params))
+    def change(self, leaf, params):
+        if isinstance(leaf, Compare) and leaf.op == "==" and isinstance(params[leaf.value.index], str):
+            params[leaf.value.index] = params[leaf.value.index].rstrip(" ")
+        return leaf
 
 
-class FieldsCompareTheOtherWay(Misread):
+class FieldsCompareTheOtherWay(MisreadLeaf):
     """A field against a field: the greater one is taken for the smaller."""
 
-    def misread(self, schema, where):
-        def change(leaf):
-            return replace(leaf, ref=leaf.other, other=leaf.ref) if hasattr(leaf, "other") else leaf
-
-        return replace(where, shape=map_leaves(where.shape, change))
+    def change(self, leaf, params):
+        return replace(leaf, ref=leaf.other, other=leaf.ref) if hasattr(leaf, "other") else leaf
 
 
 # -- order

@@ -1,4 +1,4 @@
-"""The databases that our own twins run on."""
+"""The databases that the project's own twins run on."""
 
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.databases import servers
@@ -11,8 +11,8 @@ ASYNCHRONOUS = {
 }
 
 
-def made(name, directory):
-    """A database for twins, by the name of a server or of an asynchronous driver."""
+def connect(name, directory):
+    """Connect to a database of a kind of server, or by an asynchronous driver."""
     if name == "sqlite":
         return Database("sqlite://")
     if name in servers.KINDS:

@@ -1,28 +1,11 @@
-"""Memory is the twin of every database, for units of work of different shape, awaited ones too."""
+"""Memory and each database agree, for units of work of different shapes, async units too."""
 
 import pytest
 
 from sqlrepo.testing import TwinContract
-from tests.chinook.domain import CustomerQuery, InvoiceQuery, TrackQuery
-from tests.chinook.storage import MusicShop
-from tests.twins.domain import (
-    AccountQuery,
-    AsyncBank,
-    AsyncLab,
-    AsyncShop,
-    AsyncTheatre,
-    Bank,
-    Lab,
-    LabelQuery,
-    SeatQuery,
-    Shelf,
-    Shop,
-    SpecimenQuery,
-    Theatre,
-    TodoQuery,
-)
-from tests.twins.linked import OrderQuery, Sales, Tree
-from tests.twins.places import made
+from tests.twins.domain import AsyncBank, AsyncLab, AsyncShop, AsyncTheatre, Bank, Lab, Shop, Theatre
+from tests.twins.places import ASYNCHRONOUS, SYNCHRONOUS, connect
+from tests.twins.shapes import SHAPES
 
 
 class OnDatabases(TwinContract):
@@ -30,75 +13,23 @@ class OnDatabases(TwinContract):
 
     programs = 8
 
-    @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+    @pytest.fixture(params=SYNCHRONOUS)
     def database(self, request, tmp_path):
-        return made(request.param, tmp_path)
+        return connect(request.param, tmp_path)
 
 
 class OnAsyncDrivers(TwinContract):
     programs = 5
 
-    @pytest.fixture(params=["aiosqlite", "asyncpg", "asyncmy"])
+    @pytest.fixture(params=ASYNCHRONOUS)
     def database(self, request, tmp_path):
-        return made(request.param, tmp_path)
+        return connect(request.param, tmp_path)
 
 
-class TestShop(OnDatabases):
-    unit = Shop
-    queries = {"todos": TodoQuery}
+for _unit, _queries in SHAPES.items():
+    _name = f"Test{_unit.__name__}"
+    vars()[_name] = type(_name, (OnDatabases,), {"__module__": __name__, "unit": _unit, "queries": _queries})
 
-
-class TestTheatre(OnDatabases):
-    unit = Theatre
-    queries = {"seats": SeatQuery}
-
-
-class TestLab(OnDatabases):
-    unit = Lab
-    queries = {"specimens": SpecimenQuery}
-
-
-class TestBank(OnDatabases):
-    unit = Bank
-    queries = {"accounts": AccountQuery}
-
-
-class TestShelf(OnDatabases):
-    unit = Shelf
-    queries = {"labels": (LabelQuery,)}
-
-
-class TestSales(OnDatabases):
-    unit = Sales
-    queries = {"orders": OrderQuery}
-
-
-class TestTree(OnDatabases):
-    unit = Tree
-
-
-class TestChinook(OnDatabases):
-    """Eleven tables that nobody here designed."""
-
-    unit = MusicShop
-    queries = {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery}
-
-
-class TestAsyncShop(OnAsyncDrivers):
-    unit = AsyncShop
-    queries = {"todos": TodoQuery}
-
-
-class TestAsyncTheatre(OnAsyncDrivers):
-    unit = AsyncTheatre
-    queries = {"seats": SeatQuery}
-
-
-class TestAsyncLab(OnAsyncDrivers):
-    unit = AsyncLab
-    queries = {"specimens": SpecimenQuery}
-
-
-class TestAsyncBank(OnAsyncDrivers):
-    unit = AsyncBank
-    queries = {"accounts": AccountQuery}
+for _unit, _shape in {AsyncShop: Shop, AsyncTheatre: Theatre, AsyncLab: Lab, AsyncBank: Bank}.items():
+    _name = f"Test{_unit.__name__}"
+    vars()[_name] = type(_name, (OnAsyncDrivers,), {"__module__": __name__, "unit": _unit, "queries": SHAPES[_shape]})

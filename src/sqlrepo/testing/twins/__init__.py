@@ -1,4 +1,4 @@
-"""Random programs on memory and on a database, which must come to the same; needs Hypothesis (extra ``testing``)."""
+"""Random programs with equal outcomes in memory and on a database; needs Hypothesis (the ``testing`` extra)."""
 
 from sqlrepo.testing.twins.contract import TwinContract
 

@@ -1,4 +1,4 @@
-"""Runs a program on both sides, step by step, and compares what each step comes to."""
+"""Runs a program in memory and on the database, step by step, and compares the outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from itertools import combinations, permutations
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from sqlrepo import (
@@ -25,84 +24,78 @@ from sqlrepo import (
     UnitStateError,
     Upserted,
 )
-from sqlrepo.memory import ForeignKey
 from sqlrepo.testing.twins.model import (
     Call,
     End,
-    Fresh,
-    Keys,
-    Leaving,
-    Mark,
-    Meanwhile,
-    Met,
+    KeyMap,
+    KnownRow,
     Program,
+    Reference,
     Savepoint,
+    Scroll,
     Side,
+    Snapshot,
     Step,
-    Subject,
     Table,
     Unit,
-    Walk,
     build,
 )
 from sqlrepo.testing.twins.stores import Stores
 
-#: What is compared: nested tuples, in which generated keys are numbers of rows.
-Form: TypeAlias = Any
-
-
-# The violations of which memory may meet one in a later row of a batch, where a database looks at rows one by one.
-_LOOKED_AT_BY_ROW = (CheckViolationError, ForeignKeyViolationError, UniqueViolationError)
-
-
-class LeftError(Exception):
-    """What a generated program leaves a block by on purpose."""
+# -- outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """A call returned."""
-
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A call raised."""
-
     error: BaseException
 
 
-Answer: TypeAlias = Returned | Raised
+Outcome: TypeAlias = Returned | Raised
+Outcomes: TypeAlias = tuple[Outcome, Outcome]
 
 
-def attempt(work: Callable[[], Any]) -> Answer:
-    """Do something and give what it came to."""
+class Difference(Exception):  # noqa: N818  # finding one is the purpose
+    """Memory and the database differ; `outcomes` holds what each did."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        super().__init__(outcomes)
+        self.outcomes = outcomes
+
+
+class ProgramError(Exception):
+    """The exception by which a program leaves a block."""
+
+
+def attempt(work: Callable[[], Any]) -> Outcome:
     try:
         return Returned(work())
     except Exception as error:  # noqa: BLE001  # whatever it is, the other side must raise it too
         return Raised(error)
 
 
-class Reader:
-    """Reads the answers of one side.
+#: What is compared of an outcome: nested tuples with the numbers of rows in place of generated keys.
+Form: TypeAlias = Any
 
-    Args:
-        side: 0 for memory, 1 for the database.
-        keys: the rows that were met, by repository.
-        lacks: the capabilities that the database does not have.
-    """
+# Where the database checks rows one by one, memory may find another of these violations, in a later row.
+_VIOLATIONS = (CheckViolationError, ForeignKeyViolationError, UniqueViolationError)
 
-    def __init__(self, side: int, keys: Mapping[str, Keys], missing: frozenset[str]) -> None:
+
+class Normalizer:
+    """Turns the outcomes of one side into forms that can be compared."""
+
+    def __init__(self, side: Side, missing: frozenset[str]) -> None:
         self._side = side
-        self._keys = keys
-        self._lacks = missing
+        self._missing = missing
 
-    def form(self, answer: Answer, table: Table | None) -> Form:
-        """What is compared of an answer to a step about a table."""
-        if isinstance(answer, Raised):
-            return ("raised", type(answer.error).__name__, *self._error(answer.error, table))
-        return ("returned", self._value(answer.value, table))
+    def form(self, outcome: Outcome, table: Table | None) -> Form:
+        if isinstance(outcome, Raised):
+            return ("raised", type(outcome.error).__name__, *self._error(outcome.error, table))
+        return ("returned", self._value(outcome.value, table))
 
     def _value(self, value: Any, table: Table | None) -> Form:
         match value:
@@ -115,42 +108,26 @@ class Reader:
             case Upserted(entity, created):
                 return ("Upserted", self._value(entity, table), created)
             case _ if table is not None and isinstance(value, table.entity):
-                return self._entity(value, table, [place.name for place in table.places])
-            case _ if table is not None and is_dataclass(value) and type(value).__name__ == "Part":
+                return self._entity(value, table, table.by_name)
+            case _ if table is not None and is_dataclass(value) and type(value).__name__ == "Projection":
                 return self._entity(value, table, [one.name for one in fields(value)])
             case _:
-                return scalar(value)
+                return _scalar(value)
 
-    def _entity(self, entity: Any, table: Table, names: Sequence[str]) -> Form:
-        named = ((name, self.field(table, name, getattr(entity, name))) for name in names)
-        return (type(entity).__name__, *named)
+    def _entity(self, entity: Any, table: Table, names: Iterable[str]) -> Form:
+        return (type(entity).__name__, *((name, self._field(table, name, getattr(entity, name))) for name in names))
 
-    def field(self, table: Table, name: str, value: Any) -> Form:
-        """A field's value, or the number of the row whose key it is."""
-        place = table.by_name.get(name)
-        if place is None or place.of is None or value is None:
-            return scalar(value)
-        number = self._keys[place.of].number(self._side, value)
-        return scalar(value) if number is None else f"row {number}"
-
-    def _key(self, key: Any, table: Table | None) -> Form:
-        """A key in an error; printed criteria hold keys of one side, so their text is not compared."""
-        if table is None or (isinstance(key, str) and any(place.of for place in table.places)):
-            return "criteria" if isinstance(key, str) else scalar(key)
-        names = [place.name for place in table.key]
-        values = key if isinstance(key, tuple) else (key,)
-        if len(names) != len(values):
-            return scalar(key)
-        return tuple(self.field(table, name, value) for name, value in zip(names, values, strict=True))
-
-    def _cause(self, error: BaseException | None) -> Form:
-        """What aborted a unit; where rows are looked at one by one, that may be another kind of violation."""
-        one_by_one = "references_at_end" in self._lacks and isinstance(error, _LOOKED_AT_BY_ROW)
-        return "a violation" if one_by_one else type(error).__name__
+    def _field(self, table: Table, name: str, value: Any) -> Form:
+        """Return a field's value, or the number of the row if the value is its generated key."""
+        field = table.by_name.get(name)
+        if field is None or field.origin is None or value is None:
+            return _scalar(value)
+        number = self._side.keys[field.origin].number(self._side.index, value)
+        return _scalar(value) if number is None else f"row {number}"
 
     def _error(self, error: BaseException, table: Table | None) -> tuple[Form, ...]:
         match error:
-            case ForeignKeyViolationError() if "fk_error_details" in self._lacks:
+            case ForeignKeyViolationError() if "fk_error_details" in self._missing:
                 return ()
             case ConstraintError():
                 return (error.constraint, error.fields, error.table)
@@ -171,491 +148,406 @@ class Reader:
             case _:
                 return ()
 
+    def _key(self, key: Any, table: Table | None) -> Form:
+        """Normalize an error's key; where it is the text of criteria, that may contain keys of one side."""
+        if table is None or (isinstance(key, str) and any(field.origin for field in table.fields)):
+            return "criteria" if isinstance(key, str) else _scalar(key)
+        values = key if isinstance(key, tuple) else (key,)
+        if len(table.key) != len(values):
+            return _scalar(key)
+        return tuple(self._field(table, field.name, value) for field, value in zip(table.key, values, strict=True))
 
-def scalar(value: Any) -> Form:
-    """A value as it must be on both sides: of the same type, and written the same way."""
+    def _cause(self, error: BaseException | None) -> Form:
+        one_by_one = "references_at_end" in self._missing and isinstance(error, _VIOLATIONS)
+        return "a violation" if one_by_one else type(error).__name__
+
+
+def _scalar(value: Any) -> Form:
+    """Keep a value's type and spelling, which must be equal on both sides."""
     return value if value is None or type(value) is str else (type(value).__name__, repr(value))
 
 
-def is_which(forms: Sequence[Form], *, of_any_kind: bool) -> bool:
-    """Whether two answers differ at most in which of several violated constraints is named."""
-    kinds = {kind.__name__ for kind in _LOOKED_AT_BY_ROW}
-    raised = {form[1] if form[0] == "raised" else "" for form in forms}
-    return raised <= kinds and (of_any_kind or len(raised) == 1)
+# -- differences that are allowed
 
-
-_ENTITY = ("add", "update", "save", "upsert", "remove")
-_OVER_ITS_OWN = ("update", "save")
-_ENTITIES = ("add_many", "upsert_many")
+_BATCHES = ("add_many", "upsert_many")
+# The calls that return rows which may be new.
+_INSERTS = ("add", "save", "upsert", *_BATCHES)
+_UPDATES = ("update", "save")
 _CHANGES = ("patch", "update_where")
-_DELETING = ("delete", "remove", "delete_where")
-_SETS = ("update_where", "delete_where")
+_DELETES = ("delete", "remove", "delete_where")
 
 
-class Writes:
-    """A call of memory's side, and what is stored before it; looked at only where there are several constraints.
+class PendingCall:
+    """A call about to be made, and memory's rows before it where several constraints may refuse them.
 
-    Args:
-        subject: the unit of work under test.
-        table: the repository's.
-        call: the call.
-        unit: memory's unit of work.
-        side: memory's side.
+    Of several violated constraints, the database may name another than memory.
     """
 
-    def __init__(self, subject: Subject, table: Table, call: Call, unit: Any, side: Side) -> None:
-        self._subject = subject
-        self._table = table
+    def __init__(self, call: Call, table: Table, unit: Any, side: Side, missing: frozenset[str]) -> None:
         self._call = call
+        self._table = table
+        self._unit = unit
         self._side = side
-        several = len(table.uniques) + len(table.foreign_keys) > 1
-        writes = call.method in (*_ENTITY, *_ENTITIES, *_CHANGES)
-        names = {table.name, *(parent[0].name for parent in self._parents)} if several and writes else ()
-        self._before = {name: _stored(getattr(unit, name)) for name in names}
+        self._one_by_one = "references_at_end" in missing
+        self._details = "fk_error_details" not in missing
+        parents = {reference.parent.name for reference in table.references if reference.parent is not None}
+        writes = call.method in (*_INSERTS, "update", *_CHANGES)
+        several = len(table.uniques) + len(table.references) > 1
+        self._before = {name: self._rows(name) for name in ({table.name} | parents if several and writes else ())}
 
-    def violate(self, constraint: str | None, fields: tuple[str, ...]) -> bool:
-        """Whether rows would agree in the unique constraint that is named so."""
-        if (constraint, fields) not in self._table.uniques:
+    def depends_on_row_order(self) -> bool:
+        """Return True if the outcome depends on when references are checked; then neither side makes the call."""
+        if not self._one_by_one or not self._table.refers_to_itself:
             return False
-        before = [self._values(entity) for entity in self._before.get(self._table.name, ())]
-        return any(_agree(one, other, fields) for one, other in self._pairs(before))
-
-    def dangle(self, table: str | None, constraint: str | None, fields: tuple[str, ...]) -> bool:
-        """Whether rows would refer to none by the foreign key that is named so, or be left with none by a deletion."""
-        if self._call.method in _DELETING:
+        own = [one for one in self._table.references if one.parent is self._table]
+        if self._call.method in _BATCHES:
+            rows = self._written()
             return any(
-                (one.schema.name, key.name, named) == (table, constraint, fields)
-                and key.table == self._table.schema.place
-                for one in self._subject.tables.values()
-                for key, named in one.foreign_keys
+                _values(row, one.fields) in _targets(rows[n + 1 :], one) for n, row in enumerate(rows) for one in own
             )
+        keeping = [one for one in own if one.key.on_delete in ("NO ACTION", "RESTRICT")]
+        if self._call.method in ("delete", "remove") and keeping:
+            rows = self._rows(self._table.name)
+            return any(_values(row, one.fields) == _values(row, one.targets) for row in rows for one in keeping)
+        return self._call.method == "delete_where" and bool(keeping)
+
+    def allows(self, forms: Sequence[Form], database: Outcome) -> bool:
+        """Return True if the database may give this outcome in place of memory's."""
+        one_by_one = self._one_by_one and self._call.method in (*_BATCHES, "update_where", "delete_where")
+        if one_by_one and self._counts_cascades and all(form[0] == "returned" for form in forms):
+            memory, count = (int(form[1][1]) for form in forms)
+            return 0 < count <= memory  # rows that a cascade reached first are not counted
+        kinds = {form[1] if form[0] == "raised" else "" for form in forms}
+        if not kinds <= {kind.__name__ for kind in _VIOLATIONS} or (len(kinds) > 1 and not one_by_one):
+            return False
+        match database:
+            case Raised(UniqueViolationError() as error):
+                return self._violates(error.constraint, error.fields)
+            case Raised(ForeignKeyViolationError()) if not self._details:
+                return any(map(self._dangles, self._table.references))
+            case Raised(ForeignKeyViolationError() as error):
+                return self._breaks(error)
+            case _:
+                return False
+
+    @property
+    def _counts_cascades(self) -> bool:
+        keys = [one.key for one in self._table.references if one.key.table == self._table.schema.place]
+        return self._call.method == "delete_where" and any(key.on_delete == "CASCADE" for key in keys)
+
+    def _violates(self, constraint: str | None, names: tuple[str, ...]) -> bool:
+        """Return True if two rows would agree in a unique constraint."""
+        if (constraint, names) not in self._table.uniques:
+            return False
+        return any(_agree(one, other, names) for one, other in self._pairs())
+
+    def _breaks(self, error: ForeignKeyViolationError) -> bool:
+        """Return True if rows would lack the row they refer to, or lose it by a deletion."""
+        if self._call.method not in _DELETES:
+            found = [
+                one for one in self._table.references if (one.key.name, one.fields) == (error.constraint, error.fields)
+            ]
+            return any(map(self._dangles, found))
         return any(
-            self._is_open(key, fields)
-            for key, named in self._table.foreign_keys
-            if (key.name, named) == (constraint, fields)
+            (table.schema.name, one.key.name, one.fields) == (error.table, error.constraint, error.fields)
+            and one.key.table == self._table.schema.place
+            for table in self._side.tables.values()
+            for one in table.references
         )
 
-    def dangle_anywhere(self) -> bool:
-        """Whether rows would refer to none by some foreign key, for databases that do not name it."""
-        return any(self._is_open(key, named) for key, named in self._table.foreign_keys)
-
-    @property
-    def is_of_several_rows(self) -> bool:
-        """Whether the call may write more than one row."""
-        return self._call.method in (*_ENTITIES, *_SETS)
-
-    @property
-    def counts_cascades(self) -> bool:
-        """Whether the call counts rows that a cascade of its own may reach."""
-        itself = (key for key, _ in self._table.foreign_keys if key.table == self._table.schema.place)
-        return self._call.method == "delete_where" and any(key.on_delete == "CASCADE" for key in itself)
-
-    @property
-    def _parents(self) -> list[tuple[Table, tuple[str, ...]]]:
-        found = [self._subject.parent(key) for key, _ in self._table.foreign_keys]
-        return [one for one in found if one is not None]
-
-    def _is_open(self, key: ForeignKey, fields: tuple[str, ...]) -> bool:
-        parent = self._subject.parent(key)
-        there = set() if parent is None else {_of(entity, parent[1]) for entity in self._before.get(parent[0].name, ())}
-        given = [tuple(row.get(name) for name in fields) for row in self._written()]
-        return any(None not in values and values not in there for values in given)
+    def _dangles(self, reference: Reference) -> bool:
+        """Return True if rows would refer to none."""
+        parent = reference.parent
+        known = _targets(self._before.get(parent.name, ()), reference) if parent else []
+        given = [_values(row, reference.fields) for row in self._written()]
+        return any(None not in values and values not in known for values in given)
 
     def _written(self) -> list[dict[str, Any]]:
-        """What rows would hold afterwards."""
+        """List the rows that the call would write."""
         if self._call.method in _CHANGES:
-            changes = build(self._changes(), self._side)
-            return [{**self._values(entity), **changes} for entity in self._before.get(self._table.name, ())]
+            return [{**row, **self._changes} for row in self._before.get(self._table.name, ())]
         given = build(self._call.arguments[0], self._side)
-        return [self._values(one) for one in (given if self._call.method in _ENTITIES else [given])]
+        return [self._table.values_of(one) for one in (given if self._call.method in _BATCHES else [given])]
 
-    def _pairs(self, before: list[dict[str, Any]]) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """The rows of which two may come to agree."""
+    def _pairs(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """List the rows of which two may come to agree."""
+        before = self._before.get(self._table.name, ())
         if self._call.method in _CHANGES:
-            changes = build(self._changes(), self._side)
             for one, other in permutations(before, 2):
-                yield {**one, **changes}, other
-                yield {**one, **changes}, {**other, **changes}
+                yield {**one, **self._changes}, other
+                yield {**one, **self._changes}, {**other, **self._changes}
             return
         written = self._written()
-        own = [place.name for place in self._table.key] if self._call.method in _OVER_ITS_OWN else []
+        own = [field.name for field in self._table.key] if self._call.method in _UPDATES else []
         yield from ((new, old) for new in written for old in before if not own or not _agree(new, old, own))
         yield from combinations(written, 2)
 
+    @property
     def _changes(self) -> dict[str, Any]:
         given = self._call.options["set_"] if self._call.method == "update_where" else self._call.arguments[1]
-        return dict(given)
+        return dict(build(given, self._side))
 
-    def _values(self, entity: Any) -> dict[str, Any]:
-        return {place.name: getattr(entity, place.name) for place in self._table.places}
-
-
-def _stored(repository: Any) -> Sequence[Any]:
-    found = attempt(repository.find)
-    return found.value if isinstance(found, Returned) else ()
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        return [self._side.tables[name].values_of(entity) for entity in _find_all(self._unit, name) or ()]
 
 
-def _of(entity: Any, fields: Iterable[str]) -> tuple[Any, ...]:
-    return tuple(getattr(entity, name) for name in fields)
+def _find_all(unit: Any, repository: str) -> list[Any] | None:
+    """Find a repository's entities; None if it cannot be asked."""
+    found = attempt(lambda: getattr(unit, repository).find())
+    return found.value if isinstance(found, Returned) else None
 
 
-def _agree(one: Mapping[str, Any], other: Mapping[str, Any], fields: Iterable[str]) -> bool:
-    return all(one.get(name) is not None and one.get(name) == other.get(name) for name in fields)
+def _values(row: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in names)
 
 
-_BATCHES = ("add_many", "upsert_many")
-_KEEPING = ("NO ACTION", "RESTRICT")
+def _targets(rows: Iterable[Mapping[str, Any]], reference: Reference) -> list[tuple[Any, ...]]:
+    return [_values(row, reference.targets) for row in rows]
 
 
-def is_refused_row_by_row(subject: Subject, table: Table, call: Call, unit: Any, side: Side) -> bool:
-    """Whether a call depends on when references are looked at; neither side is then asked.
-
-    Args:
-        subject: the unit of work under test.
-        table: the repository's.
-        call: the call.
-        unit: memory's unit of work.
-        side: memory's side.
-    """
-    own = list(_own(subject, table))
-    if call.method in _BATCHES:
-        rows = list(build(call.arguments[0], side))
-        return any(_refers_forwards(rows, fields, targets) for fields, targets, _ in own)
-    keeping = [(fields, targets) for fields, targets, action in own if action in _KEEPING]
-    if call.method == "delete_where":
-        return bool(keeping)
-    if call.method in ("delete", "remove") and keeping:
-        found = attempt(getattr(unit, table.name).find)
-        stored = found.value if isinstance(found, Returned) else ()
-        return any(
-            _rowwise_of(row, fields) == _rowwise_of(row, targets) for row in stored for fields, targets in keeping
-        )
-    return False
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return all(one.get(name) is not None and one.get(name) == other.get(name) for name in names)
 
 
-def _own(subject: Subject, table: Table) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], str]]:
-    """The foreign keys to the table itself: the fields, what they refer to, and what a deletion does."""
-    for key, names in table.foreign_keys:
-        parent = subject.parent(key)
-        if parent is not None and parent[0] is table:
-            yield names, parent[1], key.on_delete
-
-
-def _refers_forwards(rows: Sequence[Any], fields: Iterable[str], targets: Iterable[str]) -> bool:
-    """Whether a row of a batch refers to one behind it."""
-    return any(
-        _rowwise_of(row, fields) in [_rowwise_of(later, targets) for later in rows[place + 1 :]]
-        for place, row in enumerate(rows)
-    )
-
-
-def _rowwise_of(row: Any, names: Iterable[str]) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in names)
-
-
-Pair: TypeAlias = tuple[Answer, Answer]
-
-#: The calls that give back rows which may be new.
-CREATING = ("add", "add_many", "save", "upsert", "upsert_many")
-
-
-class Difference(Exception):  # noqa: N818  # what is looked for
-    """The two sides part.
-
-    Attributes:
-        answers: what memory and the database came to.
-    """
-
-    def __init__(self, answers: Pair) -> None:
-        super().__init__(answers)
-        self.answers = answers
+# -- the run of a program
 
 
 class Watcher:
-    """Who is told of each step; this one does not listen."""
+    """Follows the run of a program; this base class ignores it."""
 
-    keys: Mapping[str, Keys] = MappingProxyType({})
-    side: Side | None = None
+    def begin(self, keys: Mapping[str, KeyMap]) -> None:
+        """The program begins."""
 
-    def step(self, step: Call | Walk | End) -> None:
-        """A call is to be made, or a transaction ended."""
+    def step(self, step: Call | Scroll | End) -> None:
+        """A step follows."""
 
     def done(self, *, raised: bool) -> None:
-        """It was, with the same result on both sides."""
+        """The step had equal outcomes on both sides."""
 
-    def met(self, table: Table, place: int | None, met: Met) -> None:
-        """The call being made gave a row that is new; where in its result, where there are several."""
+    def created(self, table: Table, position: int | None, row: KnownRow) -> None:
+        """The step returned a new row, at a position if it returned a list."""
 
-    def opened(self, block: Unit | Savepoint | Meanwhile) -> None:
-        """A block is to be entered."""
+    def enter(self, block: Unit | Savepoint) -> None:
+        """A block is entered."""
 
-    def leaving(self, leaving: Leaving) -> None:
-        """The innermost block is to be left."""
+    def leave(self, block: Unit | Savepoint) -> None:
+        """The innermost block is left."""
 
     def closed(self, *, raised: bool) -> None:
-        """It was, or could not be entered, with the same result on both sides."""
+        """The innermost block was left, or could not be entered, with equal outcomes on both sides."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What programs did, as far as it shows whether they tell anything."""
+    """Counts what programs did."""
 
     operations: int = 0
-    answered: int = 0
+    returned: int = 0
     stored: int = 0
     found: int = 0
 
 
-class Play:
-    """One run of a program.
+class Runner:
+    """Runs one program."""
 
-    Args:
-        subject: the unit of work.
-        stores: where it runs.
-        lacks: the capabilities that the database does not have.
-        tally: what is counted.
-        watcher: who is told.
-    """
-
-    def __init__(
-        self, subject: Subject, stores: Stores, missing: frozenset[str], tally: Tally, watcher: Watcher | None = None
-    ) -> None:
-        self._subject = subject
+    def __init__(self, stores: Stores, tally: Tally, watcher: Watcher | None = None) -> None:
         self._stores = stores
+        self._tables = stores.subject.tables
         self._tally = tally
         self._watcher = watcher or Watcher()
-        self._lacks = missing
-        self._fresh = fresh = "fresh_keys" not in missing
-        tops = stores.tops
-        self.keys = {
-            name: Keys(table.generated, fresh=fresh, top=tops.get(name, 0)) for name, table in subject.tables.items()
+        self._fresh_keys = "fresh_keys" not in stores.missing
+        self._keys = {
+            name: KeyMap(table, stores.highest_keys, fresh_keys=self._fresh_keys)
+            for name, table in self._tables.items()
         }
-        entities = {name: table.entity for name, table in subject.tables.items()}
-        given: dict[Fresh, int | None] = {}
-        self.sides = tuple(Side(index, self.keys, entities, given) for index in (0, 1))
-        self._readers = tuple(Reader(index, self.keys, missing) for index in (0, 1))
-        self._units: list[tuple[Any, Any]] = []
-        self._marks: list[dict[str, Mark]] = []
-        self._watcher.keys, self._watcher.side = self.keys, self.sides[0]
+        self._sides = [Side(index, self._keys, self._tables) for index in (0, 1)]
+        self._normalizers = [Normalizer(side, stores.missing) for side in self._sides]
+        self._units: list[list[Any]] = []
+        self._snapshots: list[dict[str, Snapshot]] = []
 
-    def program(self, program: Program) -> None:
-        """Run a program, and compare what is stored at its end.
+    def run(self, program: Program) -> None:
+        """Run a program, and compare at its end what is stored.
 
         Raises:
-            Difference: a step came to something else on the database than on memory.
+            Difference: a step had different outcomes.
         """
-        try:
-            for unit in program:
-                self._unit(unit)
-            self._unit(Unit(tuple(Call(name, "find") for name in self._subject.tables)))
-        finally:
-            self._stores.tops.update({name: keys.top for name, keys in self.keys.items()})
+        self._watcher.begin(self._keys)
+        for unit in (*program, Unit(tuple(Call(name, "find") for name in self._tables))):
+            self._unit(unit)
 
     # -- blocks
 
-    def _unit(self, unit: Unit, told: Unit | Meanwhile | None = None) -> None:
-        units = tuple(self._stores.open(side, read_only=unit.read_only) for side in (0, 1))
-        self._units.append((units[0], units[1]))
+    def _unit(self, unit: Unit) -> None:
+        units = [self._stores.open(side, read_only=unit.read_only) for side in (0, 1)]
+        self._units.append(units)
         try:
-            self._block(told or unit, units, unit.steps, unit.leaving)
+            self._block(unit, units)
         finally:
             self._units.pop()
 
-    def _block(self, block: Any, managers: Sequence[Any], steps: Sequence[Step], leaving: Leaving) -> None:
-        self._watcher.opened(block)
-        entered = self._compared(lambda side: _nothing(managers[side].__enter__()))
+    def _block(self, block: Unit | Savepoint, managers: Sequence[Any]) -> None:
+        self._watcher.enter(block)
+        entered = self._compare(lambda side: _enter(managers[side]))
         if isinstance(entered[0], Raised):
             self._watcher.closed(raised=True)
             return
-        self._marks.append(self._mark())
+        self._snapshots.append(self._snapshot())
         try:
-            errors = self._steps(steps, stop=leaving == "first error")
-            self._watcher.leaving(leaving)
-            if leaving == "exception":
-                errors = (LeftError(), LeftError())
+            errors = self._steps(block)
+            self._watcher.leave(block)
+            if block.ending == "exception":
+                errors = [ProgramError(), ProgramError()]
         except BaseException as error:
             for manager in managers:
                 attempt(partial(_leave, manager, error))
             raise
-        left = self._compared(lambda side: _leave(managers[side], errors and errors[side]))
-        undone = errors is not None or isinstance(left[0], Raised)
-        self._undo(self._marks.pop(), undone=undone)
-        self._watcher.closed(raised=undone)
+        left = self._compare(lambda side: _leave(managers[side], errors[side] if errors else None))
+        raised = bool(errors) or isinstance(left[0], Raised)
+        self._forget(self._snapshots.pop(), rolled_back=raised)
+        self._watcher.closed(raised=raised)
 
-    def _mark(self) -> dict[str, Mark]:
-        return {name: keys.mark() for name, keys in self.keys.items()}
+    def _steps(self, block: Unit | Savepoint) -> list[BaseException]:
+        """Take the steps; return the errors at which the block ends early, if any."""
+        for step in block.steps:
+            outcomes = self._step(step)
+            errors = [one.error for one in outcomes or () if isinstance(one, Raised)]
+            if block.ending == "first error" and len(errors) == len(self._sides):
+                return errors
+        return []
 
-    def _undo(self, mark: dict[str, Mark], *, undone: bool) -> None:
+    def _snapshot(self) -> dict[str, Snapshot]:
+        return {name: keys.snapshot() for name, keys in self._keys.items()}
+
+    def _forget(self, snapshots: Mapping[str, Snapshot], *, rolled_back: bool) -> None:
         """Forget the rows of a block that was rolled back."""
-        for name, keys in self.keys.items():
-            if undone:
-                keys.undo(mark[name])
-
-    def _ended(self, how: str, answer: Answer) -> None:
-        """Note that a transaction ended before its unit; inside a savepoint it cannot."""
-        if isinstance(answer, Raised) and isinstance(answer.error, UnitStateError):
-            return
-        self._undo(self._marks.pop(), undone=how == "rollback" or isinstance(answer, Raised))
-        self._marks.append(self._mark())
-
-    def _steps(self, steps: Sequence[Step], *, stop: bool) -> tuple[BaseException, BaseException] | None:
-        """Take steps; stop at the first that raises, if told so, and give what it raised."""
-        for step in steps:
-            answers = self._step(step)
-            if stop and answers and isinstance(answers[0], Raised) and isinstance(answers[1], Raised):
-                return answers[0].error, answers[1].error
-        return None
+        if rolled_back:
+            for name, snapshot in snapshots.items():
+                self._keys[name].restore(snapshot)
 
     # -- steps
 
-    def _step(self, step: Step) -> Pair | None:
+    def _step(self, step: Step) -> Outcomes | None:
         match step:
-            case Savepoint(steps, leaving):
-                managers = [unit.savepoint() for unit in self._units[-1]]
-                self._block(step, managers, steps, leaving)
-                return None
-            case Meanwhile(unit):
-                self._unit(unit, step)
-                return None
-            case Call() if self._depends(step):
-                return None
-            case Call() | Walk() | End():
+            case Savepoint():
+                self._block(step, [unit.savepoint() for unit in self._units[-1]])
+            case Unit():
+                self._unit(step)
+            case Call():
                 return self._call(step)
+            case Scroll() | End():
+                return self._perform(step)
+        return None
 
-    def _call(self, step: Call | Walk | End) -> Pair:
-        table = None if isinstance(step, End) else self._subject.tables[step.repository]
-        if table and isinstance(step, Call) and step.method in CREATING:
-            self._prune(table)
-        writes = self._writes(table, step) if table and isinstance(step, Call) else None
+    def _call(self, call: Call) -> Outcomes | None:
+        table = self._tables[call.repository]
+        pending = PendingCall(call, table, self._units[-1][0], self._sides[0], self._stores.missing)
+        if pending.depends_on_row_order():
+            return None
+        if call.method in _INSERTS and table.refers_to_itself and not self._fresh_keys:
+            self._forget_deleted(table)
+        return self._perform(call, pending)
+
+    def _forget_deleted(self, table: Table) -> None:
+        """Refer to living rows only, because a new row may get the key of a deleted one."""
+        found = _find_all(self._units[-1][0], table.name)
+        if found is not None:
+            living, keys = set(map(table.key_of, found)), self._keys[table.name]
+            keys.rows = [row for row in keys.rows if row.keys[0] in living]
+
+    def _perform(self, step: Call | Scroll | End, pending: PendingCall | None = None) -> Outcomes:
         self._watcher.step(step)
-        answers = self._compared(lambda side: self._answer(step, side), step, table, writes)
-        self._watcher.done(raised=isinstance(answers[0], Raised))
+        outcomes = self._compare(lambda side: self._outcome(step, side), step, pending)
+        self._watcher.done(raised=isinstance(outcomes[0], Raised))
         if isinstance(step, End):
-            self._ended(step.how, answers[0])
-        self._count(step, answers[0])
-        return answers
+            self._note_end(step, outcomes[0])
+        self._count(step, outcomes[0])
+        return outcomes
 
-    def _answer(self, step: Call | Walk | End, side: int) -> Any:
-        unit = self._units[-1][side]
+    def _outcome(self, step: Call | Scroll | End, index: int) -> Any:
+        unit, side = self._units[-1][index], self._sides[index]
         match step:
             case End(how):
                 return getattr(unit, how)()
             case Call(name, method, arguments, options):
-                given, named = build(arguments, self.sides[side]), build(dict(options), self.sides[side])
-                result = getattr(getattr(unit, name), method)(*given, **named)
+                result = getattr(getattr(unit, name), method)(*build(arguments, side), **build(dict(options), side))
                 return list(result) if method == "stream" else result
-            case Walk(name, query, moves):
-                return _walked(getattr(unit, name), build(query, self.sides[side]), moves)
+            case Scroll(name, query, moves):
+                return _scroll(getattr(unit, name), build(query, side), moves)
 
-    def _compared(
+    def _compare(
         self,
         work: Callable[[int], Any],
-        step: Call | Walk | End | None = None,
-        table: Table | None = None,
-        writes: Writes | None = None,
-    ) -> Pair:
+        step: Call | Scroll | End | None = None,
+        pending: PendingCall | None = None,
+    ) -> Outcomes:
         memory, database = attempt(lambda: work(0)), attempt(lambda: work(1))
-        if isinstance(step, Call) and step.method in CREATING and table is not None:
-            self._meet(table, memory, database)
-        forms = [reader.form(one, table) for reader, one in zip(self._readers, (memory, database), strict=True)]
-        if (forms[0] != forms[1] and not self._may(forms, database, writes)) or _is_foreign(memory):
+        table = self._tables[step.repository] if isinstance(step, Call | Scroll) else None
+        if isinstance(step, Call) and step.method in _INSERTS:
+            self._note_rows(self._tables[step.repository], memory, database)
+        forms = [self._normalizers[0].form(memory, table), self._normalizers[1].form(database, table)]
+        allowed = forms[0] == forms[1] or (pending is not None and pending.allows(forms, database))
+        if not allowed or _is_foreign(memory):
             raise Difference((memory, database))
         return memory, database
 
-    def _may(self, forms: Sequence[Any], database: Answer, writes: Writes | None) -> bool:
-        """Whether the database may answer otherwise: of several violated constraints it may name another.
+    # -- what is noted of outcomes
 
-        Where it looks at rows one by one, that may be one of another kind, which memory would have met in a later row;
-        and a row that a cascade reached first is then counted by nobody.
-        """
-        if writes is None:
-            return False
-        one_by_one = "references_at_end" in self._lacks and writes.is_of_several_rows
-        if one_by_one and writes.counts_cascades and all(form[0] == "returned" for form in forms):
-            memory, count = (int(form[1][1]) for form in forms)
-            return 0 < count <= memory
-        if not isinstance(database, Raised) or not is_which(forms, of_any_kind=one_by_one):
-            return False
-        match database.error:
-            case UniqueViolationError() as error:
-                return writes.violate(error.constraint, error.fields)
-            case ForeignKeyViolationError() if "fk_error_details" in self._lacks:
-                return writes.dangle_anywhere()
-            case ForeignKeyViolationError() as error:
-                return writes.dangle(error.table, error.constraint, error.fields)
-            case _:
-                return False
-
-    def _depends(self, call: Call) -> bool:
-        """Whether a call depends on what the database declares otherwise, so that the sides would part for good."""
-        table = self._subject.tables[call.repository]
-        if "references_at_end" not in self._lacks or not table.refers_to_itself:
-            return False
-        return is_refused_row_by_row(self._subject, table, call, self._units[-1][0], self.sides[0])
-
-    def _writes(self, table: Table, call: Call) -> Writes:
-        return Writes(self._subject, table, call, self._units[-1][0], self.sides[0])
-
-    def _prune(self, table: Table) -> None:
-        """Refer to living rows only, where the row that is being made might get the key of a dead one."""
-        if self._fresh or not table.refers_to_itself:
+    def _note_end(self, step: End, outcome: Outcome) -> None:
+        """Note the end of a transaction, which is refused inside a savepoint."""
+        if isinstance(outcome, Raised) and isinstance(outcome.error, UnitStateError):
             return
-        found = attempt(lambda: getattr(self._units[-1][0], table.name).find())
-        if isinstance(found, Returned):
-            self.keys[table.name].keep({table.key_of(entity) for entity in found.value})
+        rolled_back = step.how == "rollback" or isinstance(outcome, Raised)
+        self._forget(self._snapshots.pop(), rolled_back=rolled_back)
+        self._snapshots.append(self._snapshot())
 
-    # -- what is noted
-
-    def _meet(self, table: Table, *answers: Answer) -> None:
-        results = [_rows(answer.value) for answer in answers if isinstance(answer, Returned)]
-        if len(results) < len(answers):
+    def _note_rows(self, table: Table, memory: Outcome, database: Outcome) -> None:
+        if not isinstance(memory, Returned) or not isinstance(database, Returned):
             return
-        self._tally.stored += len(results[0])
-        for place, (memory, database) in enumerate(zip(*results, strict=False)):
-            keys = table.key_of(memory), table.key_of(database)
-            if keys[0] and keys[1] and (met := self.keys[table.name].meet((keys[0], keys[1]))):
-                several = isinstance(answers[0], Returned) and isinstance(answers[0].value, list)
-                self._watcher.met(table, place if several else None, met)
-                self._outlive(table, met.keys[1])
+        rows = [_entities(memory.value), _entities(database.value)]
+        self._tally.stored += len(rows[0])
+        for position, pair in enumerate(zip(*rows, strict=False)):
+            keys = table.key_of(pair[0]), table.key_of(pair[1])
+            if keys[0] and keys[1] and (row := self._keys[table.name].add((keys[0], keys[1]))):
+                self._watcher.created(table, position if isinstance(memory.value, list) else None, row)
+                self._forget_references(table, row)
 
-    def _outlive(self, table: Table, key: tuple[Any, ...]) -> None:
-        """Forget what referred to a row whose key a new one has got."""
-        if self._fresh or table.generated is None:
+    def _forget_references(self, table: Table, row: KnownRow) -> None:
+        """Forget rows whose key refers to the row that had a new row's key before, so that they are gone."""
+        if self._fresh_keys or table.generated is None:
             return
-        for other in self._subject.tables.values():
-            for place, one in enumerate(other.key):
-                if one.of == table.name != other.name:
-                    self.keys[other.name].forget(place, key[table.generated])
+        reused = row.keys[1][table.generated]
+        for other in self._tables.values():
+            for part, field in enumerate(other.key):
+                if field.origin == table.name != other.name:
+                    keys = self._keys[other.name]
+                    keys.rows = [one for one in keys.rows if one.keys[1][part] != reused]
 
-    def _count(self, step: Call | Walk | End, answer: Answer) -> None:
+    def _count(self, step: Call | Scroll | End, outcome: Outcome) -> None:
         self._tally.operations += 1
-        if isinstance(answer, Returned):
-            self._tally.answered += 1
-            self._tally.found += not isinstance(step, End) and _is_something(answer.value)
+        if isinstance(outcome, Returned):
+            self._tally.returned += 1
+            value = outcome.value
+            found = value.items if isinstance(value, Page | CursorPage) else value
+            self._tally.found += not isinstance(step, End) and bool(found)
 
 
-def _is_something(value: Any) -> bool:
-    return bool(value.items) if hasattr(value, "items") and not isinstance(value, dict) else bool(value)
-
-
-def _rows(value: Any) -> list[Any]:
-    """The entities that a writing call gave."""
+def _entities(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
-    return [value.entity if hasattr(value, "created") and hasattr(value, "entity") else value]
+    return [value.entity if isinstance(value, Upserted) else value]
 
 
-def _is_foreign(answer: Answer) -> bool:
-    """Whether it raised what no call may raise, whatever the other side does."""
-    return isinstance(answer, Raised) and not isinstance(answer.error, RepositoryError | LeftError)
+def _is_foreign(outcome: Outcome) -> bool:
+    """Return True if a call raised an error that no call may raise, even if both sides raise it."""
+    return isinstance(outcome, Raised) and not isinstance(outcome.error, RepositoryError | ProgramError)
 
 
-def _nothing(_: Any) -> None:
-    """Compare nothing of what entering a block gives."""
+def _enter(manager: Any) -> None:
+    manager.__enter__()
 
 
 def _leave(manager: Any, error: BaseException | None) -> None:
-    """Leave a block; an error that comes out as it went in is no answer."""
+    """Leave a block; the error that it is left by is not an outcome."""
     kind, traceback = (None, None) if error is None else (type(error), error.__traceback__)
     try:
         manager.__exit__(kind, error, traceback)
@@ -664,8 +556,8 @@ def _leave(manager: Any, error: BaseException | None) -> None:
             raise
 
 
-def _walked(repository: Any, query: Any, moves: Sequence[str]) -> list[Any]:
-    """Pages by cursor; a move where there is no page goes back to the first one."""
+def _scroll(repository: Any, query: Any, moves: Sequence[str]) -> list[Any]:
+    """Scroll through pages; a move beyond the ends goes to the first page."""
     pages = [repository.scroll(query)]
     for move in moves:
         cursor = pages[-1].next if move == "after" else pages[-1].previous

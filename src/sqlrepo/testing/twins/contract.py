@@ -1,4 +1,4 @@
-"""The twin as a class to derive from: random programs on memory and on your database must come to the same."""
+"""The twins as a test class: random programs must have equal outcomes in memory and on your database."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from time import monotonic
 from typing import Any, ClassVar, Literal
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
-from sqlrepo.testing.twins.comparison import Difference, Play, Tally
-from sqlrepo.testing.twins.generation import Dice, Programs
-from sqlrepo.testing.twins.model import Program, Subject
-from sqlrepo.testing.twins.report import Script, reduced
+from sqlrepo.testing.twins.comparison import Difference, Runner, Tally
+from sqlrepo.testing.twins.generation import ProgramGenerator
+from sqlrepo.testing.twins.model import Program, UnitUnderTest
+from sqlrepo.testing.twins.report import Report, reduce_program
 from sqlrepo.testing.twins.stores import Stores
 
-# Of a hundred calls so many must answer, or the programs show nothing but errors.
+# The percentage of calls that must return, or the programs would show nothing but errors.
 _ENOUGH = 20
 
-# Numbers that programs begin with, and how many entities each has of a strategy of the user's.
-_MOST = 2**62
+# The highest seed of a program, and the number of entities that each gets from a strategy of the user's.
+_HIGHEST_SEED = 2**62
 _SAMPLES = 10
 
 # Programs are long, and a database takes its time.
@@ -32,86 +31,63 @@ _UNCHECKED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.larg
 
 
 class DivergenceError(AssertionError):
-    """Memory and the database part; the text is the script that shows it."""
+    """Memory and the database give different outcomes; the message is a script that shows it."""
 
 
 class NothingExercisedError(AssertionError):
-    """The programs do nothing, so they show nothing."""
+    """The programs stored or found nothing, or hardly a call returned, so that they prove nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is tried.
-
-    Attributes:
-        programs: how many programs are made at once.
-        operations: rounds of them follow until so many calls were made,
-        seconds: or so much time has passed.
-        seed: what the programs depend on; None for other ones each time.
-        shrink: whether a program that fails is made as short as can be.
-    """
+    """How many programs a run tries: `programs` at a time until `operations` calls or `seconds` are reached."""
 
     programs: int = 50
     operations: int = 0
     seconds: float = 900
+    #: None for different programs each time.
     seed: int | None = 0
-    shrink: bool = True
+    #: False to report a failing program as it is, without reducing it.
+    reduce: bool = True
 
 
-class Exploration:
-    """The programs that are run on one database.
+class Run:
+    """A run of random programs in memory and on a database."""
 
-    Args:
-        subject: the unit of work.
-        stores: memory and the database.
-        effort: how much is tried.
-    """
-
-    def __init__(self, subject: Subject, stores: Stores, effort: Effort) -> None:
-        self._subject = subject
+    def __init__(self, stores: Stores, effort: Effort) -> None:
         self._stores = stores
         self._effort = effort
-        self._lacks = stores.missing()
-        self._programs = Programs(subject, self._lacks)
-        self._given = {
-            name: st.lists(table.entities, min_size=_SAMPLES, max_size=_SAMPLES)
-            for name, table in subject.tables.items()
-            if table.entities is not None
+        self._programs = ProgramGenerator(stores.subject, stores.missing)
+        self._strategies = {
+            name: st.lists(table.strategy, min_size=_SAMPLES, max_size=_SAMPLES)
+            for name, table in stores.subject.tables.items()
+            if table.strategy is not None
         }
         self.tally = Tally()
 
     def __str__(self) -> str:
         return f"{self._stores.name}: {self.tally.operations} operations, 0 differences, seed {self._effort.seed}"
 
-    def run(self) -> None:
-        """Run programs.
+    def execute(self) -> None:
+        """Run programs until there are enough.
 
         Raises:
-            PartedError: memory and the database part.
-            UselessError: hardly a call was answered, or found anything.
+            DivergenceError: memory and the database differ.
+            NothingExercisedError: the programs prove nothing.
         """
         rounds = 0
         end = monotonic() + self._effort.seconds
         while not rounds or (self.tally.operations < self._effort.operations and monotonic() < end):
             before = self.tally.operations
-            if (failed := self._round(rounds)) is not None:
-                raise DivergenceError(self._told(self._shortest(failed) if self._effort.shrink else failed))
+            if (failed := self._find_difference(rounds)) is not None:
+                raise DivergenceError(self._report(failed))
             rounds += 1
             if self.tally.operations == before:
                 break
         self._require_use()
 
-    def check(self, program: Program) -> None:
-        """Run one program.
-
-        Raises:
-            Difference: memory and the database part.
-        """
-        self._stores.renew()
-        Play(self._subject, self._stores, self._lacks, self.tally).program(program)
-
-    def _round(self, number: int) -> Program | None:
-        """Run some programs, and give the first one that fails."""
+    def _find_difference(self, number: int) -> Program | None:
+        """Run one round of programs, and return the one that fails, if any."""
         effort, failed = self._effort, list[Program]()
 
         @settings(
@@ -123,57 +99,49 @@ class Exploration:
             report_multiple_bugs=False,
             suppress_health_check=_UNCHECKED,
         )
-        @given(st.integers(0, _MOST), st.fixed_dictionaries(self._given))
-        def agree(start: int, given: Mapping[str, Sequence[Any]]) -> None:
-            program = self._programs.program(Dice(start, given))
-            try:
-                self.check(program)
-            except Difference:
+        @given(st.integers(0, _HIGHEST_SEED), st.fixed_dictionaries(self._strategies))
+        def agree(start: int, entities: Mapping[str, Sequence[Any]]) -> None:
+            if not failed and self._fails(program := self._programs.program(start, entities)):
                 failed.append(program)
-                raise
 
-        try:
-            (agree if effort.seed is None else seeded(effort.seed + number)(agree))()
-        except Difference:
-            return failed[-1]
-        return None
-
-    def _shortest(self, program: Program) -> Program:
-        return reduced(program, self._fails, self._programs.plain)
+        (agree if effort.seed is None else seed(effort.seed + number)(agree))()
+        return failed[0] if failed else None
 
     def _fails(self, program: Program) -> bool:
+        self._stores.reset()
         try:
-            self.check(program)
+            Runner(self._stores, self.tally).run(program)
         except Difference:
             return True
         return False
 
-    def _told(self, program: Program) -> str:
-        """The script of a program that fails, written while it runs once more."""
-        script = Script(self._subject)
-        self._stores.renew()
+    def _report(self, program: Program) -> str:
+        """Write the script of a failing program while it runs once more."""
+        if self._effort.reduce:
+            program = reduce_program(program, self._fails, self._programs.plainest)
+        report = Report(self._stores.subject)
+        self._stores.reset()
         try:
-            Play(self._subject, self._stores, self._lacks, Tally(), script).program(program)
+            Runner(self._stores, Tally(), report).run(program)
         except Difference as found:
-            text = script.written(found.answers, self._stores.name, self._stores.url)
-            return f"memory and {self._stores.name} part at the last step of this program:\n\n{text}"
-        return f"memory and {self._stores.name} parted once, and not again, in {program!r}"
+            script = report.script(found.outcomes, self._stores)
+            return f"memory and {self._stores.name} differ in the last step of this program:\n\n{script}"
+        return f"memory and {self._stores.name} differed once, but not when the program ran again: {program!r}"
 
     def _require_use(self) -> None:
         tally = self.tally
-        useful = tally.found and tally.stored and tally.answered * 100 >= tally.operations * _ENOUGH
-        if not useful:
+        if not tally.found or not tally.stored or tally.returned * 100 < tally.operations * _ENOUGH:
             raise NothingExercisedError(
-                f"the programs show nothing: of {tally.operations} operations {tally.answered} answered, {tally.found} "
-                f"with something, and {tally.stored} rows were stored; give `entities`, strategies for what the tables "
-                "take"
+                f"the programs prove nothing: of {tally.operations} calls {tally.returned} returned, {tally.found} "
+                f"found something, and {tally.stored} rows were stored; set `entities` to Hypothesis strategies for "
+                "entities that the tables accept"
             )
 
 
-#: The property of a test's report that holds what was run.
+#: The property of a test's report that says what was run.
 TWINS = "sqlrepo_twins"
 
-#: What a profile tries; the class or the environment chooses one.
+#: The class or the environment chooses one.
 PROFILES: Mapping[str, Effort] = {
     "quick": Effort(programs=40),
     "thorough": Effort(programs=500, operations=100_000),
@@ -181,7 +149,7 @@ PROFILES: Mapping[str, Effort] = {
 
 
 class _NotCollected:
-    """``__test__`` of the contract itself; its subclasses have none, so pytest judges them by their names."""
+    """The `__test__` of `TwinContract`; its subclasses have none, so pytest judges them by their names."""
 
     def __get__(self, instance: object, owner: type) -> bool:
         if owner.__module__ == __name__:
@@ -190,7 +158,7 @@ class _NotCollected:
 
 
 class TwinContract:
-    """Random programs over a unit of work, run on memory and on a database, which must agree in all they come to.
+    """Test that random programs over a unit of work have equal outcomes in memory and on a database.
 
     ::
 
@@ -199,24 +167,25 @@ class TwinContract:
             queries = {"todos": TodoQuery}
             url = "postgresql+psycopg://postgres@localhost/shop_twins"
 
-    Each program is several units of work: calls of all repositories, savepoints, early ends, exceptions, writes that
-    the tables refuse. Results, order, errors and what is stored at last are compared; generated keys by the order of
-    their creation. A program that fails is made as short as can be and printed as Python.
+    Each program is several units of work: calls of all repositories, savepoints, early ends, exceptions, and writes
+    that the tables refuse. Results, order, errors and the final contents are compared; generated keys by the order in
+    which their rows were created. A failing program is reduced and printed as a Python script.
 
-    The database must be the test's own: tables that are missing are made, **and all rows in the unit's tables are
-    deleted**, again and again. It is refused if there are any at first, unless you say `may_empty`.
+    The database must be the test's own: missing tables are created, **and all rows in the unit's tables are deleted**,
+    again and again. The test refuses to start if there are any rows, unless you set `may_empty`.
 
     Attributes:
         unit: a subclass of `BaseUnitOfWork` or `AsyncBaseUnitOfWork`, whose annotations declare repositories.
-        queries: query objects, or tuples of several, by repository.
-        entities: Hypothesis strategies for entities, by repository, where the usual values do not do.
-        url: the database; override the fixture `database` instead where it is not known before.
-        context: what the units are given.
-        profile: ``quick`` or ``thorough``; by default what the environment's ``SQLREPO_TWINS`` says, or ``quick``.
-        programs: how many programs are made; the profile's number by default.
-        operations: how many calls there must be at least; the profile's number by default.
-        seed: what the programs depend on; None for other ones in each run.
-        may_empty: whether rows that are there at first may be deleted.
+        queries: a query object class, or a tuple of several, by repository.
+        entities: Hypothesis strategies for entities, by repository, where a class accepts none of the sample values.
+        url: the database; override the fixture `database` instead if the address is not known in advance.
+        context: the `context` of the units.
+        profile: ``quick`` or ``thorough``; by default the value of the environment variable ``SQLREPO_TWINS``, or
+            ``quick``.
+        programs: the number of programs in a round; the profile's number by default.
+        operations: the number of calls that rounds are repeated for; the profile's number by default.
+        seed: decides the programs; None for different ones in each run.
+        may_empty: True if rows that exist at the start may be deleted.
     """
 
     __test__: Any = _NotCollected()
@@ -234,27 +203,26 @@ class TwinContract:
 
     @pytest.fixture
     def database(self) -> Any:
-        """The database: a `Database`, for async units an `AsyncDatabase`; override it to give one of your own."""
+        """Connect to `url`; override it to return a `Database`, or for async units an `AsyncDatabase`, of your own."""
         if self.url is None:
-            raise TypeError(f"{type(self).__name__} needs a url, or a fixture `database`")
-        return (AsyncDatabase if Subject(self.unit).asynchronous else Database)(self.url)
+            raise TypeError(f"{type(self).__name__} has no database: set `url`, or override the fixture `database`")
+        return (AsyncDatabase if UnitUnderTest(self.unit).is_async else Database)(self.url)
 
     @pytest.fixture
-    def exploration(self, database: Any) -> Iterator[Exploration]:
-        """The programs to run, over tables that are there and empty."""
-        subject = Subject(self.unit, self.queries, self.entities)
-        stores = Stores(subject, database, self.context)
+    def run(self, database: Any) -> Iterator[Run]:
+        """Prepare a run on empty tables."""
+        stores = Stores(UnitUnderTest(self.unit, self.queries, self.entities), database, self.context)
         try:
-            stores.create()
+            stores.create_tables()
             if not self.may_empty:
-                stores.refuse_rows()
-            yield Exploration(subject, stores, self.effort())
-            stores.renew()
+                stores.require_empty()
+            yield Run(stores, self.effort())
+            stores.reset()
         finally:
             stores.close()
 
     def effort(self) -> Effort:
-        """How much is tried."""
+        """Combine the profile with the numbers that the class sets."""
         profile = PROFILES[self.profile or os.environ.get("SQLREPO_TWINS") or "quick"]
         return Effort(
             programs=self.programs or profile.programs,
@@ -262,10 +230,8 @@ class TwinContract:
             seed=self.seed,
         )
 
-    def test_memory_and_the_database_agree(
-        self, exploration: Exploration, record_property: Callable[[str, object], None]
-    ) -> None:
+    def test_memory_and_the_database_agree(self, run: Run, record_property: Callable[[str, object], None]) -> None:
         """Run the programs."""
         __tracebackhide__ = True
-        exploration.run()
-        record_property(TWINS, str(exploration))
+        run.execute()
+        record_property(TWINS, str(run))

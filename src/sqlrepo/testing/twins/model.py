@@ -1,118 +1,310 @@
-"""What a generated program is: units of work one after another, and the steps in them."""
+"""The unit of work under test, and the programs that are run on it."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias
 
 import sqlrepo
-from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, MappingError, QueryError, QueryObject
-from sqlrepo import fields as fields_of
-from sqlrepo.memory import Column, ForeignKey, InMemoryDatabase, Kind, Schema
+from sqlrepo import AsyncBaseUnitOfWork, MappingError, QueryObject
+from sqlrepo.memory import Column, ForeignKey, InMemoryDatabase, Schema
+from sqlrepo.testing.subject import FieldInfo, UnderTest, declared_repositories
 
-# How far above all known ones a key lies that is given where keys are generated.
+# -- the unit of work under test
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key whose columns are all fields; no parent if the unit has no repository for the referenced table."""
+
+    key: ForeignKey
+    fields: tuple[str, ...]
+    parent: Table | None
+    targets: tuple[str, ...]
+
+
+class Table(UnderTest[Any]):
+    """A repository of the unit, its query objects and the user's strategy for its entities, if any."""
+
+    #: Set by the unit once all its tables are known.
+    references: tuple[Reference, ...] = ()
+
+    def __init__(
+        self,
+        name: str,
+        repository: type[Any],
+        schemas: Mapping[str, Schema],
+        queries: type[QueryObject[Any]] | Sequence[type[QueryObject[Any]]],
+        strategy: Any,
+    ) -> None:
+        super().__init__(repository)
+        self.name = name
+        self.queries = tuple(queries) if isinstance(queries, Sequence) else (queries,)
+        self.strategy = strategy
+        self._schemas = schemas
+
+    def _describe(self, column: Column) -> FieldInfo | None:
+        found = super()._describe(column)
+        return found and replace(found, origin=_origin(self._schemas, self.name, column.name))
+
+    @cached_property
+    def generated(self) -> int | None:
+        """The position of the generated column in the key."""
+        return self.schema.key.index(self.schema.generated) if self.schema.generated in self.schema.key else None
+
+    @cached_property
+    def uniques(self) -> tuple[tuple[str | None, tuple[str, ...]], ...]:
+        """The names and fields of the key and the unique constraints."""
+        key = ((self.schema.key_name, tuple(one.name for one in self.key)),) if self.key else ()
+        return key + self.unique_constraints
+
+    @property
+    def refers_to_itself(self) -> bool:
+        return any(one.table == self.schema.place for one in self.schema.foreign_keys)
+
+    def key_of(self, entity: Any) -> tuple[Any, ...] | None:
+        return tuple(getattr(entity, one.name) for one in self.key) if self.key else None
+
+    def values_of(self, entity: Any) -> dict[str, Any]:
+        return {one.name: getattr(entity, one.name) for one in self.fields}
+
+
+class UnitUnderTest:
+    """A unit of work class and its tables; queries and strategies are given by repository.
+
+    Raises:
+        MappingError: the class declares no repository, or none of a given name.
+    """
+
+    def __init__(
+        self, unit: type[Any], queries: Mapping[str, Any] | None = None, strategies: Mapping[str, Any] | None = None
+    ) -> None:
+        self.unit = unit
+        self.is_async = issubclass(unit, AsyncBaseUnitOfWork)
+        found = {name: type(one) for name, one in declared_repositories(unit(InMemoryDatabase())).items()}
+        if not found:
+            raise MappingError(f"{unit.__name__} declares no repository; annotate one, such as `todos: Todos`")
+        queries, strategies = queries or {}, strategies or {}
+        for name in {**queries, **strategies}:
+            if name not in found:
+                raise MappingError(f"{unit.__name__} declares no repository {name!r}, only {', '.join(found)}")
+        schemas = {name: repository.definition().schema for name, repository in found.items()}
+        self.tables: Mapping[str, Table] = {
+            name: Table(name, repository, schemas, queries.get(name, ()), strategies.get(name))
+            for name, repository in found.items()
+        }
+        for table in self.tables.values():
+            keys = [one for one in table.schema.foreign_keys if set(one.columns) <= set(table.by_column)]
+            table.references = tuple(self._reference(table, key) for key in keys)
+
+    def _reference(self, table: Table, key: ForeignKey) -> Reference:
+        fields = tuple(map(table.mapper.field, key.columns))
+        for parent in self.tables.values():
+            names = {one.column.column: one.name for one in parent.fields}
+            if parent.schema.place == key.table and all(target in names for target in key.targets):
+                return Reference(key, fields, parent, tuple(names[target] for target in key.targets))
+        return Reference(key, fields, None, ())
+
+
+def _origin(
+    schemas: Mapping[str, Schema], name: str, column: str, seen: frozenset[tuple[str, str]] = frozenset()
+) -> str | None:
+    """Find the repository whose generated key a column holds: its own, or one that foreign keys lead to."""
+    if schemas[name].generated == column:
+        return name
+    for key in schemas[name].foreign_keys:
+        target = dict(zip(key.columns, key.targets, strict=True)).get(column)
+        for other, schema in schemas.items():
+            for one in schema.columns if schema.place == key.table else ():
+                if one.column == target and (other, one.name) not in seen:
+                    return _origin(schemas, other, one.name, seen | {(other, one.name)})
+    return None
+
+
+# -- the rows that a program creates
+
+# The distance from the highest key seen to a key that a program chooses itself.
 _GAP = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
-    """A row that both sides have told of.
-
-    Attributes:
-        number: counts the rows of its table by the order of their creation.
-        keys: its key on each side.
-    """
+class KnownRow:
+    """A row that both sides have created: its number in order of creation, and its key on each side."""
 
     number: int
     keys: tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
-Mark: TypeAlias = tuple[list[Met], tuple[dict[Any, int], dict[Any, int]]]
+Snapshot: TypeAlias = tuple[list[KnownRow], tuple[dict[Any, int], dict[Any, int]]]
 
 
-class Keys:
-    """The rows of one table that a program has met.
+class KeyMap:
+    """Pairs the keys of one table's rows in memory with their keys in the database.
 
-    Args:
-        generated: where in a key the generated column stands; None where the table has none.
-        fresh: whether the database never gives a generated key out again.
-        top: the highest generated key the table is known to have had.
+    `highest` holds the highest generated key by repository and outlives programs, as the database's counters do.
     """
 
-    def __init__(self, generated: int | None, *, fresh: bool, top: int = 0) -> None:
-        self.generated = generated
-        self.rows: list[Met] = []
-        self._fresh = fresh
+    def __init__(self, table: Table, highest: dict[str, int], *, fresh_keys: bool) -> None:
+        self.rows: list[KnownRow] = []
+        self._table = table
+        self._highest = highest
+        self._fresh_keys = fresh_keys
         self._numbers: tuple[dict[Any, int], dict[Any, int]] = ({}, {})
         self._count = 0
-        self.top = top
+        self._chosen: dict[FreshKey, int | None] = {}
 
-    def meet(self, keys: tuple[tuple[Any, ...], tuple[Any, ...]]) -> Met | None:
-        """Note a row that was written; None where it is known already."""
-        told = [self._told(key) for key in keys]
-        if self.generated is not None:
-            self.top = max(self.top, *told)
-        if told[0] in self._numbers[0]:
+    def add(self, keys: tuple[tuple[Any, ...], tuple[Any, ...]]) -> KnownRow | None:
+        """Add a row that was written; return None if the row is known already."""
+        memory, database = map(self._identifier, keys)
+        if self._table.generated is not None:
+            self._highest[self._table.name] = max(self._highest.get(self._table.name, 0), memory, database)
+        if memory in self._numbers[0]:
             return None
         self._count += 1
-        met = Met(self._count, keys)
-        self._numbers[0][told[0]] = met.number
-        if told[1] in self._numbers[1] and self._fresh:
-            return met  # the database has given a key out again, which is a difference: it stays the other row's
-        if self.generated is not None:
-            self._forget_from(told[1])
-        self._numbers[1][told[1]] = met.number
-        self.rows.append(met)
-        return met
+        row = KnownRow(self._count, keys)
+        self._numbers[0][memory] = row.number
+        if database in self._numbers[1] and self._fresh_keys:
+            return row  # the database has reused a key, which is a difference: the key stays the other row's
+        if self._table.generated is not None:
+            # The database counts on from the highest key that is left, so the rows from there on are gone.
+            while self.rows and self._identifier(self.rows[-1].keys[1]) >= database:
+                self.rows.pop()
+        self._numbers[1][database] = row.number
+        self.rows.append(row)
+        return row
 
-    def mark(self) -> Mark:
-        """What is known now."""
+    def snapshot(self) -> Snapshot:
         return list(self.rows), (dict(self._numbers[0]), dict(self._numbers[1]))
 
-    def undo(self, mark: Mark) -> None:
-        """Forget the rows that were met since; their keys may come again where a rollback takes them back."""
-        if not self._fresh:
-            self.rows, self._numbers = list(mark[0]), (dict(mark[1][0]), dict(mark[1][1]))
+    def restore(self, snapshot: Snapshot) -> None:
+        """Forget the rows added since a snapshot if the database may reuse their keys after a rollback."""
+        if not self._fresh_keys:
+            self.rows, self._numbers = list(snapshot[0]), (dict(snapshot[1][0]), dict(snapshot[1][1]))
 
-    def keep(self, living: set[tuple[Any, ...] | None]) -> None:
-        """Name no rows any more but those that are there on memory."""
-        self.rows = [met for met in self.rows if met.keys[0] in living]
-
-    def forget(self, place: int, value: Any) -> None:
-        """Forget rows that are gone for sure: a new one has got a key that theirs refers to."""
-        self.rows = [met for met in self.rows if met.keys[1][place] != value]
-
-    def at(self, index: int) -> Met | None:
-        """One of the rows, whatever the index; None where there is none yet."""
+    def at(self, index: int) -> KnownRow | None:
+        """Return one of the rows for any index, counted round; None if there is no row yet."""
         return self.rows[index % len(self.rows)] if self.rows else None
 
     def number(self, side: int, value: Any) -> int | None:
-        """The number of the row whose generated key a side calls so."""
         return self._numbers[side].get(value)
 
-    def above(self) -> int | None:
-        """A key higher than any that was met or given before; none where none was."""
-        if not self.top:
-            return None
-        self.top += _GAP
-        return self.top
+    def choose(self, key: FreshKey) -> int | None:
+        """Return a key higher than all others, always the same value for the same node."""
+        if key not in self._chosen:
+            if highest := self._highest.get(self._table.name):
+                self._highest[self._table.name] = highest + _GAP
+            self._chosen[key] = highest + _GAP if highest else key.otherwise
+        return self._chosen[key]
 
-    def _told(self, key: tuple[Any, ...]) -> Any:
-        return key if self.generated is None else key[self.generated]
-
-    def _forget_from(self, value: Any) -> None:
-        """Forget rows that are gone for sure: the database counts on from the highest key that is left."""
-        while self.rows and self._told(self.rows[-1].keys[1]) >= value:
-            self.rows.pop()
+    def _identifier(self, key: tuple[Any, ...]) -> Any:
+        return key if self._table.generated is None else key[self._table.generated]
 
 
-_INFIX: Mapping[str, Callable[[Any, Any], Any]] = {
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two stores as arguments see it: 0 is memory, 1 the database."""
+
+    index: int
+    keys: Mapping[str, KeyMap]
+    tables: Mapping[str, Table]
+
+
+# -- arguments of calls
+
+
+class Names(Protocol):
+    """Names objects in a script."""
+
+    def key(self, node: KeyOf) -> str: ...
+    def fresh_key(self, node: FreshKey) -> str: ...
+    def fields(self, repository: str) -> str: ...
+    def imported(self, name: type | str) -> str: ...
+
+
+class Node(ABC):
+    """An argument that is built for each side when the program runs."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def build(self, side: Side) -> Any: ...
+
+    @abstractmethod
+    def to_code(self, names: Names) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOf(Node):
+    """The key of the index-th known row, or one part of that key; `otherwise` if no row is known yet."""
+
+    repository: str
+    index: int
+    part: int | None
+    otherwise: Any
+
+    def build(self, side: Side) -> Any:
+        row = side.keys[self.repository].at(self.index)
+        if row is None:
+            return build(self.otherwise, side)
+        key = row.keys[side.index]
+        if self.part is None:
+            return key[0] if len(key) == 1 else key
+        return key[self.part]
+
+    def to_code(self, names: Names) -> str:
+        return names.key(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreshKey(Node):
+    """A generated key that the program chooses, higher than all others; `otherwise` if no key is known yet."""
+
+    repository: str
+    otherwise: int | None
+
+    def build(self, side: Side) -> int | None:
+        return side.keys[self.repository].choose(self)
+
+    def to_code(self, names: Names) -> str:
+        return names.fresh_key(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRef(Node):
+    """A field of an entity in a criterion."""
+
+    repository: str
+    name: str
+
+    def build(self, side: Side) -> Any:
+        return side.tables[self.repository].by_name[self.name].expression
+
+    def to_code(self, names: Names) -> str:
+        return f"{names.fields(self.repository)}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall(Node):
+    """A call of one of the library's functions, such as `in_` or `not_`."""
+
+    function: str
+    arguments: tuple[Any, ...]
+
+    def build(self, side: Side) -> Any:
+        return getattr(sqlrepo, self.function)(*build(self.arguments, side))
+
+    def to_code(self, names: Names) -> str:
+        return f"{names.imported(self.function)}({', '.join(to_code(one, names) for one in self.arguments)})"
+
+
+_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -124,470 +316,128 @@ _INFIX: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class Side:
-    """One of the two stores, as arguments see it.
-
-    Args:
-        index: 0 for memory, 1 for the database.
-        keys: the rows that were met, by repository.
-        entities: the entity classes, by repository.
-        given: the numbers that stand for fresh keys, the same ones on both sides.
-    """
-
-    def __init__(
-        self, index: int, keys: Mapping[str, Keys], entities: Mapping[str, type], given: dict[Fresh, int | None]
-    ) -> None:
-        self.index = index
-        self.keys = keys
-        self.fields: dict[str, Any] = {name: sqlrepo.fields(entity) for name, entity in entities.items()}
-        self.given = given
-
-
-class Names(Protocol):
-    """What a script calls things."""
-
-    def key(self, node: KeyOf) -> str:
-        """The key of a row that was met."""
-        ...
-
-    def fresh(self, node: Fresh) -> str:
-        """A key that no row has had."""
-        ...
-
-    def use(self, name: type | str) -> str:
-        """The name of a class, or of a function of the library's, which the script must import."""
-        ...
-
-
-class Node(Protocol):
-    """An argument that is no plain value."""
-
-    def build(self, side: Side) -> Any:
-        """What it is on one side."""
-        ...
-
-    def code(self, names: Names) -> str:
-        """What it is in a script."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class KeyOf:
-    """The key of a row that was met, or one column of it.
-
-    Attributes:
-        repository: the row's.
-        index: which of the rows that were met by then, counted round.
-        part: which column of the key; None for the key as `get` takes it.
-        otherwise: what it is where no row was met.
-    """
-
-    repository: str
-    index: int
-    part: int | None
-    otherwise: Any
-
-    def build(self, side: Side) -> Any:
-        """The key on this side."""
-        met = side.keys[self.repository].at(self.index)
-        if met is None:
-            return build(self.otherwise, side)
-        key = met.keys[side.index]
-        if self.part is None:
-            return key[0] if len(key) == 1 else key
-        return key[self.part]
-
-    def code(self, names: Names) -> str:
-        """The attribute of the variable that holds the row."""
-        return names.key(self)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fresh:
-    """A key that is given where keys are generated, higher than all before; one such object is one key.
-
-    Attributes:
-        repository: whose.
-        otherwise: what it is before any key is known, so that nobody knows what is high.
-    """
-
-    repository: str
-    otherwise: int | None
-
-    def build(self, side: Side) -> int | None:
-        """The same key on both sides."""
-        if self not in side.given:
-            side.given[self] = side.keys[self.repository].above() or self.otherwise
-        return side.given[self]
-
-    def code(self, names: Names) -> str:
-        """The number that it was."""
-        return names.fresh(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of an entity, as criteria name it."""
-
-    repository: str
-    name: str
-
-    def build(self, side: Side) -> Any:
-        """The field."""
-        return getattr(side.fields[self.repository], self.name)
-
-    def code(self, names: Names) -> str:
-        """The field of the object that the script's head makes."""
-        return f"{names.use(f'fields:{self.repository}')}.{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """A function of the library's, such as ``in_`` or ``not_``, and what it is given."""
-
-    function: str
-    arguments: tuple[Any, ...]
-
-    def build(self, side: Side) -> Any:
-        """What it gives."""
-        return getattr(sqlrepo, self.function)(*build(self.arguments, side))
-
-    def code(self, names: Names) -> str:
-        """The call."""
-        return f"{names.use(self.function)}({', '.join(code(one, names) for one in self.arguments)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Infix:
-    """Two operands and what stands between them."""
+class Infix(Node):
+    """Two operands and the operator between them."""
 
     left: Any
     operator: str
     right: Any
 
     def build(self, side: Side) -> Any:
-        """The criterion."""
-        return _INFIX[self.operator](build(self.left, side), build(self.right, side))
+        return _OPERATORS[self.operator](build(self.left, side), build(self.right, side))
 
-    def code(self, names: Names) -> str:
-        """The expression, in parentheses."""
-        return f"({code(self.left, names)} {self.operator} {code(self.right, names)})"
+    def to_code(self, names: Names) -> str:
+        return f"({to_code(self.left, names)} {self.operator} {to_code(self.right, names)})"
 
 
 @dataclass(frozen=True, slots=True)
-class Make:
-    """An object of a class of the user's, by its fields: an entity, a query object."""
+class New(Node):
+    """A new entity or query object, by the values of its fields."""
 
     cls: Any
     values: Mapping[str, Any]
 
     def build(self, side: Side) -> Any:
-        """A new object."""
-        return made(self.cls, {name: build(value, side) for name, value in self.values.items()})
+        return construct(self.cls, build(self.values, side))
 
-    def code(self, names: Names) -> str:
-        """The call of the class."""
-        given = ", ".join(f"{_parameter(self.cls, name)}={code(value, names)}" for name, value in self.values.items())
-        return f"{names.use(self.cls)}({given})"
+    def to_code(self, names: Names) -> str:
+        given = (f"{_parameter(self.cls, name)}={to_code(value, names)}" for name, value in self.values.items())
+        return f"{names.imported(self.cls)}({', '.join(given)})"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A class with some fields of an entity, for ``into=``."""
+class Projection(Node):
+    """A class with some fields of an entity, for `into=`."""
 
     names: tuple[str, ...]
 
-    def build(self, _: Side) -> Any:
-        """The class."""
-        return dataclasses.make_dataclass("Part", self.names)
+    def build(self, side: Side) -> Any:  # noqa: ARG002  # it is the same class on both sides
+        return dataclasses.make_dataclass("Projection", self.names)
 
-    def code(self, names: Names) -> str:
-        """What makes it."""
-        return f"{names.use('make_dataclass')}('Part', {list(self.names)!r})"
+    def to_code(self, names: Names) -> str:
+        return f"{names.imported('make_dataclass')}('Projection', {list(self.names)!r})"
 
 
-def made(cls: Any, values: Mapping[str, Any]) -> Any:
-    """Build an object of its fields' values, whatever kind of class it is."""
+def construct(cls: Any, values: Mapping[str, Any]) -> Any:
+    """Construct an object from the values of its fields, whatever the kind of class."""
     return cls(**{_parameter(cls, name): value for name, value in values.items()})
 
 
-def _parameter(cls: Any, field: str) -> str:
-    """What the constructor calls a field."""
+def can_construct(cls: Any, values: Mapping[str, Any]) -> bool:
+    """Return True if a class accepts the values together; keys count as 1, which they may be when the program runs."""
+    try:
+        construct(cls, {name: _stand_in(value) for name, value in values.items()})
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _stand_in(value: Any) -> Any:
+    if isinstance(value, list):
+        return list(map(_stand_in, value))
+    if isinstance(value, tuple):
+        return tuple(map(_stand_in, value))
+    return 1 if isinstance(value, KeyOf | FreshKey) else value
+
+
+def _parameter(cls: Any, name: str) -> str:
+    """Return what the constructor calls a field."""
     for one in getattr(cls, "__attrs_attrs__", ()):
-        if one.name == field:
+        if one.name == name:
             return str(one.alias)
-    if cls.__dict__.get("model_fields") or hasattr(cls, "model_fields"):
-        info = cls.model_fields[field]
-        if info.alias and not cls.model_config.get("populate_by_name") and not cls.model_config.get("validate_by_name"):
-            return str(info.alias)
-    return field
+    if hasattr(cls, "model_fields"):
+        config, alias = cls.model_config, cls.model_fields[name].alias
+        if alias and not config.get("populate_by_name") and not config.get("validate_by_name"):
+            return str(alias)
+    return name
 
 
-def build(given: Any, side: Side) -> Any:
-    """What an argument is on one side."""
-    match given:
+def build(value: Any, side: Side) -> Any:
+    """Build an argument for one side."""
+    match value:
         case list():
-            return [build(one, side) for one in given]
+            return [build(one, side) for one in value]
         case tuple():
-            return tuple(build(one, side) for one in given)
+            return tuple(build(one, side) for one in value)
         case dict():
-            return {name: build(one, side) for name, one in given.items()}
-        case KeyOf() | Fresh() | Field() | Apply() | Infix() | Make() | Part():
-            return given.build(side)
+            return {name: build(one, side) for name, one in value.items()}
+        case Node():
+            return value.build(side)
         case _:
-            return given
+            return value
 
 
-def code(given: Any, names: Names) -> str:
-    """How an argument is written."""
-    match given:
+def to_code(value: Any, names: Names) -> str:
+    """Write an argument as Python."""
+    match value:
         case list():
-            return f"[{', '.join(code(one, names) for one in given)}]"
+            return f"[{', '.join(to_code(one, names) for one in value)}]"
         case tuple():
-            return f"({', '.join(code(one, names) for one in given)}{',' if len(given) == 1 else ''})"
+            return f"({', '.join(to_code(one, names) for one in value)}{',' if len(value) == 1 else ''})"
         case dict():
-            return f"{{{', '.join(f'{name!r}: {code(one, names)}' for name, one in given.items())}}}"
-        case KeyOf() | Fresh() | Field() | Apply() | Infix() | Make() | Part():
-            return given.code(names)
+            return f"{{{', '.join(f'{name!r}: {to_code(one, names)}' for name, one in value.items())}}}"
+        case Node():
+            return value.to_code(names)
         case Enum():
-            return f"{names.use(type(given))}.{given.name}"
-        case float() if not math.isfinite(given):
-            return f"float('{given}')"
+            return f"{names.imported(type(value))}.{value.name}"
+        case float() if not math.isfinite(value):
+            return f"float('{value}')"
         case str():
-            return ascii(given)
+            return ascii(value)
         case _:
-            return repr(given)
+            return repr(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A field of an entity and the column it is kept in.
+# -- programs
 
-    Attributes:
-        name: the field.
-        column: the column.
-        spec: the field, as the entity's class describes it.
-        of: the repository whose generated keys it holds, its own included; None where it holds none.
-    """
-
-    name: str
-    column: Column
-    spec: Any
-    of: str | None
-
-    @property
-    def kind(self) -> Kind:
-        """What sort of value it holds."""
-        return self.column.type.kind
-
-    @property
-    def matters(self) -> bool:
-        """Whether queries can ask for more than whether it is NULL."""
-        return self.kind is not Kind.OPAQUE and self.spec.type.kind is not Kind.OPAQUE
-
-
-@dataclass(frozen=True)
-class Table:
-    """A repository of the unit, and what it keeps.
-
-    Attributes:
-        name: what the unit calls it.
-        repository: its class.
-        places: the entity's fields.
-        queries: the query objects that ask for it.
-        entities: a strategy of the user's for its entities, if any.
-    """
-
-    name: str
-    repository: type[Any]
-    places: tuple[Place, ...]
-    queries: tuple[type[QueryObject[Any]], ...] = ()
-    entities: Any = None
-
-    @cached_property
-    def schema(self) -> Schema:
-        """The table."""
-        return cast("Schema", self.repository.definition().schema)
-
-    @cached_property
-    def entity(self) -> type[Any]:
-        """The entity's class."""
-        return cast("type[Any]", self.repository.definition().mapper.entity)
-
-    @cached_property
-    def by_column(self) -> Mapping[str, Place]:
-        """The fields, by column."""
-        return {place.column.name: place for place in self.places}
-
-    @cached_property
-    def by_name(self) -> Mapping[str, Place]:
-        """The fields, by name."""
-        return {place.name: place for place in self.places}
-
-    @cached_property
-    def key(self) -> tuple[Place, ...]:
-        """The fields of the key; empty where the entity does not carry it."""
-        found = [self.by_column.get(name) for name in self.schema.key]
-        return () if None in found else tuple(place for place in found if place)
-
-    @cached_property
-    def natural_key(self) -> tuple[str, ...]:
-        """The columns that tell an entity's row."""
-        return tuple(self.repository.definition().natural_key)
-
-    @cached_property
-    def tells_rows(self) -> bool:
-        """Whether an entity tells which row it is of."""
-        return all(name in self.by_column for name in self.natural_key)
-
-    @cached_property
-    def generated(self) -> int | None:
-        """Where in the key the generated column stands."""
-        return self.schema.key.index(self.schema.generated) if self.schema.generated in self.schema.key else None
-
-    @cached_property
-    def uniques(self) -> tuple[tuple[str | None, tuple[str, ...]], ...]:
-        """The names and fields of the key and the unique constraints."""
-        known = [(self.schema.key_name, self.schema.key), *((one.name, one.columns) for one in self.schema.uniques)]
-        field = self.repository.definition().mapper.field
-        return tuple((name, tuple(map(field, columns))) for name, columns in known)
-
-    @cached_property
-    def foreign_keys(self) -> tuple[tuple[ForeignKey, tuple[str, ...]], ...]:
-        """The foreign keys whose columns are all fields, each with these."""
-        field = self.repository.definition().mapper.field
-        known = [one for one in self.schema.foreign_keys if all(name in self.by_column for name in one.columns)]
-        return tuple((one, tuple(map(field, one.columns))) for one in known)
-
-    @cached_property
-    def refers_to_itself(self) -> bool:
-        """Whether rows of it refer to others of it."""
-        return any(one.table == self.schema.place for one in self.schema.foreign_keys)
-
-    def key_of(self, entity: Any) -> tuple[Any, ...] | None:
-        """The key of a stored entity."""
-        return tuple(getattr(entity, place.name) for place in self.key) if self.key else None
-
-
-class Subject:
-    """A unit of work class.
-
-    Args:
-        unit: the class.
-        queries: query objects, by repository.
-        entities: strategies of the user's, by repository.
-
-    Raises:
-        MappingError: it declares no repository, or not the ones that are named.
-    """
-
-    def __init__(
-        self, unit: type[Any], queries: Mapping[str, Any] | None = None, entities: Mapping[str, Any] | None = None
-    ) -> None:
-        self.unit = unit
-        self.asynchronous = issubclass(unit, AsyncBaseUnitOfWork)
-        found = _declared(unit)
-        for name in {**(queries or {}), **(entities or {})}:
-            if name not in found:
-                raise MappingError(f"{unit.__name__} declares no repository {name!r}; there are {', '.join(found)}")
-        origins = _Origins(found)
-        self.tables: Mapping[str, Table] = {
-            name: Table(
-                name,
-                repository,
-                tuple(_places(name, repository, origins)),
-                _several((queries or {}).get(name, ())),
-                (entities or {}).get(name),
-            )
-            for name, repository in found.items()
-        }
-
-    def parent(self, key: ForeignKey) -> tuple[Table, tuple[str, ...]] | None:
-        """The repository that a foreign key refers to, and its fields; None where the unit has none."""
-        for table in self.tables.values():
-            fields = {place.column.column: place.name for place in table.places}
-            if table.schema.place == key.table and all(name in fields for name in key.targets):
-                return table, tuple(fields[name] for name in key.targets)
-        return None
-
-    @property
-    def versioned(self) -> tuple[str, ...]:
-        """The repositories whose tables count writes."""
-        return tuple(name for name, table in self.tables.items() if table.schema.version is not None)
-
-
-def _declared(unit: type[Any]) -> dict[str, type[Any]]:
-    made = unit(InMemoryDatabase())
-    names = dict.fromkeys(name for base in unit.__mro__ for name in vars(base).get("__annotations__", {}))
-    found: dict[str, type[Any]] = {}
-    for name in names:
-        try:
-            value = getattr(made, name, None)
-        except MappingError:  # an annotation that only type checkers can resolve declares nothing
-            continue
-        if isinstance(value, BaseRepository | AsyncBaseRepository):
-            found[name] = type(value)
-    if not found:
-        raise MappingError(f"{unit.__name__} declares no repository")
-    return found
-
-
-def _several(given: Any) -> tuple[type[QueryObject[Any]], ...]:
-    return tuple(given) if isinstance(given, Sequence) else (given,)
-
-
-def _places(name: str, repository: type[Any], origins: _Origins) -> list[Place]:
-    mapper = repository.definition().mapper
-    places: list[Place] = []
-    for column in mapper.schema.columns:
-        if not mapper.has_field(column.name):
-            continue
-        field = mapper.field(column.name)
-        try:
-            spec = getattr(fields_of(mapper.entity), field).spec
-        except QueryError:
-            continue
-        places.append(Place(field, column, spec, origins.of(name, column.name)))
-    return places
-
-
-class _Origins:
-    """Where generated keys come from: a column's own table, or the one its foreign key refers to."""
-
-    def __init__(self, repositories: Mapping[str, type[Any]]) -> None:
-        self._schemas = {name: repository.definition().schema for name, repository in repositories.items()}
-
-    def of(self, name: str, column: str, seen: frozenset[tuple[str, str]] = frozenset()) -> str | None:
-        """The repository whose generated key is in a column of another."""
-        if self._schemas[name].generated == column:
-            return name
-        for target, referred in self._references(name, column):
-            if (target, referred) not in seen:
-                return self.of(target, referred, seen | {(target, referred)})
-        return None
-
-    def _references(self, name: str, column: str) -> list[tuple[str, str]]:
-        """The repositories and columns that a column refers to."""
-        found: list[tuple[str, str]] = []
-        for key in self._schemas[name].foreign_keys:
-            if column in key.columns:
-                referred = key.targets[key.columns.index(column)]
-                found += [
-                    (other, named.name)
-                    for other, schema in self._schemas.items()
-                    for named in schema.columns
-                    if schema.place == key.table and named.column == referred
-                ]
-        return found
-
-
-#: How a block is left: at its end, by an exception there, or by the first error that a step of it raises.
-Leaving: TypeAlias = Literal["end", "exception", "first error"]
+#: How a block ends: normally, by an exception of the program, or by the first error that one of its steps raises.
+Ending: TypeAlias = Literal["normal", "exception", "first error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a repository; arguments may be nodes."""
+    """One call of a repository."""
 
     repository: str
     method: str
@@ -596,8 +446,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
-    """Pages by cursor: the first, and from each to the next or back to the previous one."""
+class Scroll:
+    """Pages by cursor: the first, and from each the next or the previous one."""
 
     repository: str
     query: Any
@@ -613,27 +463,18 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Savepoint:
-    """Steps inside a savepoint."""
-
     steps: tuple[Step, ...]
-    leaving: Leaving = "end"
+    ending: Ending = "normal"
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit of work."""
+    """A unit of work; as a step of another, it begins and ends while that one is open and has written nothing."""
 
     steps: tuple[Step, ...]
-    leaving: Leaving = "end"
+    ending: Ending = "normal"
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Meanwhile:
-    """Another unit of work, begun and ended while one is open that has not written yet."""
-
-    unit: Unit
-
-
-Step: TypeAlias = Call | Walk | End | Savepoint | Meanwhile
+Step: TypeAlias = Call | Scroll | End | Savepoint | Unit
 Program: TypeAlias = tuple[Unit, ...]

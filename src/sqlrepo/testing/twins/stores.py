@@ -1,116 +1,100 @@
-"""The two stores that a program runs on: a new memory each time, and the database, emptied.
-
-Knows how units are opened on them and how tables are made and emptied. Must not know programs.
-"""
+"""The two stores that programs run on: memory, new for each program, and the database, emptied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlrepo import UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.testing.harness import Portal, sync_proxy
-from sqlrepo.testing.twins.model import Subject
-
-__all__ = ["NotEmptyError", "Stores"]
+from sqlrepo.testing.twins.model import UnitUnderTest
 
 R = TypeVar("R")
 
 
 class NotEmptyError(Exception):
-    """The tables hold rows of somebody else's, which would be deleted."""
+    """The tables hold rows, which the twins would delete."""
 
 
 class Stores:
-    """Memory, and a database.
+    """Memory and a database, an `AsyncDatabase` for async units; `context` is what units are created with."""
 
-    Args:
-        subject: the unit of work.
-        database: a `Database`; an `AsyncDatabase` for async units.
-        context: what the units are given.
-    """
-
-    def __init__(self, subject: Subject, database: Any, context: Any = None) -> None:
-        self._subject = subject
+    def __init__(self, subject: UnitUnderTest, database: Any, context: Any = None) -> None:
+        self.subject = subject
         self.database = database
-        self._context = context
-        self._portal = Portal() if subject.asynchronous else None
-        self._tables = list(_tables(subject))
         self.memory = InMemoryDatabase()
-        #: The highest generated key that each table has had, which the database counts on from.
-        self.tops: dict[str, int] = {}
+        #: The highest generated key that each table has had; the database counts on from there.
+        self.highest_keys: dict[str, int] = {}
+        self._context = context
+        self._portal = Portal() if subject.is_async else None
+        self._tables = _referenced_first(subject)
 
     @property
     def name(self) -> str:
-        """The database's, by dialect and driver."""
+        """The database's dialect and driver."""
         return str(self.database.engine.url.drivername)
 
     @property
     def url(self) -> str:
-        """Where the database is, as a script needs it."""
+        """The database's address, complete enough to connect."""
         return str(self.database.engine.url.render_as_string(hide_password=False))
 
+    @cached_property
     def missing(self) -> frozenset[str]:
         """The capabilities that the database does not have."""
         if self._portal is None:
             return frozenset(self.database.missing_capabilities)
-
-        async def asked() -> frozenset[str]:
-            return frozenset(await self.database.call(lambda: self.database.source.missing_capabilities))
-
-        return self._portal.run(asked())
+        found = self.database.call(lambda: self.database.source.missing_capabilities)
+        return frozenset(self._portal.run(found))
 
     def open(self, side: int, *, read_only: bool = False) -> Any:
-        """Make a unit of work on memory, which is side 0, or on the database."""
+        """Create a unit of work in memory, which is side 0, or on the database."""
         store = self.database if side else self.memory
-        unit = self._subject.unit(store, read_only=read_only, context=self._context)
+        unit = self.subject.unit(store, read_only=read_only, context=self._context)
         return unit if self._portal is None else sync_proxy(unit, self._portal)
 
-    def create(self) -> None:
-        """Make the tables that are missing.
+    def create_tables(self) -> None:
+        """Create the tables that do not exist."""
 
-        Raises:
-            UnsupportedError: a table has no mapped class, so it can be kept in memory only.
-        """
-
-        def make(connection: Any) -> None:
+        def create(connection: Any) -> None:
             for table in self._tables:
                 table.create(connection, checkfirst=True)
 
-        self._on_engine(make)
+        self._on_engine(create)
 
-    def refuse_rows(self) -> None:
-        """Look whether the tables are empty, as they must be.
+    def require_empty(self) -> None:
+        """Refuse to go on if a table holds rows.
 
         Raises:
-            NotEmptyError: one is not.
+            NotEmptyError: one does.
         """
 
-        def look(connection: Any) -> list[str]:
+        def find(connection: Any) -> list[str]:
             return [table.name for table in self._tables if connection.execute(table.select().limit(1)).first()]
 
-        if found := self._on_engine(look):
+        if found := self._on_engine(find):
             raise NotEmptyError(
-                f"there are rows in {', '.join(found)}; the twins empty their tables, so they want a database of "
-                "their own. If these rows may go, say `may_empty = True`"
+                f"there are rows in {', '.join(found)}, which this test would delete; "
+                "give it a database of its own, or set `may_empty = True` if the rows may go"
             )
 
-    def renew(self) -> None:
-        """Take a new memory, and empty the database's tables."""
+    def reset(self) -> None:
+        """Take a new memory and empty the database's tables."""
         self.memory = InMemoryDatabase()
-        self._on_engine(self._emptied)
+        self._on_engine(self._delete_rows)
 
     def close(self) -> None:
-        """Give up the connections, and the event loop where there is one."""
+        """Close the connections, and the event loop if there is one."""
         if self._portal is None:
             self.database.dispose()
             return
         self._portal.run(self.database.dispose())
         self._portal.close()
 
-    def _emptied(self, connection: Any) -> None:
-        unchecked = connection.dialect.name in ("mysql", "mariadb")  # rows that refer to each other, one by one
+    def _delete_rows(self, connection: Any) -> None:
+        unchecked = connection.dialect.name in ("mysql", "mariadb")  # checks references row by row
         if unchecked:
             connection.exec_driver_sql("SET foreign_key_checks = 0")
         for table in reversed(self._tables):
@@ -133,13 +117,17 @@ class Stores:
         return run()
 
 
-def _tables(subject: Subject) -> Iterable[Any]:
-    """The tables of the repositories and those they refer to, those that are referred to first."""
+def _referenced_first(subject: UnitUnderTest) -> list[Any]:
+    """List the tables of the repositories and those they refer to, each after those that it refers to.
+
+    Raises:
+        UnsupportedError: a table has no mapped class, so only memory can keep it.
+    """
     wanted: dict[Any, None] = {}
     for table in subject.tables.values():
         model = table.schema.model
         if model is None:
-            raise UnsupportedError(f"table {table.schema.name} has no mapped class, so it is in memory only")
+            raise UnsupportedError(f"table {table.schema.name} has no mapped class, so no database can keep it")
         _collect(model.__mapper__.local_table, wanted)
     metadata = next(iter(wanted)).metadata
     ordered = [table for table in metadata.sorted_tables if table in wanted]

@@ -1,0 +1,354 @@
+"""Sample values for columns, and entities made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from random import Random
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlrepo import MappingError
+from sqlrepo.memory import Kind, ValueType
+from sqlrepo.testing.subject import FieldInfo
+from sqlrepo.testing.twins.model import FreshKey, KeyOf, New, Table, can_construct, construct
+
+T = TypeVar("T")
+
+# -- choices
+
+# The number of different selections of common values.
+_SELECTIONS = 10
+
+
+class Choices:
+    """The random choices of one program after another, each decided by its seed."""
+
+    def __init__(self) -> None:
+        self._random = Random(0)  # noqa: S311  # no secret depends on it
+        self._entities: Mapping[str, Sequence[Any]] = {}
+        #: Which values of each column are common, so that any two of them meet in some programs.
+        self.selection = 0
+
+    def restart(self, seed: int, entities: Mapping[str, Sequence[Any]]) -> None:
+        """Begin a program; `entities` are those of the user's strategies, by repository."""
+        self._random.seed(seed)
+        self._entities = entities
+        self.selection = self.up_to(_SELECTIONS - 1)
+
+    def up_to(self, most: int) -> int:
+        return self._random.randrange(most + 1)
+
+    def one_in(self, times: int) -> bool:
+        return self._random.randrange(times) == 0
+
+    def of(self, options: Sequence[T]) -> T:
+        return self._random.choice(options)
+
+    def several(self, make: Callable[[], T], most: int, least: int = 0) -> list[T]:
+        return [make() for _ in range(self._random.randint(least, most))]
+
+    def entity(self, repository: str) -> Any:
+        return self.of(self._entities[repository])
+
+
+# -- values of columns
+
+# The longest text that an index of MariaDB holds; with longer ones most tables would refuse their own limit.
+_LONG = 255
+
+# Cases, accents, trailing blanks, wildcards, quotes, letters with odd lower cases, code points that UTF-16 missorts.
+_TEXTS = ("a", "b", "A", "a ", "", "ab", "%", "a_b", "\\", "a%", "i", "İ", "é", "É", "ß", "\uffff", "\U00010000", "'\"")
+# Texts that common validators accept.
+_FORMATTED = ("abc", "abcdef", "ABC", "1", "12", "a@example.org", "https://example.org/", "2024-02-29", "a-b")
+_MOMENTS = (
+    datetime(2024, 2, 29, 12, 30),  # noqa: DTZ001  # for columns without a zone; `_aware` adds one for the others
+    datetime(2024, 2, 29, 12, 30, 0, 1),  # noqa: DTZ001
+    datetime(2024, 1, 1),  # noqa: DTZ001
+    datetime(1999, 12, 31, 23, 59, 59, 999_999),  # noqa: DTZ001
+    datetime(2, 1, 1),  # noqa: DTZ001
+)
+_BY_KIND: Mapping[Kind, tuple[Any, ...]] = {
+    Kind.BOOLEAN: (True, False),
+    Kind.FLOAT: (0.0, 1.5, 1.0, -0.0, 0.1, 0.1 + 0.2, -1.5, 9007199254740993.0, 5e-324, -1e300, 100.0),
+    Kind.DATE: (date(2024, 2, 29), date(2024, 3, 1), date(1999, 12, 31), date.min, date.max),
+    Kind.TIME: (time(12), time(0), time(0, 0, 0, 1), time(12, 0, 1), time.max),
+    Kind.DURATION: tuple(timedelta(microseconds=one) for one in (3_600_000_000, 0, 1, -1, 3_456_000_000_000_000)),
+    Kind.UUID: tuple(UUID(int=number) for number in (1, 2**127, 0, 0x00112233445566778899AABBCCDDEEFF, 2**128 - 1)),
+    Kind.OPAQUE: ({"a": 1}, {}, [1, 2.5, "x"], "text", 1.5, {"a": {"b": [None, True]}}),
+}
+
+
+def sample_values(limits: ValueType) -> list[Any]:
+    """List different values that a column can hold, the plainest first."""
+    found: dict[tuple[type, str], Any] = {}
+    for value in _candidates(limits):
+        if _fits(limits, value):
+            found.setdefault((type(value), repr(value)), value)  # 0.0 is another value than -0.0, and 1 than True
+    return list(found.values())
+
+
+def invalid_values(limits: ValueType) -> list[Any]:
+    """List values that a column cannot hold."""
+    match limits.kind:
+        case Kind.TEXT:
+            found: list[Any] = ["a\0", "\ud800", *(["a" * (limits.length + 1)] if limits.length else []), 1]
+        case Kind.INTEGER:
+            found = [*([limits.high + 1] if limits.high is not None else []), True, 1.0]
+        case Kind.FLOAT:
+            found = [float("nan"), float("inf"), "1"]
+        case Kind.DECIMAL:
+            found = [Decimal("NaN"), Decimal(10) ** 40, Decimal(1).scaleb(-40), 1.5]
+        case Kind.BYTES:
+            found = [*([b"a" * (limits.length + 1)] if limits.length else []), "a"]
+        case Kind.DATETIME:
+            found = [_MOMENTS[0] if limits.aware else _MOMENTS[0].replace(tzinfo=UTC), date(2024, 1, 1)]
+        case Kind.DATE:
+            found = [_MOMENTS[0], "2024-01-01"]
+        case Kind.TIME:
+            found = [time(12, tzinfo=UTC)]
+        case Kind.OPAQUE:
+            found = []
+        case _:
+            found = ["x"]
+    return [value for value in found if not _fits(limits, value)]
+
+
+def _candidates(limits: ValueType) -> Iterable[Any]:
+    indexable = limits.length if limits.length and limits.length <= _LONG else None
+    match limits.kind:
+        case Kind.TEXT:
+            edge = "a" * indexable if indexable else "two\nlines"
+            return [*(limits.labels or ()), *_TEXTS, *_FORMATTED, edge]
+        case Kind.BYTES:
+            return [b"a", b"", b"\0", b"A", b"a ", b"\x80", b"\0\0", *([b"\xff" * indexable] if indexable else [])]
+        case Kind.INTEGER:
+            return [1, 2, 0, -1, 3, 5, 10, 100, 2**53 + 1, 1000, 2024, *filter(None, (limits.low, limits.high))]
+        case Kind.DECIMAL:
+            scale, precision = limits.scale or 0, limits.precision or 10
+            quantum = Decimal(1).scaleb(-scale)
+            most = Decimal(10) ** (precision - scale) - quantum
+            return [Decimal(1), Decimal(0), Decimal("1.5"), quantum, -quantum, Decimal("-0"), Decimal(10), most, -most]
+        case Kind.DATETIME:
+            return _MOMENTS if limits.aware is False else _aware()
+        case Kind.ENUM:
+            members: Any = limits.python
+            return list(limits.labels or members)
+        case _:
+            return _BY_KIND[limits.kind]
+
+
+def _aware() -> list[datetime]:
+    east = timezone(timedelta(hours=2))
+    return [*(moment.replace(tzinfo=UTC) for moment in _MOMENTS), _MOMENTS[0].replace(tzinfo=east)]
+
+
+def _fits(limits: ValueType, value: Any) -> bool:
+    try:
+        limits.check(value)
+    except ValueError:
+        return False
+    return True
+
+
+# -- entities
+
+# How many of a column's values are common in a program, and how much more often than others they are chosen.
+_COMMON = 3
+_OFTEN = 10
+# One entity in so many has an invalid value.
+_SELDOM = 12
+
+# More rows than a program creates in most tables, so that any of them is chosen.
+_MOST_ROWS = 7
+_NO_ROW = -1
+
+
+class EntityGenerator:
+    """Generates the entities of one table, their values and their keys.
+
+    Raises:
+        MappingError: the entity's class accepts none of the sample values, so it needs a strategy.
+    """
+
+    def __init__(self, table: Table, choices: Choices) -> None:
+        self.table = table
+        self._pick = choices
+        # What a strategy of the user's puts into entities is not known here.
+        self._plainest = {} if table.strategy is not None else self._find_plainest()
+        own = [field for field in table.fields if field.origin is None]
+        self._valid = {field.name: self._accepted(field, [*_samples_of(field), None]) for field in own}
+        self._invalid = {field.name: found for field in own if (found := self._refused_by_table(field))}
+        self._weighted = {field.name: [self._weigh(field, turn) for turn in range(_SELECTIONS)] for field in own}
+
+    @property
+    def plainest(self) -> Mapping[str, Any]:
+        """The plainest value of each field that holds no generated key."""
+        return {name: value for name, value in self._plainest.items() if self.table.by_name[name].origin is None}
+
+    def entity(self, *, existing: bool = False, valid: bool = False) -> New:
+        """Generate an entity: if `existing`, mostly one whose row exists; if `valid`, one that its columns can hold."""
+        if self.table.strategy is not None:
+            values = self.table.values_of(self._pick.entity(self.table.name))
+        else:
+            values = {name: self._pick.of(weighted[self._pick.selection]) for name, weighted in self._weighted.items()}
+            if self._invalid and not valid and self._pick.one_in(_SELDOM):
+                name = self._pick.of(tuple(self._invalid))
+                values[name] = self._pick.of(self._invalid[name])
+        return New(self.table.entity, self._compatible(values) | self._keys(existing=existing))
+
+    def changes(self, *, version: bool) -> dict[str, Any]:
+        """Generate values for some fields outside the key."""
+        fixed = {*self.table.schema.key, *(() if version else (self.table.schema.version,))}
+        free = [one for one in self.table.fields if one.column.name not in fixed and not one.column.computed]
+        chosen = self._pick.several(lambda: self._pick.of(free), 2, 1) if free else []
+        return {field.name: self._value(field) for field in chosen}
+
+    def key(self) -> Any:
+        """Generate a key, mostly that of an existing row."""
+        index = self._pick.up_to(_MOST_ROWS)
+        otherwise = tuple(_NO_ROW if field.origin else self._sample(field) for field in self.table.key)
+        whole: Any = otherwise[0] if len(otherwise) == 1 else otherwise
+        if self.table.generated is None and self._pick.one_in(4):
+            return whole
+        return KeyOf(self.table.name, index, None, whole)
+
+    def literal(self, field: FieldInfo) -> Any:
+        """Generate a value that a query compares a field with."""
+        if field.origin is not None:
+            return _NO_ROW if self._pick.one_in(10) else self._key_of(field, _NO_ROW)
+        return self._sample(field)
+
+    def invalid_literals(self, field: FieldInfo) -> list[Any]:
+        """List values that a query cannot compare a field with."""
+        return [] if field.origin else invalid_values(field.column.type)
+
+    def _value(self, field: FieldInfo) -> Any:
+        if field.origin is not None:
+            return self._reference(field)
+        if self.table.strategy is not None:
+            return self._sample(field)
+        invalid = self._invalid.get(field.name) if self._pick.one_in(_SELDOM) else None
+        return self._pick.of(invalid or self._weighted[field.name][self._pick.selection])
+
+    def _sample(self, field: FieldInfo) -> Any:
+        if self.table.strategy is not None:
+            return getattr(self._pick.entity(self.table.name), field.name)
+        valid = [value for value in self._valid[field.name] if value is not None] or sample_values(field.column.type)
+        return self._pick.of(_common(valid, self._pick.selection) * 3 + valid)
+
+    # -- keys and references
+
+    def _keys(self, *, existing: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for field in self.table.fields:
+            if self._is_own_key(field):
+                found[field.name] = self._own_key(field, existing=existing)
+            elif field.origin is not None:
+                found[field.name] = self._reference(field)
+        if existing and self.table.generated is None and self.table.key and not self._pick.one_in(4):
+            index = self._pick.up_to(_MOST_ROWS)
+            for part, field in enumerate(self.table.key):
+                otherwise = found[field.name] if field.name in found else self._sample(field)
+                found[field.name] = KeyOf(self.table.name, index, part, otherwise)
+        return found
+
+    def _is_own_key(self, field: FieldInfo) -> bool:
+        return field.origin == self.table.name and field.column.generated
+
+    def _own_key(self, field: FieldInfo, *, existing: bool) -> Any:
+        """Choose a generated key: none, that of a row, or one that no row has."""
+        missing = None if self._accepts(field.name, None) else _NO_ROW
+        if existing and not self._pick.one_in(10):
+            return self._key_of(field, missing)
+        if not self._pick.one_in(4) and missing is None:
+            return None
+        return self._key_of(field, missing) if self._pick.one_in(3) else FreshKey(self.table.name, missing and 1)
+
+    def _reference(self, field: FieldInfo) -> Any:
+        if self._pick.one_in(10):
+            return _NO_ROW
+        optional = self._accepts(field.name, None)
+        if self._pick.one_in(4) and optional:
+            return None
+        return self._key_of(field, None if optional else _NO_ROW)
+
+    def _key_of(self, field: FieldInfo, otherwise: Any) -> KeyOf:
+        # A reference is taken to be to the first column of a key; those to keys of several columns are rare.
+        part = self.table.generated or 0 if self._is_own_key(field) else 0
+        return KeyOf(field.origin or self.table.name, self._pick.up_to(_MOST_ROWS), part, otherwise)
+
+    # -- what the entity's class accepts
+
+    def _find_plainest(self) -> dict[str, Any]:
+        chosen: dict[str, Any] = {}
+        for field in self.table.fields:
+            found = [1] if field.origin else [value for value in _samples_of(field) if _accepts_alone(field, value)]
+            if not found and not field.spec.optional:
+                raise self._needs_strategy(f"field {field.name!r}")
+            chosen[field.name] = found[0] if found else None
+        try:
+            construct(self.table.entity, chosen)
+        except (TypeError, ValueError) as error:
+            raise self._needs_strategy(f"its fields together ({type(error).__name__})") from error
+        return chosen
+
+    def _needs_strategy(self, part: str) -> MappingError:
+        name, entity = self.table.name, self.table.entity.__name__
+        return MappingError(
+            f"{entity} accepts none of the sample values for {part}; "
+            f"provide a Hypothesis strategy: entities = {{{name!r}: st.builds({entity}, ...)}}"
+        )
+
+    def _accepted(self, field: FieldInfo, values: Iterable[Any]) -> list[Any]:
+        return [value for value in values if self._accepts(field.name, value)]
+
+    def _accepts(self, name: str, value: Any) -> bool:
+        """Return True if the entity's class accepts a value in one field."""
+        if not self._plainest:
+            return value is not None or bool(self.table.by_name[name].spec.optional)
+        return can_construct(self.table.entity, {**self._plainest, name: value})
+
+    def _compatible(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete an entity's values, and leave out those that its class refuses beside the others."""
+        whole = {**self._plainest, **values}
+        if not self._plainest or can_construct(self.table.entity, whole):
+            return whole
+        whole = dict(self._plainest)
+        for name, value in values.items():
+            if can_construct(self.table.entity, {**whole, name: value}):
+                whole[name] = value
+        return whole
+
+    def _weigh(self, field: FieldInfo, selection: int) -> list[Any]:
+        """List a field's values, each as often as its probability asks for."""
+        valid = self._valid[field.name]
+        if field.column.name == self.table.schema.version:
+            return [None, 1, 2, 3] if None in valid else [1, 2, 3]
+        plain = [value for value in valid if value is not None]
+        nulls = _COMMON * _OFTEN // 2 if field.column.nullable else 1 if field.column.fills_itself else 0
+        return [*(_common(plain, selection) * _OFTEN), *plain, *([None] * nulls if None in valid else [])] or [None]
+
+    def _refused_by_table(self, field: FieldInfo) -> list[Any]:
+        """List values that the entity's class accepts and the table refuses."""
+        missing = [] if field.column.fills_itself else [None]
+        return self._accepted(field, [*missing, *invalid_values(field.column.type)])
+
+
+def _common(values: list[Any], selection: int) -> list[Any]:
+    return [values[(selection * _COMMON + index) % len(values)] for index in range(min(_COMMON, len(values)))]
+
+
+def _samples_of(field: FieldInfo) -> list[Any]:
+    """List the members of the enumeration that the entity's class names, if any, and the column's sample values."""
+    members: list[Any] = list(getattr(field.spec.type.python, "__members__", {}).values())
+    return [*members, *sample_values(field.column.type)]
+
+
+def _accepts_alone(field: FieldInfo, value: Any) -> bool:
+    try:
+        field.spec.accept(value)
+    except ValueError:
+        return False
+    return True
