@@ -37,6 +37,7 @@ _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _EXACT = ("contains", "startswith", "endswith")
 _FOLDED = ("icontains", "istartswith", "iendswith", "iequals")
 _DEPTH = 3
+_MOST = {"limit": 4, "offset": 3}
 
 
 class QueryGenerator:
@@ -173,13 +174,10 @@ class QueryGenerator:
 
     def _filter(self, cls: type[QueryObject[Any]], name: str) -> Any:
         annotation: Any = cls.model_fields[name].annotation
-        match name:
-            case "limit":
-                return self._pick.up_to(4)
-            case "offset":
-                return self._pick.up_to(3)
-            case "order_by":
-                return self._pick.of(list(_literals(annotation)) or [None])
+        if name in _MOST:
+            return self._pick.up_to(_MOST[name])
+        if name == "order_by":
+            return self._pick.of(list(_literals(annotation)) or [None])
         field = self._filtered_field(name, annotation)
         if field is None:
             return self._pick.of([*_literals(annotation), *_values_of_scalars(annotation)] or [None])
@@ -308,8 +306,8 @@ class CallGenerator:
         queried = bool(call.arguments) and isinstance(call.arguments[-1], New)
         if not queried or self._pick.one_in(10):  # a query object that has these options refuses them
             options |= {"order_by": self._queries.order()} if self._pick.one_in(2) else {}
-            options |= {"limit": self._pick.up_to(4)} if self._pick.one_in(3) else {}
-            options |= {"offset": self._pick.up_to(3)} if self._pick.one_in(4) else {}
+            options |= {"limit": self._pick.up_to(_MOST["limit"])} if self._pick.one_in(3) else {}
+            options |= {"offset": self._pick.up_to(_MOST["offset"])} if self._pick.one_in(4) else {}
         if self._pick.one_in(6):
             options["into"] = self._queries.projection()
         return self._call("find", *call.arguments, **options)
