@@ -19,7 +19,7 @@ def cancelled(connect):
     """Cancel somebody who is connecting."""
 
     async def work():
-        task = asyncio.create_task(connecting._connected(connect()))
+        task = asyncio.create_task(connecting.await_connection(connect()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
@@ -50,7 +50,7 @@ def test_a_connection_that_fails_after_the_cancellation_is_nobodys_error():
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
-    monkeypatch.setattr(connecting, "_PATIENCE", 0.01)
+    monkeypatch.setattr(connecting, "_CANCEL_TIMEOUT", 0.01)
     ended = []
 
     async def connect():

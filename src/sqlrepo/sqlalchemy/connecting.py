@@ -1,7 +1,4 @@
-"""Connecting on an asynchronous driver, being cancelled meanwhile, and closing from outside its event loop.
-
-Knows which drivers leave something behind then, and how they connect. Must not know engines or units of work.
-"""
+"""URLs and drivers: which are accepted, and how connections of asynchronous drivers are opened and closed."""
 
 from __future__ import annotations
 
@@ -13,69 +10,103 @@ from threading import Thread
 from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
-__all__ = ["cancel_safe_options", "close_all"]
+from sqlrepo.errors import UnsupportedError
 
-# Where a driver's own function is that connects. asyncpg leaves an error that nobody retrieves, psycopg a connection
-# that nobody closes; the others clean up.
+_RENAMED = {"postgres": "postgresql"}  # a common misspelling
+_DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "asyncmy", "mariadb": "asyncmy", "sqlite": "aiosqlite"}
+_EXTRAS = ("aiosqlite", "asyncmy", "asyncpg", "psycopg", "pymysql")
+
+# The drivers' own connect functions. If one is cancelled, asyncpg leaves an error that nobody retrieves, and psycopg a
+# connection that nobody closes; the other drivers clean up.
 _CONNECT = {"asyncpg": "asyncpg:connect", "psycopg": "psycopg:AsyncConnection.connect"}
 
-# How long the closing of an asynchronous driver's connections may take, in seconds.
-_CLOSING = 5.0
+_CLOSE_TIMEOUT = 5.0  # seconds
+_CANCEL_TIMEOUT = 1.0  # seconds that a cancellation waits for a server that is about to answer
 
-# How long a cancellation waits for a server that is about to answer, in seconds.
-_PATIENCE = 1.0
+
+def check_url(given: object, *, asynchronous: bool) -> sa.URL:
+    """Parse a URL, and refuse one that SQLAlchemy would misread, or fail on later."""
+    if not isinstance(given, str | sa.URL):
+        raise UnsupportedError(f"Database takes a URL or an Engine, not {type(given).__name__}")
+    try:
+        url = sa.make_url(given)
+    except (exc.ArgumentError, ValueError):
+        form = "database+driver://user:password@host/name"
+        raise UnsupportedError(f"this is not a database URL; write {form}") from None  # it may hold a password
+    name = _RENAMED.get(url.get_backend_name(), url.get_backend_name())
+    drivers = _ASYNC_DRIVERS if asynchronous else _DRIVERS
+    if "+" not in url.drivername and name in drivers:
+        raise UnsupportedError(f"{url.drivername}:// names no driver; write {name}+{drivers[name]}://")
+    if load_dialect(url).is_async is not asynchronous and url.get_driver_name() != "psycopg":  # which is both
+        raise UnsupportedError(f"{url.drivername} is {_other_kind(asynchronous)}")
+    return url
+
+
+def check_engine(engine: sa.Engine, *, asynchronous: bool) -> sa.Engine:
+    if engine.dialect.is_async is not asynchronous:
+        raise UnsupportedError(f"this engine has {_other_kind(asynchronous)}")
+    return engine
+
+
+def _other_kind(asynchronous: bool) -> str:
+    return "a sync driver; use Database" if asynchronous else "an async driver; use AsyncDatabase"
+
+
+def load_dialect(url: sa.URL) -> sa.Dialect:
+    """Return SQLAlchemy's dialect for a URL, and load its driver."""
+    try:
+        dialect = url.get_dialect()
+        dialect.import_dbapi()
+    except exc.NoSuchModuleError:
+        raise UnsupportedError(f"SQLAlchemy knows no database and driver called {url.drivername}") from None
+    except ImportError as error:
+        driver = url.get_driver_name()
+        package = f'"sqlrepo-uow[{driver}]"' if driver in _EXTRAS else driver
+        raise UnsupportedError(f"the driver {driver} is not installed; pip install {package}") from error
+    return dialect()
 
 
 def cancel_safe_options(url: sa.URL) -> dict[str, Any]:
-    """Give the options of `create_async_engine` that keep a cancellation from leaving half a connection behind.
-
-    Args:
-        url: says the driver.
-    """
+    """Return options for `create_async_engine` with which a cancelled connect leaves nothing behind."""
     name = url.get_driver_name()
     if name not in _CONNECT:
         return {}
 
-    async def connected(*args: Any, **options: Any) -> Any:
-        return await _connected(_function(_CONNECT[name])(*args, **options))
+    async def connect(*args: Any, **options: Any) -> Any:
+        module, _, path = _CONNECT[name].partition(":")
+        driver_connect = cast("Callable[..., Awaitable[Any]]", attrgetter(path)(import_module(module)))
+        return await await_connection(driver_connect(*args, **options))
 
-    return {"connect_args": {"async_creator_fn": connected}}
-
-
-def close_all(engine: sa.Engine) -> None:
-    """Close what an engine's pool has, and wait for that; from anywhere, also on an asynchronous driver.
-
-    Raises:
-        TimeoutError: an asynchronous driver took too long.
-    """
-    if not engine.dialect.is_async:
-        engine.dispose()
-        return
-    from sqlalchemy.util import greenlet_spawn  # noqa: PLC0415  # needs greenlet
-
-    # In an event loop of its own: the one that runs, if any, cannot be waited for here.
-    thread = Thread(target=lambda: asyncio.run(greenlet_spawn(engine.dispose)), daemon=True)
-    thread.start()
-    thread.join(_CLOSING)
-    if thread.is_alive():
-        raise TimeoutError(f"connections of {engine!r} could not be closed in {_CLOSING} s")
+    return {"connect_args": {"async_creator_fn": connect}}
 
 
-def _function(place: str) -> Callable[..., Awaitable[Any]]:
-    module, _, path = place.partition(":")
-    return cast("Callable[..., Awaitable[Any]]", attrgetter(path)(import_module(module)))
-
-
-async def _connected(connecting: Awaitable[Any]) -> Any:
-    """Wait for a connection; where that is cancelled, close it as soon as it is there."""
+async def await_connection(connecting: Awaitable[Any]) -> Any:
+    """Await a connection; if cancelled, close the connection as soon as it is open."""
     task = asyncio.ensure_future(connecting)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=_PATIENCE)
+        await asyncio.wait([task], timeout=_CANCEL_TIMEOUT)
         if not task.done():
             task.cancel()
         elif not task.cancelled() and task.exception() is None:
             await task.result().close()
         raise
+
+
+def close_all(engine: sa.Engine) -> None:
+    """Close the connections in an engine's pool and wait until they are closed, also for an asynchronous driver."""
+    if not engine.dialect.is_async:
+        engine.dispose()
+        return
+    from sqlalchemy.util import greenlet_spawn  # noqa: PLC0415  # needs greenlet
+
+    # In an event loop of its own: a loop that is running cannot be waited for here.
+    thread = Thread(target=lambda: asyncio.run(greenlet_spawn(engine.dispose)), daemon=True)
+    thread.start()
+    thread.join(_CLOSE_TIMEOUT)
+    if thread.is_alive():
+        raise TimeoutError(f"the connections of {engine!r} could not be closed within {_CLOSE_TIMEOUT} s")

@@ -1,51 +1,29 @@
-"""A database through SQLAlchemy: one engine, one pool, the right settings."""
+"""A database behind units of work: its engines, and transactions on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self, TypeAlias
+from typing import Self
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from sqlrepo.driver import Transaction
-from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError
+from sqlrepo.errors import DatabaseUnavailableError
 from sqlrepo.forks import ForkAware, ForkSafeLock, at_fork, check_pid
-from sqlrepo.sqlalchemy.audit.server import warn_once
+from sqlrepo.sqlalchemy.audit import log_once
 from sqlrepo.sqlalchemy.compiler import Compiler
+from sqlrepo.sqlalchemy.connecting import check_engine, check_url, load_dialect
 from sqlrepo.sqlalchemy.dialects import dialect_of
+from sqlrepo.sqlalchemy.dialects.base import MakeEngine
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
-from sqlrepo.sqlalchemy.errors import Tables, translated
+from sqlrepo.sqlalchemy.errors import KnownTables, raise_translated, translate
 from sqlrepo.sqlalchemy.events import listen, subscribe, unsubscribe
+from sqlrepo.sqlalchemy.mapping import mapper_of
 from sqlrepo.tables.schema import Schema
-
-#: `create_engine`, or something that makes an asynchronous engine and gives the one beneath.
-MakeEngine: TypeAlias = Callable[..., sa.Engine]
-
-_RENAMED = {"postgres": "postgresql"}  # as it is often given
-_DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
-_ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "asyncmy", "mariadb": "asyncmy", "sqlite": "aiosqlite"}
-_EXTRAS = ("aiosqlite", "asyncmy", "asyncpg", "psycopg", "pymysql")
 
 
 class Engines(ForkAware):
-    """The engines of one database.
-
-    Args:
-        given: a URL, or an engine the application has already, which then serves all units and stays as it is.
-        ping: whether a connection is tried before it is given out.
-        isolation: another isolation level than the database's usual one.
-        asynchronous: whether the driver has to be an asynchronous one, or must not be.
-        make: makes an engine from URL and options.
-
-    Attributes:
-        dialect: what is particular to the database.
-        writing: the engine of units that may write.
-        foreign: whether it is the application's.
-
-    Raises:
-        UnsupportedError: the database, its driver or the isolation is not known, or the driver not installed.
-    """
+    """The engines of one database: one for units that may write, and one for read-only units."""
 
     def __init__(
         self,
@@ -60,13 +38,13 @@ class Engines(ForkAware):
         self._make = make
         self._guard = ForkSafeLock()
         self._reading: sa.Engine | None = None
-        self.foreign = isinstance(given, sa.Engine)
+        self.foreign = isinstance(given, sa.Engine)  # made by the application, so its settings stay as they are
         if isinstance(given, sa.Engine):
-            self.writing = _of_kind(given, asynchronous)
+            self.writing = check_engine(given, asynchronous=asynchronous)
             self.dialect = dialect_of(given.dialect, isolation)
         else:
-            url = _checked(_url(given), asynchronous)
-            bare = dialect_of(_sql_dialect(url), isolation)
+            url = check_url(given, asynchronous=asynchronous)
+            bare = dialect_of(load_dialect(url), isolation)
             self.writing = make(url, **bare.engine_options(url, ping=ping))
             self.dialect = dialect_of(self.writing.dialect, isolation)
             self.dialect.set_up(self.writing)
@@ -74,21 +52,21 @@ class Engines(ForkAware):
         at_fork(self)
 
     def engine(self, *, read_only: bool) -> sa.Engine:
-        """The engine of a unit."""
+        """Return the engine of a unit."""
         check_pid()
         return self.reading if read_only else self.writing
 
     @property
     def reading(self) -> sa.Engine:
-        """The engine of read-only units, made when first asked for; the other one where there is no second."""
+        """The engine of read-only units, made on first use; the writing engine if the database has no second one."""
         with self._guard.lock:
             if self._reading is None:
-                self._reading = self._reader()
+                self._reading = self._make_reader() or self.writing
             return self._reading
 
     @property
     def max_connections(self) -> int | None:
-        """How many connections the pool of units that may write gives out at once; None where nothing limits it."""
+        """The number of connections that the writing pool gives out at once; None if there is no limit."""
         pool = self.writing.pool
         if isinstance(pool, sa.StaticPool):
             return 1
@@ -99,12 +77,12 @@ class Engines(ForkAware):
 
     @property
     def pool_timeout(self) -> float | None:
-        """For how many seconds the pool lets a unit wait for a connection; None where it does not wait."""
+        """The number of seconds that the writing pool waits for a free connection; None if it never waits."""
         pool = self.writing.pool
         return pool.timeout() if isinstance(pool, sa.QueuePool) else None
 
     def dispose(self) -> None:
-        """Close the pools' connections; they fill again when needed."""
+        """Close all pooled connections."""
         for engine in self._made():
             engine.dispose()
 
@@ -121,80 +99,24 @@ class Engines(ForkAware):
     def _made(self) -> set[sa.Engine]:
         return {self.writing} if self._reading is None else {self.writing, self._reading}
 
-    def _reader(self) -> sa.Engine:
-        url = self.writing.url
-        options = None if self.foreign else self.dialect.reader_options(url, ping=self._ping)
-        if options is None:
-            return self.writing
-        engine = self._make(url, **options)
-        self.dialect.set_up_reader(engine)
-        listen(engine)
+    def _make_reader(self) -> sa.Engine | None:
+        engine = None if self.foreign else self.dialect.make_reader(self.writing.url, ping=self._ping, make=self._make)
+        if engine is not None:
+            listen(engine)
         return engine
 
 
-def _url(given: object) -> sa.URL:
-    if not isinstance(given, str | sa.URL):
-        raise UnsupportedError(f"Database takes a URL or an Engine, not {type(given).__name__}")
-    try:
-        return sa.make_url(given)
-    except exc.ArgumentError:
-        wanted = "database+driver://user:password@host/name"
-        raise UnsupportedError(f"this is no URL of a database; write {wanted}") from None  # it may hold a password
-
-
-def _of_kind(engine: sa.Engine, asynchronous: bool) -> sa.Engine:
-    if engine.dialect.is_async is not asynchronous:
-        kind, other = ("an async", "AsyncDatabase") if not asynchronous else ("a sync", "Database")
-        raise UnsupportedError(f"this is {kind} engine, for {other}")
-    return engine
-
-
-def _checked(url: sa.URL, asynchronous: bool) -> sa.URL:
-    """Refuse what SQLAlchemy would take to mean something else, or fail at later."""
-    name = _RENAMED.get(url.get_backend_name(), url.get_backend_name())
-    drivers = _ASYNC_DRIVERS if asynchronous else _DRIVERS
-    if "+" not in url.drivername and name in drivers:
-        raise UnsupportedError(f"{url.drivername}:// does not say which driver; write {name}+{drivers[name]}://")
-    if asynchronous is not _sql_dialect(url).is_async and not _either(url):
-        kind, other = ("an async", "AsyncDatabase") if not asynchronous else ("a sync", "Database")
-        raise UnsupportedError(f"{url.drivername} is {kind} driver, for {other}")
-    return url
-
-
-def _either(url: sa.URL) -> bool:
-    """Whether the driver is both, as psycopg 3 is."""
-    return url.get_driver_name() == "psycopg"
-
-
-def _sql_dialect(url: sa.URL) -> sa.Dialect:
-    """SQLAlchemy's dialect of a URL, with its driver loaded.
-
-    Raises:
-        UnsupportedError: there is none, or the driver is not installed.
-    """
-    try:
-        dialect = url.get_dialect()
-        dialect.import_dbapi()
-    except exc.NoSuchModuleError:
-        raise UnsupportedError(f"{url.drivername} is no database and driver that SQLAlchemy knows") from None
-    except ImportError as error:
-        driver = url.get_driver_name()
-        package = f'"sqlrepo-uow[{driver}]"' if driver in _EXTRAS else driver
-        raise UnsupportedError(f"the driver {driver} is not installed; pip install {package}") from error
-    return dialect()
-
-
 class Database:
-    """Where units of work get their connections: make one per process and share it.
+    """Connect units of work to a database. Make one per process and share it.
 
-    SQLite, PostgreSQL and MariaDB (10.10 or later; from 10.5 with ``fold = "ascii"``). Read-only units have connections
-    of their own, on which the server refuses writes.
+    Supported are SQLite, PostgreSQL and MariaDB (10.10 or later; from 10.5 with ``fold = "ascii"``). Read-only units
+    have connections of their own, on which the server refuses writes.
 
     Args:
-        url: a SQLAlchemy URL that says the driver; or an engine the application has already, which is used as it is.
-            What it lacks is a warning in the log ``sqlrepo``, once.
-        ping: whether a connection is tried before it is given out, at the price of one round trip; SQLite needs none.
-        isolation: another isolation level than the usual one, which is READ COMMITTED, and SERIALIZABLE on SQLite.
+        url: a SQLAlchemy URL that names the driver, or an engine of your application. Such an engine keeps its
+            settings; what it lacks is logged once as a warning, in the log ``sqlrepo``.
+        ping: test each connection before use, at the price of one round trip. SQLite's connections need no test.
+        isolation: the isolation level, if not the default, which is READ COMMITTED, and SERIALIZABLE for SQLite.
 
     Raises:
         UnsupportedError: the database is not known to this library, or its driver is not installed.
@@ -204,67 +126,79 @@ class Database:
         self._use(Engines(url, ping=ping, isolation=isolation))
 
     @classmethod
-    def over(cls, engines: Engines) -> Self:
-        """Make one over engines that are there, of an asynchronous driver say."""
+    def from_engines(cls, engines: Engines) -> Self:
+        """Make a database of engines that exist already, those of an asynchronous driver for example.
+
+        Args:
+            engines: the writing and the reading engine.
+        """
         made = cls.__new__(cls)
-        made._use(engines)  # noqa: SLF001  # of this very class
+        made._use(engines)  # noqa: SLF001  # of this class
         return made
 
     def _use(self, engines: Engines) -> None:
         self._engines = engines
         self.dialect = engines.dialect
         self.compiler = Compiler(self.dialect)
-        self.tables = Tables()
+        self.tables = KnownTables()
 
     @property
     def engine(self) -> sa.Engine:
-        """The engine of units that may write; tables are made with it."""
+        """The engine for units that may write; create your tables with it."""
         return self._engines.engine(read_only=False)
 
     def __repr__(self) -> str:
-        return f"Database({self.engine.url!r})"  # a password is not shown
+        return f"Database({self.engine.url!r})"  # which hides the password
 
     @property
     def max_connections(self) -> int | None:
-        """How many units can have a connection at once; None where nothing limits it."""
+        """The number of units that can have a connection at once; None if there is no limit."""
         return self._engines.max_connections
 
     @property
     def pool_timeout(self) -> float | None:
-        """For how many seconds a unit waits for a connection; None where it never has to."""
+        """The number of seconds that a unit waits for a free connection; None if it never has to wait."""
         return self._engines.pool_timeout
 
     @property
     def missing_capabilities(self) -> frozenset[str]:
-        """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`; a server is asked once.
+        """The capabilities that the database lacks, as `sqlrepo.testing.Capabilities` names them.
+
+        The server is asked once, at first use.
 
         Raises:
-            DatabaseUnavailableError: it cannot be.
+            DatabaseUnavailableError: the server cannot be reached.
         """
         if self.dialect.asks_server and not self.dialect.examined:
-            with self._connected(self.engine) as connection:
+            with self._connect(self.engine) as connection:
                 self.dialect.inspect_server(connection, foreign=self._engines.foreign)
         return self.dialect.missing_capabilities
 
     def adopt(self, schema: Schema) -> None:
-        """Take notice of a table; what of it is not portable is one line in the log, once.
+        """Register a table; the parts of it that are not portable are logged once.
+
+        Args:
+            schema: the table.
 
         Raises:
-            MappingError: it has no mapped class.
+            MappingError: the table has no mapped class.
         """
-        if schema.model is None:
-            raise MappingError(f"table {schema.name} has no mapped class, so it can be kept in memory only")
-        if self.tables.adopt(schema):
-            warn_once(self.engine, schema)
+        mapper_of(schema)  # which refuses a table without a class
+        if self.tables.register(schema):
+            log_once(self.engine, schema)
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> SQLAlchemyDriver:
-        """Take a connection from the pool and begin.
+        """Take a connection from the pool and begin a transaction on it.
+
+        Args:
+            transaction: the state of the unit's transaction, to which savepoints and failures are reported.
+            read_only: True for a connection on which the server refuses writes.
 
         Raises:
-            DatabaseUnavailableError: there is none to be had.
+            DatabaseUnavailableError: the database cannot be reached, or the pool has no free connection in time.
         """
         engine = self._engines.engine(read_only=read_only)
-        connection = self._connected(engine)
+        connection = self._connect(engine)
         guarded = read_only and engine is not self._engines.writing
         driver = SQLAlchemyDriver(self, connection, transaction, read_only=read_only, guarded=guarded)
         begin = self.dialect.begin_foreign if self._engines.foreign else self.dialect.begin
@@ -272,24 +206,21 @@ class Database:
             self.dialect.inspect_server(connection, foreign=self._engines.foreign)
             subscribe(connection, driver)
             begin(connection, read_only=read_only)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised below, translated if it can be
             unsubscribe(connection, driver)
             connection.close()
-            known = translated(error, self.tables)
-            if known is None or known is error:
-                raise
-            raise known from error
+            raise_translated(error, self.tables)
         return driver
 
     def dispose(self) -> None:
-        """Close the pools' connections; the database can be used again afterwards."""
+        """Close all pooled connections; the database can be used again afterwards."""
         self._engines.dispose()
 
-    def _connected(self, engine: sa.Engine) -> sa.Connection:
+    def _connect(self, engine: sa.Engine) -> sa.Connection:
         try:
             return engine.connect()
         except Exception as error:
-            known = translated(error, self.tables)
+            known = translate(error, self.tables)
             if known is None and isinstance(error, exc.SQLAlchemyError):
                 known = DatabaseUnavailableError("the database cannot be reached")
             if known is None:

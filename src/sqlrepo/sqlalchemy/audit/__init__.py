@@ -1,98 +1,110 @@
-"""The audit: what of an application's tables is not portable, what happens there, and what to do about it."""
+"""The audit: what in an application's tables is not portable, what happens there, and what to do about it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError, nearest
-from sqlrepo.sqlalchemy.audit.rules import Finding
-from sqlrepo.sqlalchemy.audit.server import UNASKED, Server, ask, findings_of
+from sqlrepo.sqlalchemy.audit.rules import Finding, findings_of
+from sqlrepo.sqlalchemy.audit.server import UNKNOWN, Server, read_collations
+from sqlrepo.sqlalchemy.connecting import check_url, load_dialect
 from sqlrepo.sqlalchemy.dialects import dialect_of
+from sqlrepo.sqlalchemy.dialects.base import is_first, log
+from sqlrepo.tables.schema import Schema
 
 __all__ = ["DIALECTS", "Finding", "audit"]
 
-
-#: The databases that can be named. MariaDB is known by two names, because URLs and table options have both.
+#: The names of the databases. URLs and table options call MariaDB by two names.
 DIALECTS = ("sqlite", "postgresql", "mariadb", "mysql")
 
 
 def audit(tables: sa.MetaData | type[Any], database: str | sa.Engine | sa.Connection) -> tuple[Finding, ...]:
-    """Tell what of some tables is not portable.
+    """Find what in some tables is not portable.
 
     Args:
-        tables: a declarative base class, or metadata; its tables need not exist.
-        database: a name: sqlite, postgresql, mariadb or mysql; then what the tables say of themselves is judged, and
-            what they leave to the database is taken to be as it usually is. Or a URL, an engine or a connection of a
-            real database, which is asked for the collations it has, and changed in nothing.
+        tables: a declarative base class, or metadata. The tables need not exist in the database.
+        database: one of the names sqlite, postgresql, mariadb and mysql, to judge the tables by their declaration
+            alone; columns without a collation are then assumed to have the database's usual default. Or the URL,
+            engine or connection of a real database, whose collations are read, and which is not changed.
 
     Returns:
-        What was found, by table; nothing for tables of portable types.
+        the findings, by table; empty if all types are portable.
 
     Raises:
-        MappingError: there is no metadata, or there are no tables in it.
-        UnsupportedError: the database is not known to this library, or its driver is none for synchronous use.
-        DatabaseUnavailableError: it cannot be reached.
+        MappingError: ``tables`` has no metadata, or its metadata has no tables.
+        UnsupportedError: the database is not known to this library, or its driver is asynchronous.
+        DatabaseUnavailableError: the database cannot be reached.
     """
-    known = _metadata(tables)
-    sql, server = _judged(database)
-    return tuple(found for table in known.sorted_tables for found in findings_of(table, sql, server))
+    metadata = _metadata(tables)
+    dialect, server = _asked(database)
+    return tuple(found for table in metadata.sorted_tables for found in findings_of(table, dialect, server))
+
+
+def log_once(engine: sa.Engine, schema: Schema) -> None:
+    """Log which parts of a table are not portable, once per table and engine.
+
+    Findings that depend on the database's default collation are left out, because no database was asked.
+    """
+    if not is_first(engine, schema.place):
+        return
+    table = cast(sa.Table, sa.inspect(schema.model).local_table)
+    found = [one for one in findings_of(table, engine.dialect, UNKNOWN) if not one.assumed]
+    if found:
+        places = dict.fromkeys(one.place or one.what for one in found)  # each once, in their order
+        log.warning(
+            "%r: table %s is not portable (%s); run `python -m sqlrepo audit` to see what happens and what to do",
+            engine.url,
+            schema.name,
+            ", ".join(places),
+        )
 
 
 def _metadata(tables: Any) -> sa.MetaData:
     found = tables if isinstance(tables, sa.MetaData) else getattr(tables, "metadata", None)
     if not isinstance(found, sa.MetaData):
-        raise MappingError(f"{getattr(tables, '__name__', tables)!r} is neither metadata nor a base class that has it")
+        name = getattr(tables, "__name__", repr(tables))
+        raise MappingError(f"{name} is neither metadata nor a declarative base class; pass one of those")
     if not found.tables:
-        raise MappingError("there are no tables in this metadata; import the modules that define them first")
+        raise MappingError("this metadata has no tables; import the modules that define them first")
     return found
 
 
-def _judged(database: str | sa.Engine | sa.Connection) -> tuple[sa.Dialect, Server]:
+def _asked(database: str | sa.Engine | sa.Connection) -> tuple[sa.Dialect, Server]:
     if isinstance(database, sa.Connection):
         dialect_of(database.dialect).inspect_server(database, foreign=False)
-        return database.dialect, ask(database)
+        return database.dialect, read_collations(database)
     if isinstance(database, sa.Engine):
         return _connected(database)
     if "://" not in database:
-        return _named(database), UNASKED
-    url = _parsed(database)
-    _require_file(url)
-    from sqlrepo.sqlalchemy.database import Engines  # noqa: PLC0415  # which warns with the help of this package
-
-    engines = Engines(url, ping=False)
+        return _named(database), UNKNOWN
+    engine = _reading_engine(check_url(database, asynchronous=False))
     try:
-        return _connected(engines.reading)
+        return _connected(engine)
     finally:
-        engines.dispose()
+        engine.dispose()
 
 
 def _connected(engine: sa.Engine) -> tuple[sa.Dialect, Server]:
     try:
         with engine.connect() as connection:
-            return _judged(connection.execution_options(sqlrepo_read_only=True))  # or SQLite's would begin to write
+            # Without the option, SQLite's connections would begin a writing transaction.
+            return _asked(connection.execution_options(sqlrepo_read_only=True))
     except exc.DBAPIError as error:
-        raise DatabaseUnavailableError("the database cannot be reached, or its catalogue not read") from error
+        raise DatabaseUnavailableError("the database cannot be reached, or its catalogue cannot be read") from error
 
 
-def _parsed(given: str) -> sa.URL:
-    try:
-        return sa.make_url(given)
-    except (exc.ArgumentError, ValueError):
-        raise UnsupportedError("that is no URL of SQLAlchemy's: dialect+driver://user@host/name") from None
-
-
-def _require_file(url: sa.URL) -> None:
-    """SQLite would make a file that is not there."""
-    name = url.database or ":memory:"
-    if url.get_backend_name() == "sqlite" and not name.startswith((":memory:", "file:")) and not Path(name).exists():
-        raise DatabaseUnavailableError(f"there is no file {name}")
+def _reading_engine(url: sa.URL) -> sa.Engine:
+    dialect, name = dialect_of(load_dialect(url)), url.database or ":memory:"
+    if dialect.name == "sqlite" and not name.startswith((":memory:", "file:")) and not Path(name).exists():
+        raise DatabaseUnavailableError(f"there is no file {name}")  # SQLite would make one
+    return dialect.make_reader(url, ping=False) or sa.create_engine(url)
 
 
 def _named(name: str) -> sa.Dialect:
     if name not in DIALECTS:
-        raise UnsupportedError(f"{name!r} is none of {', '.join(DIALECTS)}{nearest(name, DIALECTS)}")
+        raise UnsupportedError(f"{name!r} is not a known database{nearest(name, DIALECTS)}")
     return sa.make_url(f"{name}://").get_dialect()()

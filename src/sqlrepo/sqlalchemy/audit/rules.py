@@ -1,18 +1,18 @@
-"""What becomes of keys, unique constraints, foreign keys and checks on one database."""
+"""The rules of the audit: one row for each thing that is not portable."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy import exc
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from sqlrepo.tables.reflection import BY_CODE_POINT
+from sqlrepo.sqlalchemy.audit.column import MARIADB, ColumnInfo
+from sqlrepo.sqlalchemy.audit.server import Server
+from sqlrepo.tables.reflection import refusals
+from sqlrepo.tables.schema import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,14 @@ class Finding:
     """One thing in a table that is not portable.
 
     Attributes:
-        rule: what sort of thing it is, a word that stays the same: ``"unique-collation"``.
-        table: the table, behind its schema where it has one.
-        place: the column, constraint or index; empty where it is the table as a whole.
-        what: what is declared there, as the database would be told.
-        effect: what happens.
+        rule: the rule's code, which never changes: ``"unique-collation"``.
+        table: the table's name, with its schema if it has one.
+        place: the column, constraint or index; empty if the finding is about the whole table.
+        what: the declaration, as it stands in CREATE TABLE.
+        effect: what happens on this database.
         remedy: what to do about it.
-        column: whether the place is a column.
-        assumed: whether it depends on how the database was made, which was not asked.
+        column: True if ``place`` is a column.
+        assumed: True if it depends on the database's default collation, and no database was asked for that.
     """
 
     rule: str
@@ -40,562 +40,493 @@ class Finding:
     assumed: bool = False
 
     def __str__(self) -> str:
-        """A paragraph."""
         where = ".".join(filter(None, (self.table, self.place)))
         what = f" {self.what}" if self.what else ""
         return f"{where}:{what} [{self.rule}]\n  {self.effect}\n  Remedy: {self.remedy}"
 
 
-#: A table's schema and name.
-Place: TypeAlias = tuple[str | None, str]
+@dataclass(frozen=True)
+class TableInfo:
+    """A table on one database."""
+
+    table: sa.Table
+    database: str
+    columns: Mapping[Any, ColumnInfo]
 
 
 @dataclass(frozen=True, slots=True)
-class Collation:
-    """How a column's text compares.
+class Part:
+    """A constraint, an index or the table itself, where a rule applies."""
 
-    Attributes:
-        name: what the database calls it; empty where it is the database's own, which was not asked.
-        charset: the characters it can hold, where that is the column's own matter.
-        exact: whether it compares by code point.
-        merges: whether PostgreSQL was told that it takes different texts for equal, which is rare there.
+    place: str
+    what: str
+    column: ColumnInfo | None = None
+
+
+Place: TypeAlias = ColumnInfo | Part
+Find: TypeAlias = Callable[[TableInfo], Iterable[Place]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing that is not portable: where, what happens there, and what to do about it.
+
+    ``effect`` and ``remedy`` are templates, in which ``{0}`` is the place that was found.
     """
 
-    name: str = ""
-    charset: str = ""
-    exact: bool = False
-    merges: bool = False
-
-    @classmethod
-    def named(cls, name: str, charset: str = "", *, merges: bool = False) -> Collation:
-        """The collation of a name."""
-        return cls(name, charset, name in BY_CODE_POINT, merges)
-
-    @property
-    def known(self) -> bool:
-        """Whether it was declared, or asked for."""
-        return bool(self.name)
+    code: str
+    databases: frozenset[str]
+    find: Find
+    effect: str
+    remedy: str
+    by_collation: bool = False  # only assumed where the collation is not known
 
 
-@dataclass(frozen=True)
-class Kept:
-    """One column of one table on one database.
-
-    Attributes:
-        column: it.
-        sql: SQLAlchemy's dialect of the database.
-        asked: its collation as a real database told it; None where it has no such column, or was not asked.
-        default: the collation of the database.
-    """
-
-    column: sa.Column[Any]
-    sql: sa.Dialect
-    asked: Collation | None
-    default: Collation
-
-    @cached_property
-    def outer(self) -> TypeEngine[Any]:
-        """Its type on the database, decorators included."""
-        return self.column.type.dialect_impl(self.sql)
-
-    @cached_property
-    def type(self) -> TypeEngine[Any]:
-        """The type beneath decorators."""
-        found = self.outer
-        while isinstance(found, TypeDecorator):
-            found = cast("TypeEngine[Any]", found.impl)
-        return found
-
-    @cached_property
-    def ddl(self) -> str:
-        """What CREATE TABLE says; empty where it cannot be said."""
-        try:
-            return str(self.column.type.compile(dialect=self.sql))
-        except exc.CompileError:
-            return ""
-
-    @cached_property
-    def word(self) -> str:
-        """The type's name in it."""
-        return self.ddl.partition("(")[0].partition(" ")[0].upper()
-
-    @cached_property
-    def is_text(self) -> bool:
-        """Whether it holds text that a collation compares; the labels of an enumeration are a matter of their own."""
-        return isinstance(self.type, sa.String) and not isinstance(self.type, sa.Enum)
-
-    @cached_property
-    def collation(self) -> Collation:
-        """How its text compares: as the database said, or as is declared; by the database's own where nothing is."""
-        if self.asked is not None:
-            return self.asked
-        declared = Collation.named(_said(self.type, "collation"), _said(self.type, "charset"))
-        if declared == Collation():
-            declared = Collation.named(self._option("collate"), self._option("charset", "default_charset"))
-        return self.default if declared == Collation() else declared
-
-    @property
-    def merges(self) -> bool:
-        """Whether different texts are equal to the column, and to constraints over it."""
-        match self.sql.name:
-            case "postgresql":
-                return self.collation.merges
-            case "sqlite":
-                return self.collation.known and not self.collation.exact
-            case _:
-                return not self.collation.exact
-
-    def _option(self, *names: str) -> str:
-        """An option of the table, for this database."""
-        known = self.column.table.kwargs
-        found = (known.get(f"{self.sql.name}_{name}") for name in names)
-        return str(next((one for one in found if one), ""))
-
-    def finding(self, rule: str, effect: str, remedy: str, *, what: str = "") -> Finding:
-        """Something that was found of it."""
-        table = called(self.column.table)
-        return Finding(rule, table, self.column.name, what or self.ddl or repr(self.column.type), effect, remedy, True)
-
-    def assumed(self, finding: Finding) -> Finding:
-        """The same, known to depend on the database's own collation where that is unknown."""
-        return finding if self.collation.known else replace(finding, assumed=True)
+def findings_of(table: sa.Table, dialect: sa.Dialect, server: Server) -> Iterator[Finding]:
+    """Find what is not portable in a table: its columns one by one, then its constraints and indexes."""
+    columns = {one: ColumnInfo(one, dialect, server.collation(one), server.default) for one in table.columns}
+    info = TableInfo(table, dialect.name, columns)
+    found = [
+        _finding(rule, info, place) for rule in RULES if info.database in rule.databases for place in rule.find(info)
+    ]
+    refused = list(refusals(table))
+    for column in columns.values():
+        own = [one for one in found if one.column and one.place == column.place]
+        yield from _with_refusals(own, [one for one in refused if one.column == column.place], column)
+    yield from (one for one in found if not one.column)
+    for refusal in refused:
+        if refusal.aspect == "table":
+            effect = "The table cannot be kept in memory."
+            yield Finding("memory-table", table.fullname, "", refusal.reason, effect, _MEMORY_REMEDIES["table"])
 
 
-def _said(type_: TypeEngine[Any], what: str) -> str:
-    return str(getattr(type_, what, None) or "")
-
-
-def called(table: sa.Table) -> str:
-    """A table's name, behind its schema where it has one."""
-    return table.fullname
-
-
-def key_columns(part: sa.Constraint | sa.Index) -> tuple[sa.Column[Any], ...]:
-    """The plain columns of a constraint or an index."""
-    known = part.expressions if isinstance(part, sa.Index) else getattr(part, "columns", ())
-    return tuple(one for one in known if isinstance(one, sa.Column))
-
-
-# How much its text and binary types of no declared length hold.
-_SMALL: Mapping[str, str] = {
-    "TINYTEXT": "255 bytes",
-    "TEXT": "65,535 bytes",
-    "MEDIUMTEXT": "16 MB",
-    "TINYBLOB": "255 bytes",
-    "BLOB": "65,535 bytes",
-    "MEDIUMBLOB": "16 MB",
-}
-_NARROW: Mapping[str, str] = {"TINYINT": "8 bits", "MEDIUMINT": "24 bits"}
-_DOUBLE_FROM = 25  # digits that FLOAT is asked for
-
-
-def findings(kept: Kept) -> Iterator[Finding]:
-    """What is wrong with a column there."""
-    for rule in (_texts, _sizes, _numbers, _times, _others):
-        yield from rule(kept)
-
-
-def _texts(kept: Kept) -> Iterator[Finding]:
-    collation = kept.collation
-    if isinstance(kept.type, sa.Enum):
-        yield from _labels(kept)
-    if not kept.is_text:
-        return
-    if not kept.ddl:
-        yield kept.finding(
-            "text-length", "MariaDB has no VARCHAR without a length, so the table cannot be made.", _text_remedy(kept)
-        )
-    if kept.word == "CHAR":
-        yield kept.finding("char", "Trailing blanks are gone when the text is read.", _text_remedy(kept))
-    if collation.charset not in ("", "utf8mb4"):
-        yield kept.finding(
-            "charset",
-            f"The character set {collation.charset} does not hold all characters; others are refused when they are "
-            "written.",
-            _text_remedy(kept),
-        )
-    if not collation.exact:
-        yield kept.assumed(kept.finding("collation", _compares(kept), _text_remedy(kept)))
-
-
-def _compares(kept: Kept) -> str:
-    whose = (
-        f"Its collation {kept.collation.name} compares otherwise than by code point: case, accents or trailing blanks."
-        if kept.collation.known
-        else "It has the database's collation, by default one for which 'a', 'A', 'á' and 'a ' are equal."
-    )
-    return (
-        f"{whose} Repositories make comparisons and orders exact in each query; the price is that an index on the "
-        "column finds rows but gives no order. Statements of your own compare as the collation does."
+def _finding(rule: Rule, info: TableInfo, place: Place) -> Finding:
+    column = place if isinstance(place, ColumnInfo) else place.column
+    return Finding(
+        rule.code,
+        info.table.fullname,
+        place.place,
+        place.what,
+        rule.effect.format(place),
+        rule.remedy.format(place),
+        column=isinstance(place, ColumnInfo),
+        assumed=rule.by_collation and column is not None and not column.collation.name,
     )
 
 
-def _text_remedy(kept: Kept) -> str:
-    length: Any = getattr(kept.type, "length", None)
-    if kept.word == "CHAR" or not kept.ddl or length:
-        return f"types.Text({length or '<length>'}), which is VARCHAR … COLLATE utf8mb4_nopad_bin."
-    return "types.Text(), which is LONGTEXT COLLATE utf8mb4_nopad_bin."
-
-
-def _labels(kept: Kept) -> Iterator[Finding]:
-    kind: Any = kept.type
-    if kind.native_enum:
-        yield kept.finding(
-            "native-enum",
-            "ENUM sorts by declaration; repositories sort by text all the same, without an index. Statements of your "
-            "own sort otherwise, and a new member needs ALTER TABLE.",
-            "types.Member(…), which keeps the name as text.",
-        )
-    alike = {label.casefold().rstrip() for label in kind.enums}
-    if len(alike) < len(kind.enums) and not kept.collation.exact:
-        yield kept.assumed(
-            kept.finding(
-                "enum-labels",
-                "Labels that differ in case or trailing blanks only are one label for its collation.",
-                "Names that differ in more than that.",
-            )
-        )
-
-
-def _sizes(kept: Kept) -> Iterator[Finding]:
-    if kept.word in _SMALL and "(" not in kept.ddl:
-        text = isinstance(kept.type, sa.String)
-        yield kept.finding(
-            "short-text" if text else "short-bytes",
-            f"It holds {_SMALL[kept.word]} and refuses more, which memory and other databases take.",
-            _text_remedy(kept) if text else "types.Bytes(), which is LONGBLOB.",
-        )
-    if kept.word == "BINARY":
-        yield kept.finding(
-            "padded-bytes", "Short values come back filled up with zero bytes.", "types.Bytes(<length>), VARBINARY."
-        )
-
-
-def _numbers(kept: Kept) -> Iterator[Finding]:
-    kind: Any = kept.type
-    if kept.word == "FLOAT" and (kind.precision or 0) < _DOUBLE_FROM:
-        yield kept.finding(
-            "float32",
-            "FLOAT has 32 bits: 1/3 comes back as 0.333333, is not found by ==, and 1e300 is refused.",
-            "types.Float64().",
-        )
-    if kept.word in ("NUMERIC", "DECIMAL") and "(" not in kept.ddl:
-        yield kept.finding(
-            "numeric", "It is DECIMAL(10, 0): 1.5 becomes 2, without an error.", "types.Exact(<precision>, <scale>)."
-        )
-    if kept.word in _NARROW or "UNSIGNED" in kept.ddl:
-        limits = "takes no negative numbers" if "UNSIGNED" in kept.ddl else f"has {_NARROW[kept.word]}"
-        yield kept.finding(
-            "integer-range",
-            f"It {limits}; a number that does not fit is found by the database alone, not before the statement.",
-            "SmallInteger, Integer or BigInteger.",
-        )
-
-
-def _times(kept: Kept) -> Iterator[Finding]:
-    if isinstance(kept.outer, sa.Interval):
-        yield kept.finding(
-            "interval", "It is kept as a date since 1970, which loses range and microseconds.", "types.Duration()."
-        )
-        return
-    if kept.word == "TIMESTAMP":
-        yield kept.finding(
-            "timestamp",
-            "TIMESTAMP ends in 2038 and is converted between the zones of sessions.",
-            "types.Instant(), or types.LocalDateTime().",
-        )
-    if kept.word in ("DATETIME", "TIME", "TIMESTAMP") and getattr(kept.type, "fsp", None) != 6:  # noqa: PLR2004  # digits of a microsecond
-        yield kept.finding(
-            "microseconds",
-            "Microseconds are cut off, so that == does not find what was written.",
-            "types.TimeOfDay()." if kept.word == "TIME" else "types.LocalDateTime(), or types.Instant() with a zone.",
-        )
-    if isinstance(kept.type, sa.DateTime) and kept.type.timezone:
-        yield kept.finding(
-            "zone",
-            "The zone is not kept. Repositories write UTC and read UTC; other statements read a date without zone.",
-            "types.Instant(), which does the same for every statement.",
-        )
-
-
-def _others(kept: Kept) -> Iterator[Finding]:
-    if kept.word == "UUID" or (isinstance(kept.type, sa.Uuid) and kept.type.native_uuid):
-        yield kept.finding(
-            "native-uuid",
-            "MariaDB's UUID sorts by swapped segments and refuses some values. (SQLAlchemy 2.0 makes CHAR(32) of it "
-            "through mysql+…://, 2.1 UUID on MariaDB.)",
-            "types.UniqueId().",
-        )
-
-
-_ROUNDED = re.compile(r"TIME(STAMP)?\([0-5]\)")
-# bits that FLOAT is asked for
-
-
-def postgresql_findings(kept: Kept) -> Iterator[Finding]:
-    """What is wrong with a column there."""
-    for rule in (_postgresql_texts, _postgresql_others):
-        yield from rule(kept)
-
-
-def _postgresql_texts(kept: Kept) -> Iterator[Finding]:
-    if not kept.is_text:
-        return
-    length: Any = getattr(kept.type, "length", None)
-    remedy = f'types.Text({length or ""}), which is COLLATE "C".'
-    if kept.word == "CHAR":
-        yield kept.finding("char", "Short texts come back filled up with blanks.", remedy)
-    if kept.merges:
-        yield kept.finding(
-            "collation",
-            f"The collation {kept.collation.name} takes different texts for equal, and repositories compare with it "
-            "too: == and in_ answer otherwise than on memory.",
-            remedy,
-        )
-    elif not kept.collation.exact:
-        whose = f"the collation {kept.collation.name}" if kept.collation.known else "the database's collation"
-        yield kept.assumed(
-            kept.finding(
-                "collation",
-                f'It sorts by {whose}, as a dictionary may. Repositories write COLLATE "C" where order matters, so an '
-                "index on the column serves equality but gives no order. Statements of your own sort by the collation.",
-                remedy,
-            )
-        )
-
-
-def _postgresql_others(kept: Kept) -> Iterator[Finding]:
-    kind: Any = kept.type
-    if isinstance(kept.type, sa.Enum) and kept.type.native_enum:
-        yield kept.finding(
-            "native-enum",
-            "The type sorts by declaration; repositories sort by text all the same, without an index. Statements of "
-            "your own sort otherwise, and a new member needs ALTER TYPE.",
-            "types.Member(…), which keeps the name as text.",
-        )
-    if kept.word == "REAL" or (kept.word == "FLOAT" and 0 < (kind.precision or 0) < _DOUBLE_FROM):
-        yield kept.finding(
-            "float32", "It has 32 bits: 1/3 is not found by ==, and 1e300 is refused.", "types.Float64()."
-        )
-    if _ROUNDED.match(kept.ddl):
-        yield kept.finding(
-            "microseconds",
-            "Seconds are rounded, so that == does not find what was written.",
-            "types.TimeOfDay()." if kept.word == "TIME" else "types.LocalDateTime(), or types.Instant().",
-        )
-
-
-_EXACT_DIGITS = 15  # of a 64-bit float
-
-
-def sqlite_findings(kept: Kept) -> Iterator[Finding]:
-    """What is wrong with a column there."""
-    for rule in (_sqlite_texts, _sqlite_numbers, _sqlite_times, _keys, _json):
-        yield from rule(kept)
-
-
-def _sqlite_texts(kept: Kept) -> Iterator[Finding]:
-    # Nothing declared is BINARY here, whatever the database.
-    if kept.is_text and kept.collation.known and not kept.collation.exact:
-        yield kept.finding(
-            "collation",
-            f"{kept.collation.name} takes different texts for equal, and repositories compare with it too: ==, in_ and "
-            "orders answer otherwise than on memory.",
-            "No collation, which is BINARY; icontains and its family ignore case where that is wanted.",
-        )
-
-
-def _sqlite_numbers(kept: Kept) -> Iterator[Finding]:
-    kind: Any = kept.type
-    if kept.word not in ("NUMERIC", "DECIMAL"):
-        return
-    if kind.precision is None or kind.scale is None:
-        yield kept.finding(
-            "numeric", "It is kept as a 64-bit float, which rounds.", "types.Exact(<precision>, <scale>)."
-        )
-    elif kind.precision > _EXACT_DIGITS:
-        yield kept.finding(
-            "numeric",
-            f"It is kept as a 64-bit float, exact to {_EXACT_DIGITS} digits: 9007199254740993 comes back as …992.",
-            f"types.Exact({min(kind.precision, 18)}, {kind.scale}), up to 18 digits.",
-        )
-
-
-def _sqlite_times(kept: Kept) -> Iterator[Finding]:
-    if isinstance(kept.outer, sa.Interval):
-        yield kept.finding("interval", "It is kept as a date since 1970, which loses range.", "types.Duration().")
-    elif isinstance(kept.type, sa.DateTime) and kept.type.timezone:
-        yield kept.finding(
-            "zone",
-            "The zone is not kept. Repositories write UTC and read UTC; other statements read a date without zone.",
-            "types.Instant(), which does the same for every statement.",
-        )
-
-
-def _keys(kept: Kept) -> Iterator[Finding]:
-    numbered = kept.column is kept.column.table.autoincrement_column
-    if numbered and isinstance(kept.type, sa.Integer) and kept.word != "INTEGER":
-        yield kept.finding(
-            "big-key",
-            "SQLite numbers a key only if its type is called INTEGER: a row without one is refused (NOT NULL).",
-            "types.BigKey(), BIGINT elsewhere.",
-        )
-
-
-def _json(kept: Kept) -> Iterator[Finding]:
-    if isinstance(kept.type, sa.JSON):
-        yield kept.finding(
-            "json-number",
-            "A column called JSON is numeric for SQLite: a document that is nothing but 1.0 comes back as 1.",
-            "types.Json(), which is TEXT there.",
-        )
-
-
-_MARIADB = ("mysql", "mariadb")
-
-
-def constraints_findings(table: sa.Table, sql: sa.Dialect, columns: Mapping[sa.Column[Any], Kept]) -> Iterator[Finding]:
-    """What is wrong with a table besides its columns."""
-    for part in _unique_parts(table):
-        yield from _collated(part, sql, columns)
-    for index in sorted(table.indexes, key=lambda one: str(one.name)):
-        yield from _partial(index, sql)
-    for foreign_key in sorted(table.foreign_key_constraints, key=lambda one: list(one.column_keys)):
-        yield from _actions(foreign_key, sql)
-    for constraint in table.constraints:
-        yield from _deferred(constraint, sql)
-    if sql.name in _MARIADB:
-        yield from _checks(table)
-        yield from _engine(table, sql)
-    if sql.name != "postgresql":
-        yield from _numbering(table)
-
-
-def _unique_parts(table: sa.Table) -> Iterator[sa.Constraint | sa.Index]:
-    uniques = [one for one in table.constraints if isinstance(one, sa.UniqueConstraint)]
-    uniques.sort(key=lambda one: [column.name for column in one.columns])
-    yield table.primary_key
-    yield from uniques
-    yield from sorted((one for one in table.indexes if one.unique), key=lambda one: str(one.name))
-
-
-def _found(part: Any, rule: str, what: str, effect: str, remedy: str) -> Finding:
-    names = ", ".join(column.name for column in key_columns(part))
-    name = str(part.name) if isinstance(part.name, str) else f"({names})"
-    return Finding(rule, called(part.table), name, what, effect, remedy)
-
-
-def _collated(
-    part: sa.Constraint | sa.Index, sql: sa.Dialect, columns: Mapping[sa.Column[Any], Kept]
-) -> Iterator[Finding]:
-    for column in key_columns(part):
-        kept = columns[column]
-        if not kept.is_text or not kept.merges:
+def _with_refusals(found: list[Finding], refused: list[Refusal], column: ColumnInfo) -> list[Finding]:
+    """Add what memory refuses of a column; a type that already has a finding gets no second one."""
+    for refusal in refused:
+        effect = f"The column cannot be kept in memory: {refusal.reason}."
+        if refusal.aspect == "type" and found:
+            found[0] = replace(found[0], effect=f"{found[0].effect} {effect}")
             continue
-        known = kept.collation.name or "the database's own collation"
-        yield kept.assumed(
-            _found(
-                part,
-                "unique-collation",
-                f"{'primary key' if isinstance(part, sa.PrimaryKeyConstraint) else 'unique'} over {column.name}",
-                f"Texts that differ only in case, accents or trailing blanks may be one value for {known}: a row is "
-                "refused that memory and other databases take. No query can repair that.",
-                "types.Text(<length>) for the column."
-                if sql.name in _MARIADB
-                else "A column without that collation; types.Text(<length>) is one.",
-            )
-        )
+        table, remedy = column.column.table.fullname, _MEMORY_REMEDIES[refusal.aspect]
+        found.append(Finding(f"memory-{refusal.aspect}", table, column.place, column.what, effect, remedy, column=True))
+    return found
 
 
-def _partial(index: sa.Index, sql: sa.Dialect) -> Iterator[Finding]:
-    conditions = {key.removesuffix("_where") for key, value in index.dialect_kwargs.items() if _is_where(key, value)}
-    if index.unique and conditions and sql.name not in conditions:
-        yield _found(
-            index,
-            "partial-unique",
-            f"unique index with a condition for {', '.join(sorted(conditions))}",
-            f"{sql.name} is not told the condition, and makes the index unique over all rows.",
-            "MariaDB has no partial index: keep such rows in a table of their own."
-            if sql.name in _MARIADB
-            else f"The same condition as {sql.name}_where.",
-        )
+_MEMORY_REMEDIES = {
+    "type": "One of sqlrepo.sqlalchemy.types.",
+    "value": "A default that Python computes: default=, onupdate=.",
+    "table": "Test this table on a database instead of in memory.",
+}
 
 
-def _is_where(key: str, value: Any) -> bool:
-    return key.endswith("_where") and value is not None
+# -- where rules apply
+
+_FLOAT64_DIGITS = 15  # that a 64-bit float stores exactly
+_FLOAT64_PRECISION = 25  # FLOAT(25) and above has 64 bits
+_MICROSECONDS = 6  # digits
+_NUMERIC = ("NUMERIC", "DECIMAL")
+_ROUNDED_TIME = re.compile(r"TIME(STAMP)?\([0-5]\)")
 
 
-def _actions(foreign_key: sa.ForeignKeyConstraint, sql: sa.Dialect) -> Iterator[Finding]:
-    actions = {"ON DELETE": foreign_key.ondelete, "ON UPDATE": foreign_key.onupdate}
-    for event, given in actions.items():
-        action = (given or "").upper()
-        what = f"foreign key, {event} {action}"
-        if action == "SET DEFAULT" and sql.name in _MARIADB:
-            yield _found(
-                foreign_key, "set-default", what, "MariaDB does RESTRICT instead, and does not say so.", "RESTRICT."
-            )
-        if action == "SET NULL" and not all(column.nullable for column in foreign_key.columns):
-            yield _found(
-                foreign_key,
-                "set-null",
-                what,
-                "MariaDB refuses to make the table: the column is NOT NULL."
-                if sql.name in _MARIADB
-                else "The column is NOT NULL, so the parent's statement is refused whenever there is a child.",
-                "A nullable column, or RESTRICT.",
-            )
+def _columns(test: Callable[[ColumnInfo], bool]) -> Find:
+    return lambda table: filter(test, table.columns.values())
 
 
-def _deferred(constraint: sa.Constraint, sql: sa.Dialect) -> Iterator[Finding]:
-    foreign = isinstance(constraint, sa.ForeignKeyConstraint)
-    said = constraint.deferrable is not None or constraint.initially is not None
-    if not said or not isinstance(constraint, sa.ForeignKeyConstraint | sa.UniqueConstraint):
-        return
-    if sql.name in _MARIADB or (sql.name == "sqlite" and not foreign):
-        effect = f"{sql.name} has no such thing: CREATE TABLE is a syntax error."
-        yield _found(constraint, "deferrable", "deferrable", effect, "A constraint that is checked at once.")
-    elif (constraint.initially or "").upper() == "DEFERRED":
-        effect = "A violation is found at COMMIT, not at the statement, and nowhere else so."
-        yield _found(constraint, "deferred", "initially deferred", effect, "A constraint that is checked at once.")
+def _has_clashing_labels(column: ColumnInfo) -> bool:
+    labels = column.type.enums if isinstance(column.type, sa.Enum) else ()
+    return len({label.casefold().rstrip() for label in labels}) < len(labels) and not column.collation.exact
 
 
-def _checks(table: sa.Table) -> Iterator[Finding]:
-    for column in table.columns:
+def _is_float32(column: ColumnInfo) -> bool:
+    if column.dialect.name == "postgresql" and column.type_name == "REAL":
+        return True
+    unspecified = _FLOAT64_PRECISION if column.dialect.name == "postgresql" else 0
+    return column.type_name == "FLOAT" and (column.type.precision or unspecified) < _FLOAT64_PRECISION
+
+
+def _rounds_in_sqlite(column: ColumnInfo) -> bool:
+    if column.type_name not in _NUMERIC:
+        return False
+    precision, scale = column.type.precision, column.type.scale
+    return precision is None or scale is None or precision > _FLOAT64_DIGITS
+
+
+def _has_odd_range(column: ColumnInfo) -> bool:
+    return column.type_name in ("TINYINT", "MEDIUMINT") or "UNSIGNED" in column.ddl
+
+
+def _drops_microseconds(column: ColumnInfo) -> bool:
+    if column.is_interval or column.type_name not in ("DATETIME", "TIME", "TIMESTAMP"):
+        return False
+    return getattr(column.type, "fsp", None) != _MICROSECONDS
+
+
+def _loses_zone(column: ColumnInfo) -> bool:
+    return isinstance(column.type, sa.DateTime) and column.type.timezone
+
+
+def _is_native_uuid(column: ColumnInfo) -> bool:
+    return column.type_name == "UUID" or (isinstance(column.type, sa.Uuid) and column.type.native_uuid)
+
+
+def _is_unnumbered_key(column: ColumnInfo) -> bool:
+    generated = column.column is column.column.table.autoincrement_column
+    return generated and isinstance(column.type, sa.Integer) and column.type_name != "INTEGER"
+
+
+def _counts_otherwise(column: ColumnInfo) -> bool:
+    identity = column.column.identity
+    return identity is not None and bool({identity.start, identity.increment} - {None, 1})
+
+
+def _merging_uniques(table: TableInfo) -> Iterator[Part]:
+    uniques = [one for one in table.table.constraints if isinstance(one, sa.UniqueConstraint)]
+    indexes = [one for one in table.table.indexes if one.unique]
+    for part in (table.table.primary_key, *sorted(uniques, key=_place), *sorted(indexes, key=_place)):
+        kind = "primary key" if isinstance(part, sa.PrimaryKeyConstraint) else "unique"
+        for column in (table.columns[one] for one in _plain_columns(part)):
+            if column.is_text and column.merges_texts:
+                yield Part(_place(part), f"{kind} over {column.place}", column)
+
+
+def _total_indexes(table: TableInfo) -> Iterator[Part]:
+    """Unique indexes with a condition for other databases only."""
+    for index in sorted(table.table.indexes, key=_place):
+        options = index.dialect_kwargs.items()
+        others = {key.removesuffix("_where") for key, value in options if key.endswith("_where") and value is not None}
+        if index.unique and others and table.database not in others:
+            yield Part(_place(index), f"unique index with a condition for {', '.join(sorted(others))}")
+
+
+def _actions(action: str, test: Callable[[sa.ForeignKeyConstraint], bool] = lambda _: True) -> Find:
+    def find(table: TableInfo) -> Iterator[Part]:
+        for key in sorted(table.table.foreign_key_constraints, key=_place):
+            for event, declared in (("ON DELETE", key.ondelete), ("ON UPDATE", key.onupdate)):
+                if (declared or "").upper() == action and test(key):
+                    yield Part(_place(key), f"foreign key, {event} {action}")
+
+    return find
+
+
+def _deferrable(what: str, test: Callable[[sa.Constraint], bool], *kinds: type[sa.Constraint]) -> Find:
+    def find(table: TableInfo) -> Iterator[Part]:
+        for constraint in sorted(table.table.constraints, key=_place):
+            if isinstance(constraint, kinds) and test(constraint):
+                yield Part(_place(constraint), what)
+
+    return find
+
+
+def _is_deferrable(constraint: sa.Constraint) -> bool:
+    return constraint.deferrable is not None or constraint.initially is not None
+
+
+def _is_deferred(constraint: sa.Constraint) -> bool:
+    return (constraint.initially or "").upper() == "DEFERRED"
+
+
+def _named_column_checks(table: TableInfo) -> Iterator[Part]:
+    for column in table.table.columns:
         for check in column.constraints:
             if isinstance(check, sa.CheckConstraint) and isinstance(check.name, str):
-                yield Finding(
-                    "column-check",
-                    called(table),
-                    str(check.name),
-                    f"named check of column {column.name}",
-                    "MariaDB knows no name there: CREATE TABLE is a syntax error.",
-                    "The same check in __table_args__, of the table.",
-                )
+                yield Part(str(check.name), f"named check of column {column.name}")
 
 
-def _engine(table: sa.Table, sql: sa.Dialect) -> Iterator[Finding]:
-    engine = str(table.kwargs.get(f"{sql.name}_engine") or "InnoDB")
+def _other_engine(table: TableInfo) -> Iterator[Part]:
+    engine = str(table.table.kwargs.get(f"{table.database}_engine") or "InnoDB")
     if engine.lower() != "innodb":
-        yield Finding(
-            "engine",
-            called(table),
-            "",
-            f"ENGINE={engine}",
-            "It has no transactions, or no foreign keys: what a unit of work rolls back stays written.",
-            "InnoDB.",
-        )
+        yield Part("", f"ENGINE={engine}")
 
 
-def _numbering(table: sa.Table) -> Iterator[Finding]:
-    for column in table.columns:
-        options = column.identity
-        if options is not None and {options.start, options.increment} - {None, 1}:
-            yield Finding(
-                "numbering",
-                called(table),
-                column.name,
-                f"Identity(start={options.start}, increment={options.increment})",
-                "PostgreSQL alone counts so; here numbers begin at 1.",
-                "Nothing in an application that depends on the numbers.",
-                column=True,
-            )
+def _place(part: Any) -> str:
+    names = ", ".join(column.name for column in _plain_columns(part))
+    return str(part.name) if isinstance(part.name, str) else f"({names})"
+
+
+def _plain_columns(part: Any) -> list[sa.Column[Any]]:
+    found = part.expressions if isinstance(part, sa.Index) else getattr(part, "columns", ())
+    return [one for one in found if isinstance(one, sa.Column)]
+
+
+# -- the rules
+
+_POSTGRESQL, _SQLITE = frozenset({"postgresql"}), frozenset({"sqlite"})
+_SERVERS = _POSTGRESQL | MARIADB
+_TEXT = "{0.text_remedy}"
+_AT_ONCE = "A constraint that is checked at once."
+
+RULES = (
+    Rule(
+        "native-enum",
+        _SERVERS,
+        _columns(lambda column: column.is_native_enum),
+        "The database sorts members in the order of their declaration. Repositories sort by name, without an index; "
+        "your own statements do not. A new member needs ALTER TABLE (MariaDB) or ALTER TYPE (PostgreSQL).",
+        "types.Member(…), which stores the name as text.",
+    ),
+    Rule(
+        "enum-labels",
+        MARIADB,
+        _columns(_has_clashing_labels),
+        "Labels that differ only in case or trailing blanks are equal in this collation.",
+        "Names that differ in more than that.",
+        by_collation=True,
+    ),
+    Rule(
+        "text-length",
+        MARIADB,
+        _columns(lambda column: column.is_text and not column.ddl),
+        "MariaDB has no VARCHAR without a length, so CREATE TABLE fails.",
+        _TEXT,
+    ),
+    Rule(
+        "char",
+        _SERVERS,
+        _columns(lambda column: column.is_text and column.type_name == "CHAR"),
+        "Texts come back changed: MariaDB drops trailing blanks, PostgreSQL fills short texts up with blanks.",
+        _TEXT,
+    ),
+    Rule(
+        "charset",
+        MARIADB,
+        _columns(lambda column: column.is_text and column.collation.charset not in ("", "utf8mb4")),
+        "The character set {0.collation.charset} lacks most characters; writing one of those fails.",
+        _TEXT,
+    ),
+    Rule(
+        "collation",
+        MARIADB,
+        _columns(lambda column: column.is_text and not column.collation.exact),
+        "{0.collation_name} does not compare by code point: most treat 'a', 'A', 'á' and 'a ' as equal. Repositories "
+        "compare and sort exactly, but an index on the column then finds rows without giving their order. Your own "
+        "statements compare by the collation.",
+        _TEXT,
+        by_collation=True,
+    ),
+    Rule(
+        "collation",
+        _POSTGRESQL | _SQLITE,
+        _columns(lambda column: column.is_text and column.merges_texts),
+        "{0.collation_name} treats different texts as equal, and repositories compare with it: == and in_ (in SQLite "
+        "orders too) give other results than in memory.",
+        _TEXT,
+    ),
+    Rule(
+        "collation",
+        _POSTGRESQL,
+        _columns(lambda column: column.is_text and not column.merges_texts and not column.collation.exact),
+        '{0.collation_name} may sort as a dictionary does. Repositories write COLLATE "C" where order matters, so an '
+        "index on the column serves equality but gives no order. Your own statements sort by the collation.",
+        _TEXT,
+        by_collation=True,
+    ),
+    Rule(
+        "short-text",
+        MARIADB,
+        _columns(lambda column: column.capacity is not None and isinstance(column.type, sa.String)),
+        "The column holds {0.capacity}. Longer texts are refused here, and accepted in memory and by other databases.",
+        _TEXT,
+    ),
+    Rule(
+        "short-bytes",
+        MARIADB,
+        _columns(lambda column: column.capacity is not None and not isinstance(column.type, sa.String)),
+        "The column holds {0.capacity}. Longer values are refused here, and accepted in memory and by other databases.",
+        "types.Bytes(), which is LONGBLOB.",
+    ),
+    Rule(
+        "padded-bytes",
+        MARIADB,
+        _columns(lambda column: column.type_name == "BINARY"),
+        "Short values come back filled up with zero bytes.",
+        "types.Bytes(<length>), which is VARBINARY.",
+    ),
+    Rule(
+        "float32",
+        _SERVERS,
+        _columns(_is_float32),
+        "The column has 32 bits: 1/3 comes back as 0.333333, is not found by ==, and 1e300 is refused.",
+        "types.Float64().",
+    ),
+    Rule(
+        "numeric",
+        MARIADB,
+        _columns(lambda column: column.type_name in _NUMERIC and not column.has_length),
+        "The column is DECIMAL(10, 0): 1.5 becomes 2, without an error.",
+        "types.Exact(<precision>, <scale>).",
+    ),
+    Rule(
+        "numeric",
+        _SQLITE,
+        _columns(_rounds_in_sqlite),
+        "SQLite stores a 64-bit float, which is exact to 15 digits: 9007199254740993 comes back as 9007199254740992.",
+        "types.Exact(<precision>, <scale>), which is exact to 18 digits.",
+    ),
+    Rule(
+        "integer-range",
+        MARIADB,
+        _columns(_has_odd_range),
+        "The range is not that of a portable integer, so a number that does not fit is found by the database alone, "
+        "not before the statement is sent.",
+        "SmallInteger, Integer or BigInteger.",
+    ),
+    Rule(
+        "interval",
+        MARIADB | _SQLITE,
+        _columns(lambda column: column.is_interval),
+        "The interval is stored as a date after 1970, which loses range (and microseconds in MariaDB).",
+        "types.Duration().",
+    ),
+    Rule(
+        "timestamp",
+        MARIADB,
+        _columns(lambda column: column.type_name == "TIMESTAMP" and not column.is_interval),
+        "TIMESTAMP ends in 2038, and is converted to the time zone of the session.",
+        "types.Instant() or types.LocalDateTime().",
+    ),
+    Rule(
+        "microseconds",
+        MARIADB,
+        _columns(_drops_microseconds),
+        "Microseconds are cut off, so == does not find the value that was written.",
+        "types.TimeOfDay() for a time; types.LocalDateTime() for a date and time, types.Instant() if it has a zone.",
+    ),
+    Rule(
+        "microseconds",
+        _POSTGRESQL,
+        _columns(lambda column: _ROUNDED_TIME.match(column.ddl) is not None),
+        "Fractions of a second are rounded, so == does not find the value that was written.",
+        "types.TimeOfDay() for a time; types.LocalDateTime() for a date and time, types.Instant() if it has a zone.",
+    ),
+    Rule(
+        "zone",
+        MARIADB | _SQLITE,
+        _columns(_loses_zone),
+        "The time zone is not stored. Repositories write and read UTC; your own statements read a date without zone.",
+        "types.Instant(), which gives UTC to every statement.",
+    ),
+    Rule(
+        "native-uuid",
+        MARIADB,
+        _columns(_is_native_uuid),
+        "MariaDB's UUID sorts by swapped segments and refuses some values. (For mysql+…:// URLs, SQLAlchemy 2.0 "
+        "makes the column CHAR(32), and 2.1 makes it UUID.)",
+        "types.UniqueId().",
+    ),
+    Rule(
+        "big-key",
+        _SQLITE,
+        _columns(_is_unnumbered_key),
+        "SQLite generates keys only for a column of type INTEGER: a row without a key is refused (NOT NULL).",
+        "types.BigKey(), which is BIGINT on other databases.",
+    ),
+    Rule(
+        "json-number",
+        _SQLITE,
+        _columns(lambda column: isinstance(column.type, sa.JSON)),
+        "SQLite takes a column of type JSON for a number: a document that is just 1.0 comes back as 1.",
+        "types.Json(), which is TEXT in SQLite.",
+    ),
+    Rule(
+        "numbering",
+        MARIADB | _SQLITE,
+        _columns(_counts_otherwise),
+        "Only PostgreSQL counts by Identity(start={0.column.identity.start}, increment={0.column.identity.increment}); "
+        "here numbers begin at 1.",
+        "Code that does not depend on the numbers.",
+    ),
+    Rule(
+        "unique-collation",
+        _SERVERS | _SQLITE,
+        _merging_uniques,
+        "{0.column.collation_name} may treat texts as equal that differ only in case, accents or trailing blanks. "
+        "Such a row is refused here, and accepted in memory and by other databases; no query can make up for that.",
+        "A column that compares exactly: types.Text(<length>).",
+        by_collation=True,
+    ),
+    Rule(
+        "partial-unique",
+        MARIADB,
+        _total_indexes,
+        "MariaDB has no partial indexes, so the index is unique over all rows.",
+        "A table of their own for the rows that the condition selects.",
+    ),
+    Rule(
+        "partial-unique",
+        _POSTGRESQL | _SQLITE,
+        _total_indexes,
+        "The index has no condition for this database, so it is unique over all rows.",
+        "The condition for this database too: postgresql_where=, sqlite_where=.",
+    ),
+    Rule(
+        "set-default",
+        MARIADB,
+        _actions("SET DEFAULT"),
+        "MariaDB does RESTRICT instead, without an error.",
+        "RESTRICT.",
+    ),
+    Rule(
+        "set-null",
+        _SERVERS | _SQLITE,
+        _actions("SET NULL", lambda key: not all(column.nullable for column in key.columns)),
+        "The column is NOT NULL. MariaDB refuses CREATE TABLE; other databases refuse to delete or change a parent "
+        "that has children.",
+        "A nullable column, or RESTRICT.",
+    ),
+    Rule(
+        "deferrable",
+        MARIADB,
+        _deferrable("deferrable", _is_deferrable, sa.ForeignKeyConstraint, sa.UniqueConstraint),
+        "MariaDB has no deferrable constraints: CREATE TABLE is a syntax error.",
+        _AT_ONCE,
+    ),
+    Rule(
+        "deferrable",
+        _SQLITE,
+        _deferrable("deferrable", _is_deferrable, sa.UniqueConstraint),
+        "SQLite has no deferrable unique constraints: CREATE TABLE is a syntax error.",
+        _AT_ONCE,
+    ),
+    Rule(
+        "deferred",
+        _POSTGRESQL,
+        _deferrable("initially deferred", _is_deferred, sa.ForeignKeyConstraint, sa.UniqueConstraint),
+        "A violation is found at COMMIT; elsewhere it is found at the statement.",
+        _AT_ONCE,
+    ),
+    Rule(
+        "deferred",
+        _SQLITE,
+        _deferrable("initially deferred", _is_deferred, sa.ForeignKeyConstraint),
+        "A violation is found at COMMIT; elsewhere it is found at the statement.",
+        _AT_ONCE,
+    ),
+    Rule(
+        "column-check",
+        MARIADB,
+        _named_column_checks,
+        "In MariaDB a check of a column has no name: CREATE TABLE is a syntax error.",
+        "The same check in __table_args__, as a check of the table.",
+    ),
+    Rule(
+        "engine",
+        MARIADB,
+        _other_engine,
+        "The storage engine has no transactions, or no foreign keys: what a unit of work rolls back stays written.",
+        "InnoDB.",
+    ),
+)

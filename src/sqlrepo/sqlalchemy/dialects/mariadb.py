@@ -1,7 +1,4 @@
-"""MariaDB: text that compares exactly whatever its column's collation is.
-
-Knows the server's collations. Must not know drivers beyond what SQLAlchemy makes equal of them.
-"""
+"""MariaDB: comparing text by code point, whatever the collation of its column."""
 
 from __future__ import annotations
 
@@ -23,12 +20,11 @@ from sqlrepo.sqlalchemy.dialects.base import (
     successor,
 )
 from sqlrepo.sqlalchemy.events import UNCOUNTED
+from sqlrepo.sqlalchemy.mapping import table_of
 from sqlrepo.tables.schema import Schema
 
-__all__ = ["MariaDB"]
-
 _EXACT = "utf8mb4_nopad_bin"
-_UNICODE_FOLD = "utf8mb4_uca1400_ai_ci"  # its LOWER knows today's Unicode; the older ones know that of 2003
+_UNICODE_FOLD = "utf8mb4_uca1400_ai_ci"  # whose LOWER knows current Unicode; older collations know that of 2003
 _FIRST_WITH_FOLD = (10, 10)
 
 _COLUMNS = sa.text("""
@@ -38,10 +34,12 @@ _COLUMNS = sa.text("""
 
 
 class MariaDB(Dialect):
-    """MariaDB through PyMySQL or asyncmy; a URL may begin with ``mysql`` or ``mariadb``."""
+    """MariaDB through PyMySQL or asyncmy; URLs may begin with ``mysql`` or ``mariadb``."""
 
     name: ClassVar[str] = "mariadb"
-    upsert: ClassVar[UpsertWay] = "insert_first"  # ON DUPLICATE KEY fires on any key, and does not tell
+    upsert: ClassVar[UpsertWay] = (
+        "insert_first"  # ON DUPLICATE KEY reacts to any key, and does not tell insert from update
+    )
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)
@@ -51,87 +49,80 @@ class MariaDB(Dialect):
 
     @property
     def missing_capabilities(self) -> frozenset[str]:
-        """The second to write a row waits; references are looked at row by row; other isolation reads what was."""
+        # Concurrent writers of a row wait, and foreign keys are checked row by row.
         known = {"conflict_at_commit", "references_at_end"}
         known |= set() if self.isolation in (None, READ_COMMITTED, "READ UNCOMMITTED") else {"rereads_committed"}
         return frozenset(known if self.no_unicode_fold is None else known | {"unicode_fold"})
 
     def set_up(self, engine: sa.Engine) -> None:
-        """Refuse values that do not fit, whatever the server's own mode is."""
-        event.listen(engine, "connect", _connected)
-        _mend(engine)
+        """Make the server refuse values that do not fit, whatever its default mode."""
+        event.listen(engine, "connect", _set_strict)
+        _fix_ping(engine)
 
     def set_up_reader(self, engine: sa.Engine) -> None:
         """Make transactions read-only, single statements included."""
-        event.listen(engine, "connect", _connected_for_reading)
-        _mend(engine)
+        event.listen(engine, "connect", _set_read_only)
+        _fix_ping(engine)
         if self.isolation in (None, READ_COMMITTED):
-            # Statements that stand alone need no end; PyMySQL would send one all the same, a round trip each.
+            # A statement without a transaction needs no COMMIT; PyMySQL would send one, at a round trip each.
             dialect: Any = engine.dialect
-            dialect.do_commit = dialect.do_rollback = _nothing
+            dialect.do_commit = dialect.do_rollback = _send_nothing
 
     # -- connections
 
     def begin_foreign(self, connection: sa.Connection, *, read_only: bool) -> None:
-        """Begin a transaction; a read-only one has to be begun as one."""
         super().begin_foreign(connection, read_only=read_only)
         if read_only:
             connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
-    def _server(self, connection: sa.Connection) -> Sequence[str]:
-        server: Any = connection.dialect  # the one that has connected
+    def _inspect(self, connection: sa.Connection) -> Sequence[str]:
+        server: Any = connection.dialect  # which has connected, so it knows the version
         if not server.is_mariadb:
-            raise UnsupportedError("this server is MySQL, which cannot give back the rows it inserts; use MariaDB")
+            raise UnsupportedError("this server is MySQL, which cannot return the rows it inserts; use MariaDB")
         version = tuple(server.server_version_info[:2])
         if version >= _FIRST_WITH_FOLD:
             return ()
-        self.no_unicode_fold = f"MariaDB {'.'.join(map(str, version))} cannot fold text by Unicode, 10.10 can"
-        return (f'{self.no_unicode_fold}; icontains and its family need `fold = "ascii"` on the repository',)
+        self.no_unicode_fold = f"MariaDB {'.'.join(map(str, version))} cannot fold case by Unicode (10.10 can)"
+        return (f'{self.no_unicode_fold}; for icontains and its family, set `fold = "ascii"` on the repository',)
 
-    def _engine(self, connection: sa.Connection) -> Sequence[str]:
+    def _engine_problems(self, connection: sa.Connection) -> Sequence[str]:
         (mode,) = connection.exec_driver_sql("SELECT @@SESSION.sql_mode").one()
-        known = super()._engine(connection)
+        problems = super()._engine_problems(connection)
         if "STRICT_" in mode:
-            return known
-        return (*known, "this engine's connections cut values that do not fit; set sql_mode = STRICT_TRANS_TABLES")
+            return problems
+        return (*problems, "this engine's connections truncate values that do not fit; set STRICT_TRANS_TABLES")
 
     def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:
-        """Learn the collations of a table's columns, which a mapped class need not tell."""
+        """Read the collations of a table's columns, which a mapped class need not declare."""
         if schema.place in self._collations:
             return
-        # The application may have translated the schema to another.
-        namespace = connection.schema_for_object(sa.inspect(schema.model).local_table)
+        namespace = connection.schema_for_object(table_of(schema))  # which honours schema_translate_map
         found = connection.execute(_COLUMNS, {"namespace": namespace, "name": schema.name})
         known = {name: (charset, collation) for name, charset, collation in found}
-        if known:  # or there is no such table yet
+        if known:  # else the table does not exist yet
             self._collations[schema.place] = known
 
     def forbid_writes(self, connection: sa.Connection, *, forbidden: bool) -> None:
-        """Nothing is left to do: the transaction was begun so."""
+        """Do nothing: the transaction was begun as a read-only one."""
 
     # -- statements
 
     def exact(self, column: AnyColumn) -> AnyColumn:
-        """Text in a collation that takes every difference for one."""
         if not self._is_text(column) or self._collation(column) == _EXACT:
             return column
-        return _converted(column, type_=column.type).collate(_EXACT)
+        return _convert(column, type_=column.type).collate(_EXACT)
 
     def compare(self, column: AnyColumn, op: Operator, value: AnyColumn) -> AnyColumn:
-        """Compare; equality twice, so that the column's own index is used, which finds too much."""
+        """Compare; equality in both collations, because the column's index only serves its own."""
         exact = compare(self.exact(column), op, value)
-        return sa.and_(column == value, exact) if op == "==" and self._finds_too_much(column) else exact
+        return sa.and_(column == value, exact) if op == "==" and self._is_broader(column) else exact
 
     def one_of(self, column: AnyColumn, values: sa.BindParameter[Any]) -> AnyColumn:
-        """The same for several values."""
         exact = self.exact(column).in_(values)
-        return sa.and_(column.in_(values), exact) if self._finds_too_much(column) else exact
+        return sa.and_(column.in_(values), exact) if self._is_broader(column) else exact
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
-        """Compare by functions.
-
-        LIKE passes over characters above U+FFFF where it searches an index for a prefix, so that a prefix is a range.
-        """
+        """Search by functions, and for a prefix by range: with an index, LIKE misses characters above U+FFFF."""
         subject, needle = self._folded(node, column), text(None)
         match node.kind:
             case "contains":
@@ -154,56 +145,56 @@ class MariaDB(Dialect):
         if node.case == "exact":
             return self.exact(column)
         if node.case == "ascii":
-            # Only the character set ascii has a LOWER that knows A to Z and nothing else.
-            octets = sa.cast(_converted(column), sa.LargeBinary())
-            lowered = sa.cast(func.lower(_converted(octets, "ascii")), sa.LargeBinary())
-            return _converted(lowered).collate(_EXACT)
+            # LOWER changes A to Z and nothing else only in the character set ascii.
+            octets = sa.cast(_convert(column), sa.LargeBinary())
+            lowered = sa.cast(func.lower(_convert(octets, "ascii")), sa.LargeBinary())
+            return _convert(lowered).collate(_EXACT)
         self.require_unicode_fold()
-        return func.lower(_converted(column).collate(_UNICODE_FOLD), type_=column.type).collate(_EXACT)
+        return func.lower(_convert(column).collate(_UNICODE_FOLD), type_=column.type).collate(_EXACT)
 
     def _is_text(self, column: AnyColumn) -> bool:
-        return isinstance(self.kept_as(column), sa.String)
+        return isinstance(self.stored_type(column), sa.String)
 
-    def _finds_too_much(self, column: AnyColumn) -> bool:
-        """Whether the column's own equality holds of all texts that are equal, and of others."""
+    def _is_broader(self, column: AnyColumn) -> bool:
+        """Return True if the column's own collation treats all equal texts as equal, and others too."""
         return self._is_text(column) and self._collation(column) != _EXACT and self._charset(column) == "utf8mb4"
 
     def _collation(self, column: AnyColumn) -> str | None:
-        return self._kept(column)[1] or getattr(self.kept_as(column), "collation", None)
+        return self._reported(column)[1] or getattr(self.stored_type(column), "collation", None)
 
     def _charset(self, column: AnyColumn) -> str | None:
-        return self._kept(column)[0] or getattr(self.kept_as(column), "charset", None)
+        return self._reported(column)[0] or getattr(self.stored_type(column), "charset", None)
 
-    def _kept(self, column: AnyColumn) -> tuple[str | None, str | None]:
-        """Character set and collation as the server told them."""
+    def _reported(self, column: AnyColumn) -> tuple[str | None, str | None]:
+        """Return the character set and the collation that the server reported."""
         table = getattr(column, "table", None)
         if not isinstance(table, sa.Table) or not isinstance(column, sa.Column):
             return None, None
         return self._collations.get((table.schema, table.name), {}).get(column.name, (None, None))
 
 
-def _mend(engine: sa.Engine) -> None:
-    """Let asyncmy be pinged: early releases of SQLAlchemy 2.0 ask PyMySQL how, whose later ones want no argument."""
+def _fix_ping(engine: sa.Engine) -> None:
+    """Let asyncmy ping: early releases of SQLAlchemy 2.0 call it as an old PyMySQL wants to be called."""
     dialect: Any = engine.dialect
     if dialect.driver == "asyncmy":
-        dialect.do_ping = _pinged
+        dialect.do_ping = _ping
 
 
-def _pinged(connection: Any) -> bool:
+def _ping(connection: Any) -> bool:
     connection.ping(False)
     return True
 
 
-def _connected(connection: Any, _: Any) -> None:
+def _set_strict(connection: Any, _: Any) -> None:
     _execute(connection, "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_TRANS_TABLES')")
 
 
-def _connected_for_reading(connection: Any, _: Any) -> None:
+def _set_read_only(connection: Any, _: Any) -> None:
     _execute(connection, "SET SESSION TRANSACTION READ ONLY")
 
 
-def _nothing(_: Any) -> None:
-    """Send nothing."""
+def _send_nothing(_: Any) -> None:
+    pass
 
 
 def _execute(connection: Any, statement: str) -> None:
@@ -212,5 +203,5 @@ def _execute(connection: Any, statement: str) -> None:
     cursor.close()
 
 
-def _converted(text: AnyColumn, charset: str = "utf8mb4", type_: Any = None) -> AnyColumn:
+def _convert(text: AnyColumn, charset: str = "utf8mb4", type_: Any = None) -> AnyColumn:
     return func.convert(text.op("USING")(sa.literal_column(charset)), type_=type_ or sa.String())

@@ -1,7 +1,4 @@
-"""PostgreSQL: where NULL stands, collation "C", sequences behind given keys.
-
-Knows the server's catalogue. Must not know drivers beyond what SQLAlchemy makes equal of them.
-"""
+"""PostgreSQL: NULL in orders, collation "C", and sequences that keep up with explicit keys."""
 
 from __future__ import annotations
 
@@ -13,13 +10,12 @@ from sqlalchemy import event, func, literal
 
 from sqlrepo.language.criteria import Match, MatchKind, Operator
 from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, UpsertWay, compare
+from sqlrepo.sqlalchemy.mapping import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
-
-__all__ = ["PostgreSQL"]
 
 _BY_CODE_POINT = frozenset({"C", "POSIX"})
 
-# Each folds like `fold_unicode`: one character to one character, I with dot to i.
+# Collations that fold like `fold_unicode`: character by character, and I with dot to i.
 _UNICODE_FOLDS = ("C.utf8", "C.UTF-8", "pg_c_utf8", "en_US.utf8", "en_US.UTF-8")
 
 _ESCAPE = "\\"
@@ -32,7 +28,7 @@ _SERVER = sa.text("""
     FROM pg_database WHERE datname = current_database()
 """)
 
-# Moves a sequence forwards only. Where its owner does not let us, there is nothing to move it with.
+# Moves a sequence forwards only, and only if the user has the privilege.
 _ADVANCE = """
     SELECT setval(numbers.sequence, :given) FROM (SELECT {sequence} AS sequence) AS numbers
     JOIN pg_sequence ON seqrelid = numbers.sequence
@@ -57,44 +53,45 @@ class PostgreSQL(Dialect):
 
     @property
     def missing_capabilities(self) -> frozenset[str]:
-        """The second to write a row waits for the first; above READ COMMITTED a unit reads what was there first."""
+        # Concurrent writers of a row wait; above READ COMMITTED a unit reads one snapshot.
         known = {"conflict_at_commit"}
         known |= set() if self.isolation in (None, READ_COMMITTED) else {"rereads_committed"}
         return frozenset(known if self.no_unicode_fold is None else known | {"unicode_fold"})
 
     def set_up_reader(self, engine: sa.Engine) -> None:
         """Make transactions read-only by default, single statements included."""
-        event.listen(engine, "connect", _connected_for_reading)
+        event.listen(engine, "connect", _set_read_only)
 
     # -- connections
 
-    def _server(self, connection: sa.Connection) -> Sequence[str]:
+    def _inspect(self, connection: sa.Connection) -> Sequence[str]:
         collation, provider, known = connection.execute(_SERVER).one()
         self._sorts_by_code_point = provider == "c" and collation in _BY_CODE_POINT
         fold = next((name for name in _UNICODE_FOLDS if name in known), None)
         if fold is not None:
             self._unicode_fold = fold
             return ()
-        self.no_unicode_fold = f"the server has no collation {' or '.join(_UNICODE_FOLDS)} to fold text by Unicode with"
-        return (f'{self.no_unicode_fold}; icontains and its family need `fold = "ascii"` on the repository',)
+        wanted = " or ".join(_UNICODE_FOLDS)
+        self.no_unicode_fold = f"the server cannot fold case by Unicode, because it has no collation {wanted}"
+        return (f'{self.no_unicode_fold}; for icontains and its family, set `fold = "ascii"` on the repository',)
 
     def forbid_writes(self, connection: sa.Connection, *, forbidden: bool) -> None:
-        """Set it for the transaction, with which it ends."""
         if forbidden:
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
     def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:
-        """Move the key's sequence, which knows nothing of numbers that were given."""
-        mapper = sa.inspect(schema.model)
+        """Move the key's sequence behind the explicit numbers."""
+        assert schema.generated is not None
+        mapper = mapper_of(schema)
         column = mapper.columns[schema.generated]
         own = column.default if isinstance(column.default, sa.Sequence) else None
-        name = self._reached(connection, mapper.local_table if own is None else own)
+        name = self._full_name(connection, table_of(schema) if own is None else own)
         if (schema, name) not in self._advances:
-            self._advances[schema, name] = _advance(name, column.name if own is None else None)
+            self._advances[schema, name] = _advance_statement(name, column.name if own is None else None)
         connection.execute(self._advances[schema, name], {"given": max(given)})
 
-    def _reached(self, connection: sa.Connection, item: sa.Table | sa.Sequence) -> str:
-        """The name of something in its schema, which the application may have translated to another."""
+    def _full_name(self, connection: sa.Connection, item: sa.Table | sa.Sequence) -> str:
+        """Return the name with its schema, which schema_translate_map may have changed."""
         preparer = self.sql.identifier_preparer
         namespace, name = connection.schema_for_object(item), preparer.quote(item.name)
         return f"{preparer.quote_schema(namespace)}.{name}" if namespace else name
@@ -102,35 +99,35 @@ class PostgreSQL(Dialect):
     # -- statements
 
     def exact(self, column: AnyColumn) -> AnyColumn:
-        """Text in collation "C"; members of a native enumeration as the texts they are, not by their declaration."""
-        kept = self.kept_as(column)
-        if isinstance(kept, sa.Enum) and kept.native_enum:
+        """Return text in collation "C"; members of a native enum as text, not in the order of their declaration."""
+        stored = self.stored_type(column)
+        if isinstance(stored, sa.Enum) and stored.native_enum:
             return sa.cast(column, sa.Text()).collate("C")
-        if not isinstance(kept, sa.String) or kept.collation in _BY_CODE_POINT:
+        if not isinstance(stored, sa.String) or stored.collation in _BY_CODE_POINT:
             return column
-        if kept.collation is None and self._sorts_by_code_point:
+        if stored.collation is None and self._sorts_by_code_point:
             return column
         return column.collate("C")
 
     def compare(self, column: AnyColumn, op: Operator, value: AnyColumn) -> AnyColumn:
-        """Compare; whether two texts are equal does not depend on their collation here."""
+        """Compare; in PostgreSQL the equality of texts does not depend on the collation."""
         if op in ("==", "!="):
             return compare(column, op, value)
-        native = isinstance(kept := self.kept_as(column), sa.Enum) and kept.native_enum
+        stored = self.stored_type(column)
+        native = isinstance(stored, sa.Enum) and stored.native_enum
         return compare(self.exact(column), op, sa.cast(value, sa.Text()) if native else value)
 
     def ascending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
-        """Smallest first, and NULL before it; said only where there may be one, for the sake of plain indexes."""
+        """Order ascending; NULLS FIRST is written for nullable columns only, because a plain index has not got it."""
         order = self.exact(column).asc()
         return order.nulls_first() if nullable else order
 
     def descending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
-        """Largest first, NULL behind."""
         order = self.exact(column).desc()
         return order.nulls_last() if nullable else order
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
-        """Compare with LIKE, which indexes help; by functions where a text may not be changed before it is sent."""
+        """Search with LIKE, which can use an index; by functions if no pattern can be built from the text."""
         subject = self._folded(node, column)
         if node.kind == "equals":
             return subject == text(None)
@@ -142,20 +139,19 @@ class PostgreSQL(Dialect):
         if node.case == "ascii":
             return func.lower(column.collate("C"), type_=column.type)
         self.require_unicode_fold()
-        # What it gives is compared by code point, and said to be: a parameter of a column in "C" says so too, and the
-        # server does not choose between the two.
+        # A parameter of a column in "C" has that collation too, and the server does not choose between two collations.
         return func.lower(column.collate(self._unicode_fold), type_=column.type).collate("C")
 
 
-def _advance(name: str, column: str | None) -> sa.TextClause:
-    """The statement that moves a sequence: the one of a name, or the one that numbers a column of a table, if any."""
+def _advance_statement(name: str, column: str | None) -> sa.TextClause:
+    """Write the statement that moves a sequence: the named one, or that of a column of the named table."""
     if column is None:
         return sa.text(_ADVANCE.format(sequence="CAST(:name AS regclass)")).bindparams(name=name)
     sequence = "CAST(pg_get_serial_sequence(:name, :column) AS regclass)"
     return sa.text(_ADVANCE.format(sequence=sequence)).bindparams(name=name, column=column)
 
 
-def _connected_for_reading(connection: Any, _: Any) -> None:
+def _set_read_only(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
     cursor.close()

@@ -1,7 +1,4 @@
-"""SQLite: hooks that make its transactions real, and functions in place of LIKE.
-
-Knows the sqlite3 module. Must not know repositories or units of work.
-"""
+"""SQLite: explicit BEGIN, foreign keys, WAL, and functions instead of LIKE."""
 
 from __future__ import annotations
 
@@ -18,18 +15,16 @@ from sqlrepo.language.values import fold_unicode
 from sqlrepo.sqlalchemy.connecting import close_all
 from sqlrepo.sqlalchemy.dialects.base import AnyColumn, Dialect, Needle, UpsertWay, successor
 
-__all__ = ["SQLite"]
-
 _BUSY_SECONDS = 30
 _PREPARED = "sqlrepo_prepared"
 
 _EMPTY = (
-    "the process forked; this one has a database in memory of its own since, which is empty, and no process sees what "
-    "another stores"
+    "the process forked, and an in-memory database is not shared: this process has its own, which is empty; use a file "
+    "to share data between processes"
 )
 _UNLOCKED = (
-    "the process forked while a connection to this file was in use, and SQLite's locks do not outlast that: what this "
-    "process commits may be lost; fork while no unit of work is open"
+    "the process forked while a connection to this file was in use, so SQLite's locks are gone, and commits of this "
+    "process may be lost; fork while no unit of work is open"
 )
 
 # SQLite sorts every blob behind every text, so this is an upper bound no text reaches.
@@ -40,13 +35,13 @@ class SQLite(Dialect):
     """SQLite through the sqlite3 module."""
 
     name = "sqlite"
-    upsert: ClassVar[UpsertWay] = "insert_first"  # ON CONFLICT does not tell which of the two it did
+    upsert: ClassVar[UpsertWay] = "insert_first"  # ON CONFLICT does not tell insert from update
     asks_server = False
     survives_interrupts = True  # and dropping the connection would drop an in-memory database
 
     def __init__(self, sql: SQLDialect, isolation: str | None = None) -> None:
         if isolation not in (None, "SERIALIZABLE"):
-            raise UnsupportedError(f"isolation {isolation}: SQLite is serializable, always")
+            raise UnsupportedError(f"SQLite has no isolation level {isolation}; it is always SERIALIZABLE")
         super().__init__(sql, isolation)
         self._in_memory = False
         self._unlocked: set[Engine] = set()
@@ -56,7 +51,6 @@ class SQLite(Dialect):
 
     @property
     def missing_capabilities(self) -> frozenset[str]:
-        """One writer at a time, which sees the database as it was when it began; numbers of deleted rows come again."""
         return frozenset(
             {
                 "concurrent_writers",
@@ -70,7 +64,7 @@ class SQLite(Dialect):
         )
 
     def engine_options(self, url: URL, *, ping: bool) -> dict[str, Any]:
-        """An in-memory database is one connection, handed to one unit at a time; a ping would tell nothing."""
+        """Return options; an in-memory database has one connection, which one unit at a time can use."""
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}}
         if _in_memory(url):
             pool = AsyncAdaptedQueuePool if url.get_dialect().is_async else QueuePool
@@ -79,22 +73,20 @@ class SQLite(Dialect):
         return options
 
     def set_up(self, engine: Engine) -> None:
-        """Real transactions, foreign keys, a log that lets readers read."""
         self._in_memory = _in_memory(engine.url)
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "begin", self._begun)
 
     def reader_options(self, url: URL, *, ping: bool) -> dict[str, Any] | None:
-        """A file has readers of its own, with a transaction each: BEGIN is no round trip here."""
+        """Return options; read-only units have transactions, because BEGIN costs no round trip."""
         return None if _in_memory(url) else self.engine_options(url, ping=ping)
 
     def set_up_reader(self, engine: Engine) -> None:
-        """Connections that refuse writes."""
         event.listen(engine, "connect", self._reader_connected)
         event.listen(engine, "begin", self._begun)
 
     def _connected(self, connection: Any, entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself; see `_begun`
+        connection.isolation_level = None  # the driver sends no BEGIN; `_begun` does
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
         self._prepare(connection, entry.info)
@@ -105,26 +97,26 @@ class SQLite(Dialect):
         self._prepare(connection, entry.info)
 
     def _begun(self, connection: Connection) -> None:
-        # A deferred transaction that reads first and writes later fails at once beside another writer; see SQLite's
-        # documentation of SQLITE_BUSY. So whoever may write takes the lock at the beginning, and waits for it.
+        # A transaction that takes the write lock later than its first read fails at once if another one holds it (see
+        # SQLITE_BUSY in SQLite's documentation). IMMEDIATE takes the lock, or waits for it, at the beginning.
         mode = "" if connection.get_execution_options().get("sqlrepo_read_only") else " IMMEDIATE"
         connection.exec_driver_sql(f"BEGIN{mode}")
 
     # -- forks
 
     def before_fork(self, engine: Engine) -> None:
-        """Close the connections to a file: a child takes the locks of an open one for its own, and so has none.
+        """Close connections to a file: a child that inherits an open one believes it has the parent's locks.
 
-        The parent's last connection would then delete the log under the children's, with what they have committed.
+        The parent's last connection would then delete the WAL of the children, with their commits.
         """
         if isinstance(engine.pool, QueuePool) and not _in_memory(engine.url):
             self._unlocked.add(engine)
-            if engine.pool.checkedout() == 0:  # or nothing is won: one connection keeps the locks of all
+            if engine.pool.checkedout() == 0:  # one open connection would keep the locks of all
                 close_all(engine)
                 self._unlocked.discard(engine)
 
     def after_fork(self, engine: Engine) -> None:
-        """Say at the next unit what a fork has made of the database."""
+        """Prepare the warning that the next unit logs."""
         super().after_fork(engine)
         if _in_memory(engine.url):
             self._forked = _EMPTY
@@ -135,24 +127,24 @@ class SQLite(Dialect):
     # -- connections
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:
-        """Begin a transaction; the hook sends BEGIN."""
+        """Begin a transaction, for which `_begun` sends BEGIN."""
         connection.execution_options(sqlrepo_read_only=read_only)
         connection.begin()
 
     def begin_foreign(self, connection: Connection, *, read_only: bool) -> None:
-        """Begin a transaction on an engine that may not send BEGIN."""
-        self._prepare_theirs(connection)
+        """Begin a transaction, and send BEGIN if the engine has no hook that does."""
+        self._prepare_foreign(connection)
         self.begin(connection, read_only=read_only)
         if not _has_begun(connection):
             connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     def join(self, connection: Connection) -> None:
-        """Begin where the driver has not: it would take the release of a savepoint for a commit."""
-        self._prepare_theirs(connection)
+        """Join, and send BEGIN if the driver has not: else releasing a savepoint would commit."""
+        self._prepare_foreign(connection)
         if not _has_begun(connection):
             connection.exec_driver_sql("BEGIN")
 
-    def _prepare_theirs(self, connection: Connection) -> None:
+    def _prepare_foreign(self, connection: Connection) -> None:
         pooled = connection.connection
         if _PREPARED not in pooled.info:
             self._prepare(pooled.dbapi_connection, pooled.info)
@@ -161,33 +153,32 @@ class SQLite(Dialect):
         connection.create_function("sqlrepo_fold", 1, _fold, deterministic=True)
         info[_PREPARED] = True
 
-    def _server(self, connection: Connection) -> Sequence[str]:
+    def _inspect(self, connection: Connection) -> Sequence[str]:
         return () if self._forked is None else (self._forked,)
 
-    def _engine(self, connection: Connection) -> Sequence[str]:
-        return tuple(_lacking(connection))
+    def _engine_problems(self, connection: Connection) -> Sequence[str]:
+        return tuple(_problems(connection))
 
     def forbid_writes(self, connection: Connection, *, forbidden: bool) -> None:
-        """Set it on the connection."""
         connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if forbidden else 'OFF'}")
 
     def after_failed_commit(self, connection: Connection) -> None:
-        """Undo what a refused COMMIT leaves open, and SQLAlchemy believes ended."""
+        """Roll back the transaction that a refused COMMIT leaves open, though SQLAlchemy believes it has ended."""
         connection.connection.dbapi_connection.rollback()  # type: ignore[union-attr]  # it is checked out
 
     def after_interrupt(self, connection: Connection) -> None:
-        """Replace an asynchronous connection: SQLAlchemy 2.0 leaves its statement open, and none could commit."""
+        """Discard an asynchronous connection: SQLAlchemy 2.0 leaves its statement open, so it could not commit."""
         if self.sql.is_async and not self._in_memory:
             connection.invalidate()
 
     # -- statements
 
     def exact(self, column: AnyColumn) -> AnyColumn:
-        """Text compares by code point as it is."""
+        """Return the column: SQLite compares by code point."""
         return column
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
-        """Compare by functions; LIKE would ignore the case of A to Z, and knows wildcards."""
+        """Search by functions: LIKE ignores the case of A to Z and has wildcards."""
         subject = self._folded(node, column)
         needle = text(None)
         match node.kind:
@@ -211,22 +202,22 @@ class SQLite(Dialect):
         return func.lower(column) if node.case == "ascii" else func.sqlrepo_fold(column, type_=column.type)
 
 
-def _lacking(connection: Connection) -> Iterator[str]:
+def _problems(connection: Connection) -> Iterator[str]:
     pool = connection.engine.pool
     if isinstance(pool, StaticPool | SingletonThreadPool):
         yield (
-            f"this engine's {type(pool).__name__} gives one connection to several units of work, whose transactions "
-            "then mix; give Database the URL instead"
+            f"this engine's {type(pool).__name__} shares one connection between units of work, so their transactions "
+            "mix; give Database the URL instead"
         )
     if not connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
         yield (
-            "this engine does not enforce foreign keys (PRAGMA foreign_keys = ON); give Database the URL instead, or "
-            "set it when the engine connects"
+            "this engine does not enforce foreign keys; give Database the URL instead, or send PRAGMA "
+            "foreign_keys = ON when it connects"
         )
 
 
 def _has_begun(connection: Connection) -> bool:
-    """Whether the driver has a transaction open; asked below SQLAlchemy's adapter of aiosqlite, which does not tell."""
+    """Ask the driver itself, because SQLAlchemy's adapter for aiosqlite has no such property."""
     driver: Any = connection.connection.driver_connection
     return bool(driver.in_transaction)
 
