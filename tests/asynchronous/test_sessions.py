@@ -268,7 +268,7 @@ def test_a_scoped_session_is_joined(sql, loop):
 def test_each_kind_of_unit_has_its_kind_of_session(sql, loop):
     async def work():
         session = AsyncSession(sql.engine)
-        with pytest.raises(UnsupportedError, match="async units"):
+        with pytest.raises(UnsupportedError, match="async unit"):
             Book(session)
         with pytest.raises(UnsupportedError, match="synchronous units"):
             AsyncBook(Session())

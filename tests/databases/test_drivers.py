@@ -19,7 +19,7 @@ from sqlrepo import (
     StatementTimeoutError,
     UniqueViolationError,
 )
-from sqlrepo.sqlalchemy.errors import Tables, translated
+from sqlrepo.sqlalchemy.errors import KnownTables, translate
 from sqlrepo.tables.schema import Schema
 from tests.databases import servers
 from tests.databases.domain import Base, OwnerRow, Owners, ThingRow, Things
@@ -38,9 +38,9 @@ ROW = {"code": "secret", "size": 1, "weight": 1}
 
 @pytest.fixture
 def tables():
-    known = Tables()
-    known.adopt(Things.definition().schema)
-    known.adopt(Owners.definition().schema)
+    known = KnownTables()
+    known.register(Things.definition().schema)
+    known.register(Owners.definition().schema)
     return known
 
 
@@ -112,7 +112,7 @@ def tried(connection, statements):
 )
 def test_constraints_are_told_alike(url, tables, statements, expected):
     error, constraint, names = expected
-    found = translated(failing(url, *statements), tables, (None, statements[-1].table.name))
+    found = translate(failing(url, *statements), tables, (None, statements[-1].table.name))
 
     assert type(found) is error
     if url.get_backend_name() == "sqlite" and error is ForeignKeyViolationError:
@@ -133,7 +133,7 @@ def test_constraints_are_told_alike(url, tables, statements, expected):
     ],
 )
 def test_wrong_statements_are_told_alike(url, tables, statement, error):
-    assert type(translated(failing(url, statement), tables)) is error
+    assert type(translate(failing(url, statement), tables)) is error
 
 
 SERVED = {
@@ -167,14 +167,14 @@ SERVED = {
 def test_what_servers_refuse_is_told_alike(url, tables, what, error):
     if url.get_backend_name() == "sqlite":
         pytest.skip("no server")
-    assert type(translated(failing(url, *SERVED[url.get_backend_name()][what]), tables)) is error
+    assert type(translate(failing(url, *SERVED[url.get_backend_name()][what]), tables)) is error
 
 
 @pytest.mark.parametrize("change", [{"port": 1}, {"database": "sqlrepo_test_missing"}, {"username": "sqlrepo_nobody"}])
 def test_what_happens_at_the_door_is_told_alike(url, tables, change):
     if url.get_backend_name() == "sqlite":
         pytest.skip("no server")
-    assert type(translated(failing(url.set(**change), "SELECT 1"), tables)) is DatabaseUnavailableError
+    assert type(translate(failing(url.set(**change), "SELECT 1"), tables)) is DatabaseUnavailableError
 
 
 def test_a_lock_that_is_not_waited_for_is_told_alike(url, tables):
@@ -185,22 +185,22 @@ def test_a_lock_that_is_not_waited_for_is_told_alike(url, tables):
         holder.commit()
         holder.execute(sa.select(ThingRow.id).with_for_update())
         locked = failing(url, sa.select(ThingRow.id).with_for_update(nowait=True))
-    assert type(translated(locked, tables)) is LockTimeoutError
+    assert type(translate(locked, tables)) is LockTimeoutError
 
 
 def test_a_program_s_own_fault_is_none_of_the_database_s(tables):
-    assert translated(ZeroDivisionError(), tables) is None
-    assert translated(TypeError(5), tables) is None
+    assert translate(ZeroDivisionError(), tables) is None
+    assert translate(TypeError(5), tables) is None
 
 
 def test_tables_without_a_repository_are_known_by_their_metadata():
-    known = Tables()
-    known.adopt(Schema("owner", Owners.definition().schema.columns, ("id",), model=OwnerRow))
+    known = KnownTables()
+    known.register(Schema("owner", Owners.definition().schema.columns, ("id",), model=OwnerRow))
     assert known.named("thing").unique("ux_code").columns == ("code",)
     assert known.named("nowhere") is None
 
 
 def test_a_driver_that_lost_its_place_has_lost_the_connection(tables):
-    error = translated(asyncpg.InternalClientError("cannot switch to state 12"), tables)
+    error = translate(asyncpg.InternalClientError("cannot switch to state 12"), tables)
     assert type(error) is DatabaseUnavailableError
     assert error.retryable

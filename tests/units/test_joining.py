@@ -448,7 +448,7 @@ def test_a_connection_that_commits_each_statement_is_not_joined(engine):
             Shop(connection).todos.add(Todo(key="a"))
             connection.rollback()
         else:
-            with pytest.raises(UnsupportedError, match="commits each statement"):
+            with pytest.raises(UnsupportedError, match="autocommit"):
                 Shop(connection).todos.add(Todo(key="a"))
     assert keys(engine) == []
 
@@ -578,7 +578,7 @@ def test_what_is_no_source_is_refused(given):
 
 
 def test_a_session_without_a_database_is_refused():
-    with pytest.raises(UnsupportedError, match="which database TodoRow is"):
+    with pytest.raises(UnsupportedError, match="no database for TodoRow"):
         Shop(Session())
 
 
@@ -729,7 +729,7 @@ def test_tables_on_two_databases_are_refused(engine, tmp_path):
         notes: FreeNotes
 
     with Session(binds={Base: engine, Heard: other}) as session:
-        with pytest.raises(MappingError, match="on another database"):
+        with pytest.raises(MappingError, match="in another database"):
             Both(session)
         Todos(session).add(Todo(key="a"))
         FreeNotes(session).add(Note(text="b"))

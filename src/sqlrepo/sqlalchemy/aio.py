@@ -52,7 +52,7 @@ class AsyncDatabase:
             raise UnsupportedError(f"AsyncDatabase takes a URL or an AsyncEngine, not {type(given).__name__}")
         self._engine: AsyncEngine | None = None if isinstance(given, str | sa.URL) else given
         self._engines = Engines(made, ping=ping, isolation=isolation, asynchronous=True, make=_make)
-        self._source = Database.over(self._engines)
+        self._source = Database.from_engines(self._engines)
 
     def __repr__(self) -> str:
         return f"Async{self._source!r}"

@@ -1,4 +1,4 @@
-"""Requests as SQL: one statement per shape, whose parameters are filled in at each call."""
+"""SQL statements for requests: one statement per shape, whose parameters are filled in at each call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import InternalTraversal
 
 from sqlrepo.driver import Condition, Fetch, Lock, Upsert
-from sqlrepo.errors import MappingError
 from sqlrepo.language.criteria import (
     And,
     Compare,
@@ -28,18 +27,15 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.sqlalchemy.dialects import Dialect
+from sqlrepo.sqlalchemy.mapping import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
 
 
 class PerDialect(sa.ColumnElement[Any]):
-    """One of several expressions, chosen when the statement is compiled.
-
-    Args:
-        choices: the expressions, by the name of SQLAlchemy's dialect.
-    """
+    """One of several expressions, by the name of the dialect that the statement is compiled for."""
 
     __visit_name__ = "sqlrepo_per_dialect"
-    _traverse_internals = [  # noqa: RUF012  # what SQLAlchemy copies, compares and makes a key of
+    _traverse_internals = [  # noqa: RUF012  # what SQLAlchemy copies, compares and makes cache keys of
         ("names", InternalTraversal.dp_plain_obj),
         ("choices", InternalTraversal.dp_clauseelement_list),
     ]
@@ -51,27 +47,27 @@ class PerDialect(sa.ColumnElement[Any]):
 
     @property
     def _from_objects(self) -> list[Any]:
-        return self.choices[0]._from_objects  # noqa: SLF001  # the tables, which are the same for all
+        return self.choices[0]._from_objects  # noqa: SLF001  # the tables, which all choices share
 
 
 @compiles(PerDialect)
-def _compiled(element: PerDialect, compiler: Any, **options: Any) -> str:
+def _compile_choice(element: PerDialect, compiler: Any, **options: Any) -> str:
     name = {"mariadb": "mysql"}.get(compiler.dialect.name, compiler.dialect.name)
-    place = element.names.index(name) if name in element.names else 0
-    return str(compiler.process(element.choices[place], **options))
+    index = element.names.index(name) if name in element.names else 0
+    return str(compiler.process(element.choices[index], **options))
 
 
 Columns: TypeAlias = Mapping[str, sa.ColumnElement[Any]]
-#: Makes the bind parameter of a literal, of a column's type, after a function was applied to it.
-Bind: TypeAlias = Callable[[Param, Any, Callable[[Any], Any] | None], sa.BindParameter[Any]]
+Change: TypeAlias = Callable[[Any], Any]
+#: Makes the bind parameter of a literal: of this type, and with a change applied to the value if there is one.
+Bind: TypeAlias = Callable[[Param, Any, Change | None], sa.BindParameter[Any]]
 Parameters: TypeAlias = dict[str, Any]
 
-# Parameters' names; UPDATE takes none that a column has.
+# Names of parameters, which must differ from those of columns in an UPDATE.
 _LITERAL, _CHANGED, _VALUE, _LIMIT, _OFFSET = (f"sqlrepo_{name}" for name in ("p", "q", "v", "limit", "offset"))
 
 
 def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialect) -> sa.ColumnElement[bool]:
-    """Write a criterion whose literals are `Param`s."""
     match shape:
         case And(parts):
             return sa.and_(sa.true(), *(where_clause(part, columns, bind, dialect) for part in parts))
@@ -92,7 +88,7 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialec
             column, text = columns[ref.name], shape.text
             plain = not isinstance(column.type, sa.types.TypeDecorator)
 
-            def needle(change: Callable[[str], Any] | None) -> sa.ColumnElement[Any]:
+            def needle(change: Change | None) -> sa.ColumnElement[Any]:
                 return bind(text, column.type if change is None else sa.types.NULLTYPE, change)
 
             return dialect.match(shape, column, needle, plain=plain)
@@ -101,11 +97,11 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialec
 
 
 class Compiler:
-    """Writes the statements of one engine, and keeps them by shape."""
+    """Writes the statements for one database, and caches them by shape."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        # Bound per engine, so that statements go with it.
+        # Caches of this instance, so that they are freed with the database.
         self._columns = lru_cache(maxsize=256)(columns_of)
         self._where = lru_cache(maxsize=1024)(self._write_where)
         self._select = lru_cache(maxsize=1024)(self._write_select)
@@ -116,7 +112,6 @@ class Compiler:
         self.insert = lru_cache(maxsize=256)(self._write_insert)
 
     def select(self, schema: Schema, request: Fetch) -> tuple[sa.Executable, Parameters]:
-        """Write a request for rows."""
         limited, skipping = request.limit is not None, request.offset > 0
         statement = self._select(
             schema, request.columns, request.where.shape, request.order, limited, skipping, request.lock
@@ -129,7 +124,6 @@ class Compiler:
         return statement, parameters
 
     def count(self, schema: Schema, where: Condition, limit: int | None) -> tuple[sa.Executable, Parameters]:
-        """Write a count, no further than to a limit."""
         parameters = self._parameters(schema, where)
         if limit is not None:
             parameters[_LIMIT] = limit
@@ -138,13 +132,12 @@ class Compiler:
     def update(
         self, schema: Schema, columns: Sequence[str], values: Sequence[Any], where: Condition
     ) -> tuple[sa.Executable, Parameters]:
-        """Write a change of rows, which counts the version up."""
         parameters = self._parameters(schema, where)
         parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(values)}
         return self._update(schema, tuple(columns), where.shape), parameters
 
     def upsert(self, schema: Schema, request: Upsert, returning: tuple[str, ...]) -> tuple[sa.Executable, Parameters]:
-        """Write an upsert, which gives one column more: whether the row is new."""
+        """Write an upsert that returns one more column, which is true if the row is new."""
         names = self.parameter_names(schema, tuple(request.row))
         parameters: Parameters = dict(zip(names, request.row.values(), strict=True))
         parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(request.changes.values())}
@@ -152,11 +145,10 @@ class Compiler:
         return self._upsert(schema, request.on, tuple(request.changes), request.scope.shape, returning), parameters
 
     def delete(self, schema: Schema, where: Condition) -> tuple[sa.Executable, Parameters]:
-        """Write a deletion."""
         return self._delete(schema, where.shape), self._parameters(schema, where)
 
     def parameter_names(self, schema: Schema, columns: Sequence[str]) -> list[str]:
-        """What INSERT calls the values of columns."""
+        """Return the names of INSERT's parameters."""
         return [cast("sa.Column[Any]", self._columns(schema)[name]).key for name in columns]
 
     def _parameters(self, schema: Schema, where: Condition) -> Parameters:
@@ -168,14 +160,14 @@ class Compiler:
 
     def _write_where(
         self, schema: Schema, shape: Criterion
-    ) -> tuple[sa.ColumnElement[bool], dict[str, tuple[int, Callable[[Any], Any] | None]]]:
-        sources: dict[str, tuple[int, Callable[[Any], Any] | None]] = {}
-        several = _several(shape)
+    ) -> tuple[sa.ColumnElement[bool], dict[str, tuple[int, Change | None]]]:
+        sources: dict[str, tuple[int, Change | None]] = {}
+        lists = _list_params(shape)
 
-        def bind(param: Param, type_: Any, change: Callable[[Any], Any] | None) -> sa.BindParameter[Any]:
+        def bind(param: Param, type_: Any, change: Change | None) -> sa.BindParameter[Any]:
             name = f"{_LITERAL if change is None else _CHANGED}{param.index}"
             sources[name] = (param.index, change)
-            return sa.bindparam(name, type_=type_, expanding=param in several)
+            return sa.bindparam(name, type_=type_, expanding=param in lists)
 
         return where_clause(shape, self._columns(schema), bind, self._dialect), sources
 
@@ -201,7 +193,6 @@ class Compiler:
         return statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
 
     def order(self, schema: Schema, columns: Columns, order: Sequence[Sort]) -> list[sa.ColumnElement[Any]]:
-        """Write an order."""
         return [
             (self._dialect.descending if sort.descending else self._dialect.ascending)(
                 columns[sort.ref.name], nullable=sort.ref.name in schema.nullable
@@ -212,7 +203,7 @@ class Compiler:
     def _write_count(self, schema: Schema, shape: Criterion, limited: bool) -> sa.Executable:
         columns = self._columns(schema)
         where = self._where(schema, shape)[0]
-        table = _table(schema)
+        table = table_of(schema)
         if not limited:
             return sa.select(sa.func.count()).select_from(table).where(where)
         found = sa.select(columns[schema.key[0]]).where(where).limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
@@ -221,10 +212,10 @@ class Compiler:
     def _write_insert(self, schema: Schema, returning: tuple[str, ...], *, many: bool) -> sa.Executable:
         columns = self._columns(schema)
         chosen = [columns[name] for name in returning]
-        return sa.insert(_table(schema)).returning(*chosen, sort_by_parameter_order=many)
+        return sa.insert(table_of(schema)).returning(*chosen, sort_by_parameter_order=many)
 
     def _write_update(self, schema: Schema, names: tuple[str, ...], shape: Criterion) -> sa.Executable:
-        return sa.update(_table(schema)).where(self._where(schema, shape)[0]).values(self._changes(schema, names))
+        return sa.update(table_of(schema)).where(self._where(schema, shape)[0]).values(self._changes(schema, names))
 
     def _write_upsert(
         self,
@@ -236,10 +227,12 @@ class Compiler:
     ) -> sa.Executable:
         columns = self._columns(schema)
         target = [columns[name] for name in on]
-        # Where nothing changes, the row is given back all the same: DO NOTHING would give none.
-        changes = {**_stamps(columns, names), **self._changes(schema, names)} if names else {target[0]: target[0]}
+        # DO NOTHING would return no row, so an upsert without changes sets a column to itself.
+        changes = (
+            {**_sql_onupdates(columns, names), **self._changes(schema, names)} if names else {target[0]: target[0]}
+        )
         where = None if matches_all(scope) else self._where(schema, scope)[0]
-        insert = postgresql.insert(_table(schema))
+        insert = postgresql.insert(table_of(schema))
         statement = insert.on_conflict_do_update(index_elements=target, set_=changes, where=where)
         return statement.returning(*(columns[name] for name in returning), sa.literal_column("xmax = 0", sa.Boolean))
 
@@ -254,22 +247,22 @@ class Compiler:
         return values
 
     def _write_delete(self, schema: Schema, shape: Criterion) -> sa.Executable:
-        return sa.delete(_table(schema)).where(self._where(schema, shape)[0])
+        return sa.delete(table_of(schema)).where(self._where(schema, shape)[0])
 
 
-def _stamps(columns: Mapping[str, Any], names: Sequence[str]) -> dict[Any, Any]:
-    """What UPDATE would stamp by itself, and ON CONFLICT does not: columns with SQL in ``onupdate``."""
+def _sql_onupdates(columns: Mapping[str, Any], names: Sequence[str]) -> dict[Any, Any]:
+    """Return the columns with SQL in ``onupdate``, which SQLAlchemy adds to UPDATE but not to ON CONFLICT."""
     given = {column: column.onupdate for name, column in columns.items() if name not in names}
     return {column: one.arg for column, one in given.items() if one is not None and one.is_clause_element}
 
 
-def _several(shape: Criterion) -> set[Param]:
-    """The parameters that hold several values."""
+def _list_params(shape: Criterion) -> set[Param]:
+    """Return the parameters whose values are tuples."""
     match shape:
         case And(parts) | Or(parts):
-            return {param for part in parts for param in _several(part)}
+            return {param for part in parts for param in _list_params(part)}
         case Not(part):
-            return _several(part)
+            return _list_params(part)
         case OneOf(_, values):
             return {values}
         case _:
@@ -277,12 +270,5 @@ def _several(shape: Criterion) -> set[Param]:
 
 
 def columns_of(schema: Schema) -> Mapping[str, sa.ColumnElement[Any]]:
-    """The columns of a mapped class, by the names entities use."""
-    if schema.model is None:
-        raise MappingError(f"table {schema.name} has no mapped class, so it can be kept in memory only")
-    mapper = sa.inspect(schema.model)
+    mapper = mapper_of(schema)
     return {name: mapper.columns[name] for name in schema.by_name}
-
-
-def _table(schema: Schema) -> sa.Table:
-    return cast(sa.Table, sa.inspect(schema.model).local_table)

@@ -1,4 +1,4 @@
-"""What engines report of units' connections, whoever sent the statement."""
+"""Events of SQLAlchemy's engines, passed on to the units whose connections they are about."""
 
 from __future__ import annotations
 
@@ -13,67 +13,60 @@ from sqlalchemy import event
 from sqlrepo.driver import Source
 from sqlrepo.forks import ForkAware, at_fork, leak
 from sqlrepo.probes import counting, sent
-from sqlrepo.sqlalchemy.errors import Place, is_broken
+from sqlrepo.sqlalchemy.errors import TableName, is_broken
 
-#: An option of statements that are the library's own business, and in no one's budget.
+#: An execution option of the library's own statements, which no query budget counts.
 UNCOUNTED = "sqlrepo_uncounted"
 
-# What begins, ends and sets up transactions.
+# Statements that begin, end or configure transactions.
 _FRAME = re.compile(
     r"\s*(BEGIN|START TRANSACTION|SET TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|PRAGMA query_only)\b", re.IGNORECASE
 )
 
 
 class Listener(Protocol):
-    """A unit's driver, as far as its connection is concerned."""
+    """A unit's driver, which follows the events on its connection."""
 
     @property
-    def source(self) -> Source:
-        """The database the connection is from."""
-        ...
+    def source(self) -> Source: ...
 
     @property
     def survives_interrupts(self) -> bool:
-        """Whether the connection is still whole after an interrupt amid a statement."""
-        ...
+        """True if the connection can be used after an interrupt during a statement."""
 
-    def failed(self, error: BaseException, table: Place | None) -> None:
-        """A statement was refused."""
-        ...
+    def on_error(self, error: BaseException, table: TableName | None) -> None:
+        """Record that a statement, which may write to a table, has failed."""
 
     def on_event(self, event: str, savepoint: str | None) -> None:
-        """Something happened to the transaction or a savepoint of it."""
-        ...
+        """Record that the transaction has ended, or that a savepoint was set, released or rolled back."""
 
-    def answered(self) -> None:
-        """A statement was answered."""
-        ...
+    def on_answer(self) -> None:
+        """Record that a statement has succeeded."""
 
 
-_HEARD: WeakSet[sa.Engine] = WeakSet()
+_ENGINES: WeakSet[sa.Engine] = WeakSet()
 _LISTENERS: WeakKeyDictionary[sa.Connection, tuple[Listener, ...]] = WeakKeyDictionary()
 
 
 def listen(engine: sa.Engine) -> None:
-    """Hear of what happens on an engine's connections; once, however many databases are made on it."""
+    """Listen to the events of an engine, once however many databases are made on it."""
     root: sa.Engine = getattr(engine, "_proxied", engine)  # an engine with other options reports to both
-    if root in _HEARD:
+    if root in _ENGINES:
         return
-    _HEARD.add(root)
+    _ENGINES.add(root)
     for name in ("commit", "rollback", "savepoint", "release_savepoint", "rollback_savepoint"):
-        event.listen(root, name, _reporting(name))
-    event.listen(root, "handle_error", _failed)
-    event.listen(root, "before_cursor_execute", _sending)
-    event.listen(root, "after_cursor_execute", _answered)
+        event.listen(root, name, _make_reporter(name))
+    event.listen(root, "handle_error", _on_error)
+    event.listen(root, "before_cursor_execute", _on_send)
+    event.listen(root, "after_cursor_execute", _on_answer)
 
 
 def subscribe(connection: sa.Connection, listener: Listener) -> None:
-    """Tell a listener of what happens on a connection, until it is dismissed."""
+    """Pass the events on a connection to a listener; until `unsubscribe`, the two keep each other alive."""
     _LISTENERS[connection] = (*_LISTENERS.get(connection, ()), listener)
 
 
 def unsubscribe(connection: sa.Connection, listener: Listener) -> None:
-    """Tell a listener no more; as long as it is told, it and the connection keep each other alive."""
     left = tuple(one for one in _LISTENERS.get(connection, ()) if one is not listener)
     if left:
         _LISTENERS[connection] = left
@@ -85,9 +78,9 @@ class _OpenConnections(ForkAware):
     """The connections that units have open."""
 
     def after_fork(self) -> None:
-        """Keep the child from using, ending or collecting them.
+        """Keep the child from using, ending or collecting connections of the parent.
 
-        A connection that is collected is rolled back first, for the pool; the transaction is the parent's.
+        The pool would roll back a connection before it is collected, and the transaction is the parent's.
         """
         for connection in tuple(_LISTENERS):
             if connection.closed or connection.invalidated:
@@ -96,14 +89,14 @@ class _OpenConnections(ForkAware):
             record = pooled._connection_record  # noqa: SLF001  # which has no public name
             leak(pooled, record, pooled.dbapi_connection)
             pooled.dbapi_connection = record.dbapi_connection = None
-            connection.invalidate()  # so SQLAlchemy says so, whoever asks; its pool knows nothing of this one any more
+            connection.invalidate()  # so that SQLAlchemy refuses to use it
 
 
 _OPEN = _OpenConnections()
 at_fork(_OPEN)
 
 
-def _reporting(name: str) -> Callable[..., None]:
+def _make_reporter(name: str) -> Callable[..., None]:
     def report(connection: sa.Connection, savepoint: str | None = None, _: Any = None) -> None:
         for listener in _LISTENERS.get(connection, ()):
             listener.on_event(name, savepoint)
@@ -111,7 +104,7 @@ def _reporting(name: str) -> Callable[..., None]:
     return report
 
 
-def _sending(connection: sa.Connection, _: Any, statement: str, *more: Any) -> None:
+def _on_send(connection: sa.Connection, _: Any, statement: str, *more: Any) -> None:
     if not counting():
         return
     _, context, _ = more
@@ -121,23 +114,23 @@ def _sending(connection: sa.Connection, _: Any, statement: str, *more: Any) -> N
         sent(context.statement, *sources)
 
 
-def _answered(connection: sa.Connection, *_: Any) -> None:
+def _on_answer(connection: sa.Connection, *_: Any) -> None:
     for listener in _LISTENERS.get(connection, ()):
-        listener.answered()
+        listener.on_answer()
 
 
-def _failed(context: sa.ExceptionContext) -> None:
+def _on_error(context: sa.ExceptionContext) -> None:
     listeners = () if context.connection is None else _LISTENERS.get(context.connection, ())
     if listeners and is_broken(context.original_exception):
-        context.is_disconnect = True  # or the pool would take it back
+        context.is_disconnect = True  # so that the pool does not take it back
     for listener in listeners:
         if listener.survives_interrupts and not isinstance(context.original_exception, Exception):
             context.is_disconnect = False
-        listener.failed(context.original_exception, _table_of(context))
+        listener.on_error(context.original_exception, _table_of(context))
 
 
-def _table_of(context: sa.ExceptionContext) -> Place | None:
-    """The table a statement writes to."""
+def _table_of(context: sa.ExceptionContext) -> TableName | None:
+    """Return the table that a statement writes to."""
     statement = getattr(getattr(context.execution_context, "compiled", None), "statement", None)
     table = getattr(statement, "table", None)
     return (table.schema, table.name) if isinstance(table, sa.Table) else None

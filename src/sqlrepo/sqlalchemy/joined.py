@@ -1,4 +1,4 @@
-"""Taking part in a session or connection that the application has already."""
+"""Joining the transaction of a session or connection of the application."""
 
 from __future__ import annotations
 
@@ -15,71 +15,58 @@ from sqlrepo.errors import MappingError, UnitStateError, UnsupportedError
 from sqlrepo.sqlalchemy.aio import is_async
 from sqlrepo.sqlalchemy.database import Database, Engines
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
-from sqlrepo.sqlalchemy.errors import translated
+from sqlrepo.sqlalchemy.errors import raise_translated
 from sqlrepo.sqlalchemy.events import subscribe, unsubscribe
+from sqlrepo.sqlalchemy.mapping import mapper_of
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.tables.schema import Schema
 
 _SESSION_EVENTS = (
-    *(
-        "do_orm_execute",
-        "before_flush",
-        "after_flush",
-        "after_flush_postexec",
-        "after_bulk_update",
-        "after_bulk_delete",
-    ),
-    *("pending_to_persistent", "persistent_to_deleted", "loaded_as_persistent"),
-)
+    "do_orm_execute", "before_flush", "after_flush", "after_flush_postexec", "after_bulk_update", "after_bulk_delete",
+    "pending_to_persistent", "persistent_to_deleted", "loaded_as_persistent",
+)  # fmt: skip
 _INSTANCE_EVENTS = ("load", "refresh")
 _MAPPER_EVENTS = ("before_insert", "after_insert", "before_update", "after_update", "before_delete", "after_delete")
 
 
-def bypassed(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
-    """What the ORM would do for the application, and rows that pass it by would not see."""
-    for name, listener in _heard(session.dispatch, _SESSION_EVENTS):
+def bypassed_hooks(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
+    """Describe the application's ORM hooks that would not run for rows of a repository."""
+    for name, listener in _listeners(session.dispatch, _SESSION_EVENTS):
         yield f"a {name} listener of the session ({_name(listener)})"
-    for name, listener in _heard(mapper.dispatch, _MAPPER_EVENTS):
+    for name, listener in _listeners(mapper.dispatch, _MAPPER_EVENTS):
         yield f"a {name} listener ({_name(listener)})"
-    for name, listener in _heard(mapper.class_manager.dispatch, _INSTANCE_EVENTS):
-        if _is_theirs(listener):
+    for name, listener in _listeners(mapper.class_manager.dispatch, _INSTANCE_EVENTS):
+        if not _is_of_sqlalchemy(listener):
             yield f"a {name} listener ({_name(listener)})"
     yield from (f"@validates({name!r})" for name in mapper.validators)
     for column in mapper.columns.keys() - mapper.validators.keys():
-        for _, listener in _heard(mapper.class_manager[column].dispatch, ("set",)):
-            if _is_theirs(listener):
+        for _, listener in _listeners(mapper.class_manager[column].dispatch, ("set",)):
+            if not _is_of_sqlalchemy(listener):
                 yield f"a set listener of {column} ({_name(listener)})"
 
 
-def _heard(dispatch: Any, events: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """The listeners to events, as they were given to SQLAlchemy, which wraps some of them."""
+def _listeners(dispatch: Any, events: Iterable[str]) -> Iterator[tuple[str, Any]]:
     for event_name in events:
         for listener in getattr(dispatch, event_name):
-            yield (
-                event_name,
-                getclosurevars(listener).nonlocals.get("fn", listener) if isfunction(listener) else listener,
-            )
+            # SQLAlchemy wraps some listeners in a function, where `fn` is the listener.
+            wrapped = getclosurevars(listener).nonlocals.get("fn") if isfunction(listener) else None
+            yield event_name, wrapped or listener
 
 
-def _is_theirs(listener: Any) -> bool:
-    """Whether a listener is the application's; SQLAlchemy's extensions have some, and wrap those of others."""
-    return not str(getattr(listener, "__module__", "")).startswith("sqlalchemy.")
+def _is_of_sqlalchemy(listener: Any) -> bool:
+    return str(getattr(listener, "__module__", "")).startswith("sqlalchemy.")
 
 
 def _name(listener: Any) -> str:
     return str(getattr(listener, "__qualname__", type(listener).__qualname__))
 
 
-# Where a session keeps what units share that have joined it, and an engine what is known of it: it goes with them.
-_KEPT = "sqlrepo_joined"
+# The key under which a session stores its `SharedSession`s, and an engine its `Database`, so that they live as long.
+_KEY = "sqlrepo_joined"
 
 
 def join(given: Any) -> JoinedSession | JoinedConnection | None:
-    """Join a session or a connection; None where it is neither.
-
-    Raises:
-        UnsupportedError: it is an asynchronous one.
-    """
+    """Join a session or a connection; None if it is neither, UnsupportedError if it is asynchronous."""
     if isinstance(given, scoped_session):
         return JoinedSession(given())
     if isinstance(given, Session):
@@ -87,16 +74,12 @@ def join(given: Any) -> JoinedSession | JoinedConnection | None:
     if isinstance(given, sa.Connection):
         return JoinedConnection(given)
     if is_async(given):
-        raise UnsupportedError(f"{type(given).__name__} is joined by async units of work and repositories")
+        raise UnsupportedError(f"{type(given).__name__} is asynchronous; use an async unit of work or repository")
     return None
 
 
 class JoinedSession:
-    """A session that units take part in; it may have several databases, of which a unit uses one.
-
-    Args:
-        session: the application's.
-    """
+    """A session of the application as one unit sees it: of the session's databases, a unit uses one."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -105,44 +88,34 @@ class JoinedSession:
 
     @property
     def source(self) -> Database:
-        """The database that the unit's tables are on."""
         return self._part.database
 
     @property
     def transaction(self) -> Transaction:
-        """What is known of the session's transaction."""
         return self._part.transaction
 
     def adopt(self, schema: Schema, *, bypass_orm_events: bool) -> None:
-        """Take notice of a table.
-
-        Raises:
-            MappingError: it is on another database than the unit's other tables; or rows that are written past the
-                ORM would escape a listener of the application's.
-        """
-        if schema.model is None:
-            raise MappingError(f"table {schema.name} has no mapped class, so it can be kept in memory only")
-        mapper: Mapper[Any] = sa.inspect(schema.model)
-        found = sorted(set(bypassed(self._session, mapper)))
+        mapper = mapper_of(schema)
+        found = sorted(set(bypassed_hooks(self._session, mapper)))
         if found and not bypass_orm_events:
             raise MappingError(
-                f"{schema.model.__name__} has what a repository would bypass: {', '.join(found)}. Rows are read and "
-                "written past the ORM; say `bypass_orm_events = True` on the repository if that is right for it"
+                f"{mapper.class_.__name__} has ORM hooks that do not run for a repository's reads and writes: "
+                f"{', '.join(found)}. If that is fine, set `bypass_orm_events = True` on the repository"
             )
         shared = SharedSession.of(self._session, mapper)
         if self._shared is not None and shared is not self._shared:
-            raise MappingError(f"table {schema.name} is on another database than the unit's other tables")
+            raise MappingError(
+                f"table {schema.name} is in another database than the unit's other tables; use one unit per database"
+            )
         self._shared = shared
         shared.database.adopt(schema)
 
     def driver(self) -> Driver:
-        """Give the session's connection, with all that its transaction has done."""
         return self._part.driver()
 
     def on_commit(self, callback: Callback) -> None:
-        """Call a function after the session's commit."""
         if not self._session.in_transaction():
-            self._session.begin()  # as its first statement would; or a rollback would have nothing to tell of
+            self._session.begin()  # as its first statement would, so that a rollback has an event
         self._part.transaction.on_commit(callback)
 
     @property
@@ -153,33 +126,24 @@ class JoinedSession:
 
 
 class SharedSession:
-    """What all units know that have joined a session, on one of its databases.
-
-    Attributes:
-        database: it.
-        transaction: what is known of the session's transaction.
-    """
+    """The state that all units share that have joined a session, for one of its databases."""
 
     @classmethod
     def of(cls, session: Session, mapper: Mapper[Any] | None) -> SharedSession:
-        """Give the one on the database that a class is mapped to.
-
-        Raises:
-            UnsupportedError: the session does not say which.
-        """
-        # A session that chooses by statement shall choose the database that takes writes.
+        """Find or make the state for the database of a mapped class."""
+        # With a statement that writes, a session that chooses by statement does not choose a replica.
         arguments = (
             {} if mapper is None else {"mapper": mapper, "clause": sa.update(cast(sa.Table, mapper.local_table))}
         )
         try:
             engine: sa.Engine = session.get_bind(**cast(Any, arguments)).engine
         except exc.UnboundExecutionError as error:
-            which = "it is" if mapper is None else f"{mapper.class_.__name__} is"
-            raise UnsupportedError(f"the session does not say on which database {which}; give it a bind") from error
-        kept: dict[sa.Engine, SharedSession] = session.info.setdefault(_KEPT, {})
-        if engine not in kept:
-            kept[engine] = cls(session, _database(engine), arguments)
-        return kept[engine]
+            what = "" if mapper is None else f" for {mapper.class_.__name__}"
+            raise UnsupportedError(f"the session has no database{what}; give it a bind") from error
+        known: dict[sa.Engine, SharedSession] = session.info.setdefault(_KEY, {})
+        if engine not in known:
+            known[engine] = cls(session, _database(engine), arguments)
+        return known[engine]
 
     def __init__(self, session: Session, database: Database, arguments: dict[str, Any]) -> None:
         self._session = session
@@ -189,43 +153,42 @@ class SharedSession:
         self.database = database
         self.transaction = Transaction()
         for nested in reversed(list(_nested(session))):
-            self.transaction.open_savepoint(_announced(nested))
-        event.listen(session, "after_transaction_create", self._begun)
-        event.listen(session, "before_commit", self._ending)
-        event.listen(session, "after_commit", self._ended)
-        event.listen(session, "after_transaction_end", self._over)
+            self.transaction.open_savepoint(_name_of(nested))
+        event.listen(session, "after_transaction_create", self._on_create)
+        event.listen(session, "before_commit", self._before_commit)
+        event.listen(session, "after_commit", self._after_commit)
+        event.listen(session, "after_transaction_end", self._on_end)
 
     def connection(self) -> sa.Connection:
-        """The session's connection, in its innermost savepoint."""
+        """Return the session's connection, on which the session first sets its innermost savepoint."""
         return self._session.connection(bind_arguments=dict(self._arguments))
 
     def driver(self) -> JoinedDriver:
-        """The driver on the session's connection of now."""
-        connection = _reached(self.connection, self.database)
+        connection = _connect(self.connection, self.database)
         if self._driver is None:
             self._driver = JoinedDriver(self.database, connection, self.transaction, self._session, self.connection)
         return self._driver
 
-    # A session announces a savepoint, and sets it with its next statement; what is registered meanwhile goes with it.
+    # A session sets a savepoint no earlier than its next statement; callbacks registered meanwhile belong to it too.
 
-    def _begun(self, _: Session, begun: SessionTransaction) -> None:
+    def _on_create(self, _: Session, begun: SessionTransaction) -> None:
         if begun.nested:
-            self.transaction.open_savepoint(_announced(begun))
+            self.transaction.open_savepoint(_name_of(begun))
 
-    def _ending(self, session: Session) -> None:
-        """Refuse to commit what PostgreSQL would report committed, and drop."""
+    def _before_commit(self, session: Session) -> None:
+        """Refuse to commit an aborted transaction, which PostgreSQL would roll back without an error."""
         if self.transaction.fatal is not None or not session.in_nested_transaction():
             self.transaction.check()
 
-    def _ended(self, session: Session) -> None:
+    def _after_commit(self, session: Session) -> None:
         nested = session.get_nested_transaction()
         if nested is not None:
-            self.transaction.close_savepoint(_announced(nested))
+            self.transaction.close_savepoint(_name_of(nested))
         self._committed = nested is None
 
-    def _over(self, _: Session, ended: SessionTransaction) -> None:
+    def _on_end(self, _: Session, ended: SessionTransaction) -> None:
         if ended.nested:
-            self.transaction.roll_back_savepoint(_announced(ended))  # unless it was kept, as `_ended` has heard
+            self.transaction.roll_back_savepoint(_name_of(ended))  # does nothing after `_after_commit`
         if ended.parent is not None:
             return
         transaction, committed, driver = self.transaction, self._committed, self._driver
@@ -237,11 +200,7 @@ class SharedSession:
 
 
 class JoinedConnection:
-    """A connection that units take part in.
-
-    Args:
-        connection: the application's.
-    """
+    """A connection of the application as one unit sees it."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -251,124 +210,103 @@ class JoinedConnection:
 
     @property
     def source(self) -> Database:
-        """The database it is a connection of."""
         return self._database
 
     @property
     def transaction(self) -> Transaction:
-        """What is known of the connection's transaction."""
-        if self._driver is not None and self._driver.over:
+        if self._driver is not None and self._driver.ended:
             self._driver, self._transaction = None, Transaction()
         return self._transaction
 
     def adopt(self, schema: Schema, *, bypass_orm_events: bool) -> None:
-        """Take notice of a table; there is no ORM here that could be bypassed."""
         self._database.adopt(schema)
 
     def driver(self) -> Driver:
-        """Give the connection."""
         transaction = self.transaction
         if self._driver is None:
             self._driver = JoinedDriver(self._database, self._connection, transaction, None, lambda: self._connection)
         return self._driver
 
     def on_commit(self, callback: Callback) -> None:
-        """Refuse: a connection does not tell that it has committed."""
-        raise UnsupportedError("a connection does not tell that it has committed; join a Session to use on_commit")
+        raise UnsupportedError("on_commit is not possible on a joined Connection; join a Session to use it")
 
 
 class JoinedDriver(SQLAlchemyDriver):
-    """A connection of the application's, within a transaction of the application's.
-
-    Args:
-        database: what is known of the connection's engine.
-        connection: it.
-        transaction: where failures and savepoints are reported.
-        session: whose connection it is, if it is a session's.
-        reach: gives the connection again, with a savepoint on it that the session has announced only.
-
-    Attributes:
-        over: whether the application has ended it.
-    """
+    """A connection of the application, within a transaction that the application begins and ends."""
 
     def __init__(
         self,
         database: Database,
         connection: sa.Connection,
         transaction: Transaction,
-        session: Session | None,
-        reach: Callable[[], sa.Connection],
+        session: Session | None,  # whose connection it is
+        connect: Callable[[], sa.Connection],  # lets the session set its innermost savepoint
     ) -> None:
         super().__init__(database, connection, transaction, read_only=False)
         self._session = session
-        self._reach = reach
-        self._count: int = getattr(connection, "_Connection__savepoint_seq", 0)  # savepoints of before have numbers too
+        self._connect = connect
+        self._count: int = getattr(connection, "_Connection__savepoint_seq", 0)  # earlier savepoints are numbered too
         self._ends_with_session = session is not None
-        self.over = False
-        self._guarded(self._join)
+        self.ended = False
+        self._call(self._join)
 
     def on_event(self, event: str, savepoint: str | None) -> None:
-        """Note what happened to savepoints; the end is the application's to choose."""
         if event == "rollback_savepoint" and not self._transaction.has_savepoint(savepoint or ""):
             if self._session is None or not any(_nested(self._session)):
-                self._transaction.restart()  # it was set before the unit had joined, so all of the unit's is undone
+                self._transaction.restart()  # a savepoint set before the unit joined: all of the unit's work is undone
         elif event not in ("commit", "rollback"):
             super().on_event(event, savepoint)
         elif not self._ends_with_session:
             if event == "commit":
-                self._flush()  # what waits in a session that the connection's owner knows nothing of
+                self._flush()  # the unit's own session, of which the connection's owner knows nothing
             self.leave()
 
     def leave(self) -> None:
-        """Take no part any more."""
-        self.over = True
+        self.ended = True
         unsubscribe(self._connection, self)
         if isinstance(self._session, UnitSession) and not self._ends_with_session:
             self._session.leave()
 
     def _join(self) -> None:
         if not self._connection.in_transaction():
-            self._connection.begin()  # as its first statement would; or a rollback would have nothing to tell of
+            self._connection.begin()  # as its first statement would, so that a rollback has an event
         self._database.dialect.inspect_server(self._connection, foreign=True)
         self._database.dialect.join(self._connection)
         subscribe(self._connection, self)
 
     def _begin_nested(self) -> sa.NestedTransaction | SessionTransaction:
         nested = super()._begin_nested()
-        self._reach()
+        self._connect()
         return nested
 
     def _flush(self) -> None:
-        self._reach()
+        self._connect()
         super()._flush()
 
 
 def _nested(session: Session) -> Iterator[SessionTransaction]:
-    """The session's savepoints, those it has announced only included; the innermost first."""
+    """Yield the session's savepoints from the innermost, including those it has not set yet."""
     nested = session.get_nested_transaction()
     while nested is not None and nested.nested:
         yield nested
         nested = nested.parent
 
 
-def _announced(nested: SessionTransaction) -> str:
-    return f"announced_{id(nested)}"
+def _name_of(nested: SessionTransaction) -> str:
+    return f"session_{id(nested)}"
 
 
-def _reached(reach: Callable[[], sa.Connection], database: Database) -> sa.Connection:
+def _connect(connect: Callable[[], sa.Connection], database: Database) -> sa.Connection:
     try:
-        return reach()
-    except exc.InvalidRequestError as error:  # what the session itself refuses
+        return connect()
+    except exc.InvalidRequestError as error:  # raised by the session itself
         reason: Literal["busy", "not_open"] = "busy" if error.code == "isce" else "not_open"
-        raise UnitStateError(reason, "the session that was joined says why, as the cause") from error
-    except Exception as error:
-        known = translated(error, database.tables)
-        if known is None:
-            raise
-        raise known from error
+        raise UnitStateError(reason, "the joined session cannot be used; the cause says why") from error
+    except Exception as error:  # noqa: BLE001  # raised below, translated if it can be
+        raise_translated(error, database.tables)
 
 
 def _database(engine: sa.Engine) -> Database:
-    if _KEPT not in engine.__dict__:
-        engine.__dict__[_KEPT] = Database.over(Engines(engine, asynchronous=engine.dialect.is_async))
-    return cast(Database, engine.__dict__[_KEPT])
+    if _KEY not in engine.__dict__:
+        engine.__dict__[_KEY] = Database.from_engines(Engines(engine, asynchronous=engine.dialect.is_async))
+    return cast(Database, engine.__dict__[_KEY])

@@ -1,7 +1,4 @@
-"""The translator alone: a query object applied to a SELECT of the user's own.
-
-Knows how a statement says which mapped class it selects. Must not know repositories or units of work.
-"""
+"""`apply_query`: a query object applied to a SELECT of your own."""
 
 from __future__ import annotations
 
@@ -21,54 +18,52 @@ from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.reflection import schema_of
 from sqlrepo.tables.schema import Schema
 
-__all__ = ["apply_query"]
-
 S = TypeVar("S", bound=GenerativeSelect)
 
-# Nothing is known of the server: the statement is written before there is a connection.
+# The statement is written before there is a connection, so for every database and without knowledge of the server.
 _DIALECTS = tuple(dialect_of(module.dialect()) for module in (sqlite, postgresql, mysql))
 
 
 def apply_query(statement: S, query: QueryObject[Any]) -> S:
-    """Narrow, order and limit a SELECT as a query object says.
+    """Add the filters, order, limit and offset of a query object to a SELECT.
 
     Args:
-        statement: ``select(TodoRow)``, with joins and conditions of its own if need be; its first mapped class is the
-            one the query is about.
-        query: filters, order, limit and offset; the key is appended to the order.
+        statement: ``select(TodoRow)`` for example, which may have joins and conditions of its own. The query is
+            applied to the first mapped class that it selects.
+        query: the filters, order, limit and offset. The key is appended to the order.
 
     Returns:
         a new statement.
 
     Raises:
-        QueryError: the statement selects no mapped class or has a limit already, or the query asks for a field it has
-            no column for.
+        QueryError: the statement selects no mapped class, or has a limit already; or the class has no column for a
+            field of the query.
     """
     if not isinstance(cast(object, statement), sa.Select):
         raise QueryError(f"apply_query takes a SELECT, not {type(statement).__name__}")
-    chosen = cast(Any, statement)
-    described = (found.get("entity") for found in chosen.column_descriptions)
-    model = next((entity for entity in described if isinstance(entity, type)), None)
+    selected = cast(Any, statement)
+    entities = (one.get("entity") for one in selected.column_descriptions)
+    model = next((entity for entity in entities if isinstance(entity, type)), None)
     if model is None:
-        raise QueryError("apply_query needs a SELECT of a mapped class")
+        raise QueryError("apply_query needs a SELECT of a mapped class, such as select(TodoRow)")
     try:
         mapper: Mapper[Any] = Mapper(entity_of(query), schema_of(model), {}, custom_load=True, custom_dump=True)
     except MappingError as error:
         raise QueryError(str(error)) from error
     selection = select(mapper, (query,), {})
-    if selection.limit is not None and chosen._limit_clause is not None:  # noqa: SLF001  # it has no public name
+    if selection.limit is not None and selected._limit_clause is not None:  # noqa: SLF001  # which has no public name
         raise QueryError(f"limit is given twice: by the statement and by {type(query).__name__}")
     columns = columns_of(mapper.schema)
-    written = [_Written(selection, mapper.schema, columns, dialect) for dialect in _DIALECTS]
-    narrowed = chosen.where(PerDialect({one.name: one.where for one in written}))
-    for place in range(len(selection.order)):
-        narrowed = narrowed.order_by(PerDialect({one.name: one.order[place] for one in written}))
-    narrowed = narrowed if selection.limit is None else narrowed.limit(selection.limit)
-    return cast(S, narrowed.offset(selection.offset) if selection.offset else narrowed)
+    clauses = [_Clauses(selection, mapper.schema, columns, dialect) for dialect in _DIALECTS]
+    result = selected.where(PerDialect({one.name: one.where for one in clauses}))
+    for index in range(len(selection.order)):
+        result = result.order_by(PerDialect({one.name: one.order[index] for one in clauses}))
+    result = result if selection.limit is None else result.limit(selection.limit)
+    return cast(S, result.offset(selection.offset) if selection.offset else result)
 
 
-class _Written:
-    """A question as one database is asked it."""
+class _Clauses:
+    """The WHERE and ORDER BY of a selection in the SQL of one database."""
 
     def __init__(self, selection: Selection, schema: Schema, columns: Columns, dialect: Dialect) -> None:
         where = selection.where
