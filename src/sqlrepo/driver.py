@@ -59,7 +59,7 @@ class Driver(Protocol):
 
     @property
     def reports_statements(self) -> bool:
-        """True if the driver reports statements to `sqlrepo.probes` itself; otherwise each call counts as one."""
+        """True if the driver reports statements to `PROBES` itself; otherwise each call counts as one."""
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows: aware datetimes in UTC, NULL before every value."""
@@ -96,6 +96,26 @@ class Driver(Protocol):
 
     def native(self, kind: str) -> Any:
         """Return the back end's own ``"session"`` or ``"connection"``, or raise `UnsupportedError`."""
+
+
+class Probe(Protocol):
+    """A test tool that sees what units of work ask of their backends."""
+
+    @property
+    def counts_statements(self) -> bool: ...
+
+    def before_begin(self, source: Source) -> None:
+        """Raise an error if the transaction shall not begin."""
+
+    def wrap(self, driver: Driver, source: Source, transaction: Transaction) -> Driver:
+        """Wrap a driver for its next use, or return it as it is."""
+
+    def statement_sent(self, statement: str, sources: Sequence[Source]) -> None:
+        """Count a statement for the databases of the units that share its connection."""
+
+
+#: The test tools in use; empty in production, `sqlrepo.testing.probes` adds one.
+PROBES: list[Probe] = []
 
 
 class Joined(Protocol):

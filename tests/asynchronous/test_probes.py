@@ -12,12 +12,11 @@ from sqlrepo import (
     LockTimeoutError,
     TransactionAbortedError,
     TransactionConflictError,
-    probes,
 )
 from sqlrepo import retry_async as retry
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncSQLAlchemyUnitOfWork, Database
-from sqlrepo.testing import FaultNotMetError, QueryBudgetError, fail_next, query_budget
+from sqlrepo.testing import FaultNotMetError, QueryBudgetError, fail_next, probes, query_budget
 from tests.asynchronous.conftest import SERVED
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Base, Book, Note, Notes
 
@@ -29,7 +28,7 @@ class SQLBook(AsyncSQLAlchemyUnitOfWork):
 @pytest.fixture(autouse=True)
 def closed():
     yield
-    assert not probes.active()
+    assert not probes.is_active()
 
 
 async def keys(db):

@@ -6,11 +6,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from sqlrepo import UniqueViolationError, probes
+from sqlrepo import UniqueViolationError
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.probed import ProbedDriver
 from sqlrepo.sqlalchemy import Database
-from sqlrepo.testing import QueryBudgetError, query_budget
+from sqlrepo.testing import QueryBudgetError, probes, query_budget
+from sqlrepo.testing.probes import ProbedDriver
 from tests.units.domain import Shop, Todo, TodoQuery, TodoRow, Todos, create, todo
 
 # One row per operation: what it is called, what it costs, what it does with three rows of the keys 1 to 3.
@@ -69,7 +69,7 @@ on_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql", "mari
 @pytest.fixture(autouse=True)
 def closed():
     yield
-    assert not probes.active()
+    assert not probes.is_active()
 
 
 @pytest.fixture

@@ -17,14 +17,13 @@ from sqlrepo import (
     TransactionAbortedError,
     TransactionConflictError,
     UniqueViolationError,
-    probes,
     retry,
 )
 from sqlrepo.core import unit
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.driver import MemoryDriver
-from sqlrepo.probes import Verb
-from sqlrepo.testing import FaultNotMetError, fail_next, query_budget
+from sqlrepo.testing import FaultNotMetError, fail_next, probes, query_budget
+from sqlrepo.testing.probes import Verb
 from tests.units.domain import Shop, Todo, TodoRow, Todos, create
 
 # One call for every primitive that a unit can fail in; each needs the row of the key "there".
@@ -48,7 +47,7 @@ def nothing_left(db):
     with Todos(db) as todos:
         todos.add(Todo(key="there"))
     yield
-    assert not probes.active()
+    assert not probes.is_active()
     if not isinstance(db, InMemoryDatabase):
         assert db.engine.pool.checkedout() == 0
 
@@ -463,4 +462,4 @@ def test_a_fault_that_is_over_keeps_nothing_alive(db):
     with fail_next("fetch", LockTimeoutError), pytest.raises(LockTimeoutError):
         Todos(db).find()
     gc.collect()
-    assert not probes.active()
+    assert not probes.is_active()

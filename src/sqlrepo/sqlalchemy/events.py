@@ -10,9 +10,8 @@ from weakref import WeakKeyDictionary, WeakSet
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from sqlrepo.driver import Source
+from sqlrepo.driver import PROBES, Source
 from sqlrepo.forks import ForkAware, at_fork, leak
-from sqlrepo.probes import counting, sent
 from sqlrepo.sqlalchemy.errors import TableName, is_broken
 
 #: An execution option of the library's own statements, which no query budget counts.
@@ -105,13 +104,15 @@ def _make_reporter(name: str) -> Callable[..., None]:
 
 
 def _on_send(connection: sa.Connection, _: Any, statement: str, *more: Any) -> None:
-    if not counting():
+    probes = [probe for probe in PROBES if probe.counts_statements]
+    if not probes:
         return
     _, context, _ = more
     sources = [listener.source for listener in _LISTENERS.get(connection, ())]
     if sources and UNCOUNTED not in context.execution_options and not _FRAME.match(statement):
         context.execution_options = context.execution_options.union({UNCOUNTED: True})  # the batches that follow
-        sent(context.statement, *sources)
+        for probe in probes:
+            probe.statement_sent(context.statement, sources)
 
 
 def _on_answer(connection: sa.Connection, *_: Any) -> None:

@@ -2,15 +2,6 @@
 
 import pytest
 
-from sqlrepo.probes import (
-    FaultNotMetError,
-    PlantedFault,
-    QueryBudget,
-    QueryBudgetError,
-    fail_next,
-    query_budget,
-)
-
 # Before they are imported, so that a failure shows the values that were compared.
 pytest.register_assert_rewrite("sqlrepo.testing.cases", "sqlrepo.testing.subject")
 
@@ -19,6 +10,14 @@ from sqlrepo.testing.harness import (  # noqa: E402
     Capabilities,
     Harness,
     deliberate,  # see above
+)
+from sqlrepo.testing.probes import (  # noqa: E402
+    FaultNotMetError,
+    PlantedFault,
+    QueryBudget,
+    QueryBudgetError,
+    fail_next,
+    query_budget,
 )
 from sqlrepo.testing.twins import TwinContract  # noqa: E402
 
