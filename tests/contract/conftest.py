@@ -1,4 +1,4 @@
-"""The databases that our own use of the contract runs on."""
+"""The databases that the contract runs on."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -17,17 +17,17 @@ NUMBERS = count()
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all files: making and removing one for each of some five hundred tests costs more than the tests."""
+    """One directory for all files; one for each test would cost more than the tests."""
     return tmp_path_factory.mktemp("contract")
 
 
-def trusting(connection, _):
-    connection.execute("PRAGMA synchronous = OFF")  # no test cuts the power, and each fsync takes its time
+def disable_fsync(connection, _):
+    connection.execute("PRAGMA synchronous = OFF")  # no test cuts the power
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Database | InMemoryDatabase]:
-    """An empty database with all tables: memory, SQLite in memory, SQLite in a file."""
+    """An empty database with all tables."""
     if request.param == "memory":
         yield InMemoryDatabase()
         return
@@ -39,7 +39,7 @@ def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Databa
         return
     path = "" if request.param == "sqlite" else f"/{directory.as_posix()}/{next(NUMBERS)}.db"
     database = Database(f"sqlite://{path}")
-    event.listen(database.engine, "connect", trusting)
+    event.listen(database.engine, "connect", disable_fsync)
     Base.metadata.create_all(database.engine, checkfirst=False)
     yield database
     database.dispose()

@@ -1,4 +1,4 @@
-"""Entities of every make, their tables and repositories; nothing here knows the contract."""
+"""Entities of every make, with their tables and repositories."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -108,7 +108,7 @@ class AccountRow(Base):
     remark: Mapped[str | None] = mapped_column(String(40))
     balance: Mapped[int]
     version_id: Mapped[int] = mapped_column("v")
-    __mapper_args__ = {"version_id_col": version_id}  # noqa: RUF012  # as SQLAlchemy's documentation has it
+    __mapper_args__ = {"version_id_col": version_id}  # noqa: RUF012
 
 
 class Accounts(BaseRepository[Account, int]):
@@ -208,7 +208,7 @@ class Song(Base):
     heard: Mapped[date | None] = mapped_column(Date)
     live: Mapped[bool]
     version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # as SQLAlchemy's documentation has it
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
 
 
 class Songs(BaseRepository[Song, int]): ...

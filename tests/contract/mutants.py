@@ -1,8 +1,4 @@
-"""Memory backends that are broken on purpose, each in one way: what the contract must find.
-
-Most stand between the library and a working driver and change what goes through, so they break what any backend could
-break, whatever is inside it.
-"""
+"""Backends that are broken on purpose, each in one way; most are drivers around the one of memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,9 +24,15 @@ from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.tables import Changes
 from sqlrepo.tables.schema import Schema
 
+FOUND_BY: dict[type["Mutant"], set[str]] = {}
+
 
 class Mutant:
-    """A driver that passes everything on; subclasses change one thing."""
+    """A driver that passes everything on; subclasses change one thing, which the clauses of `found_by` must find."""
+
+    def __init_subclass__(cls, *, found_by: set[str] | None = None) -> None:
+        if found_by:
+            FOUND_BY[cls] = found_by
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -96,7 +98,7 @@ def negations(shape: Criterion, change: Callable[[Not], Criterion]) -> Criterion
 # -- criteria
 
 
-class TwoValuedNot(Misread):
+class TwoValuedNot(Misread, found_by={"3.4", "3.5"}):
     """What is unknown counts as false, so its negation is true."""
 
     def misread(self, schema, where):
@@ -107,65 +109,59 @@ class TwoValuedNot(Misread):
         return replace(where, shape=negations(where.shape, true_of_nulls))
 
 
-class PercentIsAWildcard(Misread):
-    """A search for text with % in it finds everything."""
-
-    def misread(self, schema, where):
-        def pattern(leaf: Leaf) -> Criterion:
-            wild = isinstance(leaf, Match) and "%" in where.params[leaf.text.index]
-            return EVERYTHING if wild else leaf
-
-        return replace(where, shape=map_leaves(where.shape, pattern))
-
-
-class CaseIsIgnored(Misread):
-    """A search for text finds it in any case, as LIKE does on SQLite."""
+class MisreadLeaf(Misread):
+    """The base of those that take one comparison for something else."""
 
     def misread(self, schema, where):
         params = list(where.params)
-
-        def folded(leaf: Leaf) -> Leaf:
-            if not isinstance(leaf, Match) or leaf.case != "exact":
-                return leaf
-            params[leaf.text.index] = params[leaf.text.index].lower()
-            return replace(leaf, case="ascii")
-
-        shape = map_leaves(where.shape, folded)
+        shape = map_leaves(where.shape, lambda leaf: self.change(leaf, params))
         return Condition(shape, tuple(params))
 
+    def change(self, leaf: Leaf, params: list[Any]) -> Criterion:
+        raise NotImplementedError
 
-class CaseIsNeverIgnored(Misread):
+
+class PercentIsAWildcard(MisreadLeaf, found_by={"4.2"}):
+    """A search for text with % in it finds everything."""
+
+    def change(self, leaf, params):
+        return EVERYTHING if isinstance(leaf, Match) and "%" in params[leaf.text.index] else leaf
+
+
+class CaseIsIgnored(MisreadLeaf, found_by={"4.3"}):
+    """A search for text finds it in any case, as LIKE does on SQLite."""
+
+    def change(self, leaf, params):
+        if not isinstance(leaf, Match) or leaf.case != "exact":
+            return leaf
+        params[leaf.text.index] = params[leaf.text.index].lower()
+        return replace(leaf, case="ascii")
+
+
+class CaseIsNeverIgnored(MisreadLeaf, found_by={"4.4"}):
     """icontains is contains."""
 
-    def misread(self, schema, where):
-        def exact(leaf: Leaf) -> Leaf:
-            return replace(leaf, case="exact") if isinstance(leaf, Match) else leaf
-
-        return replace(where, shape=map_leaves(where.shape, exact))
+    def change(self, leaf, params):
+        return replace(leaf, case="exact") if isinstance(leaf, Match) else leaf
 
 
-class EndsAreLeftOut(Misread):
+class EndsAreLeftOut(MisreadLeaf, found_by={"3.1", "3.2"}):
     """<= is <."""
 
-    def misread(self, schema, where):
-        def strict(leaf: Leaf) -> Leaf:
-            return replace(leaf, op="<") if isinstance(leaf, Compare) and leaf.op == "<=" else leaf
-
-        return replace(where, shape=map_leaves(where.shape, strict))
+    def change(self, leaf, params):
+        return replace(leaf, op="<") if isinstance(leaf, Compare) and leaf.op == "<=" else leaf
 
 
-class OnlyTheFirstOfSeveral(Misread):
+class OnlyTheFirstOfSeveral(MisreadLeaf, found_by={"3.7"}):
     """in_ looks at one value."""
 
-    def misread(self, schema, where):
-        params = list(where.params)
-        for leaf in leaves(where.shape):
-            if isinstance(leaf, OneOf) and isinstance(leaf.values, Param):
-                params[leaf.values.index] = params[leaf.values.index][:1]
-        return replace(where, params=tuple(params))
+    def change(self, leaf, params):
+        if isinstance(leaf, OneOf) and isinstance(leaf.values, Param):
+            params[leaf.values.index] = params[leaf.values.index][:1]
+        return leaf
 
 
-class VersionIsIgnored(Misread):
+class VersionIsIgnored(Misread, found_by={"9.2", "9.3", "9.5"}):
     """Updates and deletes do not look at the version they expect."""
 
     def misread(self, schema, where):
@@ -182,7 +178,7 @@ def _about(part: Criterion, column: str | None) -> bool:
 # -- reading
 
 
-class LimitBeforeFilter(Mutant):
+class LimitBeforeFilter(Mutant, found_by={"5.5"}):
     """The limit is taken from the whole table, the criteria are applied to what remains."""
 
     def fetch(self, schema, request):
@@ -191,7 +187,7 @@ class LimitBeforeFilter(Mutant):
         return [row for row in whole if row in limited]
 
 
-class NullIsLargest(Mutant):
+class NullIsLargest(Mutant, found_by={"5.3"}):
     """NULL sorts behind everything."""
 
     def fetch(self, schema, request):
@@ -203,7 +199,7 @@ class NullIsLargest(Mutant):
         return _cut(schema, request, rows)
 
 
-class OrderIsForgotten(Mutant):
+class OrderIsForgotten(Mutant, found_by={"5.2"}):
     """Rows come by key, whatever order was asked for."""
 
     def fetch(self, schema, request):
@@ -212,7 +208,7 @@ class OrderIsForgotten(Mutant):
         )
 
 
-class OffsetIsForgotten(Mutant):
+class OffsetIsForgotten(Mutant, found_by={"5.5", "5.8"}):
     """Every page is the first one."""
 
     def fetch(self, schema, request):
@@ -225,14 +221,14 @@ def _cut(schema: Schema, request: Fetch, rows: Sequence[tuple[Any, ...]]) -> lis
     return [tuple(row[place] for place in places) for row in rows[request.offset : stop]]
 
 
-class CountIgnoresCriteria(Mutant):
+class CountIgnoresCriteria(Mutant, found_by={"3.1"}):
     """count and exists are about the whole table."""
 
     def count(self, schema, where, limit=None):
         return self.driver.count(schema, Condition(), limit)
 
 
-class SomethingIsAlwaysThere(Mutant):
+class SomethingIsAlwaysThere(Mutant, found_by={"2.9"}):
     """exists says yes."""
 
     def count(self, schema, where, limit=None):
@@ -242,7 +238,7 @@ class SomethingIsAlwaysThere(Mutant):
 # -- writing
 
 
-class NoneIsNotWritten(Mutant):
+class NoneIsNotWritten(Mutant, found_by={"6.9", "6.15"}):
     """An update passes over what is None."""
 
     def update(self, schema, columns, values, where):
@@ -250,7 +246,7 @@ class NoneIsNotWritten(Mutant):
         return self.driver.update(schema, [name for name, _ in given], tuple(value for _, value in given), where)
 
 
-class UniqueIsIgnored(Mutant):
+class UniqueIsIgnored(Mutant, found_by={"8.1", "8.3", "12.1"}):
     """Only the key is unique."""
 
     @staticmethod
@@ -258,7 +254,7 @@ class UniqueIsIgnored(Mutant):
         return replace(schema, uniques=())
 
 
-class ReferencesAreIgnored(Mutant):
+class ReferencesAreIgnored(Mutant, found_by={"8.13"}):
     """A row may refer to one that is not there."""
 
     @staticmethod
@@ -266,7 +262,7 @@ class ReferencesAreIgnored(Mutant):
         return replace(schema, foreign_keys=())
 
 
-class ChecksAreIgnored(Mutant):
+class ChecksAreIgnored(Mutant, found_by={"8.14"}):
     """What a check forbids is stored."""
 
     @staticmethod
@@ -274,7 +270,7 @@ class ChecksAreIgnored(Mutant):
         return replace(schema, checks=())
 
 
-class OnlyTheFirstIsChanged(Mutant):
+class OnlyTheFirstIsChanged(Mutant, found_by={"6.13"}):
     """update_where stops after one row."""
 
     def update(self, schema, columns, values, where):
@@ -286,21 +282,21 @@ class OnlyTheFirstIsChanged(Mutant):
         return self.driver.update(schema, columns, values, Condition(one, keys[0]))
 
 
-class UpsertsAlwaysInsert(Mutant):
+class UpsertsAlwaysInsert(Mutant, found_by={"6.17", "6.18", "9.6"}):
     """Inserts what is there already: the row's unique values are not looked at."""
 
     def upsert(self, schema, request, returning):
         return self.driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
 
 
-class UpsertsNeverTellWhatTheyDid(Mutant):
+class UpsertsNeverTellWhatTheyDid(Mutant, found_by={"6.17"}):
     """Takes every row for a new one."""
 
     def upsert(self, schema, request, returning):
         return self.driver.upsert(schema, request, returning)[0], True
 
 
-class UpsertsReplaceTheRow(Mutant):
+class UpsertsReplaceTheRow(Mutant, found_by={"6.18", "8.12"}):
     """Writes over all of a row, by whatever constraint another agrees with it; as REPLACE INTO does."""
 
     def upsert(self, schema, request, returning):
@@ -317,35 +313,35 @@ class UpsertsReplaceTheRow(Mutant):
         return self.driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], created
 
 
-class UpsertsDoNotCount(Mutant):
+class UpsertsDoNotCount(Mutant, found_by={"9.6"}):
     """Forgets the version where it writes over a row."""
 
     def upsert(self, schema, request, returning):
         return self.driver.upsert(replace(schema, version=None), request, returning)
 
 
-class DeletesTooMuch(Mutant):
+class DeletesTooMuch(Mutant, found_by={"6.11", "6.12"}):
     """delete empties the table."""
 
     def delete(self, schema, where):
         return self.driver.count(schema, where) and (self.driver.delete(schema, Condition()) and 1)
 
 
-class LastColumnIsForgotten(Mutant):
+class LastColumnIsForgotten(Mutant, found_by={"6.6", "6.8"}):
     """An update leaves out what it was told last."""
 
     def update(self, schema, columns, values, where):
         return self.driver.update(schema, columns[:-1], values[:-1], where)
 
 
-class InsertedBackwards(Mutant):
+class InsertedBackwards(Mutant, found_by={"6.2"}):
     """add_many gives its entities in another order than it got them."""
 
     def insert(self, schema, columns, rows, returning):
         return self.driver.insert(schema, columns, rows, returning)[::-1]
 
 
-class InsertedOneByOne(Mutant):
+class InsertedOneByOne(Mutant, found_by={"8.6", "10.3"}):
     """A batch that fails keeps the rows before, even if a savepoint is rolled back: each is its own transaction."""
 
     def insert(self, schema, columns, rows, returning):
@@ -361,14 +357,14 @@ class InsertedOneByOne(Mutant):
 # -- transactions
 
 
-class RollbackDoesNothing(Mutant):
+class RollbackDoesNothing(Mutant, found_by={"10.3", "10.5"}):
     """What was done stays, as in a fake that nobody rolled back in a test."""
 
     def rollback(self):
         self.driver.commit()
 
 
-class SavepointRollbackDoesNothing(Mutant):
+class SavepointRollbackDoesNothing(Mutant, found_by={"11.1", "11.3"}):
     """What was done inside a savepoint stays; only the books are kept."""
 
     def rollback_to(self, savepoint):
@@ -377,7 +373,7 @@ class SavepointRollbackDoesNothing(Mutant):
         self.driver._changes = kept
 
 
-class SavepointRollbackUndoesEverything(Mutant):
+class SavepointRollbackUndoesEverything(Mutant, found_by={"11.1"}):
     """What was done before a savepoint goes with it."""
 
     def rollback_to(self, savepoint):
@@ -387,7 +383,7 @@ class SavepointRollbackUndoesEverything(Mutant):
         self.driver.rollback_to(savepoint)
 
 
-class CommitLosesRows(Mutant):
+class CommitLosesRows(Mutant, found_by={"10.1"}):
     """A commit forgets the last thing that was done."""
 
     def commit(self):
@@ -396,7 +392,7 @@ class CommitLosesRows(Mutant):
         self.driver.commit()
 
 
-class LastCommitWins(Mutant):
+class LastCommitWins(Mutant, found_by={"14.4", "14.6"}):
     """Nobody looks whether others wrote the same rows meanwhile."""
 
     def commit(self):
@@ -407,7 +403,7 @@ class LastCommitWins(Mutant):
             Changes.verify = verify
 
 
-class EveryoneSeesEverything(Mutant):
+class EveryoneSeesEverything(Mutant, found_by={"14.1"}):
     """What one unit has not committed yet is there for all."""
 
     def __init__(self, driver):

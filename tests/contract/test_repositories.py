@@ -1,4 +1,4 @@
-"""Our own use of the contract, as any user's: entities of every make, on memory and on SQLite."""
+"""The contract as any user runs it: entities of every make, in memory and on databases."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,95 +8,67 @@ import attrs
 import pytest
 
 from sqlrepo.testing import Harness, RepositoryContract
-from tests.contract.entities import (
-    Account,
-    Coin,
-    Entries,
-    Entry,
-    Hero,
-    House,
-    Label,
-    Labels,
-    Seat,
-    Song,
-    Todo,
-    Todos,
-    make_account,
-    make_coin,
-    make_hero,
-    make_label,
-    make_seat,
-    make_song,
-    make_todo,
-)
+from tests.contract import entities
+from tests.contract.entities import Account, Coin, Entries, Entry, Hero, House, Label, Labels, Seat, Song, Todo, Todos
+
+
+def on(*databases):
+    return pytest.mark.parametrize("database", databases, indirect=True)
+
+
+def harness(open, make, change):
+    """Make the fixture ``harness`` of a class."""
+
+    @pytest.fixture
+    def harness(self, database):
+        return Harness(open=lambda: open(database), make=make, change=change)
+
+    return harness
+
+
+def change_todo(todo):
+    return todo.model_copy(update={"value": f"{todo.value}, changed"})
 
 
 class TestModel(RepositoryContract[Todo, int]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: House(database),
-            make=make_todo,
-            change=lambda todo: todo.model_copy(update={"value": f"{todo.value}, changed"}),
-        )
+    harness = harness(House, entities.make_todo, change_todo)
 
 
-@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
+@on("memory", "sqlite")
 class TestModelInRepositoryAlone(RepositoryContract[Todo, int]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: Todos(database),
-            make=make_todo,
-            change=lambda todo: todo.model_copy(update={"value": f"{todo.value}, changed"}),
-        )
+    harness = harness(Todos, entities.make_todo, change_todo)
 
 
-@pytest.mark.parametrize("database", ["postgresql-usual", "mariadb-usual"], indirect=True)
+@on("postgresql-usual", "mariadb-usual")
 class TestModelWhereTextSortsByADictionary(TestModel):
-    """Columns of default types, in databases whose collation is none of ours."""
+    """Columns of default types, in databases whose collation is not the one that sqlrepo recommends."""
 
 
-@pytest.mark.parametrize("database", ["sqlite-file"], indirect=True)
+@on("sqlite-file")
 class TestModelInAFile(TestModel):
-    """In a file several units have connections at once."""
+    """Several units have connections at once."""
 
 
 class TestFrozenDataclassWithCompositeKey(RepositoryContract[Seat, tuple[str, int]]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: House(database),
-            make=make_seat,
-            change=lambda seat: replace(seat, taken=not seat.taken),
-        )
+    harness = harness(House, entities.make_seat, lambda seat: replace(seat, taken=not seat.taken))
 
 
 class TestVersionAndRenamedColumns(RepositoryContract[Account, int]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: House(database),
-            make=make_account,
-            change=lambda account: replace(account, balance=account.balance + 7),
-        )
+    harness = harness(House, entities.make_account, lambda account: replace(account, balance=account.balance + 7))
 
 
-@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
+@on("memory", "sqlite")
 class TestEntityThatDoesNotTellItsRow(RepositoryContract[Entry, int]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: Entries(database),
-            make=lambda n: Entry(f"entry {n}", n % 5),
-            change=lambda entry: replace(entry, level=(entry.level or 0) + 10),
-        )
+    harness = harness(
+        Entries, lambda n: Entry(f"entry {n}", n % 5), lambda entry: replace(entry, level=(entry.level or 0) + 10)
+    )
 
 
 class LabelHarness:
     """No `Harness`, but an object with its members; `open` yields the repository of an open unit."""
 
     capabilities = None
+    make = staticmethod(entities.make_label)
 
     def __init__(self, database):
         self.database = database
@@ -105,9 +77,6 @@ class LabelHarness:
     def open(self) -> Iterator[Labels]:
         with House(self.database) as house:
             yield house.labels
-
-    def make(self, n: int) -> Label:
-        return make_label(n)
 
     def change(self, label: Label) -> Label:
         return label.model_copy(update={"weight": label.weight + 1})
@@ -119,38 +88,23 @@ class TestEntityWithoutItsKey(RepositoryContract[Label, int]):
         return LabelHarness(database)
 
 
-@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
+@on("memory", "sqlite")
 class TestClassOfAttrs(RepositoryContract[Coin, int]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: House(database),
-            make=make_coin,
-            change=lambda coin: attrs.evolve(coin, worth=coin.worth + 10),
-        )
+    harness = harness(House, entities.make_coin, lambda coin: attrs.evolve(coin, worth=coin.worth + 10))
 
 
-def song_like(song, **changes):
-    return Song(**{name: value for name, value in vars(song).items() if name in Song.__mapper__.columns} | changes)
+def change_song(song):
+    known = {name: value for name, value in vars(song).items() if name in Song.__mapper__.columns}
+    return Song(**{**known, "seconds": song.seconds + 1})
 
 
-@pytest.mark.parametrize("database", ["memory", "sqlite", "postgresql"], indirect=True)
+@on("memory", "sqlite", "postgresql")
 class TestMappedClass(RepositoryContract[Song, int]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: House(database),
-            make=make_song,
-            change=lambda song: song_like(song, seconds=song.seconds + 1),
-        )
+    harness = harness(House, entities.make_song, change_song)
 
 
-@pytest.mark.parametrize("database", ["memory", "sqlite"], indirect=True)
+@on("memory", "sqlite")
 class TestTableOfSQLModel(RepositoryContract[Hero, int]):
-    @pytest.fixture
-    def harness(self, database):
-        return Harness(
-            open=lambda: House(database),
-            make=make_hero,
-            change=lambda hero: Hero(id=hero.id, name=hero.name, age=(hero.age or 0) + 100),
-        )
+    harness = harness(
+        House, entities.make_hero, lambda hero: Hero(id=hero.id, name=hero.name, age=(hero.age or 0) + 100)
+    )

@@ -1,4 +1,4 @@
-"""The suite itself: its list of clauses, what it refuses, what it finds by itself."""
+"""The contract itself: its list of clauses, the classes derived from it, and how it finds the repository."""
 
 import re
 from contextlib import contextmanager
@@ -20,9 +20,7 @@ CASES = cases_of(RepositoryContract)
 
 def harness(**members):
     database = InMemoryDatabase()
-    return Harness(
-        **{"open": lambda: Todos(database), "make": make_todo, "change": lambda todo: todo, **members}
-    )  # fmt: skip
+    return Harness(**{"open": lambda: Todos(database), "make": make_todo, "change": lambda todo: todo, **members})
 
 
 # -- the list of clauses
@@ -118,25 +116,22 @@ class Without(BaseUnitOfWork):
     number: int = 1
 
 
+@contextmanager
+def yielding(make):
+    with Two(InMemoryDatabase()) as unit:
+        yield make(unit)
+
+
 @pytest.mark.parametrize("unit", [Two, Without])
-def test_repository_that_cannot_be_told_is_asked_for(unit):
+def test_ambiguous_repository_is_an_error(unit):
     with pytest.raises(TypeError, match="let the harness's open"):
         Subject(harness(open=lambda: unit(InMemoryDatabase())))
 
 
-def test_repository_that_is_meant_may_be_given():
-    @contextmanager
-    def opened():
-        with Two(InMemoryDatabase()) as unit:
-            yield unit.archive
-
-    assert Subject(harness(open=opened)).entity is Todo
+def test_open_may_yield_the_repository():
+    assert Subject(harness(open=lambda: yielding(lambda unit: unit.archive))).entity is Todo
 
 
-def test_what_is_neither_unit_nor_repository_is_refused():
-    @contextmanager
-    def opened():
-        yield object()
-
+def test_open_must_yield_a_unit_or_a_repository():
     with pytest.raises(TypeError, match="a unit of work or a repository"):
-        Subject(harness(open=opened))
+        Subject(harness(open=lambda: yielding(lambda _: object())))
