@@ -1,1 +1,1 @@
-"""What callers say and get: values, entities, criteria, query objects and results."""
+"""The language of repositories: values, entities, criteria, query objects and results."""

@@ -1,4 +1,4 @@
-"""Criteria: what a caller asks of rows, as frozen values that combine and print themselves."""
+"""Criteria: conditions on rows, as frozen values that can be combined and printed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 MatchKind: TypeAlias = Literal["contains", "startswith", "endswith", "equals"]
 Case: TypeAlias = Literal["exact", "folded", "ascii", "unicode"]
 
-# Deeper trees overflow the stack of a recursive SQL compiler somewhere above 100 levels; SQLite takes a chain of 1,000
-# terms for as many levels; asyncpg sends at most 32,767 parameters.
+# Recursive SQL compilers overflow the stack somewhere above 100 levels, SQLite counts each term of a chain as a level
+# and allows 1,000, and asyncpg sends at most 32,767 parameters.
 MAX_DEPTH = 50
 MAX_LEAVES = 500
 MAX_VALUES = 30_000
@@ -21,7 +21,7 @@ MAX_VALUES = 30_000
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A field named inside a criterion: which class it belongs to and what it is called there."""
+    """A reference to a field of an entity class."""
 
     entity: type
     name: str
@@ -32,18 +32,17 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """The place of a literal in a criterion's shape; queries of one shape share their compiled form."""
+    """The number of a literal, in its place; criteria that differ in literals only share a compiled form."""
 
     index: int
 
 
 class Combinable:
-    """What criteria and bool fields share: `&` and `|` combine, everything that would ask for truth refuses."""
+    """The base of criteria and fields: `&` and `|` combine; operators that would need a truth value raise."""
 
     __slots__ = ()
 
     def criterion(self) -> Criterion:
-        """What it is as a criterion."""
         return cast("Criterion", self)
 
     def __and__(self, other: object) -> And:
@@ -60,23 +59,23 @@ class Combinable:
 
     def __bool__(self) -> bool:
         raise QueryError(
-            f"{self} has no truth value of its own; combine criteria with &, | and not_(), "
-            "ask for membership with in_() and for a range with between()"
+            f"{self} has no truth value: instead of `and`, `or`, `not` write &, |, not_(); instead of `in`, in_(); "
+            "instead of a chained comparison, between()"
         )
 
     def __invert__(self) -> Not:
-        raise QueryError(f"write not_({self}) instead of ~")
+        raise QueryError(f"~ does not negate a criterion; write not_({self})")
 
     def __contains__(self, item: object) -> bool:
-        raise QueryError("`in` cannot make a criterion; write in_(field, values) or contains(field, text)")
+        raise QueryError("`in` is no criterion; write in_(field, values) or contains(field, text)")
 
     def __iter__(self) -> Any:
-        raise QueryError(f"{self} cannot be iterated")
+        raise QueryError(f"{self} cannot be iterated; it is a field or criterion, not a value")
 
 
 @dataclass(frozen=True, slots=True)
 class Compare(Combinable):
-    """A field against a value that is not None; unknown where the field is NULL."""
+    """A field against a value other than None; unknown if the field is NULL."""
 
     ref: Ref
     op: Operator
@@ -88,7 +87,7 @@ class Compare(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class CompareFields(Combinable):
-    """A field against another one of the same row; unknown where either is NULL."""
+    """A field against another field of the row; unknown if either is NULL."""
 
     ref: Ref
     op: Operator
@@ -100,7 +99,7 @@ class CompareFields(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class OneOf(Combinable):
-    """A field among values, none of them None; unknown where the field is NULL. Never empty: that is NOTHING."""
+    """A field among values other than None; unknown if the field is NULL. Never empty: that would be NOTHING."""
 
     ref: Ref
     values: Any
@@ -111,9 +110,10 @@ class OneOf(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class Match(Combinable):
-    """A text field against a text: every character of it stands for itself.
+    """A text field against a text without wildcards.
 
-    Which fold "folded" means is the repository's choice; a criterion bound to a table says "ascii" or "unicode".
+    The case "folded" follows the repository's ``fold``; binding the criterion to a table turns it into "ascii" or
+    "unicode".
     """
 
     ref: Ref
@@ -127,7 +127,7 @@ class Match(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class IsNull(Combinable):
-    """A field without a value; always true or false, never unknown."""
+    """A field that is NULL; never unknown."""
 
     ref: Ref
 
@@ -137,7 +137,7 @@ class IsNull(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class And(Combinable):
-    """All of the parts; true where there are none."""
+    """All parts; true if there are none."""
 
     parts: tuple[Criterion, ...]
 
@@ -147,7 +147,7 @@ class And(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class Or(Combinable):
-    """Any of the parts; false where there are none."""
+    """Any part; false if there are none."""
 
     parts: tuple[Criterion, ...]
 
@@ -157,7 +157,7 @@ class Or(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class Not(Combinable):
-    """The opposite; unknown stays unknown."""
+    """The negation; unknown stays unknown."""
 
     part: Criterion
 
@@ -173,36 +173,26 @@ NOTHING = Or(())
 
 
 def all_of(criteria: Iterable[object]) -> Criterion:
-    """Combine criteria so that all must hold."""
     parts = tuple(as_criterion(criterion) for criterion in criteria)
     return parts[0] if len(parts) == 1 else And(parts)
 
 
 def as_criterion(given: object) -> Criterion:
-    """Accept a criterion or a bool field.
-
-    Raises:
-        QueryError: it is something else; a plain bool is what `and`, `or`, `not` and `in` leave behind.
-    """
+    """Accept a criterion or a bool field; refuse anything else, above all a plain bool."""
     if isinstance(given, Combinable):
         return given.criterion()
     if isinstance(given, bool):
         raise QueryError(
-            f"a plain {given} is no criterion; `and`, `or`, `not`, `in` and comparisons of plain values make one, "
-            "use &, |, not_() and in_() on fields(...)"
+            f"{given} is a bool, not a criterion; it comes from `and`, `or`, `not`, `in` or a comparison of plain "
+            "values: write &, |, not_() and in_() on fields(...)"
         )
     if hasattr(given, "__clause_element__"):
-        raise QueryError("a column of SQLAlchemy's is no criterion; write fields(...).name, which runs on memory too")
+        raise QueryError(f"{given} is SQLAlchemy's, not a criterion; write fields(...).name, which works in memory too")
     raise QueryError(f"{type(given).__name__} is no criterion; write one with fields(...), keywords or a QueryObject")
 
 
 def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterion:
-    """Rebuild a criterion with every leaf replaced by ``leaf(node)``.
-
-    Raises:
-        QueryError: it is deeper or longer than every backend can follow.
-        InvalidLiteralError: it asks for more values than that.
-    """
+    """Rebuild a criterion with every leaf replaced by ``leaf(node)``, within the limits of all back ends."""
     leaves = values = 0
 
     def visit(node: Criterion, depth: int) -> Criterion:
@@ -217,14 +207,7 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
             case Compare() | CompareFields() | OneOf() | Match() | IsNull():
                 leaves += 1
                 values += len(node.values) if isinstance(node, OneOf) and isinstance(node.values, tuple) else 1
-                if leaves > MAX_LEAVES:
-                    raise QueryError(
-                        f"criteria have more than {MAX_LEAVES} comparisons; write alternatives of one field with in_()"
-                    )
-                if values > MAX_VALUES:
-                    raise InvalidLiteralError(
-                        node.ref.name, f"a query has at most {MAX_VALUES} values; ask for more in several queries"
-                    )
+                _check_size(node, leaves, values)
                 return leaf(node)
             case _:
                 assert_never(node)
@@ -232,25 +215,36 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
     return visit(criterion, 0)
 
 
+def _check_size(node: Leaf, leaves: int, values: int) -> None:
+    if leaves > MAX_LEAVES:
+        raise QueryError(
+            f"criteria have more than {MAX_LEAVES} comparisons; write alternatives of one field with in_()"
+        )
+    if values > MAX_VALUES:
+        raise InvalidLiteralError(
+            node.ref.name, f"a query has at most {MAX_VALUES} values; split it into several queries"
+        )
+
+
 def matches_all(criterion: Criterion) -> bool:
-    """Whether a criterion is true of every row, whatever is in it."""
+    """Return True if a criterion is true for any row, by its structure alone."""
     match criterion:
         case And(parts):
             return all(map(matches_all, parts))
         case Or(parts):
             return any(map(matches_all, parts))
         case Not(part):
-            return _is_nothing(part)
+            return _matches_none(part)
         case _:
             return False
 
 
-def _is_nothing(criterion: Criterion) -> bool:
+def _matches_none(criterion: Criterion) -> bool:
     match criterion:
         case And(parts):
-            return any(map(_is_nothing, parts))
+            return any(map(_matches_none, parts))
         case Or(parts):
-            return all(map(_is_nothing, parts))
+            return all(map(_matches_none, parts))
         case Not(part):
             return matches_all(part)
         case _:
@@ -258,7 +252,7 @@ def _is_nothing(criterion: Criterion) -> bool:
 
 
 def _parts(kind: type[And | Or], given: object) -> tuple[Criterion, ...]:
-    """What a criterion adds to a chain of `&` or `|`, which stays flat however long it grows."""
+    # A chain of & or | stays flat, however long it grows.
     criterion = as_criterion(given)
     return criterion.parts if isinstance(criterion, And | Or) and type(criterion) is kind else (criterion,)
 

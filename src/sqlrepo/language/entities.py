@@ -1,4 +1,4 @@
-"""What an entity is made of: its fields, how it is read and how it is built, whichever kind of class it is."""
+"""The fields of an entity class, and how instances are read and built, for each supported kind of class."""
 
 from __future__ import annotations
 
@@ -21,22 +21,133 @@ from typing_extensions import TypeAliasType
 from sqlrepo.errors import InvalidValueError, MappingError, QueryError
 from sqlrepo.language.values import Kind, ValueType, WrongValueError, kind_of
 
+NO_ENTITY = "no Pydantic model, dataclass, attrs class or mapped class"  # the end of an error message
+
+
+@dataclass(frozen=True, slots=True)
+class EntityField:
+    """One field of an entity."""
+
+    name: str
+    type: ValueType  # OPAQUE if the annotation is no scalar
+    optional: bool  # None is allowed
+    annotation: Any
+    # Makes the validator of a Pydantic field, constraints included; None for other classes.
+    adapter: Callable[[], TypeAdapter[Any]] | None = field(default=None, compare=False)
+
+    def accept(self, value: Any) -> Any:
+        """Return a value as an entity would hold it, or raise `WrongValueError` if the entity would refuse it."""
+        if value is None and not self.optional and self.type.kind is not Kind.OPAQUE:
+            raise WrongValueError("cannot be None")
+        if self.adapter is None or value is None:
+            return value
+        try:
+            return self.adapter().validate_python(value)
+        except ValidationError as error:
+            raise WrongValueError(error.errors(include_url=False, include_input=False)[0]["type"]) from None
+
+
+_DESCRIBED: WeakKeyDictionary[type, Mapping[str, EntityField]] = WeakKeyDictionary()
+
+
+def describe(entity: type) -> Mapping[str, EntityField]:
+    """Return the fields of an entity class in the order of their declaration.
+
+    Raises:
+        MappingError: the class is of no supported kind, or has unresolved annotations.
+    """
+    if entity in _DESCRIBED:
+        return _DESCRIBED[entity]
+    adapters = _adapters(cast("type[BaseModel]", entity)) if is_validating_model(entity) else {}
+    known = {
+        name: replace(parse_annotation(name, annotation), adapter=adapters.get(name))
+        for name, annotation in _annotations(entity).items()
+    }
+    return _DESCRIBED.setdefault(entity, types.MappingProxyType(known))
+
+
+def is_entity(cls: object) -> bool:
+    return isinstance(cls, type) and (
+        issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls) or _is_attrs(cls) or is_mapped(cls)
+    )
+
 
 def is_mapped(cls: type) -> bool:
-    """Whether a class has been mapped by now."""
+    """Return True if SQLAlchemy has mapped the class by now; does not import SQLAlchemy."""
     return hasattr(cls, "__mapper__")
 
 
-def orm_columns(cls: Any) -> dict[str, Any]:
-    """The columns of its table, by attribute; relationships and computed attributes are no fields."""
+def is_validating_model(cls: type) -> bool:
+    """Return True for a Pydantic model; a SQLModel table does not validate its values."""
+    return issubclass(cls, BaseModel) and not is_mapped(cls)
+
+
+def _is_attrs(cls: type) -> bool:
+    return hasattr(cls, "__attrs_attrs__")
+
+
+def _attributes(cls: Any) -> Iterable[Any]:
+    found: Iterable[Any] = cls.__attrs_attrs__  # attrs itself need not be installed
+    return found
+
+
+# -- reading and building instances
+
+
+def read_fields(entity: object, names: Iterable[str]) -> dict[str, Any]:
+    """Return an entity's values by field, without those a new instance of a mapped class has not set.
+
+    Raises:
+        InvalidValueError: an instance from the database has not loaded a field.
+    """
+    if is_mapped(type(entity)):
+        return _orm_values(entity, names)
+    return {name: getattr(entity, name) for name in names}
+
+
+def read_changes(changes: Any) -> dict[str, Any]:
+    """Return a partial change: the fields set on a Pydantic model, or a mapping's items."""
+    if isinstance(changes, BaseModel):
+        return {name: getattr(changes, name) for name in changes.model_fields_set}
+    if isinstance(changes, Mapping):
+        return dict(changes)
+    raise QueryError(f"changes must be a Pydantic model or a mapping, not {type(changes).__name__}")
+
+
+def make_constructor(entity: type) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function that builds one entity from its values by field."""
+    if is_mapped(entity):
+        return _make_orm_constructor(entity)
+    if _is_attrs(entity):
+        arguments = {a.name: a.alias or a.name.lstrip("_") for a in _attributes(entity)}
+        return lambda values: entity(**{arguments[name]: value for name, value in values.items()})
+    return lambda values: entity(**values)
+
+
+def fields_outside_init(entity: type) -> tuple[str, ...]:
+    """Return the fields that ``__init__`` does not take, so that no row can set them."""
+    if is_mapped(entity):
+        return ()
+    if _is_attrs(entity):
+        return tuple(a.name for a in _attributes(entity) if not a.init)
+    if not dataclasses.is_dataclass(entity):
+        return ()
+    return tuple(f.name for f in dataclasses.fields(entity) if not f.init)
+
+
+# -- mapped classes as entities
+
+
+def _orm_columns(cls: Any) -> dict[str, Any]:
+    """Return the columns by attribute; relationships and computed attributes are no fields."""
     mapper = cls.__mapper__
     return {
         name: column for name, column in mapper.columns.items() if getattr(column, "table", None) is mapper.local_table
     }
 
 
-def orm_annotation(column: Any, annotation: Any) -> Any:
-    """What an attribute holds: as ``Mapped[...]`` says, or else as the column's type does."""
+def _orm_annotation(column: Any, annotation: Any) -> Any:
+    """Return the type in ``Mapped[...]``, or else the column type's Python type."""
     if getattr(get_origin(annotation), "__module__", "").startswith("sqlalchemy."):
         (annotation,) = get_args(annotation)
     if annotation is not None:
@@ -48,12 +159,7 @@ def orm_annotation(column: Any, annotation: Any) -> Any:
     return python | None if column.nullable else python
 
 
-def orm_values(entity: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Read what is set of an instance, whatever its state is.
-
-    Raises:
-        InvalidValueError: it was read from a database, but for this attribute.
-    """
+def _orm_values(entity: Any, names: Iterable[str]) -> dict[str, Any]:
     known = vars(entity)
     stored = entity._sa_instance_state.key is not None
     values = {}
@@ -65,8 +171,8 @@ def orm_values(entity: Any, names: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def make_orm_constructor(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
-    """Prepare the building of detached instances: unloaded attributes raise, and a session's ``add`` attaches them."""
+def _make_orm_constructor(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """Build detached instances: unloaded attributes raise, and ``session.add`` attaches them."""
     from sqlalchemy.orm import make_transient_to_detached
     from sqlalchemy.orm.attributes import set_committed_value
 
@@ -77,18 +183,15 @@ def make_orm_constructor(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
         for name, value in values.items():
             set_committed_value(entity, name, value)
         make_transient_to_detached(entity)
-        manager.dispatch.load(entity._sa_instance_state, None)  # @reconstructor, and what keeps mutable values
+        manager.dispatch.load(entity._sa_instance_state, None)  # for @reconstructor and mutable values
         return entity
 
     return build
 
 
-#: What is said of a class that is none.
-NO_ENTITY = "no Pydantic model, dataclass, attrs class or mapped class"
+# -- annotations
 
-_DESCRIBED: WeakKeyDictionary[type, Mapping[str, EntityField]] = WeakKeyDictionary()
-
-# Pydantic's own names for plain scalars; at run time they are classes no value is an instance of.
+# Pydantic's names for plain scalars; at run time they are classes without instances.
 _SCALARS: Mapping[Any, type] = {
     pydantic.EmailStr: str,
     pydantic.AwareDatetime: datetime,
@@ -100,172 +203,8 @@ _SCALARS: Mapping[Any, type] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EntityField:
-    """One field of an entity.
-
-    Attributes:
-        name: its name.
-        type: the scalar it holds; OPAQUE where the annotation is no scalar.
-        optional: whether it may be None.
-        annotation: what the class says.
-        adapter: makes what validates a value like the entity does, constraints included; None where nothing does.
-    """
-
-    name: str
-    type: ValueType
-    optional: bool
-    annotation: Any
-    adapter: Callable[[], TypeAdapter[Any]] | None = field(default=None, compare=False)
-
-    def accept(self, value: Any) -> Any:
-        """Give a value as the entity would hold it, were it built with it.
-
-        Raises:
-            WrongValueError: the entity would refuse it.
-        """
-        if value is None and not self.optional and self.type.kind is not Kind.OPAQUE:
-            raise WrongValueError("cannot be None")
-        if self.adapter is None or value is None:
-            return value
-        try:
-            return self.adapter().validate_python(value)
-        except ValidationError as error:
-            raise WrongValueError(error.errors(include_url=False, include_input=False)[0]["type"]) from None
-
-
-def is_entity(cls: object) -> bool:
-    """Whether the class is one whose fields can be read."""
-    return isinstance(cls, type) and (
-        issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls) or _is_attrs(cls) or is_mapped(cls)
-    )
-
-
-def is_validating_model(cls: type) -> bool:
-    """Whether it is a Pydantic model that validates what it is built of; SQLModel's tables do not."""
-    return issubclass(cls, BaseModel) and not is_mapped(cls)
-
-
-def describe(entity: type) -> Mapping[str, EntityField]:
-    """Read the fields of an entity class, in the order of their declaration.
-
-    Raises:
-        MappingError: the class is none that is known, or is not complete yet.
-    """
-    if entity in _DESCRIBED:
-        return _DESCRIBED[entity]
-    annotations = _annotations(entity)
-    adapters = _adapters(cast("type[BaseModel]", entity)) if is_validating_model(entity) else {}
-    known = types.MappingProxyType(
-        {
-            name: replace(parse_annotation(name, annotation), adapter=adapters.get(name))
-            for name, annotation in annotations.items()
-        }
-    )
-    return _DESCRIBED.setdefault(entity, known)
-
-
-def fields_outside_init(entity: type) -> tuple[str, ...]:
-    """The fields that its ``__init__`` does not take, and that no row can therefore give back."""
-    if is_mapped(entity):
-        return ()
-    if _is_attrs(entity):
-        return tuple(a.name for a in _attributes(entity) if not a.init)
-    if not dataclasses.is_dataclass(entity):
-        return ()
-    return tuple(f.name for f in dataclasses.fields(entity) if not f.init)
-
-
-def make_constructor(entity: type) -> Callable[[Mapping[str, Any]], Any]:
-    """What builds an entity from its fields' values; of a Pydantic model many are better validated at once."""
-    if is_mapped(entity):
-        return make_orm_constructor(entity)
-    if _is_attrs(entity):
-        named = {a.name: a.alias or a.name.lstrip("_") for a in _attributes(entity)}
-        return lambda values: entity(**{named[name]: value for name, value in values.items()})
-    return lambda values: entity(**values)
-
-
-def read_fields(entity: object, names: Iterable[str]) -> dict[str, Any]:
-    """The values of an entity's fields; without those that an instance of a mapped class leaves out.
-
-    Raises:
-        InvalidValueError: such an instance has not loaded one.
-    """
-    if is_mapped(type(entity)):
-        return orm_values(entity, names)
-    return {name: getattr(entity, name) for name in names}
-
-
-def _annotations(entity: type) -> Mapping[str, Any]:
-    """The fields' annotations, by name."""
-    if is_mapped(entity):
-        hints = _hints(entity)
-        return {name: orm_annotation(column, hints.get(name)) for name, column in orm_columns(entity).items()}
-    if issubclass(entity, BaseModel):
-        return _of_model(entity)
-    if not is_entity(entity):
-        raise MappingError(f"{entity.__name__} is {NO_ENTITY}")
-    hints = _hints(entity)
-    if _is_attrs(entity):
-        return {a.name: hints.get(a.name, Any) for a in _attributes(entity) if a.init}
-    return {f.name: hints[f.name] for f in dataclasses.fields(cast(Any, entity)) if f.init}
-
-
-def _is_attrs(cls: type) -> bool:
-    return hasattr(cls, "__attrs_attrs__")
-
-
-def _attributes(cls: Any) -> Iterable[Any]:
-    """What attrs noted of a class; it need not be installed for this module to be imported."""
-    found: Iterable[Any] = cls.__attrs_attrs__
-    return found
-
-
-def _of_model(entity: type[BaseModel]) -> dict[str, Any]:
-    if not entity.__pydantic_complete__ and not entity.model_rebuild(raise_errors=False):
-        raise MappingError(f"{entity.__name__} has annotations that are not defined yet")
-    return {name: info.annotation for name, info in entity.model_fields.items()}
-
-
-def _adapters(entity: type[BaseModel]) -> dict[str, Callable[[], TypeAdapter[Any]]]:
-    """What validates a model's scalar fields one by one, each made when it is first needed."""
-    return {
-        name: cache(partial(_adapter, info))
-        for name, info in entity.model_fields.items()
-        if parse_annotation(name, info.annotation).type.kind is not Kind.OPAQUE
-    }
-
-
-def _adapter(info: FieldInfo) -> TypeAdapter[Any]:
-    annotation: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-    return TypeAdapter(annotation)
-
-
-def _hints(entity: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(entity, include_extras=True)
-    except NameError:
-        # A class local to a function: what cannot be resolved is known by name only, and treated as opaque.
-        resolved: dict[str, Any] = {}
-        for base in reversed(entity.__mro__):
-            names = {**vars(sys.modules[base.__module__]), base.__name__: base}
-            for name, annotation in inspect.get_annotations(base).items():
-                resolved[name] = _evaluated(annotation, names)
-        return resolved
-
-
-def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
-    try:
-        return eval(annotation, names)  # noqa: S307  # the user's own annotation, as typing.get_type_hints does
-    except NameError:
-        return Any
-
-
 def parse_annotation(name: str, annotation: Any) -> EntityField:
-    """Read one annotation: ``int | None``, ``Annotated[str, ...]``, ``Literal["a", "b"]``, a NewType, an Enum."""
+    """Read ``int | None``, ``Annotated[str, ...]``, ``Literal["a", "b"]``, a NewType, an Enum, or a type alias."""
     members = _members(annotation)
     scalars = [member for member in members if member is not type(None)]
     optional = len(scalars) < len(members)
@@ -275,7 +214,7 @@ def parse_annotation(name: str, annotation: Any) -> EntityField:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """Flatten an annotation to the classes a value may be of."""
+    """Return the classes that a value may be an instance of."""
     if isinstance(annotation, TypeAliasType) or type(annotation).__name__ == "TypeAliasType":
         return _members(annotation.__value__)
     if annotation is None:
@@ -293,14 +232,56 @@ def _members(annotation: Any) -> list[Any]:
     return [_SCALARS.get(bare, bare)]
 
 
-def read_changes(changes: Any) -> dict[str, Any]:
-    """Read a partial change: the fields that were set on a Pydantic model, or a mapping's items.
+def _annotations(entity: type) -> Mapping[str, Any]:
+    if is_mapped(entity):
+        hints = _hints(entity)
+        return {name: _orm_annotation(column, hints.get(name)) for name, column in _orm_columns(entity).items()}
+    if issubclass(entity, BaseModel):
+        return _model_annotations(entity)
+    if not is_entity(entity):
+        raise MappingError(f"{entity.__name__} is {NO_ENTITY}")
+    hints = _hints(entity)
+    if _is_attrs(entity):
+        return {a.name: hints.get(a.name, Any) for a in _attributes(entity) if a.init}
+    return {f.name: hints[f.name] for f in dataclasses.fields(cast(Any, entity)) if f.init}
 
-    Raises:
-        QueryError: it is neither.
-    """
-    if isinstance(changes, BaseModel):
-        return {name: getattr(changes, name) for name in changes.model_fields_set}
-    if isinstance(changes, Mapping):
-        return dict(changes)
-    raise QueryError(f"changes are a Pydantic model or a mapping, not {type(changes).__name__}")
+
+def _model_annotations(entity: type[BaseModel]) -> dict[str, Any]:
+    if not entity.__pydantic_complete__ and not entity.model_rebuild(raise_errors=False):
+        raise MappingError(f"{entity.__name__} has annotations that are not defined yet; define them before its use")
+    return {name: info.annotation for name, info in entity.model_fields.items()}
+
+
+def _adapters(entity: type[BaseModel]) -> dict[str, Callable[[], TypeAdapter[Any]]]:
+    return {
+        name: cache(partial(_adapter, info))
+        for name, info in entity.model_fields.items()
+        if parse_annotation(name, info.annotation).type.kind is not Kind.OPAQUE
+    }
+
+
+def _adapter(info: FieldInfo) -> TypeAdapter[Any]:
+    annotation: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+    return TypeAdapter(annotation)
+
+
+def _hints(entity: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(entity, include_extras=True)
+    except NameError:
+        # Some annotation of a class local to a function cannot be resolved; it becomes Any.
+        resolved: dict[str, Any] = {}
+        for base in reversed(entity.__mro__):
+            names = {**vars(sys.modules[base.__module__]), base.__name__: base}
+            for name, annotation in inspect.get_annotations(base).items():
+                resolved[name] = _evaluate(annotation, names)
+        return resolved
+
+
+def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, names)  # noqa: S307  # the user's own annotation, as typing.get_type_hints does
+    except NameError:
+        return Any

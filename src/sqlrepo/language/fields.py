@@ -1,4 +1,4 @@
-"""Fields of an entity class and the operators on them: the language in which criteria are written."""
+"""Fields of an entity class, and the operators and orders that are written with them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,125 @@ from sqlrepo.language.criteria import (
 from sqlrepo.language.entities import EntityField, describe
 from sqlrepo.language.values import Kind, WrongValueError
 
+# A type checker takes a field for its value, so an order may be any object.
+OrderBy: TypeAlias = object
+
 T = TypeVar("T")
 V = TypeVar("V")
 
 
+# -- what users write
+
+
+def fields(entity: type[T]) -> T:
+    """Return the fields of an entity class, for use in criteria and orders.
+
+    With ``t = fields(Todo)``, ``(t.priority >= 3) & not_(t.done)`` is a criterion: comparisons build a Specification
+    (Evans and Fowler) instead of a truth value.
+
+    Args:
+        entity: a Pydantic model, dataclass, attrs class or mapped class, frozen and slotted ones included.
+
+    Returns:
+        An object typed as the entity, so that a type checker verifies field names and comparisons.
+    """
+    return cast(T, Fields(entity))
+
+
+def some(field: V | None) -> V:
+    """Declare to the type checker that an optional field may be compared, as in ``some(t.due) <= today``.
+
+    NULL matches no comparison.
+    """
+    return cast(V, _field(field))
+
+
+def not_(criterion: bool) -> bool:
+    """Negate a criterion or a bool field; a row for which the criterion is unknown, because of NULL, still fails."""
+    return cast(bool, Not(as_criterion(criterion)))
+
+
+def in_(field: V | None, values: Iterable[V | None]) -> bool:
+    """Match a field that equals one of some values; None among them matches NULL, and no values match nothing."""
+    subject, given = _field(field), _several(values)
+    if not subject.spec.type.kind.ordered:
+        raise QueryError(f"in_() does not fit {subject!r}, which is {_annotation(subject.spec)}")
+    literals = tuple(dict.fromkeys(subject.literal(value) for value in given if value is not None))
+    parts: list[Criterion] = [OneOf(subject.ref, literals)] if literals else []
+    if any(value is None for value in given):
+        parts.append(IsNull(subject.ref))
+    return cast(bool, parts[0] if len(parts) == 1 else Or(tuple(parts)))
+
+
+def not_in(field: V | None, values: Iterable[V | None]) -> bool:
+    """Match a field that equals none of some values.
+
+    NULL never matches if there are values; no values match everything.
+    """
+    return cast(bool, Not(as_criterion(in_(field, values))))
+
+
+def between(field: V | None, low: V, high: V) -> bool:
+    """Match a field from ``low`` to ``high``, both included."""
+    subject: Any = _field(field)
+    return cast(bool, And((subject >= low, subject <= high)))
+
+
+def is_null(field: object) -> bool:
+    """Match a field that is NULL."""
+    return cast(bool, IsNull(_field(field).ref))
+
+
+def contains(field: str | None, text: str) -> bool:
+    """Match a field that contains a text; case matters, and no character is a wildcard."""
+    return _match(field, "contains", text)
+
+
+def startswith(field: str | None, text: str) -> bool:
+    """Match a field that begins with a text; case matters, and no character is a wildcard."""
+    return _match(field, "startswith", text)
+
+
+def endswith(field: str | None, text: str) -> bool:
+    """Match a field that ends with a text; case matters, and no character is a wildcard."""
+    return _match(field, "endswith", text)
+
+
+def icontains(field: str | None, text: str) -> bool:
+    """Match a field that contains a text in any case; the repository's ``fold`` says how case is folded."""
+    return _match(field, "contains", text, "folded")
+
+
+def istartswith(field: str | None, text: str) -> bool:
+    """Match a field that begins with a text in any case."""
+    return _match(field, "startswith", text, "folded")
+
+
+def iendswith(field: str | None, text: str) -> bool:
+    """Match a field that ends with a text in any case."""
+    return _match(field, "endswith", text, "folded")
+
+
+def iequals(field: str | None, text: str) -> bool:
+    """Match a field that equals a text in any case."""
+    return _match(field, "equals", text, "folded")
+
+
+def asc(field: object) -> Sort:
+    """Sort by a field, smallest value first; NULL comes before every value."""
+    return Sort(_orderable(field).ref)
+
+
+def desc(field: object) -> Sort:
+    """Sort by a field, largest value first; NULL comes after every value."""
+    return Sort(_orderable(field).ref, descending=True)
+
+
+# -- fields
+
+
 class Field(Combinable):
-    """A field of an entity, as `fields(T).name` gives it; its operators build criteria."""
+    """A field of an entity class; its comparisons build criteria."""
 
     __slots__ = ("ref", "spec")
 
@@ -43,9 +156,9 @@ class Field(Combinable):
         self.spec = spec
 
     def criterion(self) -> Criterion:
-        """A bool field is a criterion by itself."""
+        """Return the criterion that a bool field is by itself."""
         if self.spec.type.kind is not Kind.BOOLEAN:
-            raise QueryError(f"{self!r} is no bool field, so it is no criterion by itself; compare it with a value")
+            raise QueryError(f"{self!r} is not a bool field, so it is no criterion; compare it with a value")
         return Compare(self.ref, "==", True)
 
     def __str__(self) -> str:
@@ -77,26 +190,26 @@ class Field(Combinable):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
-            raise AttributeError(name)  # what inspect, copy and debuggers ask of any object
-        raise NoAttributeError(f"{self!r} has no attribute {name!r}; operators on a field are functions of sqlrepo")
+            raise AttributeError(name)  # inspect, copy and debuggers ask any object for these
+        raise NoAttributeError(f"{self!r} has no attribute {name!r}; operators are functions, such as icontains()")
 
     def _compare(self, op: Operator, other: object) -> Criterion:
         if op not in ("==", "!=") and not self.spec.type.kind.ordered:
-            raise QueryError(f"{self!r} has no order: {op} does not fit {_annotation(self.spec)}")
+            raise QueryError(f"{op} does not fit {self!r}, which is {_annotation(self.spec)} and has no order")
         if isinstance(other, Field):
             if other.spec.type.kind is not self.spec.type.kind:
-                raise QueryError(f"{self!r} and {other!r} are of different types")
+                raise QueryError(f"{self!r} and {other!r} have different types, so they cannot be compared")
             return CompareFields(self.ref, op, other.ref)
         if other is None:
             if op == "==":
                 return IsNull(self.ref)
             if op == "!=":
                 return Not(IsNull(self.ref))
-            raise QueryError(f"{self!r} {op} None is never true; ask is_null({self})")
+            raise QueryError(f"{self!r} {op} None is never true; write is_null({self})")
         return Compare(self.ref, op, self.literal(other))
 
     def literal(self, value: object) -> Any:
-        """Check a value against the field's type, so that a slip is told where the expression is written."""
+        """Check a value against the field's type, so that a mistake is reported where the expression is written."""
         try:
             return self.spec.type.check(value)
         except WrongValueError as wrong:
@@ -104,11 +217,11 @@ class Field(Combinable):
 
 
 class NoAttributeError(QueryError, AttributeError):
-    """A field is treated like its value, ``t.key.lower()``; an `AttributeError` too, so that `hasattr` can ask."""
+    """A field is used like its value, as in ``t.key.lower()``; also an `AttributeError`, so that `hasattr` works."""
 
 
 class Fields:
-    """The fields of an entity class, by attribute."""
+    """The fields of an entity class, as attributes."""
 
     __slots__ = ("_entity",)
 
@@ -122,118 +235,27 @@ class Fields:
 
 
 def find_field(entity: type, name: str) -> Field:
-    """Look up a field of an entity class.
-
-    Raises:
-        QueryError: there is none; the message holds the nearest name.
-    """
+    """Return a field of an entity class, or raise `QueryError` with the nearest name."""
     known = describe(entity)
     if name not in known:
         raise QueryError(f"{entity.__name__} has no field {name!r}{nearest(name, known)}")
     return Field(Ref(entity, name), known[name])
 
 
-def fields(entity: type[T]) -> T:
-    """Give the names that criteria are written with.
-
-    With ``t = fields(Todo)``, ``(t.priority >= 3) & not_(t.done)`` is a criterion.
-
-    Args:
-        entity: a Pydantic model, dataclass, attrs class or mapped class; frozen and slotted ones too.
-
-    Returns:
-        an object typed as the entity, so that a type checker verifies names and comparisons.
-    """
-    return cast(T, Fields(entity))
-
-
-def some(field: V | None) -> V:
-    """Tell the type checker that an optional field may be compared: ``some(t.due) <= today`` (NULL never matches)."""
-    return cast(V, _field(field))
-
-
-def not_(criterion: bool) -> bool:
-    """Negate a criterion or a bool field; what is unknown because of NULL stays excluded."""
-    return cast(bool, Not(as_criterion(criterion)))
-
-
-def in_(field: V | None, values: Iterable[V | None]) -> bool:
-    """Among these values; None among them asks for NULL too; no values match nothing."""
-    subject, given = _field(field), _several(values)
-    if not subject.spec.type.kind.ordered:
-        raise QueryError(f"in_() does not fit {subject!r}, which is {_annotation(subject.spec)}")
-    literals = tuple(dict.fromkeys(subject.literal(value) for value in given if value is not None))
-    parts: list[Criterion] = [OneOf(subject.ref, literals)] if literals else []
-    if any(value is None for value in given):
-        parts.append(IsNull(subject.ref))
-    return cast(bool, parts[0] if len(parts) == 1 else Or(tuple(parts)))
-
-
-def not_in(field: V | None, values: Iterable[V | None]) -> bool:
-    """Not among these values; None among them excludes NULL by name; no values exclude nothing."""
-    return cast(bool, Not(as_criterion(in_(field, values))))
-
-
-def between(field: V | None, low: V, high: V) -> bool:
-    """From low to high, both included."""
-    subject: Any = _field(field)
-    return cast(bool, And((subject >= low, subject <= high)))
-
-
-def is_null(field: object) -> bool:
-    """Without a value."""
-    return cast(bool, IsNull(_field(field).ref))
-
-
-def contains(field: str | None, text: str) -> bool:
-    """Hold this text somewhere, case and all; no character of it is a wildcard."""
-    return _match(field, "contains", text)
-
-
-def startswith(field: str | None, text: str) -> bool:
-    """Begin with this text, case and all."""
-    return _match(field, "startswith", text)
-
-
-def endswith(field: str | None, text: str) -> bool:
-    """End with this text, case and all."""
-    return _match(field, "endswith", text)
-
-
-def icontains(field: str | None, text: str) -> bool:
-    """Hold this text somewhere, without regard to case (the repository's ``fold``)."""
-    return _match(field, "contains", text, "folded")
-
-
-def istartswith(field: str | None, text: str) -> bool:
-    """Begin with this text, without regard to case."""
-    return _match(field, "startswith", text, "folded")
-
-
-def iendswith(field: str | None, text: str) -> bool:
-    """End with this text, without regard to case."""
-    return _match(field, "endswith", text, "folded")
-
-
-def iequals(field: str | None, text: str) -> bool:
-    """Be this text, without regard to case."""
-    return _match(field, "equals", text, "folded")
-
-
 def parse_keywords(entity: type, values: Mapping[str, Any]) -> list[Criterion]:
-    """Read keyword equality, ``find(done=True, key=None)``."""
+    """Convert keywords, as in ``find(done=True, key=None)``, to criteria."""
     return [find_field(entity, name) == value for name, value in values.items()]
 
 
 def _field(given: object) -> Field:
     if not isinstance(given, Field):
-        raise QueryError(f"a field is needed here, such as fields(Todo).key, not {type(given).__name__}")
+        raise QueryError(f"expected a field, such as fields(Todo).key, not {type(given).__name__}")
     return given
 
 
 def _several(values: object) -> tuple[Any, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable) or isinstance(values, Combinable):
-        raise QueryError(f"in_() and not_in() take several values, not {type(values).__name__}")
+        raise QueryError(f"in_() and not_in() take a collection of values, not {type(values).__name__}")
     return tuple(values)
 
 
@@ -241,12 +263,15 @@ def _match(given: object, kind: MatchKind, text: object, case: Case = "exact") -
     subject = _field(given)
     operator = kind if case == "exact" else f"i{kind}"
     if subject.spec.type.kind is not Kind.TEXT:
-        raise QueryError(f"{operator} does not fit {subject!r}, which is {_annotation(subject.spec)} and no text")
+        raise QueryError(f"{operator} does not fit {subject!r}, which is {_annotation(subject.spec)}, not text")
     return cast(bool, Match(subject.ref, kind, subject.literal(text), case))
 
 
 def _annotation(spec: EntityField) -> str:
     return getattr(spec.annotation, "__name__", None) or str(spec.annotation)
+
+
+# -- orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,35 +285,18 @@ class Sort:
         return f"-{self.ref}" if self.descending else str(self.ref)
 
 
-# A field is typed as its value, so an order may be any object to a type checker.
-OrderBy: TypeAlias = object
-
-
-def asc(field: object) -> Sort:
-    """Sort by a field, smallest first, NULL before everything."""
-    return Sort(_orderable(field).ref)
-
-
-def desc(field: object) -> Sort:
-    """Sort by a field, largest first, NULL after everything."""
-    return Sort(_orderable(field).ref, descending=True)
-
-
 def parse_order(entity: type, order_by: OrderBy) -> tuple[Sort, ...]:
-    """Read an order: fields, `asc`/`desc` of them, or strings like ``"-priority,key"``; one or a sequence.
+    """Parse fields, `asc`/`desc` of fields, or strings such as ``"-priority,key"``; one or a sequence of them.
 
-    A field named again changes nothing and is left out.
-
-    Raises:
-        QueryError: an unknown field, one that has no order, or something that is no order.
+    A repeated field is dropped, since it cannot change the order.
     """
     chosen: dict[Ref, Sort] = {}
-    for sort in _each(entity, order_by):
+    for sort in _sorts(entity, order_by):
         chosen.setdefault(sort.ref, sort)
     return tuple(chosen.values())
 
 
-def _each(entity: type, order_by: OrderBy) -> Iterable[Sort]:
+def _sorts(entity: type, order_by: OrderBy) -> Iterable[Sort]:
     if order_by is None:
         return ()
     if isinstance(order_by, Sort):
@@ -296,39 +304,41 @@ def _each(entity: type, order_by: OrderBy) -> Iterable[Sort]:
     if isinstance(order_by, Field):
         return (asc(order_by),)
     if isinstance(order_by, str):
-        return [_from_text(entity, part.strip()) for part in order_by.split(",")]
+        return [_parse_sort(entity, part.strip()) for part in order_by.split(",")]
     if isinstance(order_by, Sequence):
-        return [sort for part in order_by for sort in _each(entity, part)]
-    raise QueryError(f"{type(order_by).__name__} is no order; give fields, asc() or desc() of them, or '-priority,key'")
+        return [sort for part in order_by for sort in _sorts(entity, part)]
+    raise QueryError(
+        f"{type(order_by).__name__} is no order; give fields, asc() or desc() of them, or text such as '-priority,key'"
+    )
 
 
-def _from_text(entity: type, text: str) -> Sort:
+def _parse_sort(entity: type, text: str) -> Sort:
     name = text.removeprefix("-")
     return Sort(_orderable(find_field(entity, name)).ref, descending=name != text)
 
 
 def _orderable(field: object) -> Field:
     if not isinstance(field, Field):
-        raise QueryError(f"an order is by fields, such as fields(Todo).key, not by {type(field).__name__}")
+        raise QueryError(f"an order consists of fields, such as fields(Todo).key, not of {type(field).__name__}")
     if not field.spec.type.kind.ordered:
-        raise QueryError(f"{field!r} has no order")
+        raise QueryError(f"{field!r} has no order, because it is {_annotation(field.spec)}")
     return field
 
 
 def reverse_order(order: Iterable[Sort]) -> tuple[Sort, ...]:
-    """The same order, read from its end."""
+    """Reverse every key, to read the result from its end."""
     return tuple(Sort(sort.ref, not sort.descending) for sort in order)
 
 
 def after_position(order: Sequence[Sort], position: Sequence[Any], nullable: Container[str]) -> Criterion:
-    """The rows that come after a position: past it on the first key, or tied there and after it on the rest.
+    """Match the rows after a position: past it by the first key, or tied there and after it by the others.
 
-    Right under ties, NULLs and mixed directions; the outer condition on the first key is what an index can use
-    (the keyset or "seek" method of Markus Winand).
+    Correct for ties, NULLs and mixed directions; an index can serve the outer condition on the first key. This is
+    the keyset or "seek" method of Markus Winand's *SQL Performance Explained*.
 
     Args:
-        order: the keys; together they tell any two rows apart.
-        position: a row's values of them.
+        order: sort keys that together distinguish any two rows.
+        position: a row's values of the keys.
         nullable: the names of the keys that may be NULL.
     """
     (sort, *others), (value, *values) = order, position

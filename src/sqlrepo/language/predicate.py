@@ -1,4 +1,4 @@
-"""Criteria as Python predicates."""
+"""Evaluation of criteria in Python."""
 
 from __future__ import annotations
 
@@ -35,18 +35,46 @@ _OPPOSITE: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": 
 _NAMES = {"fold_ascii": fold_ascii, "fold_unicode": fold_unicode}
 
 
-def compile_predicate(shape: Criterion, read: Reader) -> Predicate:
-    """Compile a criterion whose literals are `Param`s.
+class HasCriteria(Protocol):
+    """A query object."""
+
+    @property
+    def criteria(self) -> bool: ...
+
+
+def matches(criterion: bool | HasCriteria, entity: object) -> bool:
+    """Evaluate a criterion on one entity, as every back end would on its row.
 
     Args:
-        shape: the criterion.
-        read: gives the Python expression that reads a field of the row ``r``.
+        criterion: an expression over ``fields(T)``, or a `QueryObject`, of which only the filters count.
+        entity: an instance of the class that the criterion refers to.
 
     Returns:
-        a function of a row and the parameters, true where the criterion is.
+        True if the criterion is true; False if it is false, or unknown because of NULL.
+
+    Raises:
+        QueryError: the criterion refers to another class.
+    """
+
+    def label(leaf: Leaf) -> Leaf:
+        if not isinstance(entity, leaf.ref.entity):
+            raise QueryError(f"a criterion on {leaf.ref.entity.__name__}.{leaf.ref} got a {type(entity).__name__}")
+        return _label(leaf)
+
+    shape, params = parametrize(map_leaves(as_criterion(getattr(criterion, "criteria", criterion)), label))
+    try:
+        return _on_entities(shape)(entity, params)
+    except TypeError as error:  # values that no column holds together: datetimes with and without a zone
+        raise QueryError(f"{criterion} compares values that have no order ({error})") from error
+
+
+def compile_predicate(shape: Criterion, read: Reader) -> Predicate:
+    """Compile a criterion whose literals are `Param`s to a function of a row and the parameters.
+
+    ``read`` gives the Python expression for a field of the row ``r``.
     """
     source = f"lambda r, p: {_source(shape, read, True)}"
-    return cast(Predicate, eval(source, dict(_NAMES)))  # noqa: S307  # of positions and operators, never of values
+    return cast(Predicate, eval(source, dict(_NAMES)))  # noqa: S307  # made of positions and operators, never of values
 
 
 def _source(node: Criterion, read: Reader, wanted: bool) -> str:
@@ -94,25 +122,21 @@ def _param(value: Any) -> str:
 
 
 def parametrize(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
-    """Part a criterion into its shape and its literals.
-
-    Returns:
-        the criterion with a `Param` in place of each literal, and the literals in the order of their numbers.
-    """
+    """Split a criterion into its shape, with a `Param` in place of each literal, and the literals by number."""
     literals: list[Any] = []
 
-    def place(literal: Any) -> Param:
+    def number(literal: Any) -> Param:
         literals.append(literal)
         return Param(len(literals) - 1)
 
     def leaf(node: Leaf) -> Criterion:
         match node:
             case Compare(ref, op, value):
-                return Compare(ref, op, place(value))
+                return Compare(ref, op, number(value))
             case OneOf(ref, values):
-                return OneOf(ref, place(values))
+                return OneOf(ref, number(values))
             case Match(ref, kind, text, case):
-                return Match(ref, kind, place(fold(text, case)), case)
+                return Match(ref, kind, number(fold(text, case)), case)
             case CompareFields() | IsNull():
                 return node
             case _:
@@ -122,43 +146,7 @@ def parametrize(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
 
 
 def fold(text: str, case: Case) -> str:
-    """Fold a text that is searched for the way the searched one will be."""
     return text if case == "exact" else fold_ascii(text) if case == "ascii" else fold_unicode(text)
-
-
-class HasCriteria(Protocol):
-    """A query object."""
-
-    @property
-    def criteria(self) -> bool:
-        """Its filters, as one criterion."""
-        ...
-
-
-def matches(criterion: bool | HasCriteria, entity: object) -> bool:
-    """Evaluate a criterion on one entity, as every backend would on its row.
-
-    Args:
-        criterion: an expression over ``fields(T)``, or a `QueryObject`, whose limit and offset do not matter.
-        entity: an instance of the class the criterion is about.
-
-    Returns:
-        True where it is true; False where it is false or unknown.
-
-    Raises:
-        QueryError: the criterion is about another class.
-    """
-
-    def labelled(leaf: Leaf) -> Leaf:
-        if not isinstance(entity, leaf.ref.entity):
-            raise QueryError(f"{leaf.ref.entity.__name__}.{leaf.ref} is asked of a {type(entity).__name__}")
-        return _labelled(leaf)
-
-    shape, params = parametrize(map_leaves(as_criterion(getattr(criterion, "criteria", criterion)), labelled))
-    try:
-        return _on_entities(shape)(entity, params)
-    except TypeError as error:  # values no column holds side by side: a datetime with zone and one without
-        raise QueryError(f"{criterion} compares values that have no order ({error})") from error
 
 
 @lru_cache(maxsize=256)
@@ -167,20 +155,20 @@ def _on_entities(shape: Criterion) -> Predicate:
 
 
 def _read_attribute(ref: Ref) -> str:
-    if _by_name(ref):
-        return f"(r.{ref.name} and r.{ref.name}.name)"  # members compare and sort by name, as they are stored
+    if _is_compared_by_name(ref):
+        return f"(r.{ref.name} and r.{ref.name}.name)"  # members are stored, compared and sorted by name
     return f"r.{ref.name}"
 
 
-def _by_name(ref: Ref) -> bool:
-    """Whether a field holds members of an enumeration that are no texts or numbers themselves."""
+def _is_compared_by_name(ref: Ref) -> bool:
+    """Return True if a field holds members of an enumeration that are no texts or numbers themselves."""
     type_ = describe(ref.entity)[ref.name].type
     return type_.kind is Kind.ENUM and not issubclass(type_.python, str | int)
 
 
-def _labelled(node: Leaf) -> Leaf:
-    """Put the name of an enumeration's member in the member's place."""
-    if not _by_name(node.ref):
+def _label(node: Leaf) -> Leaf:
+    """Replace members of an enumeration by their names."""
+    if not _is_compared_by_name(node.ref):
         return node
     match node:
         case Compare(ref, op, value):

@@ -1,4 +1,4 @@
-"""Query objects: the filters and sort keys a client may use, as a Pydantic model, and no others."""
+"""Query objects: Pydantic models that list the filters and sort keys a client may use."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from sqlrepo.language.values import Kind
 
 T = TypeVar("T")
 
-#: What a query object says besides its filters.
+# The fields of a query object that are not filters.
 OPTIONS = ("limit", "offset", "order_by")
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Marks a query object's field as a filter of its own making.
+    """Marks a field of a query object as a custom filter.
 
     ``Annotated[str | None, Where(lambda t, v: icontains(t.key, v) | icontains(t.value, v))]``
 
     Attributes:
-        criterion: makes the criterion, from the entity's fields and the given value, which is never None.
+        criterion: a function of the entity's fields and the given value, which is never None; returns the criterion.
     """
 
     criterion: Callable[[Any, Any], bool]
@@ -40,8 +40,6 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class _Suffix:
-    """One operator a field's name may end in."""
-
     build: Callable[[Any, Any], Any]
     takes: Literal["value", "several", "pair", "flag", "text"] = "value"
 
@@ -75,14 +73,14 @@ _FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
 
 
 class QueryObject(BaseModel, Generic[T]):
-    """The base of query objects over one entity class.
+    """The base class of query objects for one entity class; the Query Object of Martin Fowler's *PoEAA*.
 
-    Each field is a filter: the name of an entity's field, alone for equality or with an operator behind it
-    (``priority_ge``, ``key_contains``), or anything annotated with `Where`. None means that the filter is not applied.
-    ``limit``, ``offset`` and ``order_by`` are read as what they say; ``order_by`` is a closed list, a ``Literal``.
+    Each field is a filter: an entity's field, alone for equality or followed by an operator (``priority_ge``,
+    ``key_contains``), or a custom filter annotated with `Where`. A filter that is None is not applied. The fields
+    ``limit``, ``offset`` and ``order_by`` are no filters; ``order_by`` is annotated with a ``Literal`` of sort keys.
 
     Raises:
-        QueryError: when the class is defined: an unknown field, an operator that does not fit, an ambiguous name.
+        QueryError: at class definition, for an unknown field, an unsuitable operator or an ambiguous name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -95,10 +93,10 @@ class QueryObject(BaseModel, Generic[T]):
 
     @property
     def criteria(self) -> bool:
-        """The filters that are given, as one criterion."""
-        return cast(bool, all_of(self._given()))
+        """The filters that are not None, combined into one criterion."""
+        return cast(bool, all_of(self._applied()))
 
-    def _given(self) -> Iterator[Criterion]:
+    def _applied(self) -> Iterator[Criterion]:
         for name, make in _filters_of(type(self)).items():
             value = getattr(self, name)
             if value is not None:
@@ -106,21 +104,20 @@ class QueryObject(BaseModel, Generic[T]):
 
 
 def entity_of(query: QueryObject[Any]) -> type:
-    """The entity class a query object is about."""
+    """Return the entity class of a query object."""
     _filters_of(type(query))
     return cast(type, _entity(type(query)))
 
 
 def _filters_of(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
-    """The filters of a class, read at first use where its definition had to wait for forward references."""
-    if cls not in _FILTERS:
+    if cls not in _FILTERS:  # its forward references were unresolved when it was defined
         cls.model_rebuild()
         _FILTERS[cls] = _read(cls)
     return _FILTERS[cls]
 
 
 def _entity(cls: type[BaseModel]) -> Any:
-    """What T is for a class, through generic classes in between."""
+    """Return the argument for T, through generic classes in between; T itself if there is none."""
     bound: dict[Any, Any] = {}
     for base in cls.__mro__:
         if not issubclass(base, QueryObject):
@@ -139,12 +136,12 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
     entity = _entity(cls)
     if not isinstance(entity, type):
         raise QueryError(
-            f"{cls.__name__} does not say which entity it is about: class {cls.__name__}(QueryObject[Todo])"
+            f"{cls.__name__} does not name its entity class; write class {cls.__name__}(QueryObject[Todo])"
         )
     filters: dict[str, _Filter] = {}
     for name, info in cls.model_fields.items():
         if name == "criteria":
-            raise QueryError(f"{cls.__name__}.criteria: the name is taken; spell the filter criteria_eq")
+            raise QueryError(f"{cls.__name__}.criteria: the name is reserved; name the filter criteria_eq")
         _refuse_nested(cls, name, info.annotation)
         if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
             filters[name] = _custom(entity, where)
@@ -170,7 +167,7 @@ def _filter(cls: type, entity: type, name: str, annotation: Any) -> _Filter:
 
 
 def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
-    """Find the one way to read a filter's name as field and operator."""
+    """Split a filter's name into field and operator; refuse an ambiguous name."""
     known = describe(entity)
     for operator in _SUFFIXES:
         if name.endswith(f"__{operator}") and name.removesuffix(f"__{operator}") in known:
@@ -181,14 +178,14 @@ def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
         if stem != name and stem in known:
             readings.append((stem, operator))
     if not readings:
-        raise QueryError(f"{cls.__name__}.{name} is no field of {entity.__name__}{_meant(name, known)}")
+        raise QueryError(f"{cls.__name__}: {entity.__name__} has no field {name!r}{_suggest(name, known)}")
     if len(readings) > 1:
         spellings = " or ".join(f"{field}__{operator}" for field, operator in readings)
-        raise QueryError(f"{cls.__name__}.{name} can be read in {len(readings)} ways; spell it {spellings}")
+        raise QueryError(f"{cls.__name__}.{name} is ambiguous; name it {spellings}")
     return find_field(entity, readings[0][0]), readings[0][1]
 
 
-# How other libraries spell operators; the nearest of ours would be another one.
+# Other libraries' names of operators, for which the nearest of ours would be the wrong one.
 _ELSEWHERE = {
     "gte": "ge",
     "lte": "le",
@@ -202,47 +199,46 @@ _ELSEWHERE = {
 }
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    stem, _, spelt = name.rpartition("_")
-    if spelt in _ELSEWHERE and stem.rstrip("_") in known:
-        return f"; did you mean {stem.rstrip('_') + '_' + _ELSEWHERE[spelt]!r}?"
+def _suggest(name: str, known: Iterable[str]) -> str:
+    stem, _, operator = name.rpartition("_")
+    if operator in _ELSEWHERE and stem.rstrip("_") in known:
+        return f"; did you mean {stem.rstrip('_') + '_' + _ELSEWHERE[operator]!r}?"
     candidates = [*known, *(f"{field}_{operator}" for field in known for operator in _SUFFIXES)]
     field = next((field for field in known if name.startswith(f"{field}_")), None)
     return nearest(name, candidates) if field is None else nearest(name, [c for c in candidates if c.startswith(field)])
 
 
 def _check_fit(cls: type, name: str, field: Field, operator: str, annotation: Any) -> None:
-    """Refuse an operator that does not fit the field, and a filter annotated as something the field cannot be."""
+    """Refuse an operator that does not suit the field, and an annotation that does not suit the operator."""
     takes, kind = _SUFFIXES[operator].takes, field.spec.type.kind
     if (takes == "text" and kind is not Kind.TEXT) or (operator in _ORDERED and not kind.ordered):
         raise QueryError(f"{cls.__name__}.{name}: {operator} does not fit {field!r}, which is {field.spec.annotation}")
-    wanted = {"flag": "bool", "several": f"list[{kind.value}]", "pair": f"tuple[{kind.value}, {kind.value}]"}.get(
-        takes, kind.value
-    )
     if not _fits(field.spec, takes, annotation):
-        raise QueryError(f"{cls.__name__}.{name} is annotated {annotation}, where {field!r} needs {wanted}")
+        scalar = kind.value
+        needed = {"flag": "bool", "several": f"list[{scalar}]", "pair": f"tuple[{scalar}, {scalar}]"}.get(takes, scalar)
+        raise QueryError(f"{cls.__name__}.{name} is annotated {annotation}, but {operator} of {field!r} needs {needed}")
 
 
 def _fits(spec: EntityField, takes: str, annotation: Any) -> bool:
     if takes in ("value", "text"):
-        return _same(spec, annotation)
+        return _matches(spec, annotation)
     if takes == "flag":
         return parse_annotation("", annotation).type.kind is Kind.BOOLEAN
     for part in _alternatives(annotation):
         args = get_args(part)
         origin = get_origin(part)
-        if takes == "several" and origin in (list, tuple, set, frozenset) and _all_same(spec, args):
+        if takes == "several" and origin in (list, tuple, set, frozenset) and _all_match(spec, args):
             return True
-        if takes == "pair" and origin is tuple and len(args) == len(("low", "high")) and _all_same(spec, args):
+        if takes == "pair" and origin is tuple and len(args) == len(("low", "high")) and _all_match(spec, args):
             return True
     return False
 
 
-def _all_same(spec: EntityField, annotations: tuple[Any, ...]) -> bool:
-    return all(part is Ellipsis or _same(spec, part) for part in annotations)
+def _all_match(spec: EntityField, annotations: tuple[Any, ...]) -> bool:
+    return all(part is Ellipsis or _matches(spec, part) for part in annotations)
 
 
-def _same(spec: EntityField, annotation: Any) -> bool:
+def _matches(spec: EntityField, annotation: Any) -> bool:
     given = parse_annotation("", annotation).type
     if given.kind is spec.type.kind:
         return given.kind not in (Kind.ENUM, Kind.OPAQUE) or issubclass(given.python, spec.type.python)
@@ -250,7 +246,7 @@ def _same(spec: EntityField, annotation: Any) -> bool:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, each without its annotations."""
+    """Return the members of a union, each without ``Annotated``."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _alternatives(get_args(annotation)[0])
@@ -260,7 +256,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _check_order(cls: type, entity: type, annotation: Any) -> None:
-    """Refuse an order that is not a closed list of known sort keys: what a client sends must not choose columns."""
+    """Refuse an order that is not a closed list of sort keys: a client must not choose columns freely."""
     for part in _alternatives(annotation):
         if get_origin(part) in (list, tuple):
             for item in get_args(part):
@@ -273,14 +269,18 @@ def _check_order(cls: type, entity: type, annotation: Any) -> None:
             for member in part:
                 parse_order(entity, member.value)
         elif part is not type(None):
-            raise QueryError(f"{cls.__name__}.order_by must list its sort keys: Literal['priority', '-priority']")
+            raise QueryError(
+                f"{cls.__name__}.order_by must list its sort keys, such as Literal['priority', '-priority']"
+            )
 
 
 def _refuse_nested(cls: type, name: str, annotation: Any) -> None:
-    """Refuse models inside a filter model: they cannot be query parameters, and frameworks drop them silently."""
+    """Refuse nested models, which cannot be query parameters and which frameworks drop silently."""
     for part in _alternatives(annotation):
         if isinstance(part, type) and (issubclass(part, BaseModel) or dataclasses.is_dataclass(part)):
-            raise QueryError(f"{cls.__name__}.{name} nests {part.__name__}; a query object is flat")
+            raise QueryError(
+                f"{cls.__name__}.{name} nests {part.__name__}; a query object is flat, so list its fields instead"
+            )
         if get_origin(part) not in (None, Literal):
             for inner in get_args(part):
                 _refuse_nested(cls, name, inner)

@@ -1,4 +1,4 @@
-"""Pages: values that know no repository, and the cursors that lead from one to the next."""
+"""Results: pages, upserted entities, and the cursors that lead from page to page."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Upserted(Generic[T]):
-    """An entity as an upsert left it.
+    """The result of an upsert.
 
     Attributes:
-        entity: what is stored now.
-        created: whether its row is new; False where one was written over.
+        entity: the entity as stored.
+        created: True if its row is new; False if an existing row was changed, or left as it was.
     """
 
     entity: T
@@ -34,12 +34,12 @@ class Upserted(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a result by offset.
+    """A page of a result, selected by limit and offset.
 
     Attributes:
-        items: the entities.
-        has_next: whether there are more behind them.
-        total: how many there are without limit and offset; None unless asked for.
+        items: the entities on the page.
+        has_next: True if there are entities after the page.
+        total: the number of entities without limit and offset; None unless requested.
     """
 
     items: list[T]
@@ -49,12 +49,12 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class CursorPage(Generic[T]):
-    """A part of a result by position: the next one costs the same however deep it is.
+    """A page of a result, selected by a cursor; deep pages cost no more than the first.
 
     Attributes:
-        items: the entities.
-        next: give it as ``after`` to go on; None at the end.
-        previous: give it as ``before`` to go back; None at the beginning.
+        items: the entities on the page.
+        next: the cursor to pass as ``after`` for the next page; None on the last page.
+        previous: the cursor to pass as ``before`` for the previous page; None on the first page.
     """
 
     items: list[T]
@@ -63,16 +63,19 @@ class CursorPage(Generic[T]):
 
     @property
     def has_next(self) -> bool:
-        """Whether there are more behind them."""
+        """True if there are entities after the page."""
         return self.next is not None
 
     @property
     def has_previous(self) -> bool:
-        """Whether there are more before them."""
+        """True if there are entities before the page."""
         return self.previous is not None
 
 
-_DIGEST = 12  # bytes; a cursor is bound to its query by accident-proof, not secret, means
+# -- cursors
+
+# Bytes. The digest ties a cursor to its query and finds damage; it is no secret and no protection against forgery.
+_DIGEST = 12
 
 _TO_TEXT: Mapping[Kind, Callable[[Any], Any]] = {
     Kind.DECIMAL: str,
@@ -95,52 +98,42 @@ _FROM_TEXT: Mapping[Kind, Callable[[Any], Any]] = {
 }
 
 
-def encode_cursor(question: str, types: Sequence[ValueType], position: Sequence[Any]) -> str:
-    """Write a position as an opaque text that only fits its own question.
+def encode_cursor(query: str, types: Sequence[ValueType], position: Sequence[Any]) -> str:
+    """Encode a row's position as an opaque text.
 
     Args:
-        question: the query's printed criteria and order.
+        query: the printed criteria and order; only the same query can decode the cursor.
         types: the types of the order's columns.
-        position: a row's values of them.
+        position: the row's values of these columns.
     """
-    values = [_shown(type_, value) for type_, value in zip(types, position, strict=True)]
+    values = [_to_json(type_, value) for type_, value in zip(types, position, strict=True)]
     body = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
-    return base64.urlsafe_b64encode(_digest(question, body) + body).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_digest(query, body) + body).decode().rstrip("=")
 
 
-def decode_cursor(question: str, types: Sequence[ValueType], cursor: str, way: str) -> list[Any]:
-    """Read a position back.
-
-    Args:
-        question: the query's printed criteria and order.
-        types: the types of the order's columns.
-        cursor: what `encode_cursor` gave.
-        way: what the cursor was given as.
-
-    Raises:
-        InvalidLiteralError: the cursor is damaged, or belongs to another query.
-    """
-    foreign = InvalidLiteralError(way, "the cursor does not belong to this query, or is damaged; begin without one")
+def decode_cursor(query: str, types: Sequence[ValueType], cursor: str, argument: str) -> list[Any]:
+    """Decode a position, or raise `InvalidLiteralError` for the named argument."""
+    invalid = InvalidLiteralError(argument, "the cursor is damaged or belongs to another query; start without a cursor")
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, body = data[:_DIGEST], data[_DIGEST:]
-        if digest != _digest(question, body):
-            raise foreign
-        return [_read(type_, text) for type_, text in zip(types, json.loads(body), strict=True)]
+        if digest != _digest(query, body):
+            raise invalid
+        return [_from_json(type_, text) for type_, text in zip(types, json.loads(body), strict=True)]
     except (binascii.Error, ValueError, KeyError, TypeError, InvalidOperation, AttributeError) as error:
-        if error is foreign:
+        if error is invalid:
             raise
-        raise foreign from error
+        raise invalid from error
 
 
-def _digest(question: str, body: bytes) -> bytes:
-    return hashlib.sha256(question.encode() + b"\0" + body).digest()[:_DIGEST]
+def _digest(query: str, body: bytes) -> bytes:
+    return hashlib.sha256(query.encode() + b"\0" + body).digest()[:_DIGEST]
 
 
-def _shown(type_: ValueType, value: Any) -> Any:
+def _to_json(type_: ValueType, value: Any) -> Any:
     stored = type_.store(value)
     return stored if stored is None or type_.kind not in _TO_TEXT else _TO_TEXT[type_.kind](stored)
 
 
-def _read(type_: ValueType, text: Any) -> Any:
+def _from_json(type_: ValueType, text: Any) -> Any:
     return type_.load(text if text is None or type_.kind not in _FROM_TEXT else _FROM_TEXT[type_.kind](text))

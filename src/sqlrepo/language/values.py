@@ -1,4 +1,4 @@
-"""Which values exist: their kinds, their limits, and the one strict check that every value passes before a backend."""
+"""Scalar types, their limits, and the strict check that every value passes on the way to a back end."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-# Decimals are quantised in a context that can never round for lack of precision.
+# Quantises decimals without ever rounding for lack of precision.
 _EXACT = Context(prec=10_000)
 
 _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 class Kind(Enum):
-    """What sort of scalar a value is; it decides which operators fit."""
+    """The kind of a scalar, which decides the operators it supports."""
 
     BOOLEAN = "bool"
     INTEGER = "int"
@@ -36,7 +36,7 @@ class Kind(Enum):
 
     @property
     def ordered(self) -> bool:
-        """Whether ``<`` and its family, and an order, mean the same on every backend."""
+        """True if every back end orders such values alike."""
         return self is not Kind.OPAQUE
 
 
@@ -58,55 +58,32 @@ _KINDS: tuple[tuple[type, Kind], ...] = (
 
 
 def kind_of(python: type) -> Kind:
-    """Tell the kind of a Python class."""
     return next((kind for base, kind in _KINDS if issubclass(python, base)), Kind.OPAQUE)
 
 
 class WrongValueError(ValueError):
-    """A value does not fit its type; the message is the reason and never holds the value."""
+    """A value does not fit its type; the message never contains the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """A kind of value together with the limits of the column or field that holds it.
-
-    Attributes:
-        kind: the sort of scalar.
-        python: the class of the value as the entity sees it.
-        length: most characters of a text, most bytes of a binary.
-        low: smallest integer.
-        high: largest integer.
-        precision: most digits of a decimal.
-        scale: digits after a decimal's point; values that need more are refused, never rounded.
-        aware: whether a datetime must carry a zone (it is then kept in UTC); None accepts both.
-        labels: the stored text of each member of an enumeration, or the texts a text column may hold.
-        bind: what a user's column type does to a value on the way in; the limits then hold for its result.
-        result: what it does on the way out.
-        form: how a value is kept where that is not its kind's usual way; columns of different forms do not compare.
-    """
+    """A kind of scalar with the limits of the column or field that holds it."""
 
     kind: Kind
-    python: type = object
-    length: int | None = None
-    low: int | None = None
+    python: type = object  # the class of the entity's value
+    length: int | None = None  # at most so many characters, or bytes
+    low: int | None = None  # the range of an integer
     high: int | None = None
-    precision: int | None = None
+    precision: int | None = None  # digits of a decimal in all, and after the point; a value is never rounded to them
     scale: int | None = None
-    aware: bool | None = None
-    labels: Mapping[Any, str] | None = field(default=None, hash=False)
-    bind: Callable[[Any], Any] | None = None
+    aware: bool | None = None  # True: datetimes have a zone, and are kept in UTC; False: they have none; None: either
+    labels: Mapping[Any, str] | None = field(default=None, hash=False)  # the stored text of each enumeration member
+    bind: Callable[[Any], Any] | None = None  # a TypeDecorator's two functions; the limits hold for the bound value
     result: Callable[[Any], Any] | None = None
-    form: str = ""
+    form: str = ""  # an unusual stored form, if any; columns of different forms do not compare
 
     def check(self, value: Any) -> Any:
-        """Return the value as every backend will hold it.
-
-        Args:
-            value: anything but None.
-
-        Raises:
-            WrongValueError: it cannot be held exactly; nothing is coerced but what loses nothing.
-        """
+        """Return a value, other than None, as every back end will hold it; convert it only if nothing is lost."""
         if self.bind is None:
             return _CHECKS[self.kind](self, value)
         try:
@@ -114,17 +91,17 @@ class ValueType:
         except WrongValueError:
             raise
         except Exception as error:
-            raise WrongValueError(f"is refused by its column type ({type(error).__name__})") from error
+            raise WrongValueError(f"its column type raised {type(error).__name__}") from error
         if stored is not None:
             self._check_stored(stored)
         return value
 
     def _check_stored(self, stored: Any) -> Any:
-        """Check what was made of a value; the class is the entity's, so it says nothing of an opaque one's form."""
+        # `python` is the entity's class, which says nothing about the stored form of an opaque value.
         return stored if self.kind is Kind.OPAQUE else _CHECKS[self.kind](self, stored)
 
-    def takes(self, other: ValueType) -> bool:
-        """Whether any value of another type may pass the check; not known where one of them is not a plain scalar."""
+    def accepts(self, other: ValueType) -> bool:
+        """Return False if no value of another type can pass the check; opaque types are given the benefit of doubt."""
         kinds = (other.kind, self.kind)
         if self.kind is Kind.OPAQUE and self.python is not object:
             return other.python in (object, self.python)
@@ -135,12 +112,12 @@ class ValueType:
         return kinds in ((Kind.INTEGER, Kind.FLOAT), (Kind.INTEGER, Kind.DECIMAL))
 
     def compares_with(self, other: ValueType) -> bool:
-        """Whether what is stored of both compares like the values do, on every backend."""
+        """Return True if stored values of both types compare as the values do, on every back end."""
         alike = (self.kind, self.aware, self.scale, self.form) == (other.kind, other.aware, other.scale, other.form)
         return alike and self.labels == other.labels
 
     def store(self, value: Any) -> Any:
-        """Turn a checked value into what a table of rows keeps, compares and sorts."""
+        """Convert a checked value to its stored form, by which rows compare and sort."""
         if value is None and self.bind is None:
             return None
         if self.bind is not None:
@@ -149,7 +126,7 @@ class ValueType:
         return self.labels[value] if self.kind is Kind.ENUM and self.labels else value
 
     def load(self, stored: Any) -> Any:
-        """Turn what a table keeps back into the entity's value."""
+        """Convert a stored value to the entity's value."""
         if self.result is not None:
             return self.result(stored)
         if stored is not None and self.kind is Kind.ENUM and self.labels:
@@ -158,7 +135,7 @@ class ValueType:
 
     @property
     def plain(self) -> bool:
-        """Whether stored and loaded values are the same object."""
+        """True if values are stored as they are."""
         return self.bind is None and self.result is None and self.kind is not Kind.ENUM
 
 
@@ -201,7 +178,7 @@ def _decimal(limits: ValueType, value: Any) -> Decimal:
         raise WrongValueError("NaN and infinity cannot be stored")
     if limits.precision is None or limits.scale is None:
         return number
-    misfit = WrongValueError(f"does not fit {limits.precision} digits, {limits.scale} after the point")
+    misfit = WrongValueError(f"needs more than {limits.precision} digits, {limits.scale} of them after the point")
     if number and number.adjusted() >= limits.precision - limits.scale:
         raise misfit
     quantised = number.quantize(Decimal(1).scaleb(-limits.scale), context=_EXACT)
@@ -220,7 +197,7 @@ def _text(limits: ValueType, value: Any) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise WrongValueError("contains half of a surrogate pair") from None
+            raise WrongValueError("contains an unpaired surrogate") from None
     if limits.length is not None and len(text) > limits.length:
         raise WrongValueError(f"too long, {len(text)} of at most {limits.length} characters")
     if limits.labels is not None and text not in limits.labels:
@@ -241,13 +218,13 @@ def _datetime(limits: ValueType, value: Any) -> datetime:
         raise _wrong_class("datetime", value)
     aware = value.utcoffset() is not None
     if limits.aware is True and not aware:
-        raise WrongValueError("a datetime without zone, where one with zone is needed")
+        raise WrongValueError("the datetime needs a time zone")
     if limits.aware is False and aware:
-        raise WrongValueError("a datetime with zone, where one without is needed")
+        raise WrongValueError("the datetime must not have a time zone")
     try:
         return value.astimezone(UTC) if limits.aware else value
     except OverflowError:
-        raise WrongValueError("out of range once converted to UTC") from None
+        raise WrongValueError("out of range when converted to UTC") from None
 
 
 def _date(_: ValueType, value: Any) -> date:
@@ -260,7 +237,7 @@ def _time(_: ValueType, value: Any) -> time:
     if not isinstance(value, time):
         raise _wrong_class("time", value)
     if value.tzinfo is not None:
-        raise WrongValueError("a time with zone, which no database keeps")
+        raise WrongValueError("a time with a zone, which no database stores")
     return value
 
 
@@ -268,7 +245,7 @@ def _enum(limits: ValueType, value: Any) -> Any:
     if not isinstance(value, limits.python):
         raise _wrong_class(limits.python.__name__, value)
     if limits.labels is not None and value not in limits.labels:
-        raise WrongValueError(f"not a stored member of {limits.python.__name__}")
+        raise WrongValueError(f"a member of {limits.python.__name__} that the column does not store")
     return value
 
 
@@ -296,14 +273,14 @@ _CHECKS: dict[Kind, Callable[[ValueType, Any], Any]] = {
 
 
 def fold_ascii(text: str) -> str:
-    """Lower A to Z and nothing else: the fold every server agrees on for ever."""
+    """Lower A to Z and nothing else, the one fold that all servers share."""
     return text.lower() if text.isascii() else text.translate(_ASCII_LOWER)
 
 
 def fold_unicode(text: str) -> str:
     """Lower each character by Unicode's simple mapping, as PostgreSQL's C.utf8 and MariaDB's uca1400 do.
 
-    ``str.lower`` maps some characters to several and final sigma by its neighbours; no server does.
+    ``str.lower`` may lower one character to several, and a final sigma depending on its neighbours; no server does.
     """
     if text.isascii():
         return text.lower()

@@ -1,1 +1,1 @@
-"""Tables described without SQLAlchemy, and how entities are mapped to their rows."""
+"""Descriptions of tables, and the mapping between their rows and entities."""

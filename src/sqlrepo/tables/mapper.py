@@ -182,7 +182,7 @@ class Mapper(Generic[T]):
     def _verify_types(self) -> None:
         for name, column in self._columns.items():
             field = describe(self.entity)[name]
-            if not column.type.takes(field.type):
+            if not column.type.accepts(field.type):
                 raise MappingError(
                     f"field {name!r} is {field.annotation}, which column {column.name!r} of table {self.schema.name} "
                     f"({column.type.kind.value}) cannot hold; override to_domain and to_row to convert"
