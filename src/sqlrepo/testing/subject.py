@@ -12,6 +12,7 @@ from itertools import chain
 from operator import and_
 from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
+import pytest
 from pydantic import BaseModel, create_model
 
 from sqlrepo import (
@@ -175,7 +176,15 @@ class Concurrent(Generic[R]):
         self._future = self._submit()
         return not wait([self._future], _SOON if free else _A_WHILE).not_done
 
-    def is_held_back(self) -> bool:
+    def start_as_declared(self, capability: str, *, able: bool) -> None:
+        """Start the unit, a second writer, and check that it ends or waits as the capability says."""
+        ended = self.start(free=able)
+        if able:
+            assert ended, f"the second writer waited; declare Capabilities({capability}=False)"
+        else:
+            assert self._is_held_back(), f"the second writer did not wait; declare {capability}"
+
+    def _is_held_back(self) -> bool:
         """Return True if the unit waits, or got an error that lets it try again."""
         if self._future is None or not self._future.done():
             return True
@@ -370,6 +379,11 @@ class Subject(UnderTest[T], Generic[T, K]):
         """Make and commit one entity."""
         return self.store([self.make(number)])[0]
 
+    def store_clash(self) -> tuple[T, T]:
+        """Commit one entity; return it, and another that must not be stored beside it."""
+        stored = self.store_one()
+        return stored, self.copy_uniques(self.make(2), stored)
+
     def store_samples(self) -> list[T]:
         """Commit the entities whose values are the `values` of their fields, last one first."""
         return self.store(self.make_many(_SAMPLES)[::-1])
@@ -510,6 +524,17 @@ class Subject(UnderTest[T], Generic[T, K]):
 
 class Cases(Generic[T, K]):
     """The base of the classes that hold cases; a case is a method that takes the `Subject`."""
+
+
+def check_raises(error: type[Exception], *calls: Callable[[], object]) -> None:
+    """Call functions each of which must raise an error."""
+    __tracebackhide__ = True
+    for number, call in enumerate(calls, start=1):
+        try:
+            call()
+        except error:
+            continue
+        pytest.fail(f"call {number} of {len(calls)} raised no {error.__name__}")
 
 
 def values_of(entity: object, names: Iterable[str]) -> dict[str, Any]:

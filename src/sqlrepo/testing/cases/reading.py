@@ -40,7 +40,7 @@ from sqlrepo import (
 )
 from sqlrepo.memory import Kind
 from sqlrepo.testing.harness import clause
-from sqlrepo.testing.subject import Cases, FieldInfo, Subject, values_of
+from sqlrepo.testing.subject import Cases, FieldInfo, Subject, check_raises, values_of
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -475,7 +475,8 @@ class ReadingCases(Cases[T, K]):
         named = cast(Any, fields(subject.entity))
         with subject.open() as repository:
             unknown: dict[str, Any] = {"no such field": 1}
-            for wrong in (
+            check_raises(
+                QueryError,
                 lambda: repository.find(True),
                 lambda: repository.count(cast(Any, stored[0])),
                 lambda: repository.find(**unknown),
@@ -483,9 +484,7 @@ class ReadingCases(Cases[T, K]):
                 lambda: repository.find(order_by="no_such_field"),
                 lambda: bool(subject.is_(stored[0])),
                 lambda: repository.find(subject.query(limit=1), subject.query(limit=1)),
-            ):
-                with pytest.raises(QueryError):
-                    wrong()
+            )
             assert len(repository.find()) == 2
 
     @clause("3.15")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
@@ -27,7 +27,7 @@ from sqlrepo import (
     UnitStateError,
 )
 from sqlrepo.testing.harness import clause
-from sqlrepo.testing.subject import AppError, Cases, Subject, scoped
+from sqlrepo.testing.subject import AppError, Cases, Subject, check_raises, scoped
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -83,6 +83,25 @@ def _check_undone(subject: Subject[T, K], error: BaseException) -> None:
         raise error
     assert caught.value is error
     subject.check_stored(stored)
+
+
+def _race(
+    subject: Subject[T, K],
+    first: Callable[[BaseRepository[T, K], Callable[[], object]], None],
+    second: Callable[[BaseRepository[T, K]], object],
+) -> BaseException:
+    """Run two units of which one must fail, and return its error; the first one starts the second."""
+    able = subject.capabilities.concurrent_writers and subject.capabilities.conflict_at_commit
+    errors: list[BaseException] = []
+    with subject.concurrently(second) as other:
+        try:
+            with subject.open() as repository:
+                first(repository, lambda: other.start(free=able))
+        except RepositoryError as error:
+            errors.append(error)
+    errors += [other.error] if other.error else []
+    assert len(errors) == 1, "one of the two units must fail"
+    return errors[0]
 
 
 class UnitCases(Cases[T, K]):
@@ -143,9 +162,7 @@ class UnitCases(Cases[T, K]):
             repository.unit.rollback()
             subject.check_any_order(repository.find(), stored)
             added = repository.add(subject.make(8))
-        found = subject.find_all()
-        assert len(found) == 4
-        assert subject.to_values(added) in subject.to_values(found)
+        subject.check_stored([*stored, added])
 
     @clause("10.6")
     def test_unit_can_be_entered_again(self, subject: Subject[T, K]) -> None:
@@ -207,21 +224,20 @@ class UnitCases(Cases[T, K]):
         """Try every write in a read-only unit, and read on."""
         stored = subject.store_new(2)
         with subject.open_read_only() as repository:
-            for write in (
+            check_raises(
+                ReadOnlyError,
                 lambda: repository.add(subject.make(3)),
                 lambda: repository.add_many(subject.make_many(2, start=3)),
                 lambda: repository.update(subject.change(stored[0])),
                 lambda: repository.save(subject.change(stored[0])),
                 lambda: repository.remove(stored[0]),
                 lambda: repository.delete_where(subject.is_(stored[0])),
-            ):
-                with pytest.raises(ReadOnlyError):
-                    write()
+            )
             subject.check_any_order(repository.find(), stored)
         subject.check_stored(stored)
 
     @clause("10.11")
-    def test_repository_left_by_an_exception_dooms_its_unit(self, subject: Subject[T, K]) -> None:
+    def test_repository_left_by_an_exception_aborts_its_unit(self, subject: Subject[T, K]) -> None:
         """Catch an exception outside of a repository's own ``with``, inside the unit's."""
         if subject.alone:
             with subject.open() as repository, pytest.raises(UnitStateError), repository:
@@ -276,9 +292,7 @@ class UnitCases(Cases[T, K]):
                 raise AppError
             subject.check_any_order(repository.find(), [*stored, before])
             after = repository.add(made[4])
-        found = subject.to_values(subject.find_all())
-        assert len(found) == 4
-        assert all(entity in found for entity in subject.to_values([*stored, before, after]))
+        subject.check_stored([*stored, before, after])
 
     @clause("11.2")
     def test_savepoint_left_normally_keeps_its_writes(self, subject: Subject[T, K]) -> None:
@@ -336,8 +350,7 @@ class UnitCases(Cases[T, K]):
     @clause("12.1")
     def test_refused_statement_aborts_the_unit(self, subject: Subject[T, K]) -> None:
         """Catch a violation outside a savepoint, and go on reading and writing; roll back, and go on."""
-        stored = subject.store_one()
-        double = subject.copy_uniques(subject.make(2), stored)
+        stored, double = subject.store_clash()
         with subject.open() as repository:
             repository.add(subject.make(3))
             with pytest.raises(UniqueViolationError) as first:
@@ -352,8 +365,7 @@ class UnitCases(Cases[T, K]):
     @clause("12.2")
     def test_aborted_unit_stores_nothing(self, subject: Subject[T, K]) -> None:
         """Catch a violation, and leave the unit as if nothing had happened."""
-        stored = subject.store_one()
-        double = subject.copy_uniques(subject.make(2), stored)
+        stored, double = subject.store_clash()
         with pytest.raises(TransactionAbortedError) as caught, subject.open() as repository:
             repository.add(subject.make(3))
             with pytest.raises(UniqueViolationError):
@@ -364,8 +376,7 @@ class UnitCases(Cases[T, K]):
     @clause("12.2")
     def test_aborted_unit_cannot_be_committed(self, subject: Subject[T, K]) -> None:
         """Catch a violation and commit early."""
-        stored = subject.store_one()
-        double = subject.copy_uniques(subject.make(2), stored)
+        stored, double = subject.store_clash()
         with subject.open() as repository:
             repository.add(subject.make(3))
             with pytest.raises(UniqueViolationError):
@@ -387,15 +398,12 @@ class UnitCases(Cases[T, K]):
                     repository.add(made[3])
                     repository.add(double)
             after = repository.add(made[4])
-        found = subject.to_values(subject.find_all())
-        assert len(found) == 3
-        assert all(entity in found for entity in subject.to_values([stored, before, after]))
+        subject.check_stored([stored, before, after])
 
     @clause("12.4")
     def test_violation_caught_inside_a_savepoint_aborts_it(self, subject: Subject[T, K]) -> None:
         """Catch a violation inside a savepoint and leave that normally; it is undone, and the unit goes on."""
-        stored = subject.store_one()
-        double = subject.copy_uniques(subject.make(2), stored)
+        stored, double = subject.store_clash()
         with subject.open() as repository:
             with pytest.raises(TransactionAbortedError), repository.unit.savepoint():
                 repository.add(subject.make(3))
@@ -543,15 +551,9 @@ class UnitCases(Cases[T, K]):
         made = subject.make_many(2)
         with subject.concurrently(lambda repository: repository.add(made[1])) as other, subject.open() as repository:
             first = repository.add(made[0])
-            ended = other.start(free=able)
-            if able:
-                assert ended, "the second writer waited; declare Capabilities(concurrent_writers=False)"
-            else:
-                assert other.is_held_back(), "the second writer did not wait; declare concurrent_writers"
+            other.start_as_declared("concurrent_writers", able=able)
         second = subject.run(lambda repository: repository.add(made[1])) if other.error else other.result
-        found = subject.to_values(subject.find_all())
-        assert len(found) == 2
-        assert all(entity in found for entity in subject.to_values([first, second]))
+        subject.check_stored([first, second])
 
     @clause("14.3")
     def test_reading_again_sees_commits_only_where_declared(self, subject: Subject[T, K]) -> None:
@@ -578,23 +580,11 @@ class UnitCases(Cases[T, K]):
             repository.update_where(subject.is_(stored), set_={field.name: high})
             return repository.one()
 
-        with subject.concurrently(write) as other:
-
-            def overtaken() -> None:
-                with subject.open() as repository:
-                    repository.update(subject.change(stored))
-                    ended = other.start(free=able)
-                    if able:
-                        assert ended, "the second writer waited; declare Capabilities(conflict_at_commit=False)"
-                    else:
-                        assert other.is_held_back(), "the second writer did not wait; declare conflict_at_commit"
-
-            if able:
-                with pytest.raises(TransactionConflictError) as caught:
-                    overtaken()
-                assert caught.value.retryable
-            else:
-                overtaken()
+        ending: Any = pytest.raises(TransactionConflictError) if able else nullcontext()
+        with subject.concurrently(write) as other, ending as caught, subject.open() as repository:
+            repository.update(subject.change(stored))
+            other.start_as_declared("conflict_at_commit", able=able)
+        assert not able or caught.value.retryable
         [found] = subject.find_all()
         expected = getattr(subject.change(stored), field.name) if other.error else high
         assert getattr(found, field.name) == expected
@@ -603,45 +593,31 @@ class UnitCases(Cases[T, K]):
     def test_version_is_compared_with_what_others_committed(self, subject: Subject[T, K]) -> None:
         """Read in two units and write in both: one of them loses, whichever way the backend tells it."""
         subject.version_field()
-        able = subject.capabilities.concurrent_writers and subject.capabilities.conflict_at_commit
         stored = subject.store_one()
 
-        def write(repository: BaseRepository[T, K]) -> T:
-            return repository.update(subject.change(stored))
+        def write(repository: BaseRepository[T, K], start: Callable[[], object]) -> None:
+            read = repository.one()
+            start()
+            repository.update(subject.change(read))
 
-        with subject.concurrently(write) as other:
-            losers: list[BaseException] = []
-            try:
-                with subject.open() as repository:
-                    read = repository.one()
-                    other.start(free=able)
-                    repository.update(subject.change(read))
-            except (StaleEntityError, TransactionConflictError) as error:
-                losers.append(error)
-        losers += [other.error] if other.error else []
-        assert len(losers) == 1
-        assert isinstance(losers[0], StaleEntityError | TransactionConflictError)
+        loser = _race(subject, write, lambda repository: repository.update(subject.change(stored)))
+        assert isinstance(loser, StaleEntityError | TransactionConflictError)
         version = subject.version_field().name
         assert getattr(subject.find_all()[0], version) == getattr(stored, version) + 1
 
     @clause("14.6")
     def test_two_units_insert_the_same_values(self, subject: Subject[T, K]) -> None:
         """Insert entities that agree in a unique constraint in two units: one of them is stored."""
-        able = subject.capabilities.concurrent_writers and subject.capabilities.conflict_at_commit
         model = subject.store_one()
         one, two = (subject.copy_uniques(entity, model) for entity in subject.make_many(2, start=2))
         subject.run(lambda repository: repository.remove(model))
-        with subject.concurrently(lambda repository: repository.add(two)) as other:
-            failed: list[BaseException] = []
-            try:
-                with subject.open() as repository:
-                    repository.add(one)
-                    other.start(free=able)
-            except RepositoryError as error:
-                failed.append(error)
-        failed += [other.error] if other.error else []
-        assert len(failed) == 1
-        assert isinstance(failed[0], UniqueViolationError | TransactionConflictError)
+
+        def write(repository: BaseRepository[T, K], start: Callable[[], object]) -> None:
+            repository.add(one)
+            start()
+
+        loser = _race(subject, write, lambda repository: repository.add(two))
+        assert isinstance(loser, UniqueViolationError | TransactionConflictError)
         assert len(subject.find_all()) == 1
 
     # -- 15: scopes
@@ -696,9 +672,7 @@ class UnitCases(Cases[T, K]):
                 assert within.get_or_none(key) is None
                 calls += [lambda: within.get(key), lambda: within.delete(key)]
                 calls += [lambda: within.patch(key, scopes.inner), lambda: within.patch(key, {})]
-            for call in calls:
-                with pytest.raises(NotFoundError):
-                    call()
+            check_raises(NotFoundError, *calls)
             assert within.one_or_none(subject.is_(foreign)) is None
             subject.check(within.one(subject.is_(own)), own)
         subject.check_stored(scopes.all)
@@ -799,7 +773,5 @@ class UnitCases(Cases[T, K]):
             another = subject.make(2)
             for wrong in (True, None):
                 within = scoped(repository, wrong)
-                for call in (within.find, within.count, partial(within.add, another)):
-                    with pytest.raises(QueryError):
-                        call()
+                check_raises(QueryError, within.find, within.count, partial(within.add, another))
             subject.check(repository.find(), [stored])
