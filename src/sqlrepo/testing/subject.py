@@ -68,6 +68,16 @@ class FieldInfo:
         return self.expression.spec
 
     @property
+    def low(self) -> Any:
+        """The first of the values, the lowest one if they can be sorted."""
+        return self.values[0]
+
+    @property
+    def high(self) -> Any:
+        """The last of the values."""
+        return self.values[-1]
+
+    @property
     def kind(self) -> Kind:
         """The kind of value that the column stores."""
         return self.column.type.kind
@@ -273,6 +283,10 @@ class Subject(UnderTest[T], Generic[T, K]):
         """End a case that needs something that the entity lacks."""
         raise NotApplicableError(f"{self.entity.__name__} has {missing}")
 
+    def require(self, found: list[R], missing: str) -> list[R]:
+        """End a case that found nothing to work on."""
+        return found or self.not_applicable(missing)
+
     # -- units of work
 
     @contextmanager
@@ -299,6 +313,14 @@ class Subject(UnderTest[T], Generic[T, K]):
     def find_all(self) -> list[T]:
         """Find what a new unit sees, in the order of the keys."""
         return self.run(lambda repository: repository.find())
+
+    def update(self, entity: T) -> T:
+        """Update an entity in a unit of work of its own."""
+        return self.run(lambda repository: repository.update(entity))
+
+    def remove(self, entity: T) -> None:
+        """Remove an entity in a unit of work of its own."""
+        self.run(lambda repository: repository.remove(entity))
 
     @contextmanager
     def concurrently(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Concurrent[R]]:
@@ -336,6 +358,10 @@ class Subject(UnderTest[T], Generic[T, K]):
         except (TypeError, ValueError) as error:
             raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
 
+    def copy_values(self, entity: T, other: T, names: Iterable[str]) -> T:
+        """Copy an entity with some values of another."""
+        return self.copy_with(entity, values_of(other, names))
+
     def copy_uniques(self, entity: T, stored: T) -> T:
         """Give an entity the values of another that no two rows may share."""
         names = next((names for _, names in self.unique_constraints), ())
@@ -343,7 +369,7 @@ class Subject(UnderTest[T], Generic[T, K]):
             names = tuple(map(self.mapper.field, self.schema.key))
         if not names:
             self.not_applicable("neither its key nor a unique constraint")
-        return self.copy_with(entity, {name: getattr(stored, name) for name in names})
+        return self.copy_values(entity, stored, names)
 
     def key_of(self, entity: T) -> K:
         """The key of a stored entity, as `get` takes it."""
@@ -397,7 +423,7 @@ class Subject(UnderTest[T], Generic[T, K]):
         """Commit entities of which several agree in a field, and have None there if it may be None."""
         field = next((one for one in self.fields if one.plain and one.optional and not one.fixed and one.values), None)
         field = field or self.free_field()
-        low, high = field.values[0], field.values[-1]
+        low, high = field.low, field.high
         pattern = [high, low, None, high, low, None, low] if field.optional else [high, low, high, low, high, low, low]
         return field, self.store_values(field, pattern)
 
@@ -405,7 +431,7 @@ class Subject(UnderTest[T], Generic[T, K]):
         """Commit an entity, delete its row again, and return the entity as it was stored."""
         stored = self.store_one(_SPARE)
         self.natural_keys([stored])
-        self.run(lambda repository: repository.remove(stored))
+        self.remove(stored)
         return stored
 
     def write(self, repository: BaseRepository[T, K], stored: Sequence[T]) -> None:

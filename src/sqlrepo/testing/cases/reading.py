@@ -114,9 +114,8 @@ def _between_fields(compare: Callable[[Any, Any], Any], left: FieldInfo, right: 
 def _store_nulls(subject: Subject[T, K]) -> tuple[FieldInfo, Any, Any]:
     """Commit entities with and without a value in an optional field; return the field and two of its values."""
     field = subject.optional_field()
-    low, high = field.values[0], field.values[-1]
-    subject.store_values(field, [high, None, low, None, high])
-    return field, low, high
+    subject.store_values(field, [field.high, None, field.low, None, field.high])
+    return field, field.low, field.high
 
 
 _EXACT: tuple[tuple[Callable[[Any, str], bool], Callable[[str, str], bool]], ...] = (
@@ -325,7 +324,7 @@ class ReadingCases(Cases[T, K]):
         """Ask for a range whose ends are values of rows."""
         field = subject.comparable_field()
         subject.store_samples()
-        low, high = field.values[len(field.values) // 3], field.values[-1]
+        low, high = field.values[len(field.values) // 3], field.high
         with _criteria(subject) as criteria:
             criteria.check_on(field, between(field.expression, low, high), lambda own: low <= own <= high)
 
@@ -381,7 +380,7 @@ class ReadingCases(Cases[T, K]):
         """Ask for two values, and for none."""
         field = subject.comparable_field()
         subject.store_samples()
-        named, wanted = field.expression, [field.values[0], field.values[-1]]
+        named, wanted = field.expression, [field.low, field.high]
         with _criteria(subject) as criteria:
             criteria.check_on(field, in_(named, wanted), wanted.__contains__)
             criteria.check_on(field, in_(named, []), lambda _: False)
@@ -404,7 +403,7 @@ class ReadingCases(Cases[T, K]):
         """Ask by expression, keyword and query object, and by two at once."""
         field = subject.comparable_field()
         subject.store_samples()
-        value = field.values[0]
+        value = field.low
         with subject.open() as repository:
             expected = repository.find(field.expression == value)
             assert len(expected) > 0
@@ -463,7 +462,7 @@ class ReadingCases(Cases[T, K]):
             for criterion in (
                 named >= value,
                 not_(named == value),
-                in_(named, [value, field.values[0]]),
+                in_(named, [value, field.low]),
                 is_null(named),
             ):
                 criteria.check(criterion, partial(matches, criterion))
@@ -554,7 +553,7 @@ class ReadingCases(Cases[T, K]):
         field = next((one for one in texts if one.optional and one.values), None)
         if field is None or field.fixed:
             subject.not_applicable("no text field that may be None")
-        subject.store_values(field, [field.values[0], None, field.values[-1]])
+        subject.store_values(field, [field.low, None, field.high])
         searches = [contains, startswith, endswith]
         searches += [icontains, istartswith, iendswith] if _can_fold(subject) else []
         with subject.open() as repository:
@@ -590,12 +589,12 @@ class ReadingCases(Cases[T, K]):
     def test_null_is_smaller_than_everything(self, subject: Subject[T, K]) -> None:
         """Sort by a field that some rows have no value in."""
         field = subject.optional_field()
-        subject.store_values(field, [field.values[-1], None, field.values[0], None])
+        subject.store_values(field, [field.high, None, field.low, None])
         with subject.open() as repository:
             up = [getattr(entity, field.name) for entity in repository.find(order_by=field.name)]
             down = [getattr(entity, field.name) for entity in repository.find(order_by=f"-{field.name}")]
-        assert up == [None, None, field.values[0], field.values[-1]]
-        assert down == [field.values[-1], field.values[0], None, None]
+        assert up == [None, None, field.low, field.high]
+        assert down == [field.high, field.low, None, None]
 
     @clause("5.4")
     def test_ties_are_in_the_order_of_the_key(self, subject: Subject[T, K]) -> None:

@@ -61,7 +61,7 @@ class _Scopes(Generic[T]):
 
     def __init__(self, subject: Subject[T, Any]) -> None:
         self.field = subject.free_field()
-        self.low, self.high = self.field.values[0], self.field.values[-1]
+        self.low, self.high = self.field.low, self.field.high
         self.inner, self.outer = {self.field.name: self.low}, {self.field.name: self.high}
         self.all = subject.store_values(self.field, [self.low, self.high, self.low, self.high])
         self.inside, self.outside = self.all[::2], self.all[1::2]
@@ -438,14 +438,13 @@ class UnitCases(Cases[T, K]):
     @clause("12.6")
     def test_foreseen_violation_aborts_too(self, subject: Subject[T, K]) -> None:
         """Leave out a value that the table needs, which no backend has to be asked about."""
-        found = [field for field in subject.fields if not (field.fixed or field.column.nullable)]
-        if not found:
-            subject.not_applicable("no field besides keys and uniques that must have a value")
+        needed = [field for field in subject.fields if not (field.fixed or field.column.nullable)]
+        field, *_ = subject.require(needed, "no field besides keys and uniques that must have a value")
         stored = subject.store_one()
         with pytest.raises(TransactionAbortedError), subject.open() as repository:
             repository.add(subject.make(2))
             with pytest.raises(NotNullViolationError) as first:
-                repository.update_where(subject.is_(stored), set_={found[0].name: None})
+                repository.update_where(subject.is_(stored), set_={field.name: None})
             with pytest.raises(TransactionAbortedError) as caught:
                 repository.count()
             assert caught.value.__cause__ is first.value
@@ -573,11 +572,10 @@ class UnitCases(Cases[T, K]):
         """Change a row in two units: the second to commit is refused, or the second to write waits."""
         able = subject.capabilities.conflict_at_commit
         field = subject.free_field()
-        low, high = field.values[0], field.values[-1]
-        [stored] = subject.store_values(field, [low])
+        [stored] = subject.store_values(field, [field.low])
 
         def write(repository: BaseRepository[T, K]) -> T:
-            repository.update_where(subject.is_(stored), set_={field.name: high})
+            repository.update_where(subject.is_(stored), set_={field.name: field.high})
             return repository.one()
 
         ending: Any = pytest.raises(TransactionConflictError) if able else nullcontext()
@@ -586,7 +584,7 @@ class UnitCases(Cases[T, K]):
             other.start_as_declared("conflict_at_commit", able=able)
         assert not able or caught.value.retryable
         [found] = subject.find_all()
-        expected = getattr(subject.change(stored), field.name) if other.error else high
+        expected = getattr(subject.change(stored), field.name) if other.error else field.high
         assert getattr(found, field.name) == expected
 
     @clause("14.5")
@@ -610,7 +608,7 @@ class UnitCases(Cases[T, K]):
         """Insert entities that agree in a unique constraint in two units: one of them is stored."""
         model = subject.store_one()
         one, two = (subject.copy_uniques(entity, model) for entity in subject.make_many(2, start=2))
-        subject.run(lambda repository: repository.remove(model))
+        subject.remove(model)
 
         def write(repository: BaseRepository[T, K], start: Callable[[], object]) -> None:
             repository.add(one)

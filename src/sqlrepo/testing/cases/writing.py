@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from pydantic import create_model
 from sqlrepo import (
     BaseRepository,
     CheckViolationError,
+    ConstraintError,
     ForeignKeyViolationError,
     InvalidValueError,
     NotFoundError,
@@ -115,7 +117,17 @@ def _store_outdated(subject: Subject[T, K]) -> tuple[T, T]:
     """Commit an entity and a change of it; give it as it was, and as it is."""
     subject.version_field()
     old = subject.store_one()
-    return old, subject.run(lambda repository: repository.update(subject.change(old)))
+    return old, subject.update(subject.change(old))
+
+
+@contextmanager
+def _violates(
+    repository: BaseRepository[T, K], error: type[ConstraintError], constraint: str | None, fields: tuple[str, ...]
+) -> Generator[None]:
+    """Expect the violation of a constraint, in a savepoint."""
+    with pytest.raises(error) as caught, repository.unit.savepoint():
+        yield
+    assert (caught.value.constraint, caught.value.fields) == (constraint, fields)
 
 
 def _find_in_order_of(subject: Subject[T, Any], entities: list[T]) -> list[T]:
@@ -208,7 +220,7 @@ class WritingCases(Cases[T, K]):
         """Delete the newest row and add another one, which must not be taken for it."""
         one, other = _make_keyless(subject)[:2]
         [stored] = subject.store([one])
-        subject.run(lambda repository: repository.remove(stored))
+        subject.remove(stored)
         [again] = subject.store([other])
         if subject.capabilities.fresh_keys:
             assert subject.key_of(again) != subject.key_of(stored)
@@ -255,7 +267,7 @@ class WritingCases(Cases[T, K]):
         key, field = subject.key_of(gone), subject.free_field()
         with subject.open() as repository:
             with pytest.raises(NotFoundError) as caught:
-                repository.patch(key, {field.name: field.values[0]})
+                repository.patch(key, {field.name: field.low})
             with pytest.raises(NotFoundError):
                 repository.delete(key)
             assert repository.find() == []
@@ -265,8 +277,8 @@ class WritingCases(Cases[T, K]):
     def test_patch_writes_only_what_is_given(self, subject: Subject[T, K]) -> None:
         """Patch one field by a mapping and by a partial model."""
         field = subject.free_field()
-        low, high = field.values[0], field.values[-1]
-        stored = subject.store_values(field, [low, low])
+        stored = subject.store_values(field, [field.low, field.low])
+        low, high = field.low, field.high
         key = subject.key_of(stored[1])
         model = create_model("Changes", **cast(Any, {field.name: (Any, None), "left_out": (int, 1)}))
         for value, changes in ((high, {field.name: high}), (low, model(**{field.name: low}))):
@@ -282,7 +294,7 @@ class WritingCases(Cases[T, K]):
     def test_patch_with_none_clears(self, subject: Subject[T, K]) -> None:
         """Patch a field to None, explicitly."""
         field = subject.optional_field()
-        [stored] = subject.store_values(field, [field.values[0]])
+        [stored] = subject.store_values(field, [field.low])
         result = subject.run(lambda repository: repository.patch(subject.key_of(stored), {field.name: None}))
         assert getattr(result, field.name) is None
         subject.check_stored([result])
@@ -332,7 +344,7 @@ class WritingCases(Cases[T, K]):
     def test_update_where_changes_what_answers(self, subject: Subject[T, K]) -> None:
         """Set a field of all but one; rows that hold the value already count too."""
         field = subject.free_field()
-        low, high = field.values[0], field.values[-1]
+        low, high = field.low, field.high
         stored = subject.store_values(field, [low, low, high])
         with subject.open() as repository:
             assert repository.update_where(not_(subject.is_(stored[0])), set_={field.name: high}) == 2
@@ -400,15 +412,14 @@ class WritingCases(Cases[T, K]):
     def test_upsert_writes_only_what_it_is_told(self, subject: Subject[T, K]) -> None:
         """Upsert with one field to be written, and with none."""
         on, field = subject.upsert_target(), subject.free_field()
-        low, high = field.values[0], field.values[-1]
-        [stored] = subject.store_values(field, [low])
-        changed = subject.copy_with(subject.change(stored), {field.name: high})
+        [stored] = subject.store_values(field, [field.low])
+        changed = subject.copy_with(subject.change(stored), {field.name: field.high})
         with subject.open() as repository:
             nothing = repository.upsert(changed, on, update=())
             subject.check(nothing.entity, stored)
             one = repository.upsert(changed, on, update=[field.name])
         assert (nothing.created, one.created) == (False, False)
-        subject.check_kept(one.entity, subject.copy_with(stored, {field.name: high}))
+        subject.check_kept(one.entity, subject.copy_with(stored, {field.name: field.high}))
         subject.check(subject.find_all(), [one.entity])
 
     @clause("6.19")
@@ -494,11 +505,9 @@ class WritingCases(Cases[T, K]):
         """Add an entity that agrees with a stored one in each unique constraint."""
         stored = subject.store_one()
         for name, fields in _uniques_of(subject, stored):
-            double = subject.copy_with(subject.make(2), values_of(stored, fields))
-            with subject.open() as repository:
-                with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
-                    repository.add(double)
-                assert (caught.value.constraint, caught.value.fields) == (name, fields)
+            double = subject.copy_values(subject.make(2), stored, fields)
+            with subject.open() as repository, _violates(repository, UniqueViolationError, name, fields):
+                repository.add(double)
         subject.check_stored([stored])
 
     @clause("8.2")
@@ -507,12 +516,11 @@ class WritingCases(Cases[T, K]):
         stored = subject.store_one()
         subject.key_of(stored)
         fields = tuple(map(subject.mapper.field, subject.schema.key))
-        double = subject.copy_with(subject.make(2), values_of(stored, fields))
+        double = subject.copy_values(subject.make(2), stored, fields)
         with subject.open() as repository:
-            with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
+            with _violates(repository, UniqueViolationError, subject.schema.key_name, fields):
                 repository.add(double)
             subject.check_any_order(repository.find(), [stored])
-        assert (caught.value.constraint, caught.value.fields) == (subject.schema.key_name, fields)
 
     @clause("8.3")
     def test_unique_is_enforced_on_change(self, subject: Subject[T, K]) -> None:
@@ -521,13 +529,11 @@ class WritingCases(Cases[T, K]):
         for name, fields in _uniques_of(subject, stored[0]):
             taken = values_of(stored[0], fields)
             with subject.open() as repository:
-                with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
+                with _violates(repository, UniqueViolationError, name, fields):
                     repository.update_where(subject.is_(stored[1]), set_=taken)
-                assert (caught.value.constraint, caught.value.fields) == (name, fields)
                 if not set(fields) & set(subject.natural_key):
-                    with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
+                    with _violates(repository, UniqueViolationError, name, fields):
                         repository.update(subject.copy_with(stored[1], taken))
-                    assert (caught.value.constraint, caught.value.fields) == (name, fields)
                 assert repository.update_where(subject.is_(stored[0]), set_=taken) == 1
 
     @clause("8.4")
@@ -535,8 +541,7 @@ class WritingCases(Cases[T, K]):
         """Add several entities with None in a unique constraint."""
         optional = {field.name for field in subject.fields if field.optional}
         found = [(fields, set(fields) & optional) for _, fields in subject.unique_constraints if set(fields) & optional]
-        if not found:
-            subject.not_applicable("no unique constraint over a field that may be None")
+        subject.require(found, "no unique constraint over a field that may be None")
         one, *others = subject.make_many(3)
         for fields, empty in found:
             shared = {**values_of(one, fields), **dict.fromkeys(empty)}
@@ -570,8 +575,7 @@ class WritingCases(Cases[T, K]):
     def test_none_is_refused_where_a_value_is_needed(self, subject: Subject[T, K]) -> None:
         """Set every such field to None, on a new row and on a stored one."""
         needed = [field for field in _settable_fields(subject) if not field.column.nullable]
-        if not needed:
-            subject.not_applicable("no field besides its key that must have a value")
+        subject.require(needed, "no field besides its key that must have a value")
         stored = subject.store_one()
         with subject.open() as repository:
             for field in needed:
@@ -588,8 +592,7 @@ class WritingCases(Cases[T, K]):
         """Give every text field of limited length one character too many, and as many as it holds."""
         limited = [field for field in _settable_fields(subject) if field.kind is Kind.TEXT and field.column.type.length]
         limited = [field for field in limited if field.plain and field.column.type.labels is None]
-        if not limited:
-            subject.not_applicable("no text field of limited length besides its key")
+        subject.require(limited, "no text field of limited length besides its key")
         stored = subject.store_one()
         with subject.open() as repository:
             for field in limited:
@@ -620,8 +623,7 @@ class WritingCases(Cases[T, K]):
     def test_value_that_cannot_be_held_is_refused(self, subject: Subject[T, K]) -> None:
         """Give fields what they cannot hold; a text, the character NUL and half a surrogate pair."""
         chosen = [field for field in _settable_fields(subject) if field.plain]
-        if not chosen:
-            subject.not_applicable("no field besides its key that is stored as it is")
+        subject.require(chosen, "no field besides its key that is stored as it is")
         stored = subject.store_one()
         with subject.open() as repository:
             for field in chosen:
@@ -636,15 +638,14 @@ class WritingCases(Cases[T, K]):
         one, other = subject.make_many(2)
         stored = subject.store_new(1, start=3)[0]
         pairs = [
-            (name, fields, subject.copy_with(other, values_of(one, fields)))
+            (name, fields, subject.copy_values(other, one, fields))
             for name, fields in _uniques_of(subject, stored)
             if None not in values_of(one, fields).values()
         ]
         for name, fields, double in pairs:
             with subject.open() as repository:
-                with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
+                with _violates(repository, UniqueViolationError, name, fields):
                     repository.add_many([one, double])
-                assert (caught.value.constraint, caught.value.fields) == (name, fields)
                 repository.add(one)
                 with pytest.raises(UniqueViolationError), repository.unit.savepoint():
                     repository.add(double)
@@ -658,38 +659,31 @@ class WritingCases(Cases[T, K]):
         other, stored = subject.make(2), subject.store_one()
         others = [one for one in subject.unique_constraints if set(one[1]) != set(on) and not {*one[1]} & {*on}]
         others = [one for one in others if None not in values_of(stored, one[1]).values()]
-        if not others:
-            subject.not_applicable("no second unique constraint")
+        subject.require(others, "no second unique constraint")
         for name, fields in others:
-            clash = subject.copy_with(other, values_of(stored, fields))
+            clash = subject.copy_values(other, stored, fields)
             with subject.open() as repository:
-                with pytest.raises(UniqueViolationError) as caught, repository.unit.savepoint():
+                with _violates(repository, UniqueViolationError, name, fields):
                     repository.upsert(clash, on)
-                assert (caught.value.constraint, caught.value.fields) == (name, fields)
                 subject.check(repository.find(), [stored])
 
     @clause("8.13")
     def test_row_refers_to_one_that_is_there(self, subject: Subject[T, K]) -> None:
         """Refer to a row that is not there, in a new row and in a stored one."""
-        found = list(_references(subject))
-        if not found:
-            subject.not_applicable("no field that refers to another row")
+        found = subject.require(list(_references(subject)), "no field that refers to another row")
         stored = subject.store_one()
         with subject.open() as repository:
             for name, field in found:
-                expected = (name, (field.name,)) if subject.capabilities.fk_error_details else (None, ())
+                expected: Any = (name, (field.name,)) if subject.capabilities.fk_error_details else (None, ())
                 for write in _writes(subject, repository, stored, field, _MISSING[field.kind](field)):
-                    with pytest.raises(ForeignKeyViolationError) as caught, repository.unit.savepoint():
+                    with _violates(repository, ForeignKeyViolationError, *expected):
                         write()
-                    assert (caught.value.constraint, caught.value.fields) == expected
             subject.check_any_order(repository.find(), [stored])
 
     @clause("8.14")
     def test_check_is_enforced(self, subject: Subject[T, K]) -> None:
         """Give a number beyond what a check compares it with, in a new row and in a stored one."""
-        found = list(_checks(subject))
-        if not found:
-            subject.not_applicable("no field whose number a check compares with another")
+        found = subject.require(list(_checks(subject)), "no field whose number a check compares with another")
         stored = subject.store_one()
         with subject.open() as repository:
             for names, field, wrong in found:
@@ -730,12 +724,12 @@ class WritingCases(Cases[T, K]):
             subject.check_stored([entity])
             versions.append(getattr(entity, name))
 
-        noted(subject.run(lambda repository: repository.update(stored)))
+        noted(subject.update(stored))
         noted(subject.run(lambda repository: repository.save(subject.find_all()[0])))
-        subject.run(lambda repository: repository.update_where(subject.is_(stored), set_={field.name: field.values[0]}))
+        subject.run(lambda repository: repository.update_where(subject.is_(stored), set_={field.name: field.low}))
         noted(subject.find_all()[0])
         if subject.mapper.has_key:
-            changes = {field.name: field.values[-1]}
+            changes = {field.name: field.high}
             noted(subject.run(lambda repository: repository.patch(subject.key_of(stored), changes)))
         assert versions == list(range(versions[0], versions[0] + len(versions)))
 
@@ -757,7 +751,7 @@ class WritingCases(Cases[T, K]):
         """Patch with the old version, with the new one, and without."""
         name, field = subject.version_field().name, subject.free_field()
         old, new = _store_outdated(subject)
-        key, change = subject.key_of(old), {field.name: field.values[0]}
+        key, change = subject.key_of(old), {field.name: field.low}
         with subject.open() as repository:
             with pytest.raises(StaleEntityError):
                 repository.patch(key, {**change, name: getattr(old, name)})
@@ -771,7 +765,7 @@ class WritingCases(Cases[T, K]):
         field = subject.free_field()
         old, _ = _store_outdated(subject)
         with subject.open() as repository:
-            assert repository.update_where(subject.is_(old), set_={field.name: field.values[0]}) == 1
+            assert repository.update_where(subject.is_(old), set_={field.name: field.low}) == 1
             assert repository.delete_where(subject.is_(old)) == 1
         assert subject.find_all() == []
 
@@ -785,7 +779,7 @@ class WritingCases(Cases[T, K]):
             return repository.one()
 
         first, second = subject.run(read), subject.run(read)
-        written = subject.run(lambda repository: repository.update(subject.change(first)))
+        written = subject.update(subject.change(first))
         with pytest.raises(StaleEntityError), subject.open() as repository:
             repository.update(second)
         subject.check_stored([written])
@@ -795,7 +789,7 @@ class WritingCases(Cases[T, K]):
         """Upsert an entity whose row has been written since."""
         on, name = subject.upsert_target(), subject.version_field().name
         old = subject.store_one()
-        new = subject.run(lambda repository: repository.update(subject.change(old)))
+        new = subject.update(subject.change(old))
         upserted = subject.run(lambda repository: repository.upsert(subject.change(old), on))
         assert not upserted.created
         assert getattr(upserted.entity, name) == getattr(new, name) + 1
