@@ -1,4 +1,4 @@
-"""Between an entity and its row: which field is which column, and how either becomes the other."""
+"""The mapping between an entity class and a table: names, values, keys and criteria."""
 
 from __future__ import annotations
 
@@ -21,80 +21,13 @@ from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.schema import Column, Row, Schema
 
-
-class Hydrator:
-    """Builds objects of one class from rows.
-
-    Args:
-        model: an entity class, whose fields are columns.
-        schema: the table.
-        columns: what the rows hold, in their order.
-        fields: the fields of columns that are called otherwise.
-    """
-
-    def __init__(self, model: type[Any], schema: Schema, columns: Sequence[str], fields: Mapping[str, str]) -> None:
-        known = describe(model)
-        self._model = model
-        self._schema = schema
-        self._columns = tuple(columns)
-        named = [(fields.get(column, column), place) for place, column in enumerate(columns)]
-        self._given = [(name, place) for name, place in named if name in known]
-        listed: Any = list.__class_getitem__(model)  # a class known when the program runs only
-        self._adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if is_validating_model(model) else None
-        self._make = make_constructor(model)
-        # Members of an enumeration whose values the column keeps as plain text or number.
-        self._members = [
-            (name, known[name].type.python)
-            for name, place in self._given
-            if known[name].type.kind is Kind.ENUM and schema.by_name[columns[place]].type.kind is not Kind.ENUM
-        ]
-
-    def __call__(self, rows: Sequence[Row]) -> list[Any]:
-        """Build an object of each row.
-
-        Raises:
-            MappingError: the class refuses one; names table, key and reason.
-        """
-        values = [{name: row[place] for name, place in self._given} for row in rows]
-        if self._members:
-            values = [value | self._members_of(value, row) for value, row in zip(values, rows, strict=True)]
-        if self._adapter is None:
-            return [self._made(value, row) for value, row in zip(values, rows, strict=True)]
-        try:
-            return self._adapter.validate_python(values, by_alias=False, by_name=True)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            index, *place = first["loc"]
-            where = ".".join(map(str, place)) or "the whole row"
-            raise self._misfit(rows[int(index)], f"{where}: {first['type']}") from error
-
-    def _made(self, value: Mapping[str, Any], row: Row) -> Any:
-        """Build one object, of a class that checks its values itself if it does."""
-        try:
-            return self._make(value)
-        except (TypeError, ValueError) as error:
-            raise self._misfit(row, f"its class raises {type(error).__name__}") from error
-
-    def _members_of(self, value: Mapping[str, Any], row: Row) -> dict[str, Any]:
-        """The members of enumerations that stored values stand for."""
-        try:
-            return {name: enum(value[name]) for name, enum in self._members if value[name] is not None}
-        except ValueError as error:
-            raise self._misfit(row, "a value is no member of its enumeration") from error
-
-    def _misfit(self, row: Row, why: str) -> MappingError:
-        """What is wrong with a row; no value of it but the key."""
-        key = [row[self._columns.index(name)] for name in self._schema.key if name in self._columns]
-        return MappingError(f"row {key} of table {self._schema.name} is no {self._model.__name__}: {why}")
-
-
 T = TypeVar("T")
 
 Fold: TypeAlias = Literal["unicode", "ascii"]
 
 
 class Record(dict[str, Any]):
-    """A row as `to_domain` sees it: values by column name, as items or as attributes."""
+    """A row as passed to `to_domain`: values by column name, as items or attributes."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -104,29 +37,17 @@ class Record(dict[str, Any]):
 
 
 class Mapper(Generic[T]):
-    """How one entity class is kept in one table.
-
-    Args:
-        entity: the entity class.
-        schema: the table.
-        columns: the column of a field where the names differ.
-        fold: how text is compared without regard to case.
-        custom_load: whether the repository builds entities itself (`to_domain`).
-        custom_dump: whether it reads them itself (`to_row`).
-
-    Raises:
-        MappingError: a field has no column, or a column that needs a value has no field.
-    """
+    """Maps one entity class to one table; `MappingError` if they do not match."""
 
     def __init__(
         self,
         entity: type[T],
         schema: Schema,
-        columns: Mapping[str, str],
+        columns: Mapping[str, str],  # of fields that have another name than their column
         *,
         fold: Fold = "unicode",
-        custom_load: bool = False,
-        custom_dump: bool = False,
+        custom_load: bool = False,  # the repository overrides to_domain
+        custom_dump: bool = False,  # the repository overrides to_row
     ) -> None:
         self.entity = entity
         self.schema = schema
@@ -146,9 +67,9 @@ class Mapper(Generic[T]):
             self._verify_types()
             self._verify_columns()
         kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
-        #: The columns that are fetched, in schema order.
+        # The columns to fetch, in schema order.
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
-        #: Builds an entity of each row of the selected columns.
+        # Builds the entities of rows of the selected columns.
         self.load: Callable[[Sequence[Row]], list[T]] = self.hydrator(entity)
 
     def _verify_names(self) -> None:
@@ -159,10 +80,9 @@ class Mapper(Generic[T]):
             ):
                 if given not in known:
                     raise MappingError(f"`columns` names {given!r}, which is {what}{nearest(given, known)}")
-
         for name, kept in self._columns.items():
             if (other := self._fields[kept.name]) != name:
-                raise MappingError(f"fields {name!r} and {other!r} are both kept in column {kept.name!r}")
+                raise MappingError(f"fields {name!r} and {other!r} are both mapped to column {kept.name!r}")
 
     def _verify_fields(self) -> None:
         for name in describe(self.entity):
@@ -171,12 +91,11 @@ class Mapper(Generic[T]):
                     f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
                     f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
                 )
-
         for name in fields_outside_init(self.entity):
             if self._renamed.get(name, name) in self.schema.by_name:
                 raise MappingError(
-                    f"field {name!r} of {self.entity.__name__} has init=False, so it cannot be read back from its "
-                    "column; let __init__ take it, or override to_domain and to_row"
+                    f"field {name!r} of {self.entity.__name__} has init=False, so no row can set it; "
+                    "let __init__ take it, or override to_domain and to_row"
                 )
 
     def _verify_types(self) -> None:
@@ -192,73 +111,53 @@ class Mapper(Generic[T]):
         for column in self.schema.columns:
             if not (column.name in self._fields or column.fills_itself or column.name == self.schema.version):
                 raise MappingError(
-                    f"column {column.name!r} of table {self.schema.name} needs a value that "
-                    f"{self.entity.__name__} does not have"
+                    f"column {column.name!r} of table {self.schema.name} is required, and {self.entity.__name__} lacks "
+                    "the field; add it, give the column a default, or override to_row"
                 )
 
     # -- names
 
     def column(self, name: str) -> Column:
-        """The column of a field.
-
-        Raises:
-            QueryError: the entity has no such field, or it is kept in no column of its own.
-        """
+        """Return a field's column, or raise `QueryError` if there is none."""
         if name not in self._columns:
             raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
         return self._columns[name]
 
     def field(self, column: str) -> str:
-        """The field kept in a column; the column's own name where no field is."""
+        """Return a column's field, or else the column's own name."""
         return self._fields.get(column, column)
 
     def has_field(self, column: str) -> bool:
-        """Whether entities have a field for a column."""
         return column in self._fields
 
     @property
     def has_key(self) -> bool:
-        """Whether entities carry their row's key."""
+        """True if the entity has a field for every primary key column."""
         return all(column in self._fields for column in self.schema.key)
 
     # -- rows to entities
 
     def hydrator(self, model: type[Any], columns: Iterable[str] | None = None) -> Hydrator:
-        """Prepare the building of objects of a class from rows.
-
-        Args:
-            model: an entity class, whose fields are columns.
-            columns: what the rows hold, in their order; the selected columns by default.
-        """
+        """Return a builder of entities of a class from rows of some columns, by default the selected ones."""
         return Hydrator(model, self.schema, tuple(columns or self.selected), self._fields)
 
     def to_records(self, rows: Sequence[Row]) -> list[Record]:
-        """Name the values of rows of the selected columns."""
         return [Record(zip(self.selected, row, strict=True)) for row in rows]
 
     def to_entity(self, record: Mapping[str, Any]) -> T:
-        """Build the entity of one row by the plain correspondence of fields and columns."""
+        """Build one entity as `to_domain` does by default."""
         return self.load([tuple(record[name] for name in self.selected)])[0]
 
     # -- entities to rows
 
     def to_values(self, entity: T) -> dict[str, Any]:
-        """Read an entity's fields, by column, unchecked.
-
-        Raises:
-            InvalidValueError: it is an instance of another class.
-        """
+        """Return an entity's values by column, unchecked."""
         if not isinstance(entity, self.entity):
-            raise InvalidValueError(self.entity.__name__, f"expected one, got {type(entity).__name__}")
+            raise InvalidValueError(self.entity.__name__, f"expected an instance, got {type(entity).__name__}")
         return {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
 
     def check_row(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the values of a row, by column.
-
-        Raises:
-            InvalidValueError: a value its column cannot hold.
-            MappingError: `to_row` gave a column that is not there.
-        """
+        """Check a row's values by column; `to_row` may have named columns that do not exist."""
         for name in values:
             if name not in self.schema.by_name:
                 raise MappingError(
@@ -267,22 +166,13 @@ class Mapper(Generic[T]):
         return {name: self.check_value(self.schema.by_name[name], value) for name, value in values.items()}
 
     def check_value(self, column: Column, value: Any) -> Any:
-        """Check one value against its column.
-
-        Raises:
-            InvalidValueError: the column cannot hold it.
-        """
         try:
             return column.check(value)
         except WrongValueError as wrong:
             raise InvalidValueError(self.field(column.name), str(wrong)) from wrong.__cause__
 
     def check_assignment(self, column: Column, value: Any) -> Any:
-        """Check a value that a field is given by itself: against its column, and as the entity would.
-
-        Raises:
-            InvalidValueError: the column cannot hold it, or no entity could be read with it.
-        """
+        """Check a value that is set without an entity: against its column, and as the entity would check it."""
         value, name = self.check_value(column, value), self.field(column.name)
         if self._converts or name not in self._columns or (value is None and not column.nullable):
             return value
@@ -292,12 +182,9 @@ class Mapper(Generic[T]):
             raise InvalidValueError(name, str(wrong)) from None
 
     def complete_insert(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the values of a new row: defaults fire, columns that fill themselves are left out.
+        """Add defaults to a new row, and omit columns that the database fills in.
 
-        None in a column that must have a value lets its default fire; None in one that need not is NULL.
-
-        Raises:
-            NotNullViolationError: a column that must have a value has none.
+        None is NULL in a nullable column, and stands for the default in another.
         """
         row = {
             column.name: values[column.name]
@@ -316,15 +203,7 @@ class Mapper(Generic[T]):
         return {name: row[name] for name in self.schema.by_name if name in row}
 
     def complete_update(self, values: Mapping[str, Any], *, explicit: bool) -> dict[str, Any]:
-        """Complete the changes of a row that exists: what counts and stamps writes is not the caller's, unless said.
-
-        Args:
-            values: the changes, by column.
-            explicit: whether the caller named each column, so that its value wins over ``onupdate``.
-
-        Raises:
-            NotNullViolationError: a column that must have a value is set to None.
-        """
+        """Add ``onupdate`` values to changes, by column; they win over the changes unless these are explicit."""
         row = {}
         for column in self.schema.columns:
             name = column.name
@@ -342,37 +221,28 @@ class Mapper(Generic[T]):
     # -- keys
 
     def parse_key(self, id: Any) -> dict[str, Any]:
-        """Read a key: one value, or a tuple in the key's order.
-
-        Raises:
-            InvalidLiteralError: no key of this table looks like that.
-        """
+        """Check a key, one value or a tuple, and return it by column."""
         columns = self.schema.key
         values = (id,) if len(columns) == 1 else id
         if not isinstance(values, tuple) or len(values) != len(columns):
-            raise InvalidLiteralError("key", f"expected a tuple of {', '.join(columns)}, got {type(id).__name__}")
+            raise InvalidLiteralError("key", f"expected a tuple ({', '.join(columns)}), got {type(id).__name__}")
         for name, value in zip(columns, values, strict=True):
             if value is None:
-                raise InvalidLiteralError(self.field(name), "is part of the key, which is never None")
+                raise InvalidLiteralError(self.field(name), "cannot be None, as part of the key")
         return {name: self._literal(self.ref(name), value) for name, value in zip(columns, values, strict=True)}
 
     def key_of(self, row: Row) -> Any:
-        """The key of a row of the selected columns, as `parse_key` takes it."""
+        """Return the key of a row of the selected columns, in the form that `parse_key` accepts."""
         values = tuple(row[self.selected.index(name)] for name in self.schema.key)
         return values[0] if len(values) == 1 else values
 
     # -- criteria
 
     def bind(self, leaf: Leaf) -> Leaf:
-        """Turn a field of a criterion into its column, and check its literal there.
-
-        Raises:
-            QueryError: the criterion is about another class, or its field has no column.
-            InvalidLiteralError: the column cannot hold the literal.
-        """
+        """Replace the field of a criterion by its column, and check the literal against the column."""
         ref = self.bind_ref(leaf.ref)
         if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
-            raise QueryError(f"{leaf.ref} is kept in a column that can only be asked for NULL")
+            raise QueryError(f"{leaf.ref} has a column type that only is_null() supports")
         match leaf:
             case Compare(_, op, value):
                 self._refuse_order_of_labels(ref, op)
@@ -388,51 +258,47 @@ class Mapper(Generic[T]):
                 return IsNull(ref)
 
     def _refuse_unlike(self, ref: Ref, other: Ref) -> None:
-        """Two decimals of different scale, say, are kept as integers of different meaning on SQLite."""
+        # SQLite, for example, stores decimals of different scale as integers of different meaning.
         left, right = (self.schema.by_name[one.name].type for one in (ref, other))
         if not left.compares_with(right):
             raise QueryError(
-                f"{self.field(ref.name)} and {self.field(other.name)} are kept in columns of different types, whose "
-                "stored values do not compare"
+                f"{self.field(ref.name)} and {self.field(other.name)} have columns of different types, so their stored "
+                "values cannot be compared"
             )
 
     def _refuse_order_of_labels(self, ref: Ref, op: str) -> None:
-        """An IntEnum kept by its members' names would compare as texts here and as numbers everywhere else."""
+        # An IntEnum stored by name would compare as text here, and as a number everywhere else.
         type_ = self.schema.by_name[ref.name].type
         if op in ("==", "!=") or type_.kind is not Kind.ENUM or not issubclass(type_.python, str | int):
             return
         if any(member != label for member, label in (type_.labels or {}).items()):
-            raise QueryError(f"{self.field(ref.name)} is kept by its members' names, which have another order")
+            raise QueryError(f"{self.field(ref.name)} is stored by its members' names, which sort differently")
 
     def bind_ref(self, ref: Ref) -> Ref:
-        """Turn a field into its column."""
+        """Replace a field by its column."""
         if not issubclass(self.entity, ref.entity):
-            raise QueryError(f"{ref.entity.__name__}.{ref.name} is asked of a repository of {self.entity.__name__}")
+            raise QueryError(f"a repository of {self.entity.__name__} cannot query {ref.entity.__name__}.{ref.name}")
         return self.ref(self.column(ref.name).name)
 
     def ref(self, column: str) -> Ref:
-        """A column, as bound criteria and orders name it."""
+        """Return the reference to a column that bound criteria and orders use."""
         return Ref(self.entity, column)
 
     def bind_sort(self, sort: Sort) -> Sort:
-        """Turn the field of a sort key into its column.
-
-        Raises:
-            QueryError: the column has no order.
-        """
+        """Replace the field of a sort key by its column."""
         ref = self.bind_ref(sort.ref)
         if not self.schema.by_name[ref.name].type.kind.ordered:
-            raise QueryError(f"{sort.ref} is kept in a column that has no order")
+            raise QueryError(f"{sort.ref} has a column type without an order")
         return Sort(ref, sort.descending)
 
     def to_text(self, criterion: Criterion) -> str:
-        """Print a bound criterion the same way in every process."""
+        """Print a bound criterion identically in every process."""
         return str(self.to_stored(criterion))
 
     def to_stored(self, criterion: Criterion) -> Criterion:
-        """Turn the literals of a bound criterion into what rows keep."""
+        """Replace the literals of a bound criterion by their stored forms."""
 
-        def stored(leaf: Leaf) -> Leaf:
+        def store(leaf: Leaf) -> Leaf:
             type_ = self.schema.by_name[leaf.ref.name].type
             match leaf:
                 case Compare(ref, op, value):
@@ -444,7 +310,7 @@ class Mapper(Generic[T]):
                 case CompareFields() | IsNull():
                     return leaf
 
-        return map_leaves(criterion, stored)
+        return map_leaves(criterion, store)
 
     def _literal(self, ref: Ref, value: Any) -> Any:
         column = self.schema.by_name[ref.name]
@@ -452,3 +318,56 @@ class Mapper(Generic[T]):
             return column.type.check(value)
         except WrongValueError as wrong:
             raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__
+
+
+class Hydrator:
+    """Builds entities of one class from rows of some columns."""
+
+    def __init__(self, model: type[Any], schema: Schema, columns: Sequence[str], fields: Mapping[str, str]) -> None:
+        known = describe(model)
+        self._model = model
+        self._schema = schema
+        self._columns = tuple(columns)
+        named = [(fields.get(column, column), place) for place, column in enumerate(columns)]
+        self._given = [(name, place) for name, place in named if name in known]
+        listed: Any = list.__class_getitem__(model)  # the class is known only at run time
+        self._adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if is_validating_model(model) else None
+        self._make = make_constructor(model)
+        # Enumerations whose members the column stores as plain text or numbers.
+        self._members = [
+            (name, known[name].type.python)
+            for name, place in self._given
+            if known[name].type.kind is Kind.ENUM and schema.by_name[columns[place]].type.kind is not Kind.ENUM
+        ]
+
+    def __call__(self, rows: Sequence[Row]) -> list[Any]:
+        """Build an entity of each row; `MappingError` names table, key and reason if the class refuses one."""
+        values = [{name: row[place] for name, place in self._given} for row in rows]
+        if self._members:
+            values = [value | self._members_of(value, row) for value, row in zip(values, rows, strict=True)]
+        if self._adapter is None:
+            return [self._build(value, row) for value, row in zip(values, rows, strict=True)]
+        try:
+            return self._adapter.validate_python(values, by_alias=False, by_name=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            index, *place = first["loc"]
+            where = ".".join(map(str, place)) or "the whole row"
+            raise self._error(rows[int(index)], f"{where}: {first['type']}") from error
+
+    def _build(self, value: Mapping[str, Any], row: Row) -> Any:
+        try:
+            return self._make(value)
+        except (TypeError, ValueError) as error:
+            raise self._error(row, f"its class raises {type(error).__name__}") from error
+
+    def _members_of(self, value: Mapping[str, Any], row: Row) -> dict[str, Any]:
+        try:
+            return {name: enum(value[name]) for name, enum in self._members if value[name] is not None}
+        except ValueError as error:
+            raise self._error(row, "a value is not a member of its enumeration") from error
+
+    def _error(self, row: Row, why: str) -> MappingError:
+        # The message contains no value of the row except its key.
+        key = [row[self._columns.index(name)] for name in self._schema.key if name in self._columns]
+        return MappingError(f"row {key} of table {self._schema.name} cannot be loaded as {self._model.__name__}: {why}")

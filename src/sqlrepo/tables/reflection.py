@@ -1,4 +1,4 @@
-"""Reads a mapped class into a `Schema`."""
+"""Reflection of a mapped class into a `Schema`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, get_args
+from typing import Any, Final, NoReturn, cast, get_args
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.sql import elements, operators
 
@@ -25,7 +26,6 @@ from sqlrepo.language.criteria import (
     CompareFields,
     Criterion,
     IsNull,
-    Leaf,
     Not,
     OneOf,
     Operator,
@@ -36,47 +36,364 @@ from sqlrepo.language.criteria import (
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
 from sqlrepo.tables.schema import Action, Check, Column, ConstantDefault, Default, ForeignKey, Refusal, Schema, Unique
 
-if TYPE_CHECKING:
-    import sqlalchemy as sa
+# The collations of all databases that compare by code point.
+BY_CODE_POINT = ("BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
 
+_KNOWN: WeakKeyDictionary[type, Schema] = WeakKeyDictionary()
+
+
+def is_mapped(model: object) -> bool:
+    return isinstance(model, type) and sa.inspect(model, raiseerr=False) is not None
+
+
+def schema_of(model: type, *, complete: bool = True) -> Schema:
+    """Describe the table of a mapped class.
+
+    Columns alone, without constraints, can be read while other classes are still being defined.
+    """
+    if model in _KNOWN:
+        return _KNOWN[model]
+    mapper: Any = sa.inspect(model, raiseerr=False)
+    if mapper is None:
+        raise MappingError(f"{getattr(model, '__name__', model)!r} is not a mapped class")
+    table = mapper.local_table
+    if not isinstance(table, sa.Table):
+        raise MappingError(f"{model.__name__} is not mapped to one table")
+    if (mapper.inherits is not None and not mapper.concrete) or mapper.polymorphic_on is not None:
+        raise MappingError(
+            f"{model.__name__} inherits or is inherited, so table {table.name} holds rows of several mapped classes; "
+            "map each class to a table of its own"
+        )
+    names = {column: key for key, column in mapper.columns.items() if getattr(column, "table", None) is table}
+    schema = replace(_describe(table, names), version=names.get(mapper.version_id_col), model=model)
+    if complete:
+        schema = _KNOWN[model] = _complete(schema, table, names, mapper.columns)
+    return schema
+
+
+def refusals(table: sa.Table) -> Iterator[Refusal]:
+    """Return the reasons why memory would refuse a table, mapped or not."""
+    if not table.primary_key.columns:
+        return iter([Refusal("", "table", "it has no primary key")])
+    names = {column: column.name for column in table.columns}
+    return _complete(_describe(table, names), table, names, table.columns).refusals
+
+
+def _describe(table: sa.Table, names: Mapping[Any, str]) -> Schema:
+    return Schema(
+        name=table.name,
+        namespace=table.schema,
+        columns=tuple(_read_column(names[column], column) for column in table.columns if column in names),
+        key=tuple(names[column] for column in table.primary_key.columns),
+        key_name=_name_of(table.primary_key),
+    )
+
+
+def _complete(schema: Schema, table: sa.Table, names: Mapping[Any, str], mapped: Any) -> Schema:
+    return replace(
+        schema,
+        uniques=tuple(_read_uniques(table, names)),
+        foreign_keys=tuple(_read_foreign_keys(table, names)),
+        checks=tuple(_read_checks(table, names, schema)),
+        refused=tuple(_unsupported(mapped, table)),
+    )
+
+
+# -- columns
+
+
+def _read_column(name: str, column: sa.Column[Any]) -> Column:
+    value_type, refused = _read_type(column.type)
+    generated = column is column.table.autoincrement_column and (
+        column.default is None or isinstance(column.default, sa.Sequence)
+    )
+    default, onupdate = _python_default(column.default), _python_default(column.onupdate)
+    return Column(
+        name=name,
+        type=value_type,
+        nullable=bool(column.nullable),
+        generated=generated,
+        default=default,
+        onupdate=onupdate,
+        server_default=column.server_default is not None or (column.default is not None and default is None),
+        computed=column.computed is not None,
+        server_onupdate=column.server_onupdate is not None or (column.onupdate is not None and onupdate is None),
+        memory_default=_read_default(column, value_type) if column.default is None else None,
+        column=column.name,
+        refused=refused,
+    )
+
+
+class _Context:
+    """The execution context of a context-sensitive default: the row's values so far."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def get_current_parameters(self, **_: bool) -> dict[str, Any]:
+        return dict(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise UnsupportedError(f"a default uses its context's {name!r}; only get_current_parameters() is supported")
+
+
+def _python_default(default: Any) -> Default | None:
+    if default is None:
+        return None
+    if getattr(default, "is_callable", False):
+        call: Callable[[Any], Any] = default.arg
+        return lambda values: call(_Context(values))
+    if getattr(default, "is_scalar", False):
+        return lambda _: default.arg
+    return None
+
+
+# -- types
+
+_INT16, _INT32, _INT64 = ((-(2**bits), 2**bits - 1) for bits in (15, 31, 63))
+
+# SQLite stores NUMERIC in a 64-bit float, which is exact to 15 digits.
+_EXACT_DIGITS = 15
+
+
+def _read_type(type_: Any) -> tuple[ValueType, str | None]:
+    """Return the value type of a column type, and the reason why memory refuses it, if any."""
+    if isinstance(portable := getattr(type_, "value_type", None), ValueType):
+        return portable, None
+    for base, read in _readers():
+        if isinstance(type_, base):
+            found = read(type_)
+            return found if isinstance(found, tuple) else (found, None)
+    return ValueType(Kind.OPAQUE), f"its type {type_!r} has no portable meaning"
+
+
+def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | None]:
+    # The limits are those of the implementation type; the user's two functions run unchanged.
+    below, refused = _read_type(type_.impl_instance)
+    bare, base, own = DefaultDialect(), sa.types.TypeDecorator, type(type_)
+    bind = result = None
+    if own.process_bind_param is not base.process_bind_param:
+        bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
+    if own.process_result_value is not base.process_result_value:
+        result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
+    if own.bind_processor is not base.bind_processor or own.result_processor is not base.result_processor:
+        refused = refused or "its type processes the driver's values, which memory does not have"
+    form = below.form if bind is None and result is None else f"{own.__module__}.{type_!r}"
+    return replace(below, bind=bind, result=result, form=form), refused
+
+
+def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:
+    # SQLAlchemy's types, each subclass before its base.
+
+    yield (
+        sa.Interval,
+        lambda _: (
+            ValueType(Kind.DURATION, timedelta),
+            "Interval has a smaller range on some databases; use types.Duration",
+        ),
+    )
+    yield sa.PickleType, lambda _: (ValueType(Kind.OPAQUE), "pickles have no portable meaning")
+    yield sa.types.TypeDecorator, _decorator
+    yield sa.Boolean, lambda _: ValueType(Kind.BOOLEAN, bool)
+    yield sa.SmallInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT16[0], high=_INT16[1])
+    yield sa.BigInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT64[0], high=_INT64[1])
+    yield sa.Integer, lambda _: ValueType(Kind.INTEGER, int, low=_INT32[0], high=_INT32[1])
+    yield sa.Enum, _enum
+    yield sa.CHAR, lambda t: (ValueType(Kind.TEXT, str, length=t.length), "CHAR pads or trims by database; use VARCHAR")
+    yield sa.String, _string
+    yield sa.Uuid, lambda t: ValueType(Kind.UUID, UUID) if t.as_uuid else ValueType(Kind.TEXT, str, length=36)
+    yield sa.Float, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
+    yield sa.Numeric, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
+    yield sa.LargeBinary, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
+    yield sa.VARBINARY, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
+    yield sa.DateTime, lambda t: ValueType(Kind.DATETIME, datetime, aware=bool(t.timezone))
+    yield sa.Date, lambda _: ValueType(Kind.DATE, date)
+    yield sa.Time, _time
+    yield sa.JSON, _json
+
+
+def _time(type_: Any) -> ValueType | tuple[ValueType, str]:
+    found = ValueType(Kind.TIME, time)
+    return (found, "every database drops a time's zone; use a time without one") if type_.timezone else found
+
+
+def _string(type_: Any) -> ValueType | tuple[ValueType, str]:
+    found = ValueType(Kind.TEXT, str, length=type_.length)
+    if type_.collation is None or type_.collation in BY_CODE_POINT:
+        return found  # the audit judges a database's default collation
+    return found, f"collation {type_.collation} does not compare text by code point"
+
+
+def _enum(type_: Any) -> ValueType:
+    if type_.enum_class is None:
+        return ValueType(Kind.TEXT, str, labels={text: text for text in type_.enums})
+    named = type_.enum_class.__members__
+    canonical = [member for name, member in named.items() if member.name == name]
+    members = canonical if len(canonical) == len(type_.enums) else list(named.values())
+    labels: dict[Any, str] = {}
+    for member, label in zip(members, type_.enums, strict=False):
+        labels.setdefault(member, label)  # of two labels of an alias, SQLAlchemy writes the first
+    return ValueType(Kind.ENUM, type_.enum_class, labels=labels)
+
+
+def _decimal(type_: Any) -> ValueType | tuple[ValueType, str]:
+    found = ValueType(Kind.DECIMAL, Decimal, precision=type_.precision, scale=type_.scale)
+    if type_.precision is None or type_.scale is None:
+        return found, "NUMERIC without precision and scale rounds on MariaDB; set both"
+    if type_.precision > _EXACT_DIGITS:
+        return found, f"NUMERIC of more than {_EXACT_DIGITS} digits is not exact on SQLite; use types.Exact"
+    return found
+
+
+def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
+    def dump(value: Any) -> str | None:
+        try:
+            return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise WrongValueError(f"is not valid JSON: {error}") from None
+
+    def load(stored: str | None) -> Any:
+        return None if stored is None else json.loads(stored)
+
+    found = ValueType(Kind.OPAQUE, bind=dump, result=load)
+    return found if type_.none_as_null else (found, "JSON stores None as the text null; set none_as_null=True")
+
+
+# -- constraints
+
+_ACTIONS: Final = frozenset(get_args(Action))
+
+
+def _name_of(constraint: Any) -> str | None:
+    return str(constraint.name) if isinstance(constraint.name, str) else None
+
+
+def _read_uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
+    # In the order in which PostgreSQL and MariaDB check them.
+    for constraint in _in_order(table, sa.UniqueConstraint):
+        yield Unique(tuple(names[column] for column in constraint.columns), _name_of(constraint))
+    for index in table.indexes:
+        if index.unique and not _is_special(index):
+            yield Unique(tuple(names[column] for column in index.columns), _name_of(index))
+
+
+def _read_foreign_keys(table: sa.Table, names: Mapping[Any, str]) -> Iterator[ForeignKey]:
+    for constraint in _in_order(table, sa.ForeignKeyConstraint):
+        if _unportable(constraint) or not all(column in names for column in constraint.columns):
+            continue
+        targets = [_target(element) for element in constraint.elements]
+        yield ForeignKey(
+            columns=tuple(names[column] for column in constraint.columns),
+            table=targets[0][:2],
+            targets=tuple(target[2] for target in targets),
+            name=_name_of(constraint),
+            on_delete=_action(constraint.ondelete),
+            on_update=_action(constraint.onupdate),
+            deferred=(constraint.initially or "").upper() == "DEFERRED",
+        )
+
+
+def _read_checks(table: sa.Table, names: Mapping[Any, str], schema: Schema) -> Iterator[Check]:
+    for constraint in _in_order(table, sa.CheckConstraint):
+        if getattr(constraint, "_type_bound", False):
+            continue  # made by a Boolean or Enum type, whose values cannot violate it
+        text, criterion, refused = str(constraint.sqltext), None, None
+        try:
+            criterion = _read_criterion(constraint.sqltext, {column.name: key for column, key in names.items()}, schema)
+        except _UnreadableError as unreadable:
+            refused = str(unreadable)
+        yield Check(_name_of(constraint), criterion, text=text, refused=refused)
+
+
+def _unsupported(columns: Any, table: sa.Table) -> Iterator[str]:
+    """Yield what memory cannot reproduce of the table as a whole."""
+    yield from _conflict_options(table)
+    for constraint in _in_order(table, sa.ForeignKeyConstraint):
+        if reason := _unportable(constraint):
+            yield f"foreign key ({', '.join(constraint.column_keys)}): {reason}"
+    for index in table.indexes:
+        if index.unique and _is_special(index):
+            yield f"partial or functional unique index {index.name}"
+    parts: tuple[Any, ...] = (*table.constraints, *table.indexes)
+    for part in parts:
+        if part.dialect_kwargs.get("postgresql_nulls_not_distinct"):
+            yield f"{part.name or type(part).__name__}, for which NULLs are equal"
+    mapped = set(columns.values())
+    for column in table.columns:
+        if column not in mapped:
+            yield f"column {column.name}, which the class does not map"
+
+
+def _in_order(table: sa.Table, kind: type[Any]) -> Iterable[Any]:
+    # In the order of declaration, as in SQLAlchemy's DDL; the public sets have no order. A check declared on a column
+    # is not among those of the table.
+    everywhere = (*table.constraints, *(one for column in table.columns for one in column.constraints))
+    found = [constraint for constraint in everywhere if isinstance(constraint, kind)]
+    return sorted(found, key=lambda constraint: constraint._creation_order)  # noqa: SLF001
+
+
+def _is_special(index: sa.Index) -> bool:
+    # A partial or functional index.
+    partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
+    return partial or not all(isinstance(column, sa.Column) for column in index.expressions)
+
+
+def _conflict_options(table: sa.Table) -> Iterator[str]:
+    """Yield SQLite's options to replace or skip a row instead of raising an error."""
+    for part in (*table.columns, *table.constraints):
+        for option, value in part.dialect_kwargs.items():
+            if option.startswith("sqlite_on_conflict") and value is not None:
+                yield f"{option} of {part.name or type(part).__name__}"
+
+
+def _unportable(constraint: sa.ForeignKeyConstraint) -> str | None:
+    for option, action in (("ON DELETE", constraint.ondelete), ("ON UPDATE", constraint.onupdate)):
+        if action is not None and action.upper() not in _ACTIONS:
+            return f"{option} {action} differs between databases"
+    if constraint.match not in (None, "SIMPLE"):
+        return f"MATCH {constraint.match} differs between databases"
+    return None
+
+
+def _action(given: str | None) -> Action:
+    return cast(Action, (given or "NO ACTION").upper())
+
+
+def _target(element: sa.ForeignKey) -> tuple[str | None, str, str]:
+    """Return namespace, table and column of a foreign key's target, which need not be described anywhere."""
+    try:
+        column = element.column
+    except NoReferenceError:
+        *space, table, name = element.target_fullname.split(".")
+        return ".".join(space) or None, table, name
+    return column.table.schema, column.table.name, column.name
+
+
+# -- checks as conditions
 
 _MIRRORED: Mapping[str, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
-class UnreadableError(Exception):
-    """A condition, or a part of it, cannot be said as a criterion."""
+class _UnreadableError(Exception):
+    """A condition cannot be expressed as a criterion."""
 
 
-def criterion_of(condition: sa.ColumnElement[Any], names: Mapping[str, str], schema: Schema) -> Criterion:
-    """Read a condition over the columns of a table.
-
-    Args:
-        condition: the expression.
-        names: what the mapped class calls each column of the database.
-        schema: the columns.
-
-    Raises:
-        UnreadableError: it is text, or uses what is no operator of criteria, or not the same on every database.
-    """
+def _read_criterion(condition: sa.ColumnElement[Any], names: Mapping[str, str], schema: Schema) -> Criterion:
+    """Read a condition; ``names`` maps the database's names of columns to those in the mapped class."""
     try:
-        return map_leaves(_Reader(names, schema).read(condition), _same)
+        return map_leaves(_Reader(names, schema).read(condition), lambda leaf: leaf)
     except QueryError as error:
-        raise UnreadableError(str(error)) from error
-
-
-def _same(leaf: Leaf) -> Criterion:
-    return leaf
+        raise _UnreadableError(str(error)) from error
 
 
 class _Reader:
-    """A walk through one expression."""
+    """Converts the nodes of one expression."""
 
     def __init__(self, names: Mapping[str, str], schema: Schema) -> None:
         self._names = names
         self._schema = schema
 
     def read(self, node: Any) -> Criterion:
-        """Read an expression that is true, false or unknown."""
         match node:
             case elements.Grouping():
                 return self.read(node.element)
@@ -93,9 +410,9 @@ class _Reader:
             case sa.ColumnClause():
                 return self._flag(node)
             case sa.TextClause():
-                return _refuse("it is written as text")
+                return _refuse("it is written as text; write it with columns")
             case _:
-                return _refuse(f"{node} is no condition that memory can evaluate")
+                return _refuse(f"{node} is a condition that memory cannot evaluate")
 
     def _list(self, node: Any) -> Criterion:
         parts = tuple(self.read(part) for part in node.clauses)
@@ -106,12 +423,12 @@ class _Reader:
             return Not(self.read(node.element))
         if node.operator is operators.is_true:
             return self.read(node.element)
-        return _refuse(f"{node} is no condition that memory can evaluate")
+        return _refuse(f"{node} is a condition that memory cannot evaluate")
 
     def _flag(self, node: Any) -> Criterion:
         column = self._column(node)
         if column.type.kind is not Kind.BOOLEAN:
-            _refuse(f"{node} is no truth value")
+            _refuse(f"{node} is not a bool column")
         return Compare(_ref(column), "==", True)
 
     def _binary(self, node: Any) -> Criterion:
@@ -134,10 +451,10 @@ class _Reader:
             operators.ge: ">=",
         }
         if node.operator not in compared:
-            _refuse(f"{node} is no condition that memory can evaluate")
-        return self._compared(node.left, compared[node.operator], node.right)
+            _refuse(f"{node} is a condition that memory cannot evaluate")
+        return self._compare(node.left, compared[node.operator], node.right)
 
-    def _compared(self, left: Any, op: Operator, right: Any) -> Criterion:
+    def _compare(self, left: Any, op: Operator, right: Any) -> Criterion:
         if not _is_column(left):
             if not _is_column(right):
                 _refuse(f"{left} is neither a column nor a value")
@@ -148,34 +465,34 @@ class _Reader:
             return Compare(_ref(column), op, self._value(column, right))
         other = self._column(right)
         if not column.type.compares_with(other.type):
-            _refuse(f"{left} and {right} are kept in columns of different types")
+            _refuse(f"{left} and {right} have different column types")
         return CompareFields(_ref(column), op, _ref(other))
 
     def _is_null(self, node: Any) -> Criterion:
         if not isinstance(node.right, sa.Null):
-            _refuse(f"{node} is no condition that memory can evaluate")
+            _refuse(f"{node} is a condition that memory cannot evaluate")
         return IsNull(_ref(self._column(node.left)))
 
     def _one_of(self, node: Any) -> Criterion:
         column = self._column(node.left)
         values = node.right.value if isinstance(node.right, sa.BindParameter) else None
         if not isinstance(values, list | tuple) or None in values:
-            _refuse(f"{node} asks for more than values")
-        found = tuple(self._checked(column, value) for value in values)
+            _refuse(f"{node} lists something other than values")
+        found = tuple(self._check_literal(column, value) for value in values)
         return OneOf(_ref(column), found) if found else NOTHING
 
     def _between(self, node: Any) -> Criterion:
         low, high = node.right.clauses
-        return And((self._compared(node.left, ">=", low), self._compared(node.left, "<=", high)))
+        return And((self._compare(node.left, ">=", low), self._compare(node.left, "<=", high)))
 
     def _refuse_order(self, column: Column, op: Operator) -> None:
-        """In a query we say how text compares; in a check the column's collation does, which is the server's."""
+        # In a query we define the order of text; in a check the column's collation does, which belongs to the server.
         if op not in ("==", "!=") and column.type.kind in (Kind.TEXT, Kind.ENUM, Kind.OPAQUE):
-            _refuse(f"the order of {column.name} is the database's own")
+            _refuse(f"the order of {column.name} depends on the database's collation")
 
     def _column(self, node: Any) -> Column:
         if not _is_column(node) or node.name not in self._names:
-            _refuse(f"{node} is no column of the table")
+            _refuse(f"{node} is not a column of the table")
         return self._schema.by_name[self._names[node.name]]
 
     def _value(self, column: Column, node: Any) -> Any:
@@ -183,13 +500,13 @@ class _Reader:
             return isinstance(node, sa.True_)
         if not isinstance(node, sa.BindParameter) or node.callable is not None or node.value is None:
             _refuse(f"{node} is neither a column nor a value")
-        return self._checked(column, node.value)
+        return self._check_literal(column, node.value)
 
-    def _checked(self, column: Column, value: Any) -> Any:
+    def _check_literal(self, column: Column, value: Any) -> Any:
         try:
             return column.type.check(value)
         except WrongValueError as wrong:
-            return _refuse(f"a value that {column.name} is compared with {wrong}")
+            return _refuse(f"{column.name} is compared with an invalid value: {wrong}")
 
 
 def _is_column(node: Any) -> bool:
@@ -201,416 +518,70 @@ def _ref(column: Column) -> Ref:
 
 
 def _refuse(reason: str) -> NoReturn:
-    raise UnreadableError(reason)
+    raise _UnreadableError(reason)
 
 
-_ACTIONS: Final = frozenset(get_args(Action))
-
-
-def name_of(constraint: Any) -> str | None:
-    """A constraint's name in the metadata, None where it has none."""
-    return str(constraint.name) if isinstance(constraint.name, str) else None
-
-
-def uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]:
-    """The unique constraints and indexes, in the order in which PostgreSQL and MariaDB look at them."""
-    for constraint in _declared(table, sa.UniqueConstraint):
-        yield Unique(tuple(names[column] for column in constraint.columns), name_of(constraint))
-    for index in table.indexes:
-        if index.unique and not _is_special(index):
-            yield Unique(tuple(names[column] for column in index.columns), name_of(index))
-
-
-def foreign_keys(table: sa.Table, names: Mapping[Any, str]) -> Iterator[ForeignKey]:
-    """The foreign keys that every backend can keep."""
-    for constraint in _declared(table, sa.ForeignKeyConstraint):
-        if _unportable(constraint) or not all(column in names for column in constraint.columns):
-            continue
-        targets = [_target(element) for element in constraint.elements]
-        yield ForeignKey(
-            columns=tuple(names[column] for column in constraint.columns),
-            table=targets[0][:2],
-            targets=tuple(target[2] for target in targets),
-            name=name_of(constraint),
-            on_delete=_action(constraint.ondelete),
-            on_update=_action(constraint.onupdate),
-            deferred=(constraint.initially or "").upper() == "DEFERRED",
-        )
-
-
-def checks(table: sa.Table, names: Mapping[Any, str], schema: Schema) -> Iterator[Check]:
-    """The checks, each as a criterion or with the reason why it is none."""
-    for constraint in _declared(table, sa.CheckConstraint):
-        if getattr(constraint, "_type_bound", False):
-            continue  # of a Boolean or an Enum: no value that passes the column's type violates it
-        text, criterion, refused = str(constraint.sqltext), None, None
-        try:
-            criterion = criterion_of(constraint.sqltext, {column.name: key for column, key in names.items()}, schema)
-        except UnreadableError as unreadable:
-            refused = str(unreadable)
-        yield Check(name_of(constraint), criterion, text=text, refused=refused)
-
-
-def unkept(columns: Any, table: sa.Table) -> Iterator[str]:
-    """What memory cannot keep of the table as a whole, of whose columns some are mapped."""
-    yield from _conflict_options(table)
-    for constraint in _declared(table, sa.ForeignKeyConstraint):
-        if reason := _unportable(constraint):
-            yield f"foreign key ({', '.join(constraint.column_keys)}): {reason}"
-    for index in table.indexes:
-        if index.unique and _is_special(index):
-            yield f"partial or functional unique index {index.name}"
-    parts: tuple[Any, ...] = (*table.constraints, *table.indexes)
-    for part in parts:
-        if part.dialect_kwargs.get("postgresql_nulls_not_distinct"):
-            yield f"{part.name or type(part).__name__}, for which NULLs are equal"
-    mapped = set(columns.values())
-    for column in table.columns:
-        if column not in mapped:
-            yield f"column {column.name}, which the class does not map"
-
-
-def _declared(table: sa.Table, kind: type[Any]) -> Iterable[Any]:
-    """The constraints of a kind in order of declaration; SQLAlchemy's own DDL is sorted so, the public sets are not.
-
-    A check that was given to a column is the column's only.
-    """
-    everywhere = (*table.constraints, *(one for column in table.columns for one in column.constraints))
-    found = [constraint for constraint in everywhere if isinstance(constraint, kind)]
-    return sorted(found, key=lambda constraint: constraint._creation_order)  # noqa: SLF001
-
-
-def _is_special(index: sa.Index) -> bool:
-    """Whether a unique index is about some rows only, or about values computed from them."""
-    partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
-    return partial or not all(isinstance(column, sa.Column) for column in index.expressions)
-
-
-def _conflict_options(table: sa.Table) -> Iterator[str]:
-    """Where SQLite is told to replace or to pass over a row instead of refusing another one."""
-    for part in (*table.columns, *table.constraints):
-        for option, value in part.dialect_kwargs.items():
-            if option.startswith("sqlite_on_conflict") and value is not None:
-                yield f"{option} of {part.name or type(part).__name__}"
-
-
-def _unportable(constraint: sa.ForeignKeyConstraint) -> str | None:
-    for option, action in (("ON DELETE", constraint.ondelete), ("ON UPDATE", constraint.onupdate)):
-        if action is not None and action.upper() not in _ACTIONS:
-            return f"{option} {action} is not the same on every database"
-    if constraint.match not in (None, "SIMPLE"):
-        return f"MATCH {constraint.match} is not the same on every database"
-    return None
-
-
-def _action(given: str | None) -> Action:
-    return cast(Action, (given or "NO ACTION").upper())
-
-
-def _target(element: sa.ForeignKey) -> tuple[str | None, str, str]:
-    """What a foreign key's column refers to; a table that is nowhere described is known by its written name."""
-    try:
-        column = element.column
-    except NoReferenceError:
-        *space, table, name = element.target_fullname.split(".")
-        return ".".join(space) or None, table, name
-    return column.table.schema, column.table.name, column.name
-
+# -- server defaults
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _QUOTED = re.compile(r"'((?:[^'\\]|'')*)'")
-_TRUTHS = {"true": True, "false": False, "1": True, "0": False}
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def constant(column: sa.Column[Any], type_: ValueType) -> ConstantDefault | None:
-    """Read a column's server default as rows will keep it; None where it is no literal, or not the same everywhere."""
+def _read_default(column: sa.Column[Any], type_: ValueType) -> ConstantDefault | None:
+    """Read a server default as a stored value; None if it is no literal, or differs between databases."""
     given = getattr(column.server_default, "arg", None)
     if isinstance(given, sa.True_ | sa.False_):
-        return _bare("true" if isinstance(given, sa.True_) else "false", type_)
+        return _parse_bare("true" if isinstance(given, sa.True_) else "false", type_)
     if isinstance(given, str):
-        return _quoted(given, type_) if _alike(column.type, type_) else None
+        return _parse_quoted(given, type_) if _is_portable(column.type, type_) else None
     if not isinstance(given, sa.TextClause | sa.Null):
         return None
     text = "NULL" if isinstance(given, sa.Null) else given.text.strip()
     if text.upper() == "NULL":
         return ConstantDefault(None) if column.nullable else None
-    if not _alike(column.type, type_):
+    if not _is_portable(column.type, type_):
         return None
     if quoted := _QUOTED.fullmatch(text):
-        return _quoted(quoted[1].replace("''", "'"), type_)
-    return _bare(text.lower(), type_)
+        return _parse_quoted(quoted[1].replace("''", "'"), type_)
+    return _parse_bare(text.lower(), type_)
 
 
-def _alike(given: Any, type_: ValueType) -> bool:
-    """Whether all databases keep such values in the same way, so that a literal means the same to them."""
+def _is_portable(given: Any, type_: ValueType) -> bool:
+    # True if a literal means the same to all databases, because they store such values alike.
     return type_.kind not in (Kind.DECIMAL, Kind.FLOAT) or not hasattr(given, "value_type")
 
 
-def _bare(text: str, type_: ValueType) -> ConstantDefault | None:
+def _parse_bare(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.BOOLEAN:
-        return ConstantDefault(_TRUTHS[text]) if text in _TRUTHS else None
-    return _read(text, type_) if type_.kind in _NUMBERS else None
+        return ConstantDefault(_BOOLEANS[text]) if text in _BOOLEANS else None
+    return _parse_literal(text, type_) if type_.kind in _NUMBERS else None
 
 
-def _quoted(text: str, type_: ValueType) -> ConstantDefault | None:
+def _parse_quoted(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.BOOLEAN:
-        return ConstantDefault(text == "1") if text in ("0", "1") else None  # SQLite would keep 'true' as a text
-    return _read(text, type_)
+        return ConstantDefault(text == "1") if text in ("0", "1") else None  # SQLite would store 'true' as text
+    return _parse_literal(text, type_)
 
 
-def _read(text: str, type_: ValueType) -> ConstantDefault | None:
+def _parse_literal(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.ENUM:
         return ConstantDefault(text) if type_.labels and text in type_.labels.values() else None
     if type_.kind not in _READERS or (type_.kind in _NUMBERS and not _NUMBER.fullmatch(text)):
         return None
-    bare = replace(type_, bind=None, result=None)  # the database's own values do not pass the user's functions
+    bare = replace(type_, bind=None, result=None)  # a server default bypasses the user's functions
     try:
         return ConstantDefault(bare.check(_READERS[type_.kind](text)))
     except (ValueError, WrongValueError):
         return None
 
 
-def _date(text: str) -> date:
+def _parse_date(text: str) -> date:
     found = date.fromisoformat(text)
-    if found.isoformat() != text:  # SQLite keeps the text as it is written
+    if found.isoformat() != text:  # SQLite stores the text as written
         raise ValueError(text)
     return found
 
 
 _NUMBERS: Mapping[Kind, Callable[[str], Any]] = {Kind.INTEGER: int, Kind.FLOAT: float, Kind.DECIMAL: Decimal}
-_READERS: Mapping[Kind, Callable[[str], Any]] = {**_NUMBERS, Kind.TEXT: str, Kind.DATE: _date}
-
-
-_KNOWN: WeakKeyDictionary[type, Schema] = WeakKeyDictionary()
-
-_INT16, _INT32, _INT64 = ((-(2**bits), 2**bits - 1) for bits in (15, 31, 63))
-
-# SQLite keeps NUMERIC in a 64-bit float, which is exact to 15 digits.
-_EXACT_DIGITS = 15
-
-#: The collations that compare by code point, of all databases.
-BY_CODE_POINT = ("BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
-
-
-def is_mapped(model: object) -> bool:
-    """Whether SQLAlchemy has mapped the class by now."""
-    from sqlalchemy import inspect
-
-    return isinstance(model, type) and inspect(model, raiseerr=False) is not None
-
-
-def schema_of(model: type, *, complete: bool = True) -> Schema:
-    """Describe the table of a mapped class.
-
-    Args:
-        model: the mapped class.
-        complete: whether constraints are read too, and the result kept; columns alone can be read while other classes
-            are still being defined.
-
-    Raises:
-        MappingError: the class is not mapped to one table.
-    """
-    import sqlalchemy as sa
-
-    if model in _KNOWN:
-        return _KNOWN[model]
-    mapper: Any = sa.inspect(model, raiseerr=False)
-    if mapper is None:
-        raise MappingError(f"{getattr(model, '__name__', model)!r} is no mapped class")
-    table = mapper.local_table
-    if not isinstance(table, sa.Table):
-        raise MappingError(f"{model.__name__} is not mapped to one table")
-    if (mapper.inherits is not None and not mapper.concrete) or mapper.polymorphic_on is not None:
-        raise MappingError(
-            f"{model.__name__} is part of an inheritance of mapped classes, so table {table.name} holds rows of "
-            "several; map the rows of one class to a table of their own"
-        )
-    names = {column: key for key, column in mapper.columns.items() if getattr(column, "table", None) is table}
-    schema = replace(_described(table, names), version=names.get(mapper.version_id_col), model=model)
-    if complete:
-        schema = _KNOWN[model] = _completed(schema, table, names, mapper.columns)
-    return schema
-
-
-def refusals(table: sa.Table) -> Iterator[Refusal]:
-    """Why memory refuses a table, whether or not a class is mapped to it."""
-    if not table.primary_key.columns:
-        return iter([Refusal("", "table", "it has no primary key")])
-    names = {column: column.name for column in table.columns}
-    return _completed(_described(table, names), table, names, table.columns).refusals
-
-
-def _described(table: sa.Table, names: Mapping[Any, str]) -> Schema:
-    """A table's columns and key, by the names a class gives them."""
-    return Schema(
-        name=table.name,
-        namespace=table.schema,
-        columns=tuple(_column(names[column], column) for column in table.columns if column in names),
-        key=tuple(names[column] for column in table.primary_key.columns),
-        key_name=name_of(table.primary_key),
-    )
-
-
-def _completed(schema: Schema, table: sa.Table, names: Mapping[Any, str], mapped: Any) -> Schema:
-    """Add the constraints, and what memory cannot keep."""
-    return replace(
-        schema,
-        uniques=tuple(uniques(table, names)),
-        foreign_keys=tuple(foreign_keys(table, names)),
-        checks=tuple(checks(table, names, schema)),
-        refused=tuple(unkept(mapped, table)),
-    )
-
-
-def _column(name: str, column: sa.Column[Any]) -> Column:
-    import sqlalchemy as sa
-
-    value_type, refused = _value_type(column.type)
-    generated = column is column.table.autoincrement_column and (
-        column.default is None or isinstance(column.default, sa.Sequence)
-    )
-    default, onupdate = _python_default(column.default), _python_default(column.onupdate)
-    return Column(
-        name=name,
-        type=value_type,
-        nullable=bool(column.nullable),
-        generated=generated,
-        default=default,
-        onupdate=onupdate,
-        server_default=column.server_default is not None or (column.default is not None and default is None),
-        computed=column.computed is not None,
-        server_onupdate=column.server_onupdate is not None or (column.onupdate is not None and onupdate is None),
-        memory_default=constant(column, value_type) if column.default is None else None,
-        column=column.name,
-        refused=refused,
-    )
-
-
-class _Context:
-    """What a context-sensitive default may ask: the values of the row so far."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def get_current_parameters(self, **_: bool) -> dict[str, Any]:
-        """The row's other values, by column."""
-        return dict(self._values)
-
-    def __getattr__(self, name: str) -> Any:
-        raise UnsupportedError(f"a default asks its context for {name!r}; get_current_parameters() is what there is")
-
-
-def _python_default(default: Any) -> Default | None:
-    """A default that Python computes, as a function of the row's values."""
-    if default is None:
-        return None
-    if getattr(default, "is_callable", False):
-        call: Callable[[Any], Any] = default.arg
-        return lambda values: call(_Context(values))
-    if getattr(default, "is_scalar", False):
-        return lambda _: default.arg
-    return None
-
-
-# -- types
-
-
-def _value_type(type_: Any) -> tuple[ValueType, str | None]:
-    """Tell what a column type holds, and why memory refuses it if it does."""
-    if isinstance(portable := getattr(type_, "value_type", None), ValueType):
-        return portable, None
-    for base, read in _readers():
-        if isinstance(type_, base):
-            found = read(type_)
-            return found if isinstance(found, tuple) else (found, None)
-    return ValueType(Kind.OPAQUE), f"its type {type_!r} has no portable meaning"
-
-
-def _decorated(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | None]:
-    """A user's own type: the limits are those of the type beneath, its two functions run as they are."""
-    import sqlalchemy as sa
-    from sqlalchemy.engine.default import DefaultDialect
-
-    below, refused = _value_type(type_.impl_instance)
-    bare, base, own = DefaultDialect(), sa.types.TypeDecorator, type(type_)
-    bind = result = None
-    if own.process_bind_param is not base.process_bind_param:
-        bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
-    if own.process_result_value is not base.process_result_value:
-        result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
-    if own.bind_processor is not base.bind_processor or own.result_processor is not base.result_processor:
-        refused = refused or "its type works on the driver's values, which memory has none of"
-    form = below.form if bind is None and result is None else f"{own.__module__}.{type_!r}"
-    return replace(below, bind=bind, result=result, form=form), refused
-
-
-def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:
-    """The types SQLAlchemy ships, a subclass before its base."""
-    import sqlalchemy as sa
-
-    yield sa.Interval, lambda _: (ValueType(Kind.DURATION, timedelta), "intervals lose range; use types.Duration")
-    yield sa.PickleType, lambda _: (ValueType(Kind.OPAQUE), "pickles have no portable meaning")
-    yield sa.types.TypeDecorator, _decorated
-    yield sa.Boolean, lambda _: ValueType(Kind.BOOLEAN, bool)
-    yield sa.SmallInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT16[0], high=_INT16[1])
-    yield sa.BigInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT64[0], high=_INT64[1])
-    yield sa.Integer, lambda _: ValueType(Kind.INTEGER, int, low=_INT32[0], high=_INT32[1])
-    yield sa.Enum, _enum
-    yield sa.CHAR, lambda t: (ValueType(Kind.TEXT, str, length=t.length), "CHAR pads or trims by database; use VARCHAR")
-    yield sa.String, _string
-    yield sa.Uuid, lambda t: ValueType(Kind.UUID, UUID) if t.as_uuid else ValueType(Kind.TEXT, str, length=36)
-    yield sa.Float, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
-    yield sa.Numeric, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
-    yield sa.LargeBinary, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
-    yield sa.VARBINARY, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
-    yield sa.DateTime, lambda t: ValueType(Kind.DATETIME, datetime, aware=bool(t.timezone))
-    yield sa.Date, lambda _: ValueType(Kind.DATE, date)
-    yield sa.Time, _time
-    yield sa.JSON, _json
-
-
-def _time(type_: Any) -> ValueType | tuple[ValueType, str]:
-    found = ValueType(Kind.TIME, time)
-    return (found, "a time's zone is dropped by every database") if type_.timezone else found
-
-
-def _string(type_: Any) -> ValueType | tuple[ValueType, str]:
-    found = ValueType(Kind.TEXT, str, length=type_.length)
-    if type_.collation is None or type_.collation in BY_CODE_POINT:
-        return found  # which collation None is, on a database, is the audit's to judge
-    return found, f"collation {type_.collation} compares text otherwise than by code point"
-
-
-def _enum(type_: Any) -> ValueType:
-    if type_.enum_class is None:
-        return ValueType(Kind.TEXT, str, labels={text: text for text in type_.enums})
-    named = type_.enum_class.__members__
-    canonical = [member for name, member in named.items() if member.name == name]
-    members = canonical if len(canonical) == len(type_.enums) else list(named.values())
-    labels: dict[Any, str] = {}
-    for member, label in zip(members, type_.enums, strict=False):
-        labels.setdefault(member, label)  # of an alias's two labels SQLAlchemy writes the first
-    return ValueType(Kind.ENUM, type_.enum_class, labels=labels)
-
-
-def _decimal(type_: Any) -> ValueType | tuple[ValueType, str]:
-    found = ValueType(Kind.DECIMAL, Decimal, precision=type_.precision, scale=type_.scale)
-    if type_.precision is None or type_.scale is None:
-        return found, "NUMERIC without precision and scale rounds on MariaDB; give both"
-    if type_.precision > _EXACT_DIGITS:
-        return found, f"NUMERIC of more than {_EXACT_DIGITS} digits is not exact on SQLite; use types.Exact"
-    return found
-
-
-def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
-    def dumped(value: Any) -> str | None:
-        try:
-            return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise WrongValueError(f"is no JSON: {error}") from None
-
-    def loaded(stored: str | None) -> Any:
-        return None if stored is None else json.loads(stored)
-
-    found = ValueType(Kind.OPAQUE, bind=dumped, result=loaded)
-    return found if type_.none_as_null else (found, "JSON keeps None as the text null; give none_as_null=True")
+_READERS: Mapping[Kind, Callable[[str], Any]] = {**_NUMBERS, Kind.TEXT: str, Kind.DATE: _parse_date}

@@ -1,4 +1,4 @@
-"""The neutral description of one table: columns, key, constraints, defaults."""
+"""The description of one table, neutral between back ends: columns, key, constraints and defaults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlrepo.errors import MappingError
 from sqlrepo.language.criteria import Criterion
 from sqlrepo.language.values import ValueType, WrongValueError
 
-#: A row: one value a column, in the order of the schema's columns.
+# One value per column, in the order of the schema's columns.
 Row: TypeAlias = tuple[Any, ...]
 Default: TypeAlias = Callable[[Mapping[str, Any]], Any]
 Action: TypeAlias = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"]
@@ -20,89 +20,61 @@ Action: TypeAlias = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"]
 
 @dataclass(frozen=True, slots=True)
 class ConstantDefault:
-    """A literal that the database fills in by itself.
+    """A literal default, filled in by the database."""
 
-    Attributes:
-        stored: it, as rows keep it.
-    """
-
-    stored: Any
+    stored: Any  # the value as stored in the row
 
 
 @dataclass(frozen=True, slots=True)
 class RowFunction:
-    """A function of the user's that stands in for what only the database can compute.
+    """A user's function of a row's values, in memory's place of an expression that only the database can compute.
 
-    Attributes:
-        function: given a row's values by the mapped class's names, and by the entity's where they differ.
-        fields: the column of each field that has another name.
+    The values are named as in the mapped class, and as in the entity where ``fields`` maps a field to a column of
+    another name.
     """
 
     function: Callable[[Mapping[str, Any]], Any]
     fields: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
-        """Ask the function."""
         renamed = {name: values[column] for name, column in self.fields.items() if column in values}
         return self.function({**values, **renamed})
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column.
+    """One column."""
 
-    Attributes:
-        name: its name in the mapped class, which is the one entities use.
-        type: what it can hold.
-        nullable: whether NULL is allowed.
-        generated: whether the backend numbers it (an autoincrementing key).
-        default: makes the value of a new row that gives none, from the row's other values; None where there is none.
-        onupdate: makes the value of an updated row that gives none, from the other changes.
-        server_default: whether the database fills it in by itself.
-        computed: whether the database computes it and takes no value.
-        server_onupdate: whether the database changes it by itself in an update that does not.
-        stands_in: what memory puts where the database would fill it in; None where nobody has said.
-        column: its name in the database.
-        refused: why memory cannot behave as the database would; None where it can.
-    """
-
-    name: str
+    name: str  # in the mapped class
     type: ValueType
     nullable: bool = False
-    generated: bool = False
-    default: Default | None = None
-    onupdate: Default | None = None
+    generated: bool = False  # numbered by the back end: an autoincrementing key
+    default: Default | None = None  # a function of the new row's other values
+    onupdate: Default | None = None  # a function of the other changes
     server_default: bool = False
-    computed: bool = False
+    computed: bool = False  # by the database, which accepts no value
     server_onupdate: bool = False
-    memory_default: ConstantDefault | RowFunction | None = None
-    column: str = ""
-    refused: str | None = None
+    memory_default: ConstantDefault | RowFunction | None = None  # for what the database would fill in
+    column: str = ""  # its name in the database
+    refused: str | None = None  # why memory cannot behave as the database would
 
     def check(self, value: Any) -> Any:
-        """Return the value as every backend will hold it.
-
-        Args:
-            value: None stands for NULL and passes; whether NULL is allowed is the table's question.
-
-        Raises:
-            WrongValueError: the column cannot hold it.
-        """
+        """Return a value as every back end will hold it; None passes, even in a column that is not nullable."""
         if value is None:
             return None
         if self.generated and value == 0:
-            # MariaDB would take 0 for "the next number" while the driver reports 0.
-            raise WrongValueError("0 is no generated key")
+            # MariaDB would store the next number, and the driver report 0.
+            raise WrongValueError("0 is not valid in a generated key")
         return self.type.check(value)
 
     @property
     def fills_itself(self) -> bool:
-        """Whether a new row may leave it out."""
+        """True if a new row may omit the column."""
         return self.nullable or self.generated or self.computed or self.server_default or self.default is not None
 
     @property
     def filled_by_database(self) -> str | None:
-        """What of it only the database can compute, None where nothing is."""
+        """The reason why only the database can compute a value; None if there is none."""
         if self.generated:
             return None
         if self.computed:
@@ -114,12 +86,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """A set of columns no two rows agree on; rows with a NULL among them agree with none.
-
-    Attributes:
-        columns: their names, in the constraint's order.
-        name: the constraint's name in the metadata, None where it has none.
-    """
+    """Columns on which no two rows agree, unless one of the values is NULL."""
 
     columns: tuple[str, ...]
     name: str | None = None
@@ -127,99 +94,59 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """Columns whose values, unless one is NULL, must be those of a row of another table, or of the same.
-
-    Attributes:
-        columns: their names, in the constraint's order.
-        table: the place of the table they refer to: the name of its database schema, and its own.
-        targets: what they refer to there, by the columns' names in the database.
-        name: the constraint's name in the metadata, None where it has none.
-        on_delete: what becomes of them when the row they refer to is deleted.
-        on_update: what becomes of them when its values change.
-        deferred: whether it is looked at when the transaction ends, not when the statement does.
-    """
+    """Columns whose values, unless one is NULL, must exist in a row of another table, or of the same table."""
 
     columns: tuple[str, ...]
-    table: tuple[str | None, str]
-    targets: tuple[str, ...]
+    table: tuple[str | None, str]  # namespace and name
+    targets: tuple[str, ...]  # columns of that table, by their names in the database
     name: str | None = None
     on_delete: Action = "NO ACTION"
     on_update: Action = "NO ACTION"
-    deferred: bool = False
+    deferred: bool = False  # checked when the transaction ends
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What must not be false of any row; unknown passes.
-
-    Attributes:
-        name: the constraint's name in the metadata, None where it has none.
-        criterion: it, over the names of the columns.
-        test: a function of the user's in its place.
-        text: how it was written.
-        refused: why it cannot be said as a criterion.
-    """
+    """A condition that must not be false for any row; unknown passes."""
 
     name: str | None
     criterion: Criterion | None = None
-    test: RowFunction | None = None
-    text: str = ""
-    refused: str | None = None
+    test: RowFunction | None = None  # a user's function, in place of the criterion
+    text: str = ""  # the SQL
+    refused: str | None = None  # why the SQL cannot be read as a criterion
 
     @property
     def refusal(self) -> str:
-        """What memory says of it, where it is neither a criterion nor a function."""
-        reason = self.refused or "nobody has said what it asks"
-        hint = "`memory_checks` can stand in for it" if self.name else "give it a name, and `memory_checks`"
+        reason = self.refused or "its condition is unknown"
+        hint = (
+            "put a function into `memory_checks`" if self.name else "name it, and put a function into `memory_checks`"
+        )
         return f"check {self.name or self.text}: {reason}; {hint}"
 
 
 class Refusal(NamedTuple):
-    """Why memory refuses a table.
+    """A reason why memory refuses a table."""
 
-    Attributes:
-        column: the column it is about, empty where it is about the table as a whole.
-        aspect: whether the column's type is to blame, or how its values are made.
-        reason: why.
-    """
-
-    column: str
-    aspect: Literal["type", "value", "table"]
+    column: str  # empty if the reason concerns the whole table
+    aspect: Literal["type", "value", "table"]  # the column's type, the source of its values, or the table
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Schema:
-    """One table.
-
-    Attributes:
-        name: the table's name.
-        columns: in the order rows have them.
-        key: the primary key's columns.
-        uniques: unique constraints and indexes besides the key.
-        foreign_keys: in the order of their declaration.
-        checks: in the order of their declaration.
-        namespace: the name of the database schema that holds the table, None for the default one.
-        key_name: the primary key constraint's name in the metadata.
-        version: the column that counts a row's writes.
-        refused: what memory cannot reproduce of the table, each with its reason.
-        model: the mapped class behind the description, for backends that need it; opaque here.
-
-    Raises:
-        MappingError: the key, a constraint or the version names a column that is not there.
-    """
+    """One table; invalid column names raise `MappingError`."""
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    uniques: tuple[Unique, ...] = ()
+    uniques: tuple[Unique, ...] = ()  # besides the key
     foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[Check, ...] = ()
-    namespace: str | None = None
-    key_name: str | None = None
-    version: str | None = None
-    refused: tuple[str, ...] = ()
-    model: Any = field(default=None, repr=False)
+    namespace: str | None = None  # the database's schema; None for the default one
+    key_name: str | None = None  # of the primary key constraint
+    version: str | None = None  # the column that counts a row's writes
+    refused: tuple[str, ...] = ()  # what memory cannot reproduce
+    model: Any = field(default=None, repr=False)  # the mapped class, for back ends that need it
 
     def __post_init__(self) -> None:
         if not self.key:
@@ -232,39 +159,36 @@ class Schema:
 
     @cached_property
     def by_name(self) -> Mapping[str, Column]:
-        """The columns by name."""
         return MappingProxyType({column.name: column for column in self.columns})
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
-        """Where in a row each column stands."""
         return MappingProxyType({column.name: index for index, column in enumerate(self.columns)})
 
     @cached_property
     def generated(self) -> str | None:
-        """The column the backend numbers, None where there is none."""
+        """The column that the back end numbers, if any."""
         return next((column.name for column in self.columns if column.generated), None)
 
     @cached_property
     def nullable(self) -> frozenset[str]:
-        """The columns that may be NULL."""
         return frozenset(column.name for column in self.columns if column.nullable)
 
     @property
     def refusals(self) -> Iterator[Refusal]:
-        """What memory would get wrong."""
+        """The reasons why memory cannot behave as the database would."""
         for reason in self.refused:
             yield Refusal("", "table", reason)
         for column in self.columns:
             if column.refused:
                 yield Refusal(column.name, "type", column.refused)
             elif column.memory_default is None and (reason := column.filled_by_database or ""):
-                yield Refusal(column.name, "value", f"{reason}; `memory_defaults` can stand in for it")
+                yield Refusal(column.name, "value", f"{reason}; put a function into `memory_defaults`")
         for check in self.checks:
             if check.test is None and check.criterion is None:
                 yield Refusal("", "table", check.refusal)
 
     @property
     def place(self) -> tuple[str | None, str]:
-        """What tells tables of one database apart."""
+        """Namespace and name, which identify the table in its database."""
         return (self.namespace, self.name)
