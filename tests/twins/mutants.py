@@ -228,12 +228,12 @@ class BatchKeepsWhatFits(Mutant):
 
 def numbers_begin_again(patch):
     """A given key is not counted on from, so that a later number collides with it."""
-    right = Table.numbered
+    right = Table.take_key
 
     def numbered(self, given):
         return given if given is not None else right(self, None)
 
-    patch.setattr(Table, "numbered", numbered)
+    patch.setattr(Table, "take_key", numbered)
 
 
 def nulls_are_equal(patch):

@@ -1,4 +1,4 @@
-"""Memory as a database: the same repositories and units of work, the same constraints, no server."""
+"""A database in memory, with the constraints of your tables and without a server."""
 
 from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.memory.database import (

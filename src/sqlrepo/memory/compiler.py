@@ -1,7 +1,4 @@
-"""Requests as functions over lists of rows.
-
-Knows criteria over columns, orders with NULL smallest, limits. Must not know transactions.
-"""
+"""Filters, orders and projections as functions over lists of rows."""
 
 from __future__ import annotations
 
@@ -17,25 +14,17 @@ from sqlrepo.language.fields import Sort
 from sqlrepo.language.predicate import Predicate, compile_predicate
 from sqlrepo.tables.schema import Row, Schema
 
-__all__ = ["Filter", "compiled", "ordered", "projection"]
-
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A criterion over the rows of one table.
-
-    Attributes:
-        test: true of a row and the parameters where the criterion is.
-        stores: turns the parameters into what rows keep; a parameter it does not name is kept as it is.
-        key: the numbers of the parameters that give the whole key, where the criterion asks for one row.
-    """
+    """A criterion over the rows of one table."""
 
     test: Predicate
-    stores: tuple[tuple[int, Callable[[Any], Any]], ...]
-    key: tuple[int, ...] | None
+    stores: tuple[tuple[int, Callable[[Any], Any]], ...]  # functions that convert parameters to stored values
+    key: tuple[int, ...] | None  # the numbers of the parameters that hold the key, if the criterion names one row
 
     def params(self, where: Condition) -> tuple[Any, ...]:
-        """The parameters in the form that rows keep."""
+        """Return the parameters as stored values."""
         if not self.stores:
             return where.params
         params = list(where.params)
@@ -44,14 +33,13 @@ class Filter:
         return tuple(params)
 
     def choose(self, rows: Iterable[Row], params: tuple[Any, ...]) -> list[Row]:
-        """The rows the criterion is true of."""
         test = self.test
         return [row for row in rows if test(row, params)]
 
 
 @lru_cache(maxsize=1024)
-def compiled(schema: Schema, shape: Criterion) -> Filter:
-    """Compile a criterion's shape, once for all queries of that shape."""
+def compile_filter(schema: Schema, shape: Criterion) -> Filter:
+    """Compile the shape of a criterion, once for all queries of that shape."""
     stores: list[tuple[int, Callable[[Any], Any]]] = []
 
     def collect(leaf: Leaf) -> Leaf:
@@ -69,37 +57,37 @@ def compiled(schema: Schema, shape: Criterion) -> Filter:
 
     map_leaves(shape, collect)
     test = compile_predicate(shape, lambda ref: f"r[{schema.positions[ref.name]}]")
-    return Filter(test, tuple(stores), _whole_key(schema, shape))
+    return Filter(test, tuple(stores), _find_key(schema, shape))
 
 
-def _whole_key(schema: Schema, shape: Criterion) -> tuple[int, ...] | None:
-    asked: dict[str, int] = {}
+def _find_key(schema: Schema, shape: Criterion) -> tuple[int, ...] | None:
+    equal: dict[str, int] = {}
     for part in shape.parts if isinstance(shape, And) else (shape,):
         if isinstance(part, Compare) and part.op == "==":
-            asked[part.ref.name] = part.value.index
-    return tuple(asked[name] for name in schema.key) if all(name in asked for name in schema.key) else None
+            equal[part.ref.name] = part.value.index
+    return tuple(equal[name] for name in schema.key) if all(name in equal for name in schema.key) else None
 
 
-def ordered(schema: Schema, rows: list[Row], order: Iterable[Sort]) -> list[Row]:
-    """Sort rows; NULL is smaller than everything."""
+def sort_rows(schema: Schema, rows: list[Row], order: Iterable[Sort]) -> list[Row]:
+    """Sort rows in place; NULL is smaller than every value."""
     for sort in reversed(tuple(order)):  # sorting is stable, so the most important key comes last
-        place = schema.positions[sort.ref.name]
+        position = schema.positions[sort.ref.name]
         rows.sort(
-            key=_nulls_smallest(place) if sort.ref.name in schema.nullable else itemgetter(place),
+            key=_nulls_first(position) if sort.ref.name in schema.nullable else itemgetter(position),
             reverse=sort.descending,
         )
     return rows
 
 
-def _nulls_smallest(place: int) -> Callable[[Row], Any]:
-    return lambda row: (row[place] is not None, row[place])
+def _nulls_first(position: int) -> Callable[[Row], Any]:
+    return lambda row: (row[position] is not None, row[position])
 
 
 @lru_cache(maxsize=1024)
-def projection(schema: Schema, columns: tuple[str, ...]) -> Callable[[Row], Row]:
-    """What gives some columns of a row, as entities see them."""
-    places = [schema.positions[name] for name in columns]
-    loads = [schema.by_name[name].type for name in columns]
-    if all(type_.plain for type_ in loads):
-        return itemgetter(*places) if len(places) > 1 else lambda row: tuple(row[place] for place in places)
-    return lambda row: tuple(type_.load(row[place]) for place, type_ in zip(places, loads, strict=True))
+def make_projection(schema: Schema, columns: tuple[str, ...]) -> Callable[[Row], Row]:
+    """Make a function that returns some columns of a row, with their values as entities have them."""
+    positions = [schema.positions[name] for name in columns]
+    types = [schema.by_name[name].type for name in columns]
+    if all(type_.plain for type_ in types):
+        return itemgetter(*positions) if len(positions) > 1 else lambda row: tuple(row[index] for index in positions)
+    return lambda row: tuple(type_.load(row[index]) for index, type_ in zip(positions, types, strict=True))

@@ -1,4 +1,4 @@
-"""A database in memory: tables, and transactions on them."""
+"""`InMemoryDatabase`, and the units of work and repositories that run in memory only."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ R = TypeVar("R")
 _log = logging.getLogger("sqlrepo")
 
 _COPIED = (
-    "the process forked, and each process has a copy of its own since; none of them sees what another stores, which "
-    "takes a database outside of them"
+    "the process forked, and a database in memory is not shared: each process now has its own copy; use a `Database` "
+    "to share rows between processes"
 )
 
 
 class InMemoryDatabase:
-    """Where units of work keep their rows when there is no database.
+    """Store the rows of units of work in memory.
 
-    Real transactions at read committed: own writes are visible, others' after their commit, and of two that write the
-    same row the second to commit gets a retryable `TransactionConflictError`. Threads and tasks may share it.
+    Transactions are real, at read committed: a unit sees its own writes, and those of other units after their commit.
+    If two units write the same row, the second to commit gets a retryable `TransactionConflictError`. Threads and
+    tasks may share one database.
     """
 
     def __init__(self) -> None:
@@ -42,35 +43,45 @@ class InMemoryDatabase:
 
     @property
     def missing_capabilities(self) -> frozenset[str]:
-        """The capabilities it does not have, by the names of `sqlrepo.testing.Capabilities`."""
+        """The capabilities that memory lacks, as `sqlrepo.testing.Capabilities` names them."""
         return frozenset({"row_locks"})
 
     @property
     def max_connections(self) -> None:
-        """How many units can be in a transaction at once: as many as there are."""
+        """The number of units that can be open at once: None, because there is no limit."""
 
     @property
     def pool_timeout(self) -> None:
-        """For how many seconds a unit waits for a connection: there is none to wait for."""
+        """The number of seconds that a unit waits for a connection: None, because it never has to wait."""
 
     def adopt(self, schema: Schema) -> None:
-        """Take notice of a table.
+        """Register a table.
+
+        Args:
+            schema: the table.
 
         Raises:
-            UnsupportedError: memory cannot behave as the table demands; names each column with the reason.
-            MappingError: another table of that name is known.
+            UnsupportedError: memory cannot behave as the table declares; the message names each column and reason.
+            MappingError: a different table of this name is registered already.
         """
         with self._tables.lock:
             known = self._tables.by_place.get(schema.place)
-            if reasons := [_told(refusal) for refusal in schema.refusals]:
-                raise UnsupportedError(f"memory cannot keep table {schema.name}: {'; '.join(reasons)}")
+            if reasons := [_describe(refusal) for refusal in schema.refusals]:
+                raise UnsupportedError(f"table {schema.name} cannot be kept in memory: {'; '.join(reasons)}")
             if known is None:
                 self._tables.add(Table(schema))
             elif _shape(known.schema) != _shape(schema):
-                raise MappingError(f"there is another table {schema.name} with other columns or constraints")
+                raise MappingError(
+                    f"this database has a table {schema.name} with other columns or constraints; use one model for both"
+                )
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> MemoryDriver:
-        """Begin a transaction; in a child of a fork, say once that its rows are its own."""
+        """Begin a transaction; in a forked child, log once that its rows are its own.
+
+        Args:
+            transaction: the state of the unit's transaction, to which savepoints are reported.
+            read_only: of no effect here; the unit refuses writes.
+        """
         if self._tables.copied:
             self._tables.copied = False
             _log.warning("%r: %s", self, _COPIED)
@@ -78,23 +89,30 @@ class InMemoryDatabase:
 
     @property
     def source(self) -> InMemoryDatabase:
-        """Itself: what asynchronous units use as well."""
+        """This database, which asynchronous units use as well."""
         return self
 
     async def call(self, work: Callable[[], R]) -> R:
-        """Run a synchronous body; nothing in it waits."""
+        """Run a synchronous function; it never waits.
+
+        Args:
+            work: the function.
+
+        Returns:
+            its result.
+        """
         return work()
 
     def dispose(self) -> None:
-        """Do nothing; there is no connection to close, and the rows stay."""
+        """Do nothing: there are no connections to close, and the rows stay."""
 
 
 def _shape(schema: Schema) -> tuple[object, ...]:
-    """What two descriptions of one table must agree on."""
+    """Return the parts in which two descriptions of one table must agree."""
     return (schema.columns, schema.key, schema.uniques, schema.foreign_keys, schema.checks)
 
 
-def _told(refusal: Refusal) -> str:
+def _describe(refusal: Refusal) -> str:
     return f"column {refusal.column}: {refusal.reason}" if refusal.column else refusal.reason
 
 
@@ -106,7 +124,7 @@ _NOTHING: Any = None
 
 
 class InMemoryUnitOfWork(BaseUnitOfWork[C]):
-    """A unit of work on memory; each has a store of its own unless one is given."""
+    """Run a unit of work in memory, in a database of its own by default."""
 
     def __init__(
         self, source: InMemoryDatabase | None = None, *, read_only: bool = False, context: C = _NOTHING
@@ -115,7 +133,7 @@ class InMemoryUnitOfWork(BaseUnitOfWork[C]):
 
 
 class InMemoryRepository(BaseRepository[T, K]):
-    """A repository on memory; each has a store of its own unless one is given."""
+    """Run a repository in memory, in a database of its own by default."""
 
     def __init__(self, source: InMemoryDatabase | BaseUnitOfWork[Any] | None = None, *, context: Any = None) -> None:
         given = source if isinstance(source, BaseUnitOfWork) else _memory(type(self), source)
@@ -123,7 +141,7 @@ class InMemoryRepository(BaseRepository[T, K]):
 
 
 class AsyncInMemoryUnitOfWork(AsyncBaseUnitOfWork[C]):
-    """An async unit of work on memory; each has a store of its own unless one is given."""
+    """Run an async unit of work in memory, in a database of its own by default."""
 
     def __init__(
         self, source: InMemoryDatabase | None = None, *, read_only: bool = False, context: C = _NOTHING
@@ -132,7 +150,7 @@ class AsyncInMemoryUnitOfWork(AsyncBaseUnitOfWork[C]):
 
 
 class AsyncInMemoryRepository(AsyncBaseRepository[T, K]):
-    """An async repository on memory; each has a store of its own unless one is given."""
+    """Run an async repository in memory, in a database of its own by default."""
 
     def __init__(
         self, source: InMemoryDatabase | AsyncBaseUnitOfWork[Any] | None = None, *, context: Any = None
@@ -143,5 +161,7 @@ class AsyncInMemoryRepository(AsyncBaseRepository[T, K]):
 
 def _memory(cls: type, source: Any) -> InMemoryDatabase:
     if source is not None and not isinstance(source, InMemoryDatabase):
-        raise UnsupportedError(f"{cls.__name__} runs on memory only, not on {type(source).__name__}")
+        raise UnsupportedError(
+            f"{cls.__name__} runs in memory only, not on {type(source).__name__}; derive it from the base class instead"
+        )
     return InMemoryDatabase() if source is None else source

@@ -1,8 +1,8 @@
-"""Tables in memory: rows that were committed, and how those of one table refer to those of another."""
+"""Tables in memory: committed rows, the changes of transactions, foreign keys, and checks of single rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from threading import RLock
@@ -22,183 +22,285 @@ from sqlrepo.forks import ForkAware, at_fork
 from sqlrepo.language.criteria import Not
 from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.values import WrongValueError
-from sqlrepo.memory.compiler import compiled
+from sqlrepo.memory.compiler import compile_filter
 from sqlrepo.tables.schema import Action, Check, Column, ConstantDefault, ForeignKey, Row, RowFunction, Schema, Unique
 
-
-class Rules:
-    """The rules of one table."""
-
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
-        self._violations = [(check, _violation(schema, check)) for check in schema.checks]
-        filled = [column for column in schema.columns if column.filled_by_database]
-        self._computed = [column for column in filled if column.computed]
-        self._inserted = [column for column in filled if column.server_default and not column.computed]
-        self._updated = [column for column in filled if column.server_onupdate and not column.computed]
-
-    def check(self, row: Row) -> None:
-        """Ask the checks of a row.
-
-        Raises:
-            CheckViolationError: one is false of it.
-        """
-        for check, violated in self._violations:
-            if violated(row):
-                raise CheckViolationError(check.name, table=self._schema.name)
-
-    def inserted(self, row: Row, given: Collection[str]) -> Row:
-        """Fill in what a new row leaves to the database."""
-        return self._filled(row, self._inserted, given)
-
-    def updated(self, row: Row, given: Collection[str]) -> Row:
-        """Fill in what the database changes by itself in a row that is changed."""
-        return self._filled(row, self._updated, given)
-
-    def computed(self, row: Row) -> Row:
-        """Compute what each write computes, and nothing else."""
-        return self._filled(row, (), ())
-
-    def _filled(self, row: Row, columns: Sequence[Column], given: Collection[str]) -> Row:
-        if not columns and not self._computed:
-            return row
-        filled = list(row)
-        for column in (*(column for column in columns if column.name not in given), *self._computed):
-            filled[self._schema.positions[column.name]] = self._value(column, tuple(filled))
-        return tuple(filled)
-
-    def _value(self, column: Column, row: Row) -> Any:
-        if isinstance(column.memory_default, ConstantDefault):
-            return column.memory_default.stored
-        assert column.memory_default is not None
-        value = column.memory_default(_named(self._schema, row))
-        if value is None and not column.nullable:
-            raise NotNullViolationError(None, (column.name,), table=self._schema.name)
-        try:
-            return column.type.store(column.check(value))
-        except WrongValueError as wrong:
-            raise InvalidValueError(column.name, str(wrong)) from wrong
-
-
-def _violation(schema: Schema, check: Check) -> Callable[[Row], bool]:
-    """What tells that a check is false of a row; where it is true, or unknown, the row passes."""
-    if check.test is not None:
-        return partial(_denied, check.test, schema)
-    assert check.criterion is not None
-    shape, literals = parametrize(Not(check.criterion))
-    denied = compiled(schema, shape)
-    params, test = denied.params(Condition(shape, literals)), denied.test
-    return lambda row: test(row, params)
-
-
-def _denied(test: RowFunction, schema: Schema, row: Row) -> bool:
-    answer = test(_named(schema, row))
-    return answer is not None and not answer
-
-
-def _named(schema: Schema, row: Row) -> Mapping[str, Any]:
-    return dict(_loaded(schema, row))
-
-
-def _loaded(schema: Schema, row: Row) -> Iterator[tuple[str, Any]]:
-    for column, value in zip(schema.columns, row, strict=True):
-        yield column.name, column.type.load(value)
-
-
 Key: TypeAlias = tuple[Any, ...]
-Referring: TypeAlias = dict[Key, set[Key]]
+
+#: The keys of the rows that refer to given values by one foreign key.
+ReferenceIndex: TypeAlias = dict[Key, set[Key]]
+
+
+# -- committed rows
 
 
 class Table:
-    """The committed rows of one table, in the form that is compared and sorted.
-
-    Attributes:
-        schema: what the rows obey.
-        rows: them, by key.
-        uniques: the constraints, the key first.
-        indexes: for each of them, the key of the row that has the values.
-        rules: what each row obeys alone.
-        references: the table's foreign keys.
-        referring: for each of them, the keys of the rows that refer to given values.
-        referred: the foreign keys of tables, this one included, that refer to it.
-    """
+    """The committed rows of one table, in the form that is compared and sorted."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self.rows: dict[Key, Row] = {}
         self.uniques = (Unique(schema.key, schema.key_name), *schema.uniques)
-        self.indexes: list[dict[Key, Key]] = [{} for _ in self.uniques]
-        self.rules = Rules(schema)
+        self.indexes: list[dict[Key, Key]] = [{} for _ in self.uniques]  # for each, from values to the row's key
+        self.rules = RowRules(schema)
         self.references = tuple(Reference(self, number) for number in range(len(schema.foreign_keys)))
-        self.referring: list[Referring] = [{} for _ in self.references]
-        self.referred: list[Reference] = []
-        self._places = [[schema.positions[name] for name in unique.columns] for unique in self.uniques]
-        self._last = 0
+        self.reference_indexes: list[ReferenceIndex] = [{} for _ in self.references]
+        self.referred_by: list[Reference] = []
+        self._positions = [[schema.positions[name] for name in unique.columns] for unique in self.uniques]
+        self._last_key = 0
 
     def key(self, row: Row) -> Key:
-        """A row's key."""
-        return tuple(row[place] for place in self._places[0])
+        return tuple(row[position] for position in self._positions[0])
 
     def unique_values(self, row: Row) -> list[Key | None]:
-        """A row's values of each unique constraint; None where a NULL among them makes it agree with no other."""
-        values = [tuple(row[place] for place in places) for places in self._places]
+        """Return a row's values for each unique constraint; None if one is NULL, because NULLs are never equal."""
+        values = [tuple(row[position] for position in positions) for positions in self._positions]
         return [None if None in value else value for value in values]
 
     def put(self, key: Key, row: Row) -> None:
-        """Take in a committed row."""
         self.rows[key] = row
         for index, value in zip(self.indexes, self.unique_values(row), strict=True):
             if value is not None:
                 index[value] = key
         for reference in self.references:
-            reference.note(self.referring, key, row)
+            reference.add_to(self.reference_indexes, key, row)
 
-    def take(self, key: Key) -> None:
-        """Let a committed row go, if there is one."""
+    def remove(self, key: Key) -> None:
+        """Remove a row if it exists."""
         if (old := self.rows.pop(key, None)) is None:
             return
         for index, value in zip(self.indexes, self.unique_values(old), strict=True):
             if value is not None:
                 index.pop(value, None)
         for reference in self.references:
-            reference.forget(self.referring, key, old)
+            reference.remove_from(self.reference_indexes, key, old)
 
-    def numbered(self, given: int | None) -> int:
-        """The next number of a generated key, or the given one, which later numbers will be behind.
+    def take_key(self, given: int | None) -> int:
+        """Return the given key, or generate the next one. Keys are never reused, so a rollback leaves a gap."""
+        self._last_key = max(self._last_key, given) if given is not None else self._last_key + 1
+        return self._last_key if given is None else given
 
-        Numbers are never taken back, so that a rollback leaves a gap.
-        """
-        self._last = max(self._last, given) if given is not None else self._last + 1
-        return self._last if given is None else given
+
+class Tables(ForkAware):
+    """The tables of one database."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()  # held during a statement, a commit and a fork, so that a child finds the tables whole
+        self.copied = False  # by a fork, which is yet to be logged
+        at_fork(self)
+        self.by_place: dict[tuple[str | None, str], Table] = {}
+
+    def add(self, table: Table) -> None:
+        """Add a table, and resolve its foreign keys and those that refer to it."""
+        place = table.schema.place
+        known = {**self.by_place, place: table}
+        found = [
+            (reference, known[reference.rule.table])
+            for other in known.values()
+            for reference in other.references
+            if place in (other.schema.place, reference.rule.table) and reference.rule.table in known
+        ]
+        for reference, parent in found:
+            reference.resolve(parent)
+        for reference, parent in found:
+            parent.referred_by.append(reference)
+        self.by_place[place] = table
+
+    def before_fork(self) -> None:
+        """Keep other threads from leaving a statement half done in the child."""
+        self.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self.lock.release()
+
+    def after_fork(self) -> None:
+        """Replace the lock: the thread that held it may not exist in the child."""
+        self.lock = RLock()
+        self.copied = True
+
+
+# -- changes of a transaction
+
+
+class _Missing(Enum):
+    """Marks a key without an entry; None is a deleted row."""
+
+    MISSING = 0
+
+
+_MISSING = _Missing.MISSING
+
+
+class Changes:
+    """The rows of one table that one transaction has written and deleted, which only this transaction sees."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.written: dict[Key, Row | None] = {}  # None for a deleted row
+        self._seen: dict[Key, Row | None] = {}  # what was committed when the transaction first wrote the row
+        self._locked: dict[Key, Row] = {}
+        self._upserted: set[tuple[int, Key]] = set()
+        self._indexes: list[dict[Key, Key]] = [{} for _ in table.uniques]
+        self._reference_indexes: list[ReferenceIndex] = [{} for _ in table.references]
+        self._undo: list[tuple[Key, Row | _Missing | None, Row | _Missing | None]] = []
+
+    def rows(self) -> Iterable[Row]:
+        """Return what the transaction sees: rows that are committed by now, and its own changes."""
+        if not self.written:
+            return list(self.table.rows.values())
+        others = [row for key, row in self.table.rows.items() if key not in self.written]
+        return [*others, *(row for row in self.written.values() if row is not None)]
+
+    def row(self, key: Key) -> Row | None:
+        return self.written[key] if key in self.written else self.table.rows.get(key)
+
+    def insert(self, row: Row) -> None:
+        self._check(row, None)
+        self._put(self.table.key(row), row)
+
+    def replace(self, key: Key, row: Row) -> None:
+        """Write a row over another, whose key differs only if a foreign key in it was changed."""
+        self._check(row, key)
+        own = self.table.key(row)
+        if own != key:
+            self._put(key, None)
+        self._put(own, row)
+
+    def delete(self, key: Key) -> None:
+        self._put(key, None)
+
+    def has(self, number: int, values: Key) -> bool:
+        """Return True if the transaction sees a row with these values of a unique constraint."""
+        committed = self.table.indexes[number].get(values)
+        return (committed is not None and committed not in self.written) or values in self._indexes[number]
+
+    def children(self, number: int, values: Key) -> list[Key]:
+        """Return the keys of rows that refer to these values by a foreign key, as the transaction sees them."""
+        committed = self.table.reference_indexes[number].get(values, ())
+        own = self._reference_indexes[number].get(values, set())
+        return sorted({key for key in committed if key not in self.written} | own)
+
+    def seen(self, key: Key) -> Row | None:
+        return self._seen.get(key)
+
+    def lock(self, rows: Iterable[Row]) -> None:
+        """Make the commit a conflict if another transaction changes these rows."""
+        for row in rows:
+            if self.table.rows.get(key := self.table.key(row)) is row:
+                self._locked.setdefault(key, row)
+
+    def expect_conflict(self, columns: tuple[str, ...], values: Key) -> None:
+        """Make it a conflict, not a violation, if another transaction commits a row with the values of an upsert."""
+        number = next(number for number, unique in enumerate(self.table.uniques) if unique.columns == columns)
+        self._upserted.add((number, values))
+
+    def mark(self) -> int:
+        """Return the current state, for `undo`."""
+        return len(self._undo)
+
+    def undo(self, mark: int) -> None:
+        while len(self._undo) > mark:
+            key, *before = self._undo.pop()
+            self._unindex(key)
+            for entries, value in zip((self.written, self._seen), before, strict=True):
+                if value is _MISSING:
+                    entries.pop(key, None)
+                else:
+                    entries[key] = value
+            self._index(key)
+
+    def verify(self) -> None:
+        """Raise an error if another transaction has committed rows that conflict with these changes."""
+        if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
+            raise self._conflict()
+        for key, row in self.written.items():
+            seen, now = self._seen[key], self.table.rows.get(key)
+            if now is not seen and seen is not None:
+                raise self._conflict()
+            if row is not None:
+                number = 0 if now is not seen else self._find_clash(row, key)
+                if number is not None:
+                    upserted = (number, self.table.unique_values(row)[number]) in self._upserted
+                    raise self._conflict() if upserted else self._violation(number)
+
+    def apply(self) -> None:
+        for key in self.written:
+            self.table.remove(key)
+        for key, row in self.written.items():
+            if row is not None:
+                self.table.put(key, row)
+
+    def _check(self, row: Row, own: Key | None) -> None:
+        self.table.rules.check(row)
+        if (number := self._find_clash(row, own)) is not None:
+            raise self._violation(number)
+
+    def _find_clash(self, row: Row, own: Key | None) -> int | None:
+        """Return the number of the first unique constraint that another row shares values of with this one."""
+        for number, value in enumerate(self.table.unique_values(row)):
+            if value is None:
+                continue
+            committed = self.table.indexes[number].get(value)
+            holder = committed if committed not in self.written else None
+            if {holder, self._indexes[number].get(value)} - {None, own}:
+                return number
+        return None
+
+    def _conflict(self) -> TransactionConflictError:
+        name = self.table.schema.name
+        return TransactionConflictError(f"another transaction changed the same row of {name}; retry the unit")
+
+    def _violation(self, number: int) -> UniqueViolationError:
+        unique = self.table.uniques[number]
+        return UniqueViolationError(unique.name, unique.columns, table=self.table.schema.name)
+
+    def _put(self, key: Key, row: Row | None) -> None:
+        self._undo.append((key, self.written.get(key, _MISSING), self._seen.get(key, _MISSING)))
+        seen = self._seen.setdefault(key, self.table.rows.get(key))
+        self._unindex(key)
+        if row is None and seen is None:
+            self.written.pop(key, None)  # the transaction deletes its own row
+        else:
+            self.written[key] = row
+        self._index(key)
+
+    def _index(self, key: Key) -> None:
+        if (row := self.written.get(key)) is not None:
+            for index, value in zip(self._indexes, self.table.unique_values(row), strict=True):
+                if value is not None:
+                    index[value] = key
+            for reference in self.table.references:
+                reference.add_to(self._reference_indexes, key, row)
+
+    def _unindex(self, key: Key) -> None:
+        if (row := self.written.get(key)) is not None:
+            for index, value in zip(self._indexes, self.table.unique_values(row), strict=True):
+                if value is not None and index.get(value) == key:
+                    del index[value]
+            for reference in self.table.references:
+                reference.remove_from(self._reference_indexes, key, row)
+
+
+ChangesOf: TypeAlias = Callable[[Table], Changes]
+
+
+# -- foreign keys
 
 
 class Reference:
-    """A foreign key between two tables, of which the one it refers to may not be known yet.
-
-    Attributes:
-        child: the table whose rows refer.
-        number: which of its foreign keys it is.
-        rule: what was declared.
-        parent: the table they refer to, None as long as nobody keeps entities there.
-        unique: which of its constraints keeps the values apart.
-    """
+    """A foreign key of a child table to a parent table, which may not be known yet."""
 
     def __init__(self, child: Table, number: int) -> None:
         self.child = child
         self.number = number
         self.rule: ForeignKey = child.schema.foreign_keys[number]
         self.parent: Table | None = None
-        self.unique = 0
-        self._own = [child.schema.positions[name] for name in self.rule.columns]
+        self.unique = 0  # the number of the parent's unique constraint
+        self._columns = [child.schema.positions[name] for name in self.rule.columns]
         self._targets: list[int] = []
         self._order: list[int] = []
 
     def resolve(self, parent: Table) -> None:
-        """Learn which table it refers to.
-
-        Raises:
-            UnsupportedError: what it refers to there is neither the key nor a unique constraint.
-        """
         names = {column.column or column.name: column.name for column in parent.schema.columns}
         targets = [names.get(name, name) for name in self.rule.targets]
         for number, unique in enumerate(parent.uniques):
@@ -213,361 +315,126 @@ class Reference:
         )
 
     def values(self, row: Row) -> Key | None:
-        """What a row refers to; None where a NULL is among it."""
-        values = tuple(row[place] for place in self._own)
-        return None if None in values else values
+        """Return the values that a child refers to; None if one is NULL."""
+        return _without_null(row, self._columns)
 
-    def targets(self, row: Row) -> Key | None:
-        """The values by which a row of the other table is referred to; None where none can be."""
-        values = tuple(row[place] for place in self._targets)
-        return None if None in values else values
+    def target_values(self, row: Row) -> Key | None:
+        """Return the values by which children refer to a parent; None if one is NULL."""
+        return _without_null(row, self._targets)
 
     def action(self, after: Row | None) -> Action:
-        """What becomes of rows when the one they refer to changes to another, or to none."""
+        """Return the action on children of a parent that was changed, or deleted."""
         return self.rule.on_delete if after is None else self.rule.on_update
 
-    def ordered(self, values: Key) -> Key:
-        """Values in the order of the unique constraint."""
-        return tuple(values[place] for place in self._order)
+    def has_parent(self, changes_of: ChangesOf, values: Key) -> bool:
+        """Return True if there is a parent with these values; a table without repository has no rows."""
+        if self.parent is None:
+            return False
+        return changes_of(self.parent).has(self.unique, tuple(values[index] for index in self._order))
 
-    def pointed(self, row: Row, values: Key | None) -> Row:
-        """A row that refers to other values, or with NULL to none."""
+    def children(self, changes_of: ChangesOf, values: Key) -> list[Key]:
+        return changes_of(self.child).children(self.number, values)
+
+    def with_values(self, row: Row, values: Key | None) -> Row:
+        """Return a child that refers to other values, or to none."""
         changed = list(row)
-        for index, place in enumerate(self._own):
-            changed[place] = None if values is None else values[index]
+        for index, position in enumerate(self._columns):
+            changed[position] = None if values is None else values[index]
         return tuple(changed)
 
-    def note(self, referring: list[Referring], key: Key, row: Row) -> None:
-        """Note in an index of each foreign key what a row refers to."""
+    def add_to(self, indexes: list[ReferenceIndex], key: Key, row: Row) -> None:
         if (values := self.values(row)) is not None:
-            referring[self.number].setdefault(values, set()).add(key)
+            indexes[self.number].setdefault(values, set()).add(key)
 
-    def forget(self, referring: list[Referring], key: Key, row: Row) -> None:
-        """Take a row out of such an index."""
-        if (values := self.values(row)) is not None and (keys := referring[self.number].get(values)):
+    def remove_from(self, indexes: list[ReferenceIndex], key: Key, row: Row) -> None:
+        if (values := self.values(row)) is not None and (keys := indexes[self.number].get(values)):
             keys.discard(key)
             if not keys:
-                del referring[self.number][values]
+                del indexes[self.number][values]
+
+    def violation(self) -> ForeignKeyViolationError:
+        error = ForeignKeyViolationError(self.rule.name, self.rule.columns, table=self.child.schema.name)
+        if self.parent is None:
+            error.add_note(f"no repository in this memory uses table {self.rule.table[1]}, so the table has no rows")
+        return error
 
 
-class Tables(ForkAware):
-    """The tables of one database.
-
-    Attributes:
-        lock: held while a statement, or a commit, reads or writes them; also while the process forks, so that a child
-            finds them whole.
-        by_place: the tables, by schema and name.
-        copied: whether these are what a fork made of the parent's, and nobody has been told.
-    """
-
-    def __init__(self) -> None:
-        self.lock = RLock()
-        self.copied = False
-        at_fork(self)
-        self.by_place: dict[tuple[str | None, str], Table] = {}
-
-    def add(self, table: Table) -> None:
-        """Take in a table, and connect it with those it refers to and that refer to it.
-
-        Raises:
-            UnsupportedError: a foreign key refers to what is not unique.
-        """
-        place = table.schema.place
-        known = {**self.by_place, place: table}
-        found = [
-            (reference, known[reference.rule.table])
-            for other in known.values()
-            for reference in other.references
-            if place in (other.schema.place, reference.rule.table) and reference.rule.table in known
-        ]
-        for reference, parent in found:
-            reference.resolve(parent)
-        for reference, parent in found:
-            parent.referred.append(reference)
-        self.by_place[place] = table
-
-    def before_fork(self) -> None:
-        """Keep other threads from leaving a statement half done in the child."""
-        self.lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        """Let them go on."""
-        self.lock.release()
-
-    def after_fork(self) -> None:
-        """Replace the lock: the thread that held it may not exist in the child."""
-        self.lock = RLock()
-        self.copied = True
-
-
-class _Absent(Enum):
-    """What stands for a row of which nothing is noted; None is a deleted one."""
-
-    ABSENT = 0
-
-
-_ABSENT = _Absent.ABSENT
-
-
-class Changes:
-    """What one transaction did to a table: rows written and deleted, seen by nobody else.
-
-    Attributes:
-        table: the table.
-        written: the rows by key; None for a deleted one.
-    """
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.written: dict[Key, Row | None] = {}
-        self._seen: dict[Key, Row | None] = {}
-        self._locked: dict[Key, Row] = {}
-        self._upserted: set[tuple[int, Key]] = set()
-        self._indexes: list[dict[Key, Key]] = [{} for _ in table.uniques]
-        self._referring: list[Referring] = [{} for _ in table.references]
-        self._undo: list[tuple[Key, Row | _Absent | None, Row | _Absent | None]] = []
-
-    def rows(self) -> Iterable[Row]:
-        """What the transaction sees: rows committed by now, and its own over them."""
-        if not self.written:
-            return list(self.table.rows.values())
-        others = [row for key, row in self.table.rows.items() if key not in self.written]
-        return [*others, *(row for row in self.written.values() if row is not None)]
-
-    def row(self, key: Key) -> Row | None:
-        """The row with a key, as the transaction sees it."""
-        return self.written[key] if key in self.written else self.table.rows.get(key)
-
-    def insert(self, row: Row) -> None:
-        """Write a new row.
-
-        Raises:
-            CheckViolationError: a check is false of it.
-            UniqueViolationError: another row that the transaction sees has its key, or values it must not share.
-        """
-        self._check(row, None)
-        self._put(self.table.key(row), row)
-
-    def replace(self, key: Key, row: Row) -> None:
-        """Write a row over another; only a foreign key that is part of the key ever changes it."""
-        self._check(row, key)
-        own = self.table.key(row)
-        if own != key:
-            self._put(key, None)
-        self._put(own, row)
-
-    def delete(self, key: Key) -> None:
-        """Delete a row."""
-        self._put(key, None)
-
-    def has(self, number: int, values: Key) -> bool:
-        """Whether the transaction sees a row that has the values of a unique constraint."""
-        committed = self.table.indexes[number].get(values)
-        return (committed is not None and committed not in self.written) or values in self._indexes[number]
-
-    def referring(self, number: int, values: Key) -> list[Key]:
-        """The rows that refer to values by one of the foreign keys, as the transaction sees them."""
-        committed = self.table.referring[number].get(values, ())
-        return sorted(
-            {key for key in committed if key not in self.written} | self._referring[number].get(values, set())
-        )
-
-    def seen(self, key: Key) -> Row | None:
-        """What was committed of a row when the transaction first wrote it."""
-        return self._seen.get(key)
-
-    def touch(self, rows: Iterable[Row]) -> None:
-        """Demand that rows are still as they are now when the transaction ends."""
-        for row in rows:
-            if self.table.rows.get(key := self.table.key(row)) is row:
-                self._locked.setdefault(key, row)
-
-    def expect_others(self, columns: tuple[str, ...], values: Key) -> None:
-        """Take it for a conflict, no violation, if others commit a row with the values of one that was upserted."""
-        number = next(number for number, unique in enumerate(self.table.uniques) if unique.columns == columns)
-        self._upserted.add((number, values))
-
-    def mark(self) -> int:
-        """How far the changes have come, for `undo`."""
-        return len(self._undo)
-
-    def undo(self, mark: int) -> None:
-        """Take back what was done since a mark."""
-        while len(self._undo) > mark:
-            key, *before = self._undo.pop()
-            self._unindex(key)
-            for kept, value in zip((self.written, self._seen), before, strict=True):
-                if value is _ABSENT:
-                    kept.pop(key, None)
-                else:
-                    kept[key] = value
-            self._index(key)
-
-    def verify(self) -> None:
-        """Compare with what others committed meanwhile.
-
-        Raises:
-            TransactionConflictError: somebody else wrote a row that this transaction wrote too, or locked.
-            UniqueViolationError: somebody else's row has values that one of these must not share.
-        """
-        if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
-            raise self._conflict()
-        for key, row in self.written.items():
-            seen, now = self._seen[key], self.table.rows.get(key)
-            if now is not seen and seen is not None:
-                raise self._conflict()
-            if row is not None:
-                number = 0 if now is not seen else self._clash(row, key)
-                if number is not None:
-                    raise self._lost(number, row)
-
-    def apply(self) -> None:
-        """Make the changes the table's."""
-        for key in self.written:
-            self.table.take(key)
-        for key, row in self.written.items():
-            if row is not None:
-                self.table.put(key, row)
-
-    def _check(self, row: Row, own: Key | None) -> None:
-        self.table.rules.check(row)
-        if (number := self._clash(row, own)) is not None:
-            raise self._violation(number)
-
-    def _clash(self, row: Row, own: Key | None) -> int | None:
-        """Look for another row that has values this one must not share; constraints in order of declaration."""
-        for number, value in enumerate(self.table.unique_values(row)):
-            if value is None:
-                continue
-            committed = self.table.indexes[number].get(value)
-            holder = committed if committed not in self.written else None
-            if {holder, self._indexes[number].get(value)} - {None, own}:
-                return number
-        return None
-
-    def _lost(self, number: int, row: Row) -> TransactionConflictError | UniqueViolationError:
-        """What it is that somebody else was first to commit a row with the same values."""
-        upserted = (number, self.table.unique_values(row)[number]) in self._upserted
-        return self._conflict() if upserted else self._violation(number)
-
-    def _conflict(self) -> TransactionConflictError:
-        return TransactionConflictError(f"another transaction changed the same row of {self.table.schema.name}")
-
-    def _violation(self, number: int) -> UniqueViolationError:
-        unique = self.table.uniques[number]
-        return UniqueViolationError(unique.name, unique.columns, table=self.table.schema.name)
-
-    def _put(self, key: Key, row: Row | None) -> None:
-        self._undo.append((key, self.written.get(key, _ABSENT), self._seen.get(key, _ABSENT)))
-        seen = self._seen.setdefault(key, self.table.rows.get(key))
-        self._unindex(key)
-        if row is None and seen is None:
-            self.written.pop(key, None)  # it was this transaction's own, so there is nothing to delete
-        else:
-            self.written[key] = row
-        self._index(key)
-
-    def _index(self, key: Key) -> None:
-        if (row := self.written.get(key)) is not None:
-            for index, value in zip(self._indexes, self.table.unique_values(row), strict=True):
-                if value is not None:
-                    index[value] = key
-            for reference in self.table.references:
-                reference.note(self._referring, key, row)
-
-    def _unindex(self, key: Key) -> None:
-        if (row := self.written.get(key)) is not None:
-            for index, value in zip(self._indexes, self.table.unique_values(row), strict=True):
-                if value is not None and index.get(value) == key:
-                    del index[value]
-            for reference in self.table.references:
-                reference.forget(self._referring, key, row)
-
-
-Find: TypeAlias = Callable[[Table], Changes]
+def _without_null(row: Row, positions: Iterable[int]) -> Key | None:
+    values = tuple(row[position] for position in positions)
+    return None if None in values else values
 
 
 class Statement:
-    """One write, and what is to be looked at in its end.
+    """One write with the actions of foreign keys, and the references to check at its end."""
 
-    Args:
-        changes: gives the transaction's changes of a table.
-    """
-
-    def __init__(self, changes: Find) -> None:
-        self._changes = changes
-        self._open: list[tuple[Reference, Key]] = []
+    def __init__(self, changes_of: ChangesOf) -> None:
+        self._changes_of = changes_of
+        self._to_check: list[tuple[Reference, Key]] = []
 
     def insert(self, table: Table, row: Row) -> None:
-        """Write a new row."""
-        self._changes(table).insert(row)
-        self._demand(table, row)
+        self._changes_of(table).insert(row)
+        self._require_parents(table, row)
 
     def replace(self, table: Table, key: Key, row: Row) -> None:
-        """Write a row over another, and over what refers to its old values."""
-        changes = self._changes(table)
-        before = changes.row(key) if table.referred else None
+        """Write a row over another, and act on its children."""
+        changes = self._changes_of(table)
+        before = changes.row(key) if table.referred_by else None
         changes.replace(key, row)
-        self._demand(table, row)
+        self._require_parents(table, row)
         if before is not None:
-            self._follow(table, before, row)
+            self._act_on_children(table, before, row)
 
     def delete(self, table: Table, keys: Iterable[Key]) -> int:
-        """Delete rows, then deal with what refers to them, and tell how many there were."""
-        changes = self._changes(table)
-        gone = [row for key in keys if (row := changes.row(key)) is not None]
-        for row in gone:
+        """Delete rows, then act on their children; return how many rows there were."""
+        changes = self._changes_of(table)
+        deleted = [row for key in keys if (row := changes.row(key)) is not None]
+        for row in deleted:
             changes.delete(table.key(row))
-        for row in gone:
-            self._follow(table, row, None)
-        return len(gone)
+        for row in deleted:
+            self._act_on_children(table, row, None)
+        return len(deleted)
 
     def finish(self) -> None:
-        """Look at what a statement may leave open until its end.
+        """Check the references that may be broken while the statement runs, but not afterwards."""
+        for reference, values in self._to_check:
+            if not reference.has_parent(self._changes_of, values) and reference.children(self._changes_of, values):
+                raise reference.violation()
 
-        Raises:
-            ForeignKeyViolationError: a row refers to none.
-        """
-        for reference, values in self._open:
-            if not _has(self._changes, reference, values) and _referring(self._changes, reference, values):
-                raise _references_violation(reference)
-
-    def _demand(self, table: Table, row: Row) -> None:
+    def _require_parents(self, table: Table, row: Row) -> None:
         for reference in table.references:
             if not reference.rule.deferred and (values := reference.values(row)) is not None:
-                self._open.append((reference, values))
+                self._to_check.append((reference, values))
 
-    def _follow(self, table: Table, before: Row, after: Row | None) -> None:
-        """Do to the rows that refer to one what their foreign key says."""
-        for reference in table.referred:
-            old = reference.targets(before)
-            if old is None or (after is not None and reference.targets(after) == old):
+    def _act_on_children(self, table: Table, before: Row, after: Row | None) -> None:
+        for reference in table.referred_by:
+            old = reference.target_values(before)
+            if old is None or (after is not None and reference.target_values(after) == old):
                 continue
-            if children := _referring(self._changes, reference, old):
+            if children := reference.children(self._changes_of, old):
                 self._act(reference, children, old, after)
 
     def _act(self, reference: Reference, children: Iterable[Key], old: Key, after: Row | None) -> None:
         match reference.action(after):
             case "NO ACTION":
                 if not reference.rule.deferred:
-                    self._open.append((reference, old))
+                    self._to_check.append((reference, old))
             case "RESTRICT":
-                raise _references_violation(reference)
+                raise reference.violation()
             case "SET NULL":
                 self._rewrite(reference, children, None)
             case "CASCADE" if after is not None:
-                self._rewrite(reference, children, reference.targets(after))
+                self._rewrite(reference, children, reference.target_values(after))
             case "CASCADE":
                 self.delete(reference.child, children)
 
     def _rewrite(self, reference: Reference, children: Iterable[Key], values: Key | None) -> None:
-        """Let rows refer to other values, or to none; no database counts their versions for it."""
+        """Make children refer to other values, or to none; like databases, this does not count up their versions."""
         child = reference.child
         for key in children:
-            if (row := self._changes(child).row(key)) is not None:
+            if (row := self._changes_of(child).row(key)) is not None:
                 if values is None:
                     _refuse_null(child, reference.rule.columns)
-                self.replace(child, key, child.rules.computed(reference.pointed(row, values)))
+                self.replace(child, key, child.rules.recompute(reference.with_values(row, values)))
 
 
 def _refuse_null(table: Table, columns: Iterable[str]) -> None:
@@ -576,51 +443,100 @@ def _refuse_null(table: Table, columns: Iterable[str]) -> None:
             raise NotNullViolationError(None, (column,), table=table.schema.name)
 
 
-def verify(all_changes: Iterable[Changes], find: Find) -> None:
-    """Look at foreign keys once more when a transaction ends: others may have committed meanwhile.
-
-    Raises:
-        ForeignKeyViolationError: a row refers to none.
-        TransactionConflictError: others committed rows that this transaction would have changed, had it seen them.
-    """
+def verify_references(all_changes: Iterable[Changes], changes_of: ChangesOf) -> None:
+    """Check foreign keys again at a commit, because other transactions may have committed meanwhile."""
     for changes in tuple(all_changes):
         for reference in changes.table.references:
             for row in changes.written.values():
                 values = None if row is None else reference.values(row)
-                if values is not None and not _has(find, reference, values):
-                    raise _references_violation(reference)
-        for reference in changes.table.referred:
-            _verify_left(changes, reference, find)
+                if values is not None and not reference.has_parent(changes_of, values):
+                    raise reference.violation()
+        for reference in changes.table.referred_by:
+            _verify_children(changes, reference, changes_of)
 
 
-def _verify_left(changes: Changes, reference: Reference, find: Find) -> None:
-    """What this transaction took away must not be referred to by now."""
+def _verify_children(changes: Changes, reference: Reference, changes_of: ChangesOf) -> None:
+    """Raise an error if rows refer to a parent that this transaction has changed or deleted."""
     for key, row in changes.written.items():
         seen = changes.seen(key)
-        old = None if seen is None else reference.targets(seen)
-        if old is None or _has(find, reference, old):
+        old = None if seen is None else reference.target_values(seen)
+        if old is None or reference.has_parent(changes_of, old) or not reference.children(changes_of, old):
             continue
-        if _referring(find, reference, old):
-            if reference.action(row) in ("CASCADE", "SET NULL"):
-                raise TransactionConflictError(
-                    f"another transaction refers to a row of {changes.table.schema.name} that this one took away"
-                )
-            raise _references_violation(reference)
+        if reference.action(row) in ("CASCADE", "SET NULL"):
+            name = changes.table.schema.name
+            raise TransactionConflictError(
+                f"another transaction refers to a row of {name} that this one changed or deleted; retry the unit"
+            )
+        raise reference.violation()
 
 
-def _has(find: Find, reference: Reference, values: Key) -> bool:
-    """Whether there is a row to refer to; in a table that no repository keeps there is none."""
-    parent = reference.parent
-    return parent is not None and find(parent).has(reference.unique, reference.ordered(values))
+# -- rules for single rows
 
 
-def _referring(find: Find, reference: Reference, values: Key) -> list[Key]:
-    return find(reference.child).referring(reference.number, values)
+class RowRules:
+    """The checks of a table, and the columns that the database fills in."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._checks = [(check, _compile_check(schema, check)) for check in schema.checks]
+        filled = [column for column in schema.columns if column.filled_by_database]
+        self._computed = [column for column in filled if column.computed]
+        self._on_insert = [column for column in filled if column.server_default and not column.computed]
+        self._on_update = [column for column in filled if column.server_onupdate and not column.computed]
+
+    def check(self, row: Row) -> None:
+        for check, is_violated in self._checks:
+            if is_violated(row):
+                raise CheckViolationError(check.name, table=self._schema.name)
+
+    def fill_new(self, row: Row, given: Collection[str]) -> Row:
+        """Fill in server defaults of a new row, except for columns with given values."""
+        return self._fill(row, self._on_insert, given)
+
+    def fill_changed(self, row: Row, given: Collection[str]) -> Row:
+        """Fill in columns that the database changes in each update, except for columns with given values."""
+        return self._fill(row, self._on_update, given)
+
+    def recompute(self, row: Row) -> Row:
+        """Fill in computed columns only."""
+        return self._fill(row, (), ())
+
+    def _fill(self, row: Row, columns: Sequence[Column], given: Collection[str]) -> Row:
+        if not columns and not self._computed:
+            return row
+        filled = list(row)
+        for column in (*(column for column in columns if column.name not in given), *self._computed):
+            filled[self._schema.positions[column.name]] = self._value(column, tuple(filled))
+        return tuple(filled)
+
+    def _value(self, column: Column, row: Row) -> Any:
+        if isinstance(column.memory_default, ConstantDefault):
+            return column.memory_default.stored
+        assert column.memory_default is not None
+        value = column.memory_default(_loaded(self._schema, row))
+        if value is None and not column.nullable:
+            raise NotNullViolationError(None, (column.name,), table=self._schema.name)
+        try:
+            return column.type.store(column.check(value))
+        except WrongValueError as wrong:
+            raise InvalidValueError(column.name, str(wrong)) from wrong
 
 
-def _references_violation(reference: Reference) -> ForeignKeyViolationError:
-    """A foreign key is violated, by a row that refers to none or because one is referred to."""
-    error = ForeignKeyViolationError(reference.rule.name, reference.rule.columns, table=reference.child.schema.name)
-    if reference.parent is None:
-        error.add_note(f"no repository on this memory keeps entities in {reference.rule.table[1]}, so it has no rows")
-    return error
+def _compile_check(schema: Schema, check: Check) -> Callable[[Row], bool]:
+    """Return a function that is true if a row violates a check; a check that gives NULL is satisfied."""
+    if check.test is not None:
+        return partial(_is_denied, check.test, schema)
+    assert check.criterion is not None
+    shape, literals = parametrize(Not(check.criterion))
+    denied = compile_filter(schema, shape)
+    params, test = denied.params(Condition(shape, literals)), denied.test
+    return lambda row: test(row, params)
+
+
+def _is_denied(test: RowFunction, schema: Schema, row: Row) -> bool:
+    answer = test(_loaded(schema, row))
+    return answer is not None and not answer
+
+
+def _loaded(schema: Schema, row: Row) -> Mapping[str, Any]:
+    return {column.name: column.type.load(value) for column, value in zip(schema.columns, row, strict=True)}
