@@ -270,7 +270,7 @@ def test_each_kind_of_unit_has_its_kind_of_session(sql, loop):
         session = AsyncSession(sql.engine)
         with pytest.raises(UnsupportedError, match="async unit"):
             Book(session)
-        with pytest.raises(UnsupportedError, match="synchronous units"):
+        with pytest.raises(UnsupportedError, match="sync unit"):
             AsyncBook(Session())
         with pytest.raises(UnsupportedError, match="not been started"):
             AsyncBook(sql.engine.connect())

@@ -1,4 +1,4 @@
-"""A database through SQLAlchemy's asynchronous drivers."""
+"""Databases with asynchronous drivers, and units and repositories with their own SQL."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# Where a session keeps the asynchronous one over it.
-_SKIN = "sqlrepo_async"
+# The key under which a session stores the asynchronous session over it.
+_ASYNC_SESSION = "sqlrepo_async"
 
 
 class AsyncDatabase:
-    """Where async units of work get their connections: make one per process and share it. See `Database`.
+    """Connect async units of work to a database. Make one per process and share it; see `Database`.
 
     Args:
-        url: a SQLAlchemy URL that says an async driver; or an async engine the application has already, which is used
-            as it is.
-        ping: whether a connection is tried before it is given out, at the price of one round trip.
-        isolation: another isolation level than the usual one.
+        url: a SQLAlchemy URL that names an async driver, or an async engine of your application, whose settings stay
+            as they are.
+        ping: test each connection before use, at the price of one round trip.
+        isolation: the isolation level, if not the default.
 
     Raises:
         UnsupportedError: the database is not known to this library, or its driver or greenlet is not installed.
@@ -59,7 +59,7 @@ class AsyncDatabase:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The engine of units that may write; tables are made with it."""
+        """The engine for units that may write; create your tables with it."""
         from sqlalchemy.ext.asyncio import AsyncEngine
 
         if self._engine is None:
@@ -68,55 +68,54 @@ class AsyncDatabase:
 
     @property
     def max_connections(self) -> int | None:
-        """How many units can have a connection at once; None where nothing limits it."""
+        """The number of units that can have a connection at once; None if there is no limit."""
         return self._engines.max_connections
 
     @property
     def pool_timeout(self) -> float | None:
-        """For how many seconds a unit waits for a connection; None where it never has to."""
+        """The number of seconds that a unit waits for a free connection; None if it never has to wait."""
         return self._engines.pool_timeout
 
     @property
     def source(self) -> Database:
-        """What the synchronous bodies get their connections from; to be used inside `call` only."""
+        """The synchronous database beneath; use it inside `call` only."""
         return self._source
 
     async def call(self, work: Callable[[], R]) -> R:
-        """Run a synchronous body in a greenlet; its waiting for the database is awaited."""
+        """Run a synchronous function in a greenlet, and await its calls to the database.
+
+        Args:
+            work: the function.
+
+        Returns:
+            its result.
+        """
         from sqlalchemy.util import greenlet_spawn
 
         return await greenlet_spawn(work)
 
     async def dispose(self) -> None:
-        """Close the pools' connections; the database can be used again afterwards."""
+        """Close all pooled connections; the database can be used again afterwards."""
         await self.call(self._engines.dispose)
 
 
 class JoinedAwaitable:
-    """An asynchronous session or connection of the application's, that async units take part in.
-
-    Args:
-        given: it.
-    """
+    """An asynchronous session or connection of the application, whose transaction async units join."""
 
     def __init__(self, given: AsyncSession | AsyncConnection) -> None:
         self.given = given
 
     @property
     def source(self) -> Session | sa.Connection:
-        """The synchronous one beneath; to be used inside `call` only.
-
-        Raises:
-            UnsupportedError: the connection has not been started.
-        """
+        """The synchronous session or connection beneath; use it inside `call` only."""
         found: Session | sa.Connection | None = getattr(self.given, "sync_session", None)
         found = found or getattr(self.given, "sync_connection", None)
         if found is None:
-            raise UnsupportedError("this AsyncConnection has not been started; await it, or enter it")
+            raise UnsupportedError("this AsyncConnection has not been started; await it, or use `async with`")
         return found
 
     async def call(self, work: Callable[[], R]) -> R:
-        """Run a synchronous body in a greenlet; its waiting for the database is awaited."""
+        """Run a synchronous function in a greenlet, and await its calls to the database."""
         from sqlalchemy.util import greenlet_spawn
 
         return await greenlet_spawn(work)
@@ -133,12 +132,7 @@ class JoinedAwaitable:
 
 
 def session_of(unit: AsyncBaseUnitOfWork[Any]) -> AsyncSession:
-    """Give the session of an async unit's transaction, which connects at its first statement.
-
-    Raises:
-        UnsupportedError: the unit runs on memory.
-        UnitStateError: the unit is not open.
-    """
+    """Return the session of an async unit's transaction, which connects at its first statement."""
     from sqlalchemy.ext.asyncio import AsyncSession
 
     source = unit.source
@@ -150,27 +144,23 @@ def session_of(unit: AsyncBaseUnitOfWork[Any]) -> AsyncSession:
     if transaction.attached is None:
         transaction.attached = UnitSession(lambda: unit.beneath.run(lambda _: None))
     beneath = cast(UnitSession, transaction.attached)
-    if _SKIN not in beneath.info:
-        beneath.info[_SKIN] = AsyncSession(sync_session_class=cast(Any, lambda **_: beneath))
-    return cast(AsyncSession, beneath.info[_SKIN])
+    if _ASYNC_SESSION not in beneath.info:
+        beneath.info[_ASYNC_SESSION] = AsyncSession(sync_session_class=cast(Any, lambda **_: beneath))
+    return cast(AsyncSession, beneath.info[_ASYNC_SESSION])
 
 
 def join_async(given: Any) -> JoinedAwaitable | None:
-    """Join an asynchronous session or connection; None where it is neither.
-
-    Raises:
-        UnsupportedError: it is a synchronous one.
-    """
+    """Join an asynchronous session or connection; None if it is neither, UnsupportedError if it is synchronous."""
     if is_async(given):
         scoped = not hasattr(given, "sync_session") and not hasattr(given, "sync_connection")
         return JoinedAwaitable(given() if scoped else given)
     if isinstance(given, Session | sa.Connection | scoped_session):
-        raise UnsupportedError(f"{type(given).__name__} is joined by synchronous units of work and repositories")
+        raise UnsupportedError(f"{type(given).__name__} is synchronous; use a sync unit of work or repository")
     return None
 
 
 def is_async(given: object) -> bool:
-    """Whether it is an asynchronous session or connection; told by name, because the classes need greenlet."""
+    """Return True for an asynchronous session or connection; compares names, because the classes need greenlet."""
     names = ("AsyncSession", "AsyncConnection", "async_scoped_session")
     bases = type(given).__mro__
     return any(base.__name__ in names and base.__module__.startswith("sqlalchemy.") for base in bases)
@@ -193,29 +183,29 @@ C = TypeVarWithDefault("C", default=None)
 
 
 class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
-    """A repository with SQL of its own beside the common methods."""
+    """A repository that can run its own SQL beside the common methods."""
 
     @property
     def session(self) -> Session:
         """A session on the unit of work's connection; the unit commits, not the session.
 
         Raises:
-            UnsupportedError: the repository runs on memory.
+            UnsupportedError: the repository runs in memory.
         """
         return cast(Session, self.unit.native("session"))
 
     @property
     def connection(self) -> Connection:
-        """The unit of work's connection, begun.
+        """The unit of work's connection, in its transaction.
 
         Raises:
-            UnsupportedError: the repository runs on memory.
+            UnsupportedError: the repository runs in memory.
         """
         return cast(Connection, self.unit.native("connection"))
 
 
 class SQLAlchemyUnitOfWork(BaseUnitOfWork[C]):
-    """A unit of work that shows its session and connection."""
+    """A unit of work with public access to its session and connection."""
 
     @property
     def session(self) -> Session:
@@ -224,29 +214,33 @@ class SQLAlchemyUnitOfWork(BaseUnitOfWork[C]):
 
     @property
     def connection(self) -> Connection:
-        """The unit's connection, begun."""
+        """The unit's connection, in its transaction."""
         return cast(Connection, self.native("connection"))
 
 
 class AsyncSQLAlchemyRepository(AsyncBaseRepository[T, K], Generic[T, K]):
-    """An async repository with SQL of its own beside the common methods."""
+    """An async repository that can run its own SQL beside the common methods."""
 
     @property
     def session(self) -> AsyncSession:
         """A session on the unit of work's connection; the unit commits, not the session.
 
         Raises:
-            UnsupportedError: the repository runs on memory.
+            UnsupportedError: the repository runs in memory.
         """
         return session_of(self.unit)
 
     async def connection(self) -> AsyncConnection:
-        """Give the unit of work's connection, begun; a method, because it may have to be waited for."""
+        """Return the unit of work's connection, in its transaction; connects if need be.
+
+        Returns:
+            the connection.
+        """
         return await self.session.connection()
 
 
 class AsyncSQLAlchemyUnitOfWork(AsyncBaseUnitOfWork[C]):
-    """An async unit of work that shows its session and connection."""
+    """An async unit of work with public access to its session and connection."""
 
     @property
     def session(self) -> AsyncSession:
@@ -254,5 +248,9 @@ class AsyncSQLAlchemyUnitOfWork(AsyncBaseUnitOfWork[C]):
         return session_of(self)
 
     async def connection(self) -> AsyncConnection:
-        """Give the unit's connection, begun."""
+        """Return the unit's connection, in its transaction; connects if need be.
+
+        Returns:
+            the connection.
+        """
         return await self.session.connection()

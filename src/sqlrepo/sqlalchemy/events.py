@@ -30,8 +30,7 @@ class Listener(Protocol):
     def source(self) -> Source: ...
 
     @property
-    def survives_interrupts(self) -> bool:
-        """True if the connection can be used after an interrupt during a statement."""
+    def survives_interrupts(self) -> bool: ...  # the connection can be used after an interrupt during a statement
 
     def on_error(self, error: BaseException, table: TableName | None) -> None:
         """Record that a statement, which may write to a table, has failed."""

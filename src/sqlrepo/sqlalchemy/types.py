@@ -1,7 +1,4 @@
-"""Column types that mean the same on every database.
-
-Knows which SQL type of which database keeps a value exactly. Must not know repositories.
-"""
+"""Portable column types: each stores and compares its values alike in every database."""
 
 from __future__ import annotations
 
@@ -37,15 +34,15 @@ __all__ = [
 
 _MYSQL = ("mysql", "mariadb")
 _CODE_POINTS = "utf8mb4_nopad_bin"
-_MOST_DIGITS = 18  # what a 64-bit integer holds
+_MAX_DIGITS = 18  # what a 64-bit integer holds
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def Text(length: int | None = None) -> String:  # noqa: N802  # stands where a type's name does
-    """Text that compares and sorts by code point, case, accents and trailing spaces included.
+def Text(length: int | None = None) -> String:  # noqa: N802  # used like a type's name
+    """Make a type for text that compares and sorts by code point, so case, accents and trailing spaces count.
 
     Args:
-        length: most characters; None for any number.
+        length: the maximum number of characters; None for no limit.
     """
     if length is None:
         return (
@@ -61,148 +58,144 @@ def Text(length: int | None = None) -> String:  # noqa: N802  # stands where a t
 
 
 def Bytes(length: int | None = None) -> LargeBinary:  # noqa: N802
-    """Bytes.
+    """Make a type for bytes.
 
     Args:
-        length: most bytes; None for any number.
+        length: the maximum number of bytes; None for no limit.
     """
     large = mysql.LONGBLOB() if length is None else mysql.VARBINARY(length)
     return LargeBinary(length).with_variant(large, *_MYSQL)
 
 
 def Member(members: type[Enum], *, length: int | None = None) -> sa.Enum:  # noqa: N802
-    """A member of an enumeration, kept, compared and sorted by its name.
+    """Make a type for members of an enum, which are stored, compared and sorted by name.
 
     Args:
-        members: the enumeration.
-        length: most characters of a name, where later members may have longer ones than today's.
+        members: the enum.
+        length: the maximum length of a name in characters; the longest current name by default.
     """
     lengths = {} if length is None else {"length": length}
     return sa.Enum(members, native_enum=False, validate_strings=True, **lengths)
 
 
 def BigKey() -> BigInteger:  # noqa: N802
-    """A generated key of 64 bits, which SQLite numbers only if it is called INTEGER."""
+    """Make a type for generated 64-bit keys: BIGINT, but INTEGER in SQLite, which generates no others."""
     return BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def LocalDateTime() -> DateTime:  # noqa: N802
-    """A date and time without zone, to the microsecond."""
+    """Make a type for a date and time without time zone, with microseconds."""
     return DateTime().with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
 
 
 def TimeOfDay() -> Time:  # noqa: N802
-    """A time without zone, to the microsecond."""
+    """Make a type for a time without time zone, with microseconds."""
     return Time().with_variant(mysql.TIME(fsp=6), *_MYSQL)
 
 
 def Float64() -> Double[float]:  # noqa: N802
-    """A 64-bit float, which FLOAT is not on MariaDB."""
+    """Make a type for 64-bit floats; MariaDB's FLOAT has 32 bits."""
     return Double()
 
 
 def UniqueId() -> Uuid[Any]:  # noqa: N802
-    """A UUID that sorts by its digits; MariaDB's own type sorts by swapped segments and refuses some values."""
+    """Make a type for UUIDs that sort by their digits, which MariaDB's own UUID type does not."""
     return Uuid().with_variant(Uuid(native_uuid=False), *_MYSQL)
 
 
 class Exact(TypeDecorator[Decimal]):
-    """A decimal of a fixed number of digits, exact on SQLite too, which has none (it keeps the scaled integer).
+    """Store a decimal exactly, with a fixed number of digits; SQLite, which has no decimals, stores a scaled integer.
 
     Args:
-        precision: most digits, 18 at most.
-        scale: digits after the point; values that need more are refused, not rounded.
+        precision: the maximum number of digits, up to 18.
+        scale: the number of digits after the point. Values with more are refused, not rounded.
     """
 
     impl = Numeric
     cache_ok = True
 
     def __init__(self, precision: int, scale: int) -> None:
-        if not 0 <= scale <= precision <= _MOST_DIGITS:
-            raise ValueError("precision is 18 digits at most, and scale no more than precision")
+        if not 0 <= scale <= precision <= _MAX_DIGITS:
+            raise ValueError("precision must be at most 18 digits, and scale at most the precision")
         super().__init__(precision, scale)
         self.precision = precision
         self.scale = scale
 
     @property
     def value_type(self) -> ValueType:
-        """What it holds."""
+        """The type of the values."""
         return ValueType(Kind.DECIMAL, Decimal, precision=self.precision, scale=self.scale, form="scaled")
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """A big integer on SQLite, NUMERIC elsewhere."""
+        """Return BIGINT for SQLite, NUMERIC for other databases."""
         return dialect.type_descriptor(
             BigInteger() if dialect.name == "sqlite" else Numeric(self.precision, self.scale)
         )
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        """Scale on SQLite."""
+        """Scale the value to an integer for SQLite."""
         return int(value.scaleb(self.scale)) if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        """Scale back on SQLite."""
+        """Scale the integer of SQLite back."""
         return Decimal(value).scaleb(-self.scale) if value is not None and dialect.name == "sqlite" else value
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment: takes datetimes of any zone, gives them back in UTC, to the microsecond."""
+    """Store a moment with microseconds: takes datetimes with any time zone, and returns them in UTC."""
 
     impl = DateTime
     cache_ok = True
 
     @property
     def value_type(self) -> ValueType:
-        """What it holds."""
+        """The type of the values."""
         return ValueType(Kind.DATETIME, datetime, aware=True)
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """With a zone where the database keeps one, to the microsecond everywhere."""
+        """Return a type with time zone for PostgreSQL, without for other databases."""
         if dialect.name in _MYSQL:
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC, without zone where the database keeps none."""
+        """Convert to UTC, and drop the time zone if the database stores none."""
         if value is None:
             return None
         if value.utcoffset() is None:
-            raise ValueError("an Instant needs a zone")
+            raise ValueError("an Instant needs a datetime with time zone")
         moment = value.astimezone(UTC)
         return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Say that it is UTC."""
+        """Set or convert the time zone to UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Duration(TypeDecorator[timedelta]):
-    """A length of time, exact to the microsecond and of any size (kept as microseconds)."""
+    """Store a timedelta of any size exactly, as a number of microseconds."""
 
     impl = BigInteger
     cache_ok = True
 
     @property
     def value_type(self) -> ValueType:
-        """What it holds."""
+        """The type of the values."""
         return ValueType(Kind.DURATION, timedelta)
 
     def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:
-        """To microseconds."""
+        """Convert to microseconds."""
         return None if value is None else value // _MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:
-        """From microseconds."""
+        """Convert from microseconds."""
         return None if value is None else value * _MICROSECOND
 
 
 class _JSONText(UserDefinedType[str]):
-    """PostgreSQL's json as the text it keeps; some of its drivers would parse it, each in its own way.
-
-    Args:
-        read_by: the type that reads the text.
-    """
+    """PostgreSQL's json, read as text: some drivers would parse the JSON, each in its own way."""
 
     cache_ok = True
 
@@ -210,22 +203,20 @@ class _JSONText(UserDefinedType[str]):
         self.read_by = read_by
 
     def get_col_spec(self, **_: Any) -> str:
-        """Not jsonb, which changes numbers."""
-        return "JSON"
+        return "JSON"  # jsonb changes numbers
 
     def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """What is read of it."""
         return sa.type_coerce(sa.cast(colexpr, PlainText), self.read_by)
 
 
 class Json(TypeDecorator[Any]):
-    """A Pydantic model, or anything else Pydantic can write as JSON and read again; None is NULL.
+    """Store a Pydantic model as JSON, or any value that Pydantic can write as JSON and read again; None is NULL.
 
-    A value that would not come back equal is refused: a tuple where any JSON may stand, a secret, NaN. Columns of it
-    can be asked for NULL and nothing else.
+    Values that JSON would change are refused, such as NaN, a secret, or a tuple in ``Json()``. The only criterion on
+    such a column is `is_null`.
 
     Args:
-        model: the class of the values, or another type, ``list[Address]`` say; plain JSON values where it is left out.
+        model: the class of the values, or another type such as ``list[Address]``; any JSON value by default.
     """
 
     impl = PlainText
@@ -243,39 +234,39 @@ class Json(TypeDecorator[Any]):
 
     @property
     def value_type(self) -> ValueType:
-        """What it holds."""
+        """The type of the values."""
         found = get_origin(self.model) or self.model
         python = found if isinstance(found, type) and found is not Any else object
-        return ValueType(Kind.OPAQUE, python, bind=self._checked, result=self._loaded)
+        return ValueType(Kind.OPAQUE, python, bind=self._check, result=self._load)
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Text of any length; PostgreSQL's json is text that is known to be JSON."""
+        """Return JSON for PostgreSQL, text of any length for other databases."""
         if dialect.name == "postgresql":
             return dialect.type_descriptor(_JSONText(self))
         return dialect.type_descriptor(Text().dialect_impl(dialect))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Write it."""
-        return None if value is None else self._dumped(value)
+        """Write the value as JSON."""
+        return None if value is None else self._dump(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """Read it."""
-        return self._loaded(value)
+        """Read the value from JSON."""
+        return self._load(value)
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.model)  # not before it is needed: the model may not be complete yet
+        return TypeAdapter(self.model)  # at first use, because the model may not be complete earlier
 
-    def _checked(self, value: Any) -> str | None:
+    def _check(self, value: Any) -> str | None:
         if value is None:
             return None
-        text = self._dumped(value)
-        if self._loaded(text) != value:
+        text = self._dump(value)
+        if self._load(text) != value:
             raise WrongValueError("would not come back equal from JSON")
         return text
 
-    def _dumped(self, value: Any) -> str:
+    def _dump(self, value: Any) -> str:
         return self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error").decode()
 
-    def _loaded(self, text: str | None) -> Any:
+    def _load(self, text: str | None) -> Any:
         return None if text is None else self._adapter.validate_json(text, by_alias=False, by_name=True)
