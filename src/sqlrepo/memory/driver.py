@@ -52,7 +52,7 @@ class MemoryDriver:
             changes, keys = self._changes_of(table), sorted(map(table.key, self._choose(schema, where)))
             for key in keys:
                 if (row := changes.row(key)) is not None:
-                    statement.replace(table, key, self._change(table, row, stored))
+                    statement.replace(table, key, self._change(schema, row, stored))
             statement.finish()
         return len(keys)
 
@@ -146,12 +146,12 @@ class MemoryDriver:
             given[schema.generated] = table.take_key(given.get(schema.generated))
         return table.rules.fill_new(tuple(given.get(column.name) for column in schema.columns), columns)
 
-    def _change(self, table: Table, row: Row, stored: dict[str, Any]) -> Row:
-        schema, values = table.schema, dict(stored)
+    def _change(self, schema: Schema, row: Row, stored: dict[str, Any]) -> Row:
+        values = dict(stored)
         if schema.version is not None:
             values[schema.version] = row[schema.positions[schema.version]] + 1
         changed = tuple(values.get(column.name, value) for column, value in zip(schema.columns, row, strict=True))
-        return table.rules.fill_changed(changed, stored)
+        return self._table(schema).rules.fill_changed(changed, stored)
 
     def _forget(self, savepoint: str) -> None:
         names = list(self._savepoints)
