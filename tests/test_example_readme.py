@@ -1,4 +1,4 @@
-"""The example's README tells where each of the article's ten tips lives, and what it names is there."""
+"""The example's README names the code for each of the article's ten tips, and that code exists."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ TIPS = (
 
 
 def table_of(text):
-    """The rows of the table of tips: number, tip, and what is named of each file."""
+    """The rows of the table of tips: number, tip, and the names in each file."""
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE)
     return [(int(number), tip.strip(), [named(part) for part in where.split(";")]) for number, tip, where in rows]
 
@@ -34,7 +34,7 @@ def named(part):
 
 
 def identifiers(source):
-    """The names that a module defines, imports or uses; not what stands in its comments and texts."""
+    """The names that a module defines, imports or uses; comments and texts do not count."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         for attribute in ("name", "id", "attr", "arg"):
@@ -44,7 +44,7 @@ def identifiers(source):
 
 
 def missing(table, directory):
-    """What the table names and the directory does not have."""
+    """Names of the table that the directory does not have."""
     gone = []
     for _, _, places in table:
         for file, names in places:
@@ -69,7 +69,7 @@ def test_each_tip_is_where_the_table_says(table):
     assert missing(table, EXAMPLE) == []
 
 
-def test_what_is_gone_is_noticed(tmp_path):
+def test_missing_names_are_noticed(tmp_path):
     (tmp_path / "a.py").write_text("def here(): ...  # gone\n")
     table = table_of("| 1 | a tip | `a.py`: `here`, `gone`; `b.py`: `it`; `c.ini` | seen |")
     assert missing(table, tmp_path) == ["a.py: gone", "b.py: it", "b.py", "c.ini"]

@@ -1,4 +1,4 @@
-"""An application as people have it: a session from `get_db`, two databases, tenants. It knows nothing of sqlrepo."""
+"""A typical existing application: a session from `get_db`, two databases, tenants, and no sqlrepo."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -71,7 +71,7 @@ class Entry(JournalBase):
     text: Mapped[str] = mapped_column(sa.String(100))
 
 
-# -- what goes in and out
+# -- requests and responses
 
 
 class ProductIn(BaseModel):
@@ -135,7 +135,7 @@ Journal = Annotated[Session, Depends(get_journal)]
 
 
 def only_rows_of_the_tenant(state: sa.orm.ORMExecuteState) -> None:
-    """Add the tenant to whatever is selected, changed or deleted through the ORM."""
+    """Restrict every statement of the ORM to the tenant."""
     if state.is_column_load or state.is_relationship_load:
         return
     tenant = state.session.info["tenant"]
@@ -145,7 +145,7 @@ def only_rows_of_the_tenant(state: sa.orm.ORMExecuteState) -> None:
 
 
 class OutOfStockError(Exception):
-    """There is not enough of something."""
+    """A product has too little stock."""
 
 
 # -- products

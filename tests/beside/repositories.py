@@ -1,9 +1,8 @@
-"""Repositories over tables of the application's: what replaces its loader criteria is their scope."""
+"""Repositories over the application's tables; their scope replaces its loader criteria."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import AliasChoices, BaseModel, Field
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork, QueryObject, fields
@@ -59,7 +58,7 @@ def caller(tenant: Tenant) -> Caller:
 
 
 class Unscoped(BaseRepository[Product, int]):
-    """As it is written first, before anybody has thought of the tenants."""
+    """A first draft that forgets the tenants."""
 
     model = application.Product
 
@@ -113,6 +112,10 @@ class Journal(BaseUnitOfWork[Caller]):
     entries: Entries
 
 
+class AsyncUnscoped(AsyncBaseRepository[Product, int]):
+    model = application.Product
+
+
 class AsyncProducts(AsyncBaseRepository[Product, int]):
     model = application.Product
     bypass_orm_events = True
@@ -121,46 +124,5 @@ class AsyncProducts(AsyncBaseRepository[Product, int]):
         return p.tenant_id == self.context.tenant
 
 
-class AsyncOrders(AsyncBaseRepository[Order, int]):
-    model = application.Order
-    bypass_orm_events = True
-
-    def scope(self):
-        return o.tenant_id == self.context.tenant
-
-
-class AsyncOrderLines(AsyncBaseRepository[OrderLine, int]):
-    model = application.OrderLine
-    bypass_orm_events = True
-
-    def scope(self):
-        return li.tenant_id == self.context.tenant
-
-
-class AsyncEntries(AsyncBaseRepository[Entry, int]):
-    model = application.Entry
-
-    def scope(self):
-        return e.tenant_id == self.context.tenant
-
-
 class AsyncShop(AsyncBaseUnitOfWork[Caller]):
     products: AsyncProducts
-
-
-class AsyncSales(AsyncBaseUnitOfWork[Caller]):
-    products: AsyncProducts
-    orders: AsyncOrders
-    lines: AsyncOrderLines
-
-
-class AsyncJournal(AsyncBaseUnitOfWork[Caller]):
-    entries: AsyncEntries
-
-
-def without(router: APIRouter, *names: str) -> APIRouter:
-    """A router of the application's without some of its endpoints, whose place others take."""
-    rest = APIRouter()
-    rest.routes.extend(route for route in router.routes if route.name not in names)
-    assert len(rest.routes) == len(router.routes) - len(names)
-    return rest

@@ -1,4 +1,4 @@
-"""The two databases of the application, in the ways people have a named schema."""
+"""The application's two databases, with a named schema in three common ways."""
 
 from contextlib import contextmanager
 
@@ -8,14 +8,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.databases import servers
 
-#: A file attached by the schema's name; the schema taken away by translation; a schema.
+# A file attached under the schema's name; the schema translated to none; a real schema.
 ASYNC_STORES = ["attached", "postgresql"]
 STORES = ["attached", "translated", "postgresql"]
 
 
 @contextmanager
 def engines(name, directory):
-    """Engines of the application's own making, and nothing in their databases."""
+    """Engines made by the application, and empty databases."""
     if name == "postgresql":
         urls = [servers.made_for_tests(name, area) for area in ("beside_main", "beside_journal")]
     else:
@@ -29,7 +29,7 @@ def engines(name, directory):
 
 @contextmanager
 def async_engines(name, directory):
-    """The same of asynchronous drivers."""
+    """Engines of asynchronous drivers."""
     with engines(name, directory) as made:
         drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
         urls = [engine.url.set(drivername=drivers[engine.dialect.name]) for engine in made]

@@ -1,4 +1,4 @@
-"""The application after one endpoint was taken over, in each of the ways there are."""
+"""The application after one endpoint was taken over, in each of the possible ways."""
 
 from typing import Annotated
 
@@ -17,8 +17,6 @@ from tests.beside.application import (
     ProductOut,
     Tenant,
     create_app,
-    orders,
-    products,
 )
 from tests.beside.repositories import (
     Caller,
@@ -31,12 +29,22 @@ from tests.beside.repositories import (
     Sales,
     Shop,
     caller,
-    without,
 )
 
 
+def take_over(engine, journal, router, *dbs, **options):
+    """Put a router's endpoints in the place of the application's endpoints of the same names."""
+    taken = {route.name for route in router.routes}
+    rest = APIRouter()
+    for original in (application.products, application.orders):
+        rest.routes.extend(route for route in original.routes if route.name not in taken)
+    app = create_app(engine, journal, (router, rest), **options)
+    install(app, *dbs)
+    return app
+
+
 def get_shop(db: Db, tenant: Tenant) -> Shop:
-    """A unit that takes part in the session of the request."""
+    """A unit that joins the session of the request."""
     return Shop(db, context=Caller(tenant))
 
 
@@ -55,7 +63,7 @@ def joined_read(engine, journal):
         found = shop.products.find(order_by="id", offset=skip, limit=limit)
         return [ProductOut.model_validate(product, from_attributes=True) for product in found]
 
-    return create_app(engine, journal, (router, without(products, "list_products"), orders))
+    return take_over(engine, journal, router)
 
 
 def joined_write(engine, journal):
@@ -67,13 +75,11 @@ def joined_write(engine, journal):
         db.commit()
         return ProductOut.model_validate(product, from_attributes=True)
 
-    app = create_app(engine, journal, (router, without(products, "create_product"), orders))
-    install(app)
-    return app
+    return take_over(engine, journal, router)
 
 
 def joined_asking(engine, journal):
-    """A repository asks for what the ORM has changed and not sent: these sessions flush when they are told to only."""
+    """A repository reads what the ORM has changed and not flushed, in sessions without autoflush."""
     router = APIRouter()
 
     @router.post("/orders", status_code=201)
@@ -88,7 +94,7 @@ def joined_asking(engine, journal):
             order.lines.append(application.OrderLine(tenant_id=tenant, product=product, quantity=line.quantity))
         return end_order(order, db, journal)
 
-    return amid(engine, journal, router, autoflush=False, expire_on_commit=False)
+    return take_over(engine, journal, router, autoflush=False, expire_on_commit=False)
 
 
 def joined_changing(engine, journal):
@@ -107,22 +113,16 @@ def joined_changing(engine, journal):
             order.lines.append(application.OrderLine(tenant_id=tenant, product=product, quantity=line.quantity))
         return end_order(order, db, journal)
 
-    return amid(engine, journal, router)
+    return take_over(engine, journal, router)
 
 
 def end_order(order, db, journal):
-    """As the application has it."""
+    """What the application's own endpoint does."""
     db.flush()
     journal.add(application.Entry(tenant_id=order.tenant_id, text=f"order {order.id} of {order.customer}"))
     journal.commit()
     db.commit()
     return OrderOut.model_validate(order)
-
-
-def amid(engine, journal, router, **options):
-    app = create_app(engine, journal, (products, router, without(orders, "create_order")), **options)
-    install(app)
-    return app
 
 
 def provided_read(engine, journal):
@@ -135,9 +135,7 @@ def provided_read(engine, journal):
         found = shop.products.page(query)
         return [ProductOut.model_validate(product, from_attributes=True) for product in found.items]
 
-    app = create_app(engine, journal, (router, without(products, "list_products"), orders))
-    install(app, db)
-    return app
+    return take_over(engine, journal, router, db)
 
 
 def provided_write(engine, journal):
@@ -149,62 +147,45 @@ def provided_write(engine, journal):
 
     @router.post("/orders", status_code=201)
     def create_order(given: OrderIn, sales: provided_sales, journal: provided_journal, tenant: Tenant) -> OrderOut:
-        order = sales.orders.add(Order(tenant_id=tenant, customer=given.customer))
-        for line in given.lines:
-            product = sales.products.get(line.product_id, lock="update")
-            if product.stock < line.quantity:
-                raise OutOfStockError(product.sku)
-            sales.products.patch(line.product_id, {"stock": product.stock - line.quantity})
-            sales.lines.add(OrderLine(tenant_id=tenant, order_id=order.id, **line.model_dump()))
+        order = place_order(sales, given, tenant)
         journal.entries.add(Entry(tenant_id=tenant, text=f"order {order.id} of {given.customer}"))
-        return read(sales, order)
+        return order
 
-    app = create_app(engine, journal, (products, router, without(orders, "create_order")))
-    install(app, db, journal_db)
+    app = take_over(engine, journal, router, db, journal_db)
     app.state.provided = provided_sales, provided_journal
     return app
 
 
 def provided_amid(engine, journal):
-    """A unit of one database, and their own session of the other."""
+    """A unit of one database, and the application's own session of the other."""
     db = Database(engine)
     provided_sales = Annotated[Sales, provide(Sales, db, context=caller)]
     router = APIRouter()
 
     @router.post("/orders", status_code=201)
     def create_order(given: OrderIn, sales: provided_sales, journal: application.Journal, tenant: Tenant) -> OrderOut:
-        order = sales.orders.add(Order(tenant_id=tenant, customer=given.customer))
-        for line in given.lines:
-            product = sales.products.get(line.product_id, lock="update")
-            if product.stock < line.quantity:
-                raise OutOfStockError(product.sku)
-            sales.products.patch(line.product_id, {"stock": product.stock - line.quantity})
-            sales.lines.add(OrderLine(tenant_id=tenant, order_id=order.id, **line.model_dump()))
+        order = place_order(sales, given, tenant)
         journal.add(application.Entry(tenant_id=tenant, text=f"order {order.id} of {given.customer}"))
         journal.commit()
-        return read(sales, order)
+        return order
 
-    app = create_app(engine, journal, (products, router, without(orders, "create_order")))
-    install(app, db)
-    return app
+    return take_over(engine, journal, router, db)
 
 
-def read(sales, order):
+def place_order(sales, given, tenant):
+    order = sales.orders.add(Order(tenant_id=tenant, customer=given.customer))
+    for line in given.lines:
+        product = sales.products.get(line.product_id, lock="update")
+        if product.stock < line.quantity:
+            raise OutOfStockError(product.sku)
+        sales.products.patch(line.product_id, {"stock": product.stock - line.quantity})
+        sales.lines.add(OrderLine(tenant_id=tenant, order_id=order.id, **line.model_dump()))
     lines = sales.lines.find(order_id=order.id, order_by="id")
-    return OrderOut(
-        id=order.id,
-        customer=order.customer,
-        lines=[LineOut.model_validate(line, from_attributes=True) for line in lines],
-    )
+    shown = [LineOut.model_validate(line, from_attributes=True) for line in lines]
+    return OrderOut(id=order.id, customer=order.customer, lines=shown)
 
 
 WAYS = [
-    before,
-    joined_read,
-    joined_write,
-    joined_asking,
-    joined_changing,
-    provided_read,
-    provided_write,
-    provided_amid,
+    *(before, joined_read, joined_write, joined_asking, joined_changing),
+    *(provided_read, provided_write, provided_amid),
 ]

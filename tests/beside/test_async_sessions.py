@@ -1,30 +1,31 @@
-"""The same of an `AsyncSession`, in which nothing can be loaded behind one's back."""
+"""A unit in an `AsyncSession`, in which nothing can be loaded implicitly."""
 
 import asyncio
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.orm import Session
 
-from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, MappingError
+from sqlrepo import MappingError
+from sqlrepo.sqlalchemy import AsyncDatabase
 from tests.beside import repositories
-from tests.beside.application import Base, Product
-from tests.beside.async_application import TenantSession
-from tests.beside.repositories import AsyncSales, Caller
+from tests.beside.application import Base, Product, only_rows_of_the_tenant
+from tests.beside.repositories import AsyncShop, AsyncUnscoped, Caller
 from tests.beside.stores import ASYNC_STORES, async_engines
 
 
-class AsyncUnscoped(AsyncBaseRepository[repositories.Product, int]):
-    model = Product
+class TenantSession(Session):
+    """The sync session beneath the async ones; it has the application's listener."""
 
 
-class AsyncUnscopedShop(AsyncBaseUnitOfWork):
-    products: AsyncUnscoped
+event.listen(TenantSession, "do_orm_execute", only_rows_of_the_tenant)
 
 
 @pytest.fixture(params=ASYNC_STORES)
 def within(request, tmp_path):
-    """Runs something with a session."""
+    """Runs a function with a session."""
 
     async def run(engine, work):
         async with engine.begin() as connection:
@@ -42,40 +43,51 @@ def product(sku, **values):
     return Product(tenant_id=1, sku=sku, name=f"a {sku}", **values)
 
 
-def test_nothing_pending_is_missed(within):
+def test_repositories_read_pending_changes_and_share_the_transaction(within):
     async def work(db):
-        sales = AsyncSales(db, context=Caller(1))
+        shop = AsyncShop(db, context=Caller(1))
         tea = product("tea", stock=5)
         db.add(tea)
-        assert (await sales.products.one(sku="tea")).stock == 5
+        assert (await shop.products.one(sku="tea")).stock == 5
         tea.stock = 4
-        assert (await sales.products.one(sku="tea")).stock == 4
-        await sales.products.add(repositories.Product(tenant_id=1, sku="milk", name="a milk"))
+        assert (await shop.products.one(sku="tea")).stock == 4
+        await shop.products.add(repositories.Product(tenant_id=1, sku="milk", name="a milk"))
         assert list(await db.scalars(sa.select(Product.sku).order_by(Product.id))) == ["tea", "milk"]
         await db.rollback()
-        assert await sales.products.count() == 0
+        assert await shop.products.count() == 0
 
     within(work)
 
 
-def test_what_a_write_has_expired_is_refreshed_by_hand(within):
+def test_loaded_objects_expire_with_a_write_and_can_be_refreshed(within):
     async def work(db):
-        sales = AsyncSales(db, context=Caller(1))
+        shop = AsyncShop(db, context=Caller(1))
         tea = product("tea", stock=5)
         db.add(tea)
         await db.flush()
-        await sales.products.patch(tea.id, {"stock": 4})
-        assert "stock" in sa.inspect(tea).expired_attributes  # to read it would be MissingGreenlet
+        await shop.products.patch(tea.id, {"stock": 4})
+        assert "stock" in sa.inspect(tea).expired_attributes  # reading it would raise MissingGreenlet
         await db.refresh(tea)
         assert tea.stock == 4
 
     within(work)
 
 
-def test_a_repository_that_would_see_all_tenants_is_refused_when_it_is_built(within):
+def test_a_unit_on_their_engine_reads_what_their_session_committed(within):
     async def work(db):
-        for made in (AsyncUnscopedShop, AsyncUnscoped):
-            with pytest.raises(MappingError, match="only_rows_of_the_tenant"):
-                made(db)
+        db.add(product("tea"))
+        await db.commit()
+        async with AsyncShop(AsyncDatabase(db.bind), context=Caller(1)) as shop:
+            assert [found.sku for found in await shop.products.find()] == ["tea"]
+            await shop.products.add(repositories.Product(tenant_id=1, sku="milk", name="a milk"))
+        assert await db.scalar(sa.select(sa.func.count()).select_from(Product)) == 2
+
+    within(work)
+
+
+def test_a_repository_that_would_see_all_tenants_raises_when_built(within):
+    async def work(db):
+        with pytest.raises(MappingError, match="only_rows_of_the_tenant"):
+            AsyncUnscoped(db)
 
     within(work)

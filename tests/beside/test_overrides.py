@@ -1,4 +1,4 @@
-"""What the application's tests put beneath it reaches what was taken over too."""
+"""The application's test doubles reach the endpoints that were taken over."""
 
 import asyncio
 
@@ -12,14 +12,14 @@ from sqlrepo.fastapi import override
 from sqlrepo.memory import InMemoryDatabase
 from tests.beside import application
 from tests.beside.application import Base, JournalBase, only_rows_of_the_tenant
-from tests.beside.repositories import Caller, Entry, Journal, Product, ProductQuery, Sales
+from tests.beside.repositories import Caller, Journal, Product, ProductQuery, Sales
 from tests.beside.stores import STORES, begin_by_hand, engines
 from tests.beside.taken_over import before, joined_changing, joined_read, joined_write, provided_write
 from tests.web.server import client, serving
 
 
 def requests(app, *asked):
-    """Ask within the process, as tenant 1, and give the answers."""
+    """Send requests within the process, as tenant 1."""
 
     async def ask():
         transport = httpx.ASGITransport(app)
@@ -31,8 +31,8 @@ def requests(app, *asked):
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("way", [before, joined_read, joined_write, joined_changing], ids=lambda way: way.__name__)
-def test_tests_that_roll_back_what_endpoints_commit(way, store, tmp_path):
-    """SQLAlchemy's recipe for test suites: a session within an outer transaction stands for `get_db`."""
+def test_a_test_can_roll_back_what_endpoints_commit(way, store, tmp_path):
+    """SQLAlchemy's recipe for test suites: `get_db` is replaced by a session within an outer transaction."""
     with engines(store, tmp_path) as (engine, journal):
         if engine.dialect.name == "sqlite":
             begin_by_hand(engine)
@@ -61,7 +61,7 @@ def test_tests_that_roll_back_what_endpoints_commit(way, store, tmp_path):
             assert connection.scalar(sa.select(sa.func.count()).select_from(application.Product)) == 0
 
 
-def test_memory_beneath_two_units_of_one_endpoint(tmp_path):
+def test_memory_replaces_two_databases_of_one_endpoint(tmp_path):
     with engines("translated", tmp_path) as made:
         app = provided_write(*made)
         memory, journal = InMemoryDatabase(), InMemoryDatabase()
@@ -75,11 +75,10 @@ def test_memory_beneath_two_units_of_one_endpoint(tmp_path):
             for tenant, status in (("1", 201), ("2", 404)):
                 with client(address, headers={"X-Tenant": tenant}) as ask:
                     assert ask.post("/orders", json=order).status_code == status
-                    assert ask.get("/journal").json() == []  # which reads their own database
+                    assert ask.get("/journal").json() == []  # the application's own database
         with Sales(memory, context=ours) as sales, Journal(journal, context=ours) as entries:
             assert [(line.product_id, line.quantity) for line in sales.lines.find()] == [(tea.id, 2)]
             assert sales.products.page(ProductQuery()).items[0].stock == 3
             assert [entry.text for entry in entries.entries.find()] == [f"order {sales.orders.first().id} of Ada"]
         with Sales(memory, context=theirs) as sales, Journal(journal, context=theirs) as entries:
             assert (sales.orders.count(), sales.products.count(), entries.entries.count()) == (0, 0, 0)
-            entries.entries.add(Entry(tenant_id=2, text="theirs"))

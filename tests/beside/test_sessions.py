@@ -1,4 +1,4 @@
-"""A unit in the session of a request: nothing that is pending is missed, by either of the two."""
+"""A unit in the session of a request: repositories and the ORM see each other's pending changes."""
 
 import sqlite3
 
@@ -7,12 +7,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
-from sqlrepo import LockTimeoutError, MappingError, TransactionAbortedError, UniqueViolationError, fields
+from sqlrepo import LockTimeoutError, MappingError, fields
 from sqlrepo.sqlalchemy import Database
 from tests.beside import repositories
 from tests.beside.application import Base, Entry, JournalBase, Order, OrderLine, Product, only_rows_of_the_tenant
-from tests.beside.repositories import Caller, Journal, Orders, Sales, Shop, Unscoped, UnscopedShop
-from tests.beside.stores import STORES, begin_by_hand, engines
+from tests.beside.repositories import Caller, Journal, Sales, Shop, Unscoped
+from tests.beside.stores import STORES, engines
 
 p = fields(repositories.Product)
 
@@ -50,10 +50,10 @@ def item(sku, **values):
     return repositories.Product(tenant_id=1, sku=sku, name=f"a {sku}", **values)
 
 
-# -- what the ORM has not sent yet, and a repository reads
+# -- changes of the ORM that a repository reads before they are flushed
 
 
-def test_every_read_sees_what_is_pending(db, sales):
+def test_every_read_sees_pending_rows(db, sales):
     reads = {
         "find": lambda: len(sales.products.find()),
         "count": sales.products.count,
@@ -94,23 +94,16 @@ def test_children_of_a_pending_parent_are_seen(db, sales):
     assert [line.quantity for line in sales.lines.find()] == [2]
 
 
-def test_a_pending_row_is_written_over(db, sales):
+def test_an_upsert_updates_a_pending_row(db, sales):
     db.add(product("tea", stock=5))
     saved = sales.products.upsert(item("tea", stock=6), on=("tenant_id", "sku"))
     assert (saved.created, db.scalars(sa.select(Product)).one().stock) == (False, 6)
 
 
-def test_a_pending_row_that_is_refused_is_the_repositorys_error(db, sales):
-    db.add_all([product("tea"), product("tea")])
-    with pytest.raises(UniqueViolationError) as caught:
-        sales.products.count()
-    assert caught.value.fields == ("tenant_id", "sku")
+# -- writes of a repository to rows that the ORM has loaded
 
 
-# -- what a repository has sent, and the ORM holds
-
-
-def test_loaded_objects_show_what_a_repository_has_written(db, sales):
+def test_loaded_objects_show_a_repositorys_writes(db, sales):
     tea, milk = product("tea", stock=5), product("milk")
     db.add_all([tea, milk])
     db.commit()
@@ -133,7 +126,7 @@ def test_a_loaded_collection_shows_a_new_child(db, sales):
     assert [line.quantity for line in order.lines] == [2]
 
 
-def test_the_orm_finds_what_a_repository_has_added_and_not_what_it_has_deleted(db, sales):
+def test_the_orm_sees_added_and_deleted_rows(db, sales):
     tea, milk = sales.products.add_many([item("tea"), item("milk")])
     assert db.get(Product, tea.id).sku == "tea"
     assert db.get(Product, milk.id) is not None
@@ -143,7 +136,7 @@ def test_the_orm_finds_what_a_repository_has_added_and_not_what_it_has_deleted(d
     assert db.get(Product, milk.id) is None
 
 
-def test_a_change_that_was_not_sent_survives_a_write_of_the_repositorys(db, sales):
+def test_a_pending_change_survives_a_write_of_the_repository(db, sales):
     tea = product("tea", stock=5)
     db.add(tea)
     db.commit()
@@ -156,49 +149,7 @@ def test_a_change_that_was_not_sent_survives_a_write_of_the_repositorys(db, sale
     assert {(one.name, one.stock) for one in sales.products.find()} == {("Earl Grey", 4), ("a milk", 0)}
 
 
-# -- one transaction
-
-
-def test_both_are_committed_or_neither(db, sales, sessions):
-    for end, kept in ((db.rollback, 0), (db.commit, 2)):
-        db.add(product("tea"))
-        sales.products.add(item("milk"))
-        end()
-        with sessions() as other:
-            assert Shop(other, context=Caller(1)).products.count() == kept
-
-
-def test_a_duplicate_in_a_savepoint_leaves_the_rest(db, sales):
-    db.add(product("tea"))
-    with pytest.raises(UniqueViolationError), sales:
-        sales.products.add(item("tea"))
-    sales.products.add(item("milk"))
-    db.commit()
-    assert [one.sku for one in sales.products.find(order_by="sku")] == ["milk", "tea"]
-
-
-def test_a_duplicate_without_one_is_not_committed_around(db, sales):
-    db.add(product("tea"))
-    with pytest.raises(UniqueViolationError):
-        sales.products.add(item("tea"))
-    with pytest.raises(TransactionAbortedError):
-        db.commit()
-    db.rollback()
-    assert sales.products.count() == 0
-
-
-def test_callbacks_wait_for_the_endpoints_commit(db, sales, sessions):
-    seen = []
-
-    def look():
-        with sessions() as other:
-            seen.append(Shop(other, context=Caller(1)).products.count())
-
-    sales.products.add(item("tea"))
-    sales.on_commit(look)
-    assert seen == []
-    db.commit()
-    assert seen == [1]
+# -- two databases
 
 
 def test_one_session_on_two_databases_has_a_unit_on_each(tmp_path):
@@ -245,8 +196,8 @@ def hurry(connection, _):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_their_engine_tells_of_the_begin_of_its_transaction(engine, read_only):
-    """Where what a session used to do when it began can be done: a SET for row security, say."""
+def test_their_engines_begin_event_fires_for_each_unit(engine, read_only):
+    """Applications use this event for a SET of row security, say."""
     begun = []
     event.listen(engine, "begin", begun.append)
     shop = Shop(Database(engine), context=Caller(1), read_only=read_only)
@@ -254,19 +205,13 @@ def test_their_engine_tells_of_the_begin_of_its_transaction(engine, read_only):
         begun.clear()
         with shop:
             shop.products.count()
-    assert len(begun) == 1  # the first time the engine was asked what it lacks, too
+    assert len(begun) == 1  # the first unit also asks the server for its capabilities
 
 
-# -- what the ORM would do
+# -- listeners
 
 
-def test_a_repository_that_would_see_all_tenants_is_refused_by_the_listeners_name(db):
-    for made in (UnscopedShop, Unscoped):
-        with pytest.raises(MappingError, match=r"do_orm_execute .*only_rows_of_the_tenant"):
-            made(db)
-
-
-def test_a_listener_of_all_sessions_counts(engine):
+def test_a_listener_of_all_sessions_is_noticed(engine):
     event.listen(Session, "do_orm_execute", only_rows_of_the_tenant)
     try:
         with Session(engine) as session, pytest.raises(MappingError, match="only_rows_of_the_tenant"):
@@ -277,41 +222,9 @@ def test_a_listener_of_all_sessions_counts(engine):
         assert Unscoped(session).count() == 0
 
 
-def test_the_scope_stands_for_the_listener(db, sessions):
+def test_the_scope_replaces_the_listener(db, sessions):
     db.add_all([product("tea"), Product(tenant_id=2, sku="milk", name="theirs")])
     db.commit()
     assert list(db.scalars(sa.select(Product.sku))) == ["tea"]
     for tenant, sku in ((1, "tea"), (2, "milk")):
         assert [one.sku for one in Shop(db, context=Caller(tenant)).products.find()] == [sku]
-
-
-# -- tests of the application's that undo everything
-
-
-def test_a_session_within_an_outer_transaction(engine):
-    """As SQLAlchemy's documentation has it for test suites: the endpoint commits, the test rolls back."""
-    if engine.dialect.name == "sqlite":
-        begin_by_hand(engine)
-    with engine.connect() as connection, connection.begin() as outer:
-        with Session(connection, join_transaction_mode="create_savepoint", info={"tenant": 1}) as db:
-            sales = Sales(db, context=Caller(1))
-            called = []
-            sales.on_commit(lambda: called.append(1))
-            db.add(product("tea"))
-            sales.products.add(item("milk"))
-            db.commit()
-            assert called == [1]
-            assert sales.products.count() == 2
-            with pytest.raises(UniqueViolationError):
-                sales.products.add(item("milk"))
-            db.rollback()
-            assert sales.products.count() == 2
-            sales.orders.add(repositories.Order(tenant_id=1, customer="Ada"))
-            db.rollback()
-            assert sales.orders.count() == 0
-        with Session(connection, join_transaction_mode="create_savepoint") as db:
-            assert Shop(db, context=Caller(1)).products.count() == 2
-        outer.rollback()
-    with Session(engine) as db:
-        assert Shop(db, context=Caller(1)).products.count() == 0
-        assert Orders(db).definition().schema.place == ("sales", "orders")

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from sqlrepo.fastapi import install, provide
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
-from tests.servers.domain import AsyncShop, Base, Shop, Thing
+from tests.web.domain import AsyncShop, Base, Shop, Thing, outcome
 
 URL = sa.make_url(os.environ["SQLREPO_PREFORK_URL"])
 WHERE = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()", "sqlite": "SELECT 0"}
@@ -40,33 +40,21 @@ def where(shop):
     return shop.run(lambda driver: driver.native("connection").execute(STATEMENT).scalar_one())
 
 
-def seen(session):
+async def respond(shop):
+    session = await shop.call(where, shop.beneath) if AWAITED else where(shop)
     return {"worker": os.getpid(), "session": session, "made": made, "before": BEFORE}
 
 
-if AWAITED:
+@app.post("/things", status_code=201)
+async def add(thing: Thing, shop: Writing):
+    await outcome(shop.things.add(thing))
+    return await respond(shop)
 
-    @app.post("/things", status_code=201)
-    async def add(thing: Thing, shop: Writing):
-        await shop.things.add(thing)
-        return seen(await shop.call(where, shop.beneath))
 
-    @app.get("/things/{key}")
-    async def read(key: str, shop: Reading):
-        await shop.things.one(key=key)
-        return seen(await shop.call(where, shop.beneath))
-
-else:
-
-    @app.post("/things", status_code=201)
-    def add(thing: Thing, shop: Writing):
-        shop.things.add(thing)
-        return seen(where(shop))
-
-    @app.get("/things/{key}")
-    def read(key: str, shop: Reading):
-        shop.things.one(key=key)
-        return seen(where(shop))
+@app.get("/things/{key}")
+async def read(key: str, shop: Reading):
+    await outcome(shop.things.one(key=key))
+    return await respond(shop)
 
 
 async def first_requests():

@@ -1,7 +1,7 @@
-"""Programs that fork, each run in a process of its own: pytest's must not be forked.
+"""Programs that fork, each in a process of its own, because pytest's process must not fork.
 
-``python -m tests.servers.programs NAME URL`` prints what came of it as JSON. A child ends as a worker does, by way of
-the interpreter's end, at which everything that is left is collected; whoever takes too long is ended by the alarm.
+``python -m tests.servers.programs NAME URL`` prints the result as JSON. A child exits as a worker does, through the
+interpreter's exit, which collects what is left; an alarm ends a process that takes too long.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -24,7 +25,7 @@ from sqlrepo.fastapi.units import get_database, get_limiter
 from sqlrepo.forks import leak
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
-from tests.servers.domain import AsyncShop, Base, Shop, Thing
+from tests.web.domain import AsyncShop, Base, Shop, Thing
 
 PATIENCE = 30  # seconds, for a child as for its parent
 ROUNDS = 10
@@ -36,11 +37,11 @@ WHERE = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id
 
 
 class Ended(SystemExit):
-    """The end of a child, once it has said what came of it."""
+    """The exit of a child that has written its result."""
 
 
 class Child:
-    """A process that does some work, and writes what came of it."""
+    """A process that does some work and writes its result."""
 
     def __init__(self, work, fork=os.fork):
         self.reading, writing = os.pipe()
@@ -54,31 +55,31 @@ class Child:
         signal.alarm(PATIENCE)
         os.close(went)
         try:
-            told = work(lambda: os.read(self.go, 1))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the parent is told
-            told = {"failed": f"{type(error).__name__}: {error}"}
-        os.write(writing, json.dumps(told).encode())
+            result = work(lambda: os.read(self.go, 1))
+        except Exception as error:  # noqa: BLE001  # the parent raises it
+            result = {"failed": f"{type(error).__name__}: {error}"}
+        os.write(writing, json.dumps(result).encode())
         os.close(writing)
         raise Ended
 
     def proceed(self):
         os.write(self.went, b"x")
 
-    def told(self):
-        """What it wrote, once it has ended."""
+    def result(self):
+        """Wait for the child's exit and return what it wrote."""
         with os.fdopen(self.reading) as pipe:
             text = pipe.read()
         _, status = os.waitpid(self.number, 0)
         os.close(self.went)
-        return json.loads(text or "null") if status == 0 else {"failed": f"status {status}", "told": text}
+        return json.loads(text or "null") if status == 0 else {"failed": f"status {status}", "result": text}
 
 
 def in_child(work, **options):
-    return Child(lambda _: work(), **options).told()
+    return Child(lambda _: work(), **options).result()
 
 
 def bare_fork():
-    """Fork as a server written in C may: Python is not told."""
+    """Fork without Python's notice, as a server written in C may."""
     return ctypes.PyDLL(None).fork()
 
 
@@ -118,7 +119,7 @@ class Sync:
 
 
 class Async(Sync):
-    """A database of an asynchronous one, whose units are run by a loop for each, or by one that is kept."""
+    """A database of an asynchronous driver."""
 
     def __init__(self, url, foreign=False):
         self.db = AsyncDatabase(create_async_engine(url) if foreign else url)
@@ -126,7 +127,7 @@ class Async(Sync):
         self.runner, self.process = asyncio.Runner(), os.getpid()
 
     def run(self, work):
-        if self.process != os.getpid():  # no loop is used by two processes, nor closed by one that has not made it
+        if self.process != os.getpid():  # a loop belongs to the process that made it
             leak(self.runner)
             self.runner, self.process = asyncio.Runner(), os.getpid()
         return self.runner.run(work)
@@ -182,19 +183,15 @@ def used_by_all(url, fork=os.fork, **options):
 
     children = [Child(lambda _, name=name: work_of_child(name), fork=fork) for name in range(CHILDREN)]
     during = work("parent")
-    told = [child.told() for child in children]
+    result = [child.result() for child in children]
     after = [shop.add("after"), shop.read("after")]
     keys = shop.keys()
     shop.dispose()
-    return {"before": before, "during": during, "children": told, "after": after, "keys": keys}
+    return {"before": before, "during": during, "children": result, "after": after, "keys": keys}
 
 
-def used_by_all_over_a_foreign_engine(url):
-    return used_by_all(url, foreign=True)
-
-
-def used_by_all_of_a_server_in_c(url):
-    return used_by_all(url, fork=bare_fork)
+used_by_all_over_a_foreign_engine = partial(used_by_all, foreign=True)
+used_by_all_of_a_server_in_c = partial(used_by_all, fork=bare_fork)
 
 
 def refusal(call):
@@ -206,11 +203,11 @@ def refusal(call):
 
 
 def open_at_the_fork(url, leave_by=None):
-    """A unit is open when the process forks; the child uses it, leaves it, and opens one."""
+    """A unit is open when the process forks; the child uses it, leaves it and opens another."""
     db = InMemoryDatabase() if url == "memory" else Database(url)
     called = []
     heard = Heard()
-    told = {}
+    result = {}
     shop = Shop(db)
     child = None
     try:
@@ -220,22 +217,22 @@ def open_at_the_fork(url, leave_by=None):
             child = os.fork()
             if child == 0:
                 signal.alarm(PATIENCE)
-                told["used"] = refusal(shop.things.find)
-                told["open"] = shop.is_open
+                result["used"] = refusal(shop.things.find)
+                result["open"] = shop.is_open
                 if leave_by is not None:
                     raise leave_by
             else:
-                _, told["status"] = os.waitpid(child, 0)
-                told["still"] = [thing.key for thing in shop.things.find()]
+                _, result["status"] = os.waitpid(child, 0)
+                result["still"] = [thing.key for thing in shop.things.find()]
     except UnitStateError as error:
-        told["left"] = error.reason
+        result["left"] = error.reason
     except KeyError:
-        told["left"] = "KeyError"
+        result["left"] = "KeyError"
     if child == 0:
         again = Shop(db, read_only=True) if url.startswith("sqlite") else shop  # there a second writer waits
         with again:
-            told["sees"] = [thing.key for thing in again.things.find()]
-        told["warned"] = heard.count == (db.engine.dialect.name == "sqlite" if url != "memory" else 1)
+            result["sees"] = [thing.key for thing in again.things.find()]
+        result["warned"] = heard.count == (db.engine.dialect.name == "sqlite" if url != "memory" else 1)
         expected = {
             "warned": True,
             "used": "not_open",
@@ -243,21 +240,20 @@ def open_at_the_fork(url, leave_by=None):
             "left": "KeyError" if leave_by else "not_open",
             "sees": [],
         }
-        os._exit(0) if called == [] and told == expected else os.write(2, json.dumps([told, called]).encode())
+        os._exit(0) if called == [] and result == expected else os.write(2, json.dumps([result, called]).encode())
         os._exit(3)
     with Shop(db) as reading:
-        told["keys"] = [thing.key for thing in reading.things.find()]
-    told["called"] = called == [os.getpid()]
+        result["keys"] = [thing.key for thing in reading.things.find()]
+    result["called"] = called == [os.getpid()]
     db.dispose()
-    return told
+    return result
 
 
-def open_at_the_fork_and_left_by_an_error(url):
-    return open_at_the_fork(url, leave_by=KeyError())
+open_at_the_fork_and_left_by_an_error = partial(open_at_the_fork, leave_by=KeyError())
 
 
 def open_and_its_connection_is_ended_in_the_child(url):
-    """The child rolls back what the unit gave for statements of the application's own, and forgets all of it."""
+    """The child rolls back and collects the connection that the parent's unit gave out."""
     shop = store(url)
     with Shop(shop.db) as unit:
         unit.things.add(Thing(key="open"))
@@ -282,7 +278,7 @@ def open_and_its_connection_is_ended_in_the_child(url):
 
 
 def joined_at_the_fork(url):
-    """A session that a unit has joined is open when the process forks."""
+    """A session that a unit joined is open when the process forks."""
     db = Database(url)
     with Session(db.engine) as session:
         shop = Shop(session)
@@ -322,11 +318,11 @@ def log_kept(url):
     os.read(ready[0], 1)
     shop.dispose()
     child.proceed()
-    told = child.told()
+    result = child.result()
     after = store(url)
     keys = after.keys()
     after.dispose()
-    return {"child": told, "keys": keys}
+    return {"child": result, "keys": keys}
 
 
 class Heard(logging.Handler):
@@ -340,7 +336,7 @@ class Heard(logging.Handler):
 
 
 def store_in_memory(url):
-    """A store in the process's own memory: a child's is its own, and that is said once."""
+    """A store in the memory of the process: a child has a copy, and is warned once."""
     db = InMemoryDatabase() if url == "memory" else Database(url)
     heard = Heard()
     if url != "memory":
@@ -360,16 +356,16 @@ def store_in_memory(url):
         db.dispose()
         return [first, heard.count, keys]
 
-    told = in_child(work)
+    result = in_child(work)
     with Shop(db) as shop:
         keys = [thing.key for thing in shop.things.find()]
     db.dispose()
-    return {"child": told, "heard": heard.count, "keys": keys}
+    return {"child": result, "heard": heard.count, "keys": keys}
 
 
 @contextmanager
 def held(hold):
-    """A thread holds something, until this is left."""
+    """Let a thread hold something within the block."""
     taken, over = threading.Event(), threading.Event()
 
     def holding():
@@ -388,7 +384,7 @@ def held(hold):
 
 
 def database_being_made(_):
-    """A thread is making the database that a function gives, when the process forks."""
+    """A thread is calling the function that makes the database when the process forks."""
     made = []
 
     def database():
@@ -402,14 +398,14 @@ def database_being_made(_):
     thread = threading.Thread(target=lambda: asyncio.run(get_database(database)))
     thread.start()
     assert begun.wait(PATIENCE)
-    told = in_child(lambda: [type(asyncio.run(get_database(database))).__name__, len(made)])
+    result = in_child(lambda: [type(asyncio.run(get_database(database))).__name__, len(made)])
     go_on.set()
     thread.join()
-    return told
+    return result
 
 
-def gate_in_a_loop_that_goes_on(_):
-    """The threads of a gate are not in the child, even if its event loop is."""
+def limiter_in_a_surviving_loop(_):
+    """An event loop survives in the child; the threads of its limiters do not."""
     db = InMemoryDatabase()
     loop = asyncio.new_event_loop()
 
@@ -423,13 +419,13 @@ def gate_in_a_loop_that_goes_on(_):
         loop.close()
         return there
 
-    told = in_child(work)
+    result = in_child(work)
     loop.close()
-    return [parent == os.getpid(), told]
+    return [parent == os.getpid(), result]
 
 
 def locks_of_other_threads(url):
-    """Threads hold what the library guards its own things with; nobody in the child can release it."""
+    """Other threads hold the library's locks, which nothing in the child can release."""
     from sqlrepo.fastapi import units  # noqa: PLC0415
     from sqlrepo.sqlalchemy.audit import server  # noqa: PLC0415
     from sqlrepo.sqlalchemy.dialects import base  # noqa: PLC0415
@@ -437,8 +433,8 @@ def locks_of_other_threads(url):
     db = Database(url)
 
     def work():
-        asyncio.run(turn())
-        foreign = Database(sa.create_engine(url, isolation_level="REPEATABLE READ"))  # of which something is said
+        asyncio.run(limited())
+        foreign = Database(sa.create_engine(url, isolation_level="REPEATABLE READ"))  # which logs a warning
         with Shop(foreign) as shop:
             shop.things.find()
         foreign.dispose()
@@ -447,18 +443,18 @@ def locks_of_other_threads(url):
         db.dispose()
         return count
 
-    async def turn():
+    async def limited():
         get_limiter(db)
 
     guards = [units._LOCK, server._GUARD, base._GUARD, db._engines._guard]
     with held(lambda: guards[0].lock), held(lambda: guards[1].lock), held(lambda: guards[2].lock):
         with held(lambda: guards[3].lock):
             child = Child(lambda _: work())
-        return child.told()
+        return child.result()
 
 
 def memory_amid_a_statement(_):
-    """Threads of a child find memory whole and free, whatever the parent's threads do."""
+    """A child finds consistent rows and free locks in memory, whatever the parent's threads do."""
     db = InMemoryDatabase()
     with Shop(db) as shop:
         shop.things.add_many([Thing(key="a", size=50), Thing(key="b", size=50)])

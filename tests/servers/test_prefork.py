@@ -1,4 +1,4 @@
-"""Processes that fork with a database in them: each has connections of its own, and nobody ends another's."""
+"""After a fork each process has connections of its own and never closes another's."""
 
 import asyncio
 import json
@@ -14,8 +14,8 @@ import pytest
 
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
-from tests.servers.domain import Base
 from tests.servers.programs import CHILDREN, PATIENCE, ROUNDS, store
+from tests.web.domain import Base
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"postgresql": "postgresql", "asyncpg": "postgresql", "psycopg_async": "postgresql"}
@@ -25,7 +25,7 @@ SYNC = ["sqlite", "postgresql", "mariadb"]
 WORKERS = 3
 CLIENTS = 100
 
-# Python warns of forks beside other threads, which is what some of the programs are about.
+# Python warns about a fork beside other threads, which some programs do on purpose.
 WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
 
@@ -53,7 +53,7 @@ def url(request, tmp_path):
 
 
 def ran(name, url):
-    """What came of a program; nothing may have been said on its standard error."""
+    """The result of a program, which must print nothing to standard error."""
     command = [sys.executable, *WARNINGS, "-m", "tests.servers.programs", name, url]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr[-3000:]
@@ -67,34 +67,40 @@ def on(*kinds):
 # -- connections
 
 
-def assert_apart(told, has_sessions):
-    """Each process had connections of its own, and all that was stored is there once."""
+def assert_apart(result, has_sessions):
+    """Each process had connections of its own, and every row was stored once."""
     names = [*(str(number) for number in range(CHILDREN)), "parent"]
     expected = sorted(["before", "after", *(f"{name}-{number}" for name in names for number in range(ROUNDS))])
-    assert told["keys"] == expected
+    assert result["keys"] == expected
     if has_sessions:
-        groups = [set(told["before"] + told["during"] + told["after"]), *map(set, told["children"])]
+        groups = [set(result["before"] + result["during"] + result["after"]), *map(set, result["children"])]
         assert sum(map(len, groups)) == len(set.union(*groups))
-        assert told["before"] == told["after"]  # no child has ended the parent's
+        assert result["before"] == result["after"]  # no child closed the parent's
 
 
-@on(*KINDS)
+def with_repeats(*names):
+    return [
+        name if name in ("sqlite", "postgresql") else pytest.param(name, marks=pytest.mark.repeats) for name in names
+    ]
+
+
+@on(*with_repeats(*KINDS))
 def test_children_have_connections_of_their_own(url):
     assert_apart(ran("used_by_all", url), "sqlite" not in url)
 
 
-@on("sqlite", "postgresql", "asyncpg", "mariadb")
-def test_so_they_have_over_an_engine_of_the_application(url):
+@on(*with_repeats("sqlite", "postgresql", "asyncpg", "mariadb"))
+def test_children_have_connections_of_their_own_over_the_applications_engine(url):
     assert_apart(ran("used_by_all_over_a_foreign_engine", url), "sqlite" not in url)
 
 
 @on("postgresql", "asyncpg", "mariadb")
-def test_so_they_have_where_python_is_not_told_of_the_fork(url):
+def test_children_have_connections_of_their_own_after_a_fork_in_c(url):
     assert_apart(ran("used_by_all_of_a_server_in_c", url), has_sessions=True)
 
 
 @on("sqlite", "aiosqlite")
-def test_what_a_child_commits_is_kept_when_the_parent_closes_its_connections(url):
+def test_a_childs_commit_is_kept_when_the_parent_closes_its_connections(url):
     assert ran("log_kept", url) == {"child": "written", "keys": ["before", "first", "second"]}
 
 
@@ -103,7 +109,7 @@ def test_what_a_child_commits_is_kept_when_the_parent_closes_its_connections(url
 
 @pytest.mark.parametrize("program", ["open_at_the_fork", "open_at_the_fork_and_left_by_an_error"])
 @pytest.mark.parametrize("kind", [*SYNC, "memory"])
-def test_a_unit_that_is_open_at_the_fork_is_the_parents(kind, program, tmp_path):
+def test_a_unit_open_at_the_fork_stays_the_parents(kind, program, tmp_path):
     url = "memory" if kind == "memory" else url_of(kind, tmp_path)
 
     assert ran(program, url) == {"status": 0, "still": ["open"], "keys": ["open"], "called": True}
@@ -111,13 +117,13 @@ def test_a_unit_that_is_open_at_the_fork_is_the_parents(kind, program, tmp_path)
 
 @on("postgresql", "mariadb")
 def test_a_child_cannot_end_the_parents_transaction_on_its_connection(url):
-    told = ran("open_and_its_connection_is_ended_in_the_child", url)
+    result = ran("open_and_its_connection_is_ended_in_the_child", url)
 
-    assert told == {"elsewhere": True, "still": True, "keys": ["open"]}
+    assert result == {"elsewhere": True, "still": True, "keys": ["open"]}
 
 
 @on("postgresql", "mariadb")
-def test_a_unit_that_has_joined_a_session_is_the_parents(url):
+def test_a_unit_that_joined_a_session_stays_the_parents(url):
     assert ran("joined_at_the_fork", url) == {"child": ["not_open", []], "keys": ["open"]}
 
 
@@ -125,29 +131,29 @@ def test_a_unit_that_has_joined_a_session_is_the_parents(url):
 
 
 @pytest.mark.parametrize(("url", "kept"), [("memory", ["parent"]), ("sqlite://", [])])
-def test_a_store_in_memory_is_each_process_own_and_that_is_said_once(url, kept):
-    told = ran("store_in_memory", url)
+def test_each_process_has_its_own_store_in_memory_and_is_warned_once(url, kept):
+    result = ran("store_in_memory", url)
 
-    assert told == {"child": [0, 1, sorted(["child", "child2", *kept])], "heard": 0, "keys": ["parent"]}
+    assert result == {"child": [0, 1, sorted(["child", "child2", *kept])], "heard": 0, "keys": ["parent"]}
 
 
-def test_memory_is_whole_in_a_child(tmp_path):
+def test_memory_is_consistent_in_a_child(tmp_path):
     assert ran("memory_amid_a_statement", "memory") == [[100]] * 10
 
 
 # -- locks and threads
 
 
-def test_a_child_does_not_wait_for_a_database_that_the_parent_is_making():
+def test_a_child_does_not_wait_for_the_parents_database_function():
     assert ran("database_being_made", "memory") == ["InMemoryDatabase", 2]
 
 
-def test_a_gate_has_threads_in_a_child():
-    assert ran("gate_in_a_loop_that_goes_on", "memory") == [True, True]
+def test_a_limiter_has_threads_in_a_child():
+    assert ran("limiter_in_a_surviving_loop", "memory") == [True, True]
 
 
 @on("postgresql")
-def test_a_child_does_not_wait_for_locks_of_the_parents_threads(url):
+def test_a_child_does_not_wait_for_the_parents_threads(url):
     assert ran("locks_of_other_threads", url) == 0
 
 
@@ -156,7 +162,7 @@ def test_a_child_does_not_wait_for_locks_of_the_parents_threads(url):
 
 @contextmanager
 def gunicorn(url, directory):
-    """The address of a server whose workers are forked from a process that has used the database."""
+    """Serve with workers forked from a process that has used the database; the address."""
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(256)
@@ -184,7 +190,7 @@ def gunicorn(url, directory):
 
 
 async def crowd(address):
-    """Many clients at once, each of which writes and reads what it wrote; with connections of their own."""
+    """The responses to many simultaneous clients, each of which writes a row and reads it."""
 
     async def client(number):
         async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE) as ask:
@@ -192,18 +198,18 @@ async def crowd(address):
             async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE) as other:
                 return [written, await other.get(f"/things/{number}")]
 
-    turns = asyncio.Semaphore(16)
+    slots = asyncio.Semaphore(16)
 
-    async def turn(number):
-        async with turns:
+    async def limited(number):
+        async with slots:
             return await client(number)
 
-    pairs = await asyncio.gather(*map(turn, range(CLIENTS)))
+    pairs = await asyncio.gather(*map(limited, range(CLIENTS)))
     return [answer for pair in pairs for answer in pair]
 
 
-@on("sqlite", "postgresql", "asyncpg", "mariadb")
-def test_workers_of_a_preloaded_application_share_nothing(url, tmp_path):
+@on(*with_repeats("sqlite", "postgresql", "asyncpg", "mariadb"))
+def test_workers_of_a_preloaded_application_share_no_connection(url, tmp_path):
     with gunicorn(url, tmp_path) as address:
         try:
             answers = asyncio.run(crowd(address))
@@ -212,15 +218,17 @@ def test_workers_of_a_preloaded_application_share_nothing(url, tmp_path):
 
     log = (tmp_path / "server.log").read_text()
     assert [answer.text for answer in answers if answer.status_code not in (200, 201)] == [], log[-3000:]
-    told = [answer.json() for answer in answers]
+    bodies = [answer.json() for answer in answers]
     sessions = {}
-    for one in told:
+    for one in bodies:
         sessions.setdefault(one["worker"], set()).add(one["session"])
     assert len(sessions) >= 2, "one worker has served everybody"
-    assert {tuple(one["made"]) for one in told} == {(told[0]["made"][0],)}  # the function was called before the fork
-    assert told[0]["made"][0] not in sessions
+    assert {tuple(one["made"]) for one in bodies} == {
+        (bodies[0]["made"][0],)
+    }  # the function was called before the fork
+    assert bodies[0]["made"][0] not in sessions
     if "sqlite" not in url:
-        groups = [set(told[0]["before"]), *sessions.values()]
+        groups = [set(bodies[0]["before"]), *sessions.values()]
         assert sum(map(len, groups)) == len(set.union(*groups))
     keys = sorted(["preloaded", *(f"{number}" for number in range(CLIENTS))])
     with closing(store(url)) as shop:

@@ -1,4 +1,4 @@
-"""The stores the web edge is tried on."""
+"""The databases of the web tests."""
 
 import asyncio
 from contextlib import ExitStack, contextmanager
@@ -14,66 +14,66 @@ SYNC = ["sqlite", "postgresql"]
 ASYNC = ["aiosqlite", "asyncpg", "asyncmy"]
 
 _SERVED = {
-    "postgresql": ("postgresql", Base, "psycopg"),
-    "asyncpg": ("postgresql", Base, "asyncpg"),
-    "mariadb": ("mariadb", Prompt, "pymysql"),
-    "asyncmy": ("mariadb", Prompt, "asyncmy"),
+    "postgresql": ("postgresql", "psycopg"),
+    "asyncpg": ("postgresql", "asyncpg"),
+    "mariadb": ("mariadb", "pymysql"),
+    "asyncmy": ("mariadb", "asyncmy"),
 }
 
 
-def url_of(name, directory):
-    """The URL of an empty database with our tables."""
+def repeats(*names):
+    return [pytest.param(name, marks=pytest.mark.repeats) for name in names]
+
+
+def make_url(name, directory, base, prompt):
+    """The URL of an empty database with our tables; on MariaDB those without deferred foreign keys."""
     if name in _SERVED:
-        server, base, driver = _SERVED[name]
-        url = servers.emptied(server, base)
+        server, driver = _SERVED[name]
+        url = servers.emptied(server, prompt if server == "mariadb" else base)
         return url.set(drivername=f"{url.get_backend_name()}+{driver}")
     path = f"{directory.as_posix()}/web.db"
     made = Database(f"sqlite:///{path}")
-    Base.metadata.create_all(made.engine)
+    base.metadata.create_all(made.engine)
     made.dispose()
     return f"sqlite:///{path}" if name == "sqlite" else f"sqlite+aiosqlite:///{path}"
 
 
-def made(name, directory):
-    """A database, sync or async as its name says."""
+@contextmanager
+def opened(name, directory, base=Base, prompt=Prompt):
+    """A database by name; none of its connections may be in use at the end."""
     if name == "memory":
-        return InMemoryDatabase()
-    url = url_of(name, directory)
-    return AsyncDatabase(url) if name in ASYNC else Database(url)
+        yield InMemoryDatabase()
+        return
+    url = make_url(name, directory, base, prompt)
+    db = AsyncDatabase(url) if name in ASYNC else Database(url)
+    yield db
+    assert in_use(db) == 0, "a connection was leaked"
+    if isinstance(db, AsyncDatabase):
+        asyncio.run(db.dispose())
+    else:
+        db.dispose()
 
 
 @pytest.fixture
 def open_store(tmp_path):
-    """Makes stores by name."""
-    with ExitStack() as ending:
-        yield lambda name: ending.enter_context(opened(name, tmp_path))
+    """Opens databases by name."""
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(opened(name, tmp_path))
 
 
-@contextmanager
-def opened(name, directory):
-    """A store by name; at the end none of its connections may have been kept."""
-    store = made(name, directory)
-    yield store
-    assert in_use(store) == 0, "a connection was leaked"
-    if isinstance(store, AsyncDatabase):
-        asyncio.run(store.dispose())
-    else:
-        store.dispose()
-
-
-@pytest.fixture(params=[*SYNC, "mariadb"])
+@pytest.fixture(params=["sqlite", "postgresql", *repeats("mariadb")])
 def sync_db(request, open_store):
     """A database of each synchronous driver."""
     return open_store(request.param)
 
 
-@pytest.fixture(params=ASYNC)
+@pytest.fixture(params=["aiosqlite", "asyncpg", *repeats("asyncmy")])
 def async_db(request, open_store):
     """A database of each asynchronous driver."""
     return open_store(request.param)
 
 
-@pytest.fixture(params=["memory", *SYNC], scope="module")
+@pytest.fixture(params=["memory", "sqlite", *repeats("postgresql")], scope="module")
 def store(request, tmp_path_factory):
     """Memory, and a database of each synchronous driver; one for all tests of a module."""
     with opened(request.param, tmp_path_factory.mktemp("web")) as given:
@@ -81,7 +81,7 @@ def store(request, tmp_path_factory):
 
 
 def in_use(db):
-    """How many connections a database has given out."""
+    """The number of connections in use."""
     if isinstance(db, InMemoryDatabase):
         return 0
     engines = {db._engines.writing, db._engines.reading}

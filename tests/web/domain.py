@@ -1,5 +1,7 @@
-"""What the tests of the web edge keep: things with a key and a version; dogs, whose owner COMMIT looks for."""
+"""What the web tests store: things with a key and a version; dogs, whose owner is looked for at COMMIT."""
 
+from contextlib import asynccontextmanager
+from inspect import isawaitable
 from typing import Literal
 
 import sqlalchemy as sa
@@ -7,6 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork, QueryObject
+from sqlrepo.sqlalchemy import AsyncDatabase
 
 
 class Thing(BaseModel):
@@ -59,17 +62,17 @@ class OwnerRow(Base):
 
 class DogRow(Base):
     __tablename__ = "dog"
-    __table_args__ = (sa.CheckConstraint("legs <= 4", name="ck_secret_rule"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(20))
-    legs: Mapped[int]
+    legs: Mapped[int] = mapped_column()
     owner_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("owner.id", name="fk_secret_tie", deferrable=True, initially="DEFERRED")
     )
+    __table_args__ = (sa.CheckConstraint(legs.column <= 4, name="ck_secret_rule"),)
 
 
 class Prompt(DeclarativeBase):
-    """The same tables as MariaDB has them: it knows no reference that COMMIT looks at."""
+    """The tables for MariaDB, which has no deferred foreign keys."""
 
 
 for _table in Base.metadata.sorted_tables:
@@ -112,3 +115,34 @@ class AsyncShop(AsyncBaseUnitOfWork):
 
 class AsyncKennel(AsyncBaseUnitOfWork):
     dogs: AsyncDogs
+
+
+# -- endpoints for sync and async units alike
+
+
+def shop_for(db):
+    """The unit class for a database."""
+    return AsyncShop if isinstance(db, AsyncDatabase) else Shop
+
+
+async def outcome(call):
+    """The value of a call, awaited if the unit is async."""
+    return await call if isawaitable(call) else call
+
+
+@asynccontextmanager
+async def entered(unit):
+    """Enter a unit or savepoint of either kind."""
+    if hasattr(unit, "__aenter__"):
+        async with unit as inner:
+            yield inner
+    else:
+        with unit as inner:
+            yield inner
+
+
+def to_lines(things):
+    """The keys of a sync or async iterator, one a line."""
+    if hasattr(things, "__aiter__"):
+        return (f"{thing.key}\n" async for thing in things)
+    return (f"{thing.key}\n" for thing in things)

@@ -1,4 +1,4 @@
-"""Versions go out as entity tags and come back as conditions."""
+"""Versions are sent as entity tags and come back as conditions."""
 
 from itertools import count
 from typing import Annotated
@@ -72,12 +72,12 @@ def test_a_tag_follows_the_version(ask, path):
 
 
 @pytest.mark.parametrize("condition", ['"1"', '"9", "1"', '"9"\t,"1"', '"a,b","1"', ', "1",', "*", None])
-def test_a_condition_that_holds_lets_pass(ask, path, condition):
+def test_a_condition_that_holds_changes_the_row(ask, path, condition):
     assert changed(ask, path, condition).status_code == 200
 
 
 @pytest.mark.parametrize("condition", ['"2"', '"9", "8"', 'W/"1"', '""', '"é"'])
-def test_one_that_does_not_is_412(ask, path, condition):
+def test_a_condition_that_does_not_hold_is_412(ask, path, condition):
     answer = changed(ask, path, condition.encode("latin-1"))
 
     assert (answer.status_code, answer.json()["code"]) == (412, "stale")
@@ -88,14 +88,14 @@ def test_one_that_does_not_is_412(ask, path, condition):
 @pytest.mark.parametrize(
     "condition", ["1", '"1', '"1 "', '1"', '"1" "2"', "'1'", "**", '*, "1"', 'w/"1"', ",", "", '"1";x']
 )
-def test_a_malformed_one_is_400(ask, path, condition):
+def test_a_malformed_condition_is_400(ask, path, condition):
     answer = changed(ask, path, condition)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_condition")
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_one_that_is_overtaken_is_412(ask, app, path):
+def test_a_concurrent_change_is_412(ask, app, path):
     app.state.meanwhile.append(lambda shop, current: shop.things.patch(current.id, {"size": 7}))
 
     assert changed(ask, path, '"1"').status_code == 412

@@ -1,4 +1,4 @@
-"""Which route held a connection for nothing, and what units did, is in the log; and nothing of what clients sent."""
+"""Log records name the route and the unit, and hold no values of clients."""
 
 import logging
 from typing import Annotated
@@ -85,12 +85,12 @@ def test_a_connection_held_without_a_query_is_a_warning_with_the_route(ask, capl
     assert "s3cret" not in warning.getMessage()
 
 
-def test_a_transaction_that_was_ended_holds_none(ask, caplog):
+def test_an_ended_transaction_holds_no_connection(ask, caplog):
     assert ask.get("/commits/s3cret").status_code == 200
     assert warnings(caplog) == []
 
 
-def test_async_endpoints_are_told_of_too(async_db, clock, caplog):
+def test_an_async_unit_is_warned_about(async_db, clock, caplog):
     app = FastAPI()
 
     @app.get("/waits")
@@ -107,7 +107,7 @@ def test_async_endpoints_are_told_of_too(async_db, clock, caplog):
     assert "AsyncShop" in warning.getMessage()
 
 
-def test_beginning_and_end_are_told_with_the_route(sync_db, caplog):
+def test_begin_and_end_are_logged_with_the_route(sync_db, caplog):
     caplog.set_level(logging.DEBUG, "sqlrepo")
     app = FastAPI()
 
@@ -126,7 +126,7 @@ def test_beginning_and_end_are_told_with_the_route(sync_db, caplog):
     assert not any("s3cret" in line for line in told)
 
 
-def test_what_is_logged_outside_of_requests_has_no_route(sync_db, clock, caplog):
+def test_records_outside_of_requests_have_no_route(sync_db, clock, caplog):
     install(FastAPI(), sync_db)
     with Shop(sync_db) as shop:
         shop.things.count()

@@ -1,4 +1,4 @@
-"""Units of work need asyncio: on another event loop an application does not start, and a request is told why."""
+"""Units of work need asyncio: under trio an application does not start, and a request fails."""
 
 import anyio
 import pytest
@@ -24,7 +24,7 @@ def test_an_application_does_not_start_on_trio():
 
 
 @pytest.mark.parametrize("given", ["memory", "file", "function"])
-def test_a_request_on_trio_is_refused_by_name(given, tmp_path):
+def test_a_request_on_trio_raises(given, tmp_path):
     made = []
 
     def database():

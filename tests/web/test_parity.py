@@ -1,55 +1,25 @@
-"""One application answers one long list of requests alike on every store: status, headers and body, to the last byte.
+"""One application gives equal responses to one long list of requests on every store: status, headers and body.
 
-Generated ids are compared by the order of creation, cursors by what following them gives.
+Generated ids are compared by their order of creation, cursors by the pages they lead to.
 """
 
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from sqlrepo.sqlalchemy import Database
 from sqlrepo.testing import Capabilities
-from tests.databases import servers
-from tests.web.conftest import in_use
+from tests.web.conftest import ASYNC, opened, repeats
 from tests.web.server import client, eventually, serving
 from tests.web.warehouse import EARLY, LATE, application
 
-DRIVERS = {
-    "postgresql": ("postgresql", None),
-    "mariadb": ("mariadb", None),
-    "asyncpg": ("postgresql", "postgresql+asyncpg"),
-    "asyncmy": ("mariadb", "mysql+asyncmy"),
-}
-STORES = ["memory-async", "sqlite", "aiosqlite", *DRIVERS]
+STORES = ["memory-async", "sqlite", "aiosqlite", *repeats("postgresql", "mariadb", "asyncpg", "asyncmy")]
 LACKING = {"sqlite": {"fk_error_details"}, "aiosqlite": {"fk_error_details"}}
 
 
-@contextmanager
-def opened(name, directory):
-    """A store by name, and its tables."""
-    kind, driver = DRIVERS.get(name, (name, None))
-    rows = EARLY if kind == "mariadb" else LATE
-    if name.startswith("memory"):
-        yield InMemoryDatabase(), rows
-        return
-    if kind in servers.KINDS:
-        url = servers.emptied(kind, rows.Base)
-        db = AsyncDatabase(url.set(drivername=driver)) if driver else Database(url)
-    else:
-        path = f"{directory.as_posix()}/{name}.db"
-        made = Database(f"sqlite:///{path}")
-        rows.Base.metadata.create_all(made.engine)
-        made.dispose()
-        db = AsyncDatabase(f"sqlite+aiosqlite:///{path}") if name == "aiosqlite" else Database(f"sqlite:///{path}")
-    yield db, rows
-    assert in_use(db) == 0, "a connection was leaked"
-
-
-# -- what is asked
+# -- requests
 
 GONE = 424242
 BAD_JSON = {"content": b'{"key": ', "headers": {"content-type": "application/json"}}
@@ -57,7 +27,7 @@ BAD_JSON = {"content": b'{"key": ', "headers": {"content-type": "application/jso
 
 @dataclass(frozen=True)
 class Of:
-    """The id of the n-th that was created of a kind."""
+    """The id of the n-th entity of a kind."""
 
     kind: str
     number: int
@@ -65,7 +35,7 @@ class Of:
 
 @dataclass(frozen=True)
 class Step:
-    """A request, and the status that it is to be answered with."""
+    """A request and its expected status."""
 
     status: int
     method: str
@@ -152,9 +122,11 @@ REFUSED = [
     )
 ]  # fmt: skip
 CURSORS = [
-    get(422, "/scroll", after="x"),
-    get(422, "/scroll", before=""),
-    get(422, "/scroll", after="AAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+    *(
+        get(422, "/scroll", **{way: cursor})
+        for way in ("after", "before")
+        for cursor in ("", "x", "AAAA", "A" * 28, "é", "%00", "../..", "a" * 5000)
+    ),
     get(422, "/scroll", after="x", before="x"),
     get(422, "/scroll", limit=0),
     get(422, "/scroll", offset=1),
@@ -227,7 +199,7 @@ WALKS = [
 ]
 
 
-# -- what is answered
+# -- responses
 
 NAMES = {"keeper_id": "keeper", "boss_id": "keeper"}
 HEADERS = ("content-type", "ETag", "Link", "Retry-After")
@@ -237,7 +209,7 @@ _CURSOR = re.compile(r'("next":|"previous":|after=|before=)"?[\w-]{20,}"?')
 
 @dataclass
 class Asking:
-    """Asks one store, and writes down what it answers with ids renumbered."""
+    """Sends requests to one store and renumbers the ids in its responses."""
 
     ask: Any
     seen: dict[str, dict[int, int]] = field(default_factory=lambda: {"item": {}, "keeper": {}, "pet": {}})
@@ -255,7 +227,7 @@ class Asking:
         return self.made[value.kind][value.number] if isinstance(value, Of) else value
 
     def told(self, answer):
-        """What is compared of an answer."""
+        """The parts of a response that are compared."""
         kind = next((kind for kind in ("keeper", "pet") if f"/{kind}s" in str(answer.url)), "item")
         if answer.status_code in (200, 201) and answer.request.method == "POST":
             self._meet(kind, answer.json()["id"])
@@ -263,7 +235,7 @@ class Asking:
         return answer.status_code, headers, _CURSOR.sub(r"\1~", self._renumbered(kind, answer.text))
 
     def _meet(self, kind, id):
-        """Number what was created; a background task's before it is asked for."""
+        """Number a created entity, a background task's before it is read."""
         if id not in self.made[kind]:
             self.made[kind].append(id)
         self.seen[kind][id] = self.made[kind].index(id)
@@ -277,7 +249,7 @@ class Asking:
         return _IDS.sub(number, text)
 
     def walk(self, start):
-        """The answers along the links to the end and back to the beginning."""
+        """The responses along the links to the end and back to the beginning."""
         answer = self.ask.get(start)
         yield self.told(answer)
         for relation in ("next", "prev", "first"):
@@ -289,9 +261,10 @@ class Asking:
 
 
 def answers(name, directory):
-    """What a store answers, in order: the steps, then the walks."""
-    with opened(name, directory) as (db, rows):
-        app = application(db, rows, asynchronous=name in ("memory-async", "aiosqlite", "asyncpg", "asyncmy"))
+    """The responses of a store: to the steps, then to the walks."""
+    rows = EARLY if name in ("mariadb", "asyncmy") else LATE
+    with opened(name.removesuffix("-async"), directory, LATE.Base, EARLY.Base) as db:
+        app = application(db, rows, asynchronous=name in ("memory-async", *ASYNC))
         with serving(app) as address, client(address) as ask:
             asking, told = Asking(ask), []
             for step in STEPS:
@@ -302,25 +275,31 @@ def answers(name, directory):
             told += [(start, given) for start in WALKS for given in asking.walk(start)]
         if isinstance(db, Database):
             assert Capabilities.of(db).fk_error_details == ("fk_error_details" not in LACKING.get(name, ()))
-            db.dispose()
     return told
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """What memory answers."""
+    """The responses of memory."""
     return answers("memory", tmp_path_factory.mktemp("parity"))
 
 
-def test_each_request_is_answered_as_it_should_be(expected):
+def test_each_request_gets_its_status(expected):
     found = [(what, told[0]) for what, told in expected[: len(STEPS)]]
 
     assert found == [(f"{step.method} {step.path} {step.options}", step.status) for step in STEPS]
     assert [told for _, told in expected[len(STEPS) :] if told[0] != 200] == []
 
 
+@pytest.mark.parametrize("key", ["careless", "no"])
+def test_a_refused_request_stores_nothing(expected, key):
+    found = [response[2] for what, response in expected if what.endswith(f"/items {{'params': {{'key': '{key}'}}}}")]
+
+    assert found == ['{"items":[],"has_next":false,"total":null}']
+
+
 @pytest.mark.parametrize("name", STORES)
-def test_each_store_answers_alike(name, expected, tmp_path):
+def test_each_store_gives_equal_responses(name, expected, tmp_path):
     lacking = LACKING.get(name, ())
     for (what, found), (_, wanted) in zip(answers(name, tmp_path), expected, strict=True):
         assert found == (without_fields(wanted) if "fk_error_details" in lacking else wanted), what
@@ -332,7 +311,7 @@ def without_fields(told):
     return status, headers, re.sub(r'("code":"foreign_key","fields":)\["\w+"\]', r"\1[]", text)
 
 
-def test_a_walk_meets_every_row_once_and_comes_back(expected):
+def test_a_walk_visits_every_row_once_and_returns(expected):
     walked = {}
     for start, (_, _, text) in expected[len(STEPS) :]:
         walked.setdefault(start, []).append(re.findall(r'"id":#(\d+)', text))

@@ -1,7 +1,6 @@
-"""Errors are answered as problems: a status, a code and fields, and nothing of the store's inside."""
+"""Errors become problem responses: a status, a code and fields, and nothing internal to the database."""
 
 import asyncio
-from contextlib import contextmanager
 from typing import Annotated
 
 import pytest
@@ -23,13 +22,11 @@ from sqlrepo import (
     StaleEntityError,
     StatementTimeoutError,
     TransactionConflictError,
-    UniqueViolationError,
     UnitStateError,
     UnsupportedError,
 )
 from sqlrepo.errors import make_commit_lost_error
 from sqlrepo.fastapi import Problem, install, problems, provide
-from tests.web.conftest import SYNC, opened
 from tests.web.domain import Dog, Kennel, Shop, Thing
 from tests.web.server import client, serving
 
@@ -70,23 +67,9 @@ def application(db):
     def change(id: int, changes: Change, shop: ShopDep) -> Thing:
         return shop.things.patch(id, changes)
 
-    @app.post("/caught")
-    def caught(thing: Thing, shop: ShopDep) -> JSONResponse:
-        try:
-            with shop.savepoint():
-                shop.things.add(thing)
-        except UniqueViolationError as error:
-            shop.things.add(Thing(key="instead"))
-            return JSONResponse({"own": error.fields}, 409)
-        return JSONResponse({}, 201)
-
-    @app.post("/careless")
-    def careless(thing: Thing, shop: ShopDep) -> JSONResponse:
-        try:
-            shop.things.add(thing)
-        except UniqueViolationError:
-            return JSONResponse({"own": []}, 200)
-        return JSONResponse({}, 201)
+    @app.post("/dogs", status_code=201)
+    def keep(dog: Dog, kennel: Annotated[Kennel, provide(Kennel, db)]) -> Dog:
+        return kennel.dogs.add(dog)
 
     return app
 
@@ -98,7 +81,7 @@ def ask(store):
         yield made
 
 
-def told(answer):
+def read_problem(answer):
     body = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert (body["type"], body["status"]) == ("about:blank", answer.status_code)
@@ -106,62 +89,25 @@ def told(answer):
     return answer.status_code, body["code"], body["fields"]
 
 
-def test_what_is_not_there_is_404(ask):
-    assert told(ask.get("/things/77")) == (404, "not_found", [])
-
-
-def test_a_second_of_its_kind_is_409_and_names_the_field(ask):
-    assert told(ask.post("/things", json={"key": "a"})) == (409, "unique", ["key"])
-
-
-def test_a_value_the_column_cannot_hold_is_422_and_names_the_field(ask):
-    assert told(ask.post("/things", json={"key": "k" * 21})) == (422, "invalid_value", ["key"])
+def test_errors_of_an_endpoint_are_problems_that_name_the_fields(ask):
+    assert read_problem(ask.get("/things/77")) == (404, "not_found", [])
+    assert read_problem(ask.post("/things", json={"key": "a"})) == (409, "unique", ["key"])
+    assert read_problem(ask.post("/things", json={"key": "k" * 21})) == (422, "invalid_value", ["key"])
 
 
 def test_a_stale_change_is_409_and_412_where_the_version_was_a_condition(ask):
     stale = {"size": 1, "version": 7}
 
-    assert told(ask.patch("/things/1", json=stale)) == (409, "stale", [])
-    assert told(ask.patch("/things/1", json=stale, headers={"If-Match": '"7"'})) == (412, "stale", [])
+    assert read_problem(ask.patch("/things/1", json=stale)) == (409, "stale", [])
+    assert read_problem(ask.patch("/things/1", json=stale, headers={"If-Match": '"7"'})) == (412, "stale", [])
 
 
-def test_a_duplicate_that_the_endpoint_answers_is_as_it_answers_it(ask):
-    answer = ask.post("/caught", json={"key": "a"})
-
-    assert (answer.status_code, answer.json()) == (409, {"own": ["key"]})
-    assert ask.post("/things", json={"key": "instead"}).status_code == 409  # what it did afterwards is stored
-
-
-def test_a_duplicate_without_savepoint_is_409_whatever_the_endpoint_says(ask):
-    assert told(ask.post("/careless", json={"key": "a"})) == (409, "unique", ["key"])
-
-
-def test_a_patch_writes_what_was_sent_and_nothing_else(ask):
+def test_a_patch_writes_only_the_values_that_were_sent(ask):
     before = ask.get("/things/1").json()
 
     assert ask.patch("/things/1", json={}).json() == before
     assert ask.patch("/things/1", json={"size": 5}).json() == {**before, "size": 5, "version": before["version"] + 1}
     assert ask.patch("/things/1", json={"size": None}).status_code == 422
-
-
-@pytest.fixture(scope="module", params=SYNC)
-def kennel(request, tmp_path_factory):
-    with opened(request.param, tmp_path_factory.mktemp("dogs")) as db, asking_for_dogs(db) as ask:
-        yield ask
-
-
-@contextmanager
-def asking_for_dogs(db):
-    Dogs = Annotated[Kennel, provide(Kennel, db)]
-    app = FastAPI()
-    install(app, db)
-
-    @app.post("/dogs", status_code=201)
-    def add(dog: Dog, kennel: Dogs) -> Dog:
-        return kennel.dogs.add(dog)
-
-    with serving(app) as address, client(address) as made:
-        yield made
 
 
 @pytest.mark.parametrize(
@@ -172,11 +118,11 @@ def asking_for_dogs(db):
         ({"name": "x", "legs": None}, (422, "not_null", ["legs"])),
     ],
 )
-def test_constraints_are_told_by_kind_and_fields(kennel, dog, expected):
-    status, code, fields = told(kennel.post("/dogs", json=dog))
+def test_a_violated_constraint_is_a_problem_with_its_kind_and_fields(ask, dog, expected):
+    status, code, fields = read_problem(ask.post("/dogs", json=dog))
 
     assert (status, code) == expected[:2]
-    assert fields in (expected[2], [])  # some backends do not tell which
+    assert fields in (expected[2], [])  # some databases do not say which
 
 
 NOW = {"Retry-After": "1"}
@@ -220,17 +166,18 @@ def test_every_error_has_its_status(raising, number, caplog):
 
     answer = raising.get(f"/{number}")
 
-    assert told(answer) == (status, code, ["key"] if code == "invalid_value" else [])
+    assert read_problem(answer) == (status, code, ["key"] if code == "invalid_value" else [])
     assert "secret" not in answer.text
     assert ("Retry-After" in answer.headers) == ("Retry-After" in headers)
     [*logged] = [record for record in caplog.records if record.name == "sqlrepo"]
     level = {500: "ERROR", 503: "WARNING"}.get(status, "WARNING" if code == "query" else None)
-    assert [record.levelname for record in logged] == ([level] if level else [])  # what is to be mended is for the log
+    assert all((record.exc_info is not None) == (code in ("internal", "query")) for record in logged)
+    assert [record.levelname for record in logged] == ([level] if level else [])  # only faults are logged
     assert all("fail" in record.message and f"/{number}" not in record.message for record in logged)
 
 
 @pytest.mark.parametrize("kind", [NotFoundError, RepositoryError])
-def test_a_handler_of_the_applications_own_goes_first(kind):
+def test_the_applications_handler_takes_precedence(kind):
     app = FastAPI()
 
     @app.exception_handler(kind)
@@ -247,7 +194,7 @@ def test_a_handler_of_the_applications_own_goes_first(kind):
         assert ask.get("/").status_code == 410
 
 
-def test_a_web_socket_has_no_answer_to_put_a_problem_in():
+def test_an_error_in_a_web_socket_reaches_the_server():
     app = FastAPI()
     install(app)
     raised, sent = [], []

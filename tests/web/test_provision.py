@@ -1,4 +1,4 @@
-"""What a unit is made of, when, and how an application's life and tests reach it."""
+"""Databases, contexts and overrides of provided units, and their end with the application."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -51,9 +51,11 @@ def application(db, **options):
     return app
 
 
-def test_a_function_is_called_once_at_first_use_and_what_it_made_is_closed(tmp_path):
+def test_a_function_is_called_once_at_first_use_and_its_database_disposed_of(tmp_path):
     settings = Settings(f"sqlite:///{tmp_path}/a.db")
     app = application(settings.database)
+    with serving(app):
+        pass
     with serving(app) as address, client(address) as ask:
         assert settings.made == []
         assert {ask.get("/source").text for _ in range(5)} == {f'"{settings.made[0]!r}"'}
@@ -78,14 +80,6 @@ def test_a_function_is_called_once_by_a_crowd(tmp_path):
     assert (answers, len(settings.made)) == ([200] * 8, 1)
 
 
-def test_a_function_that_is_never_used_is_never_called():
-    settings = Settings()
-    with serving(application(settings.database)) as address, client(address) as ask:
-        assert ask.get("/openapi.json").status_code == 200
-
-    assert settings.made == []
-
-
 def test_a_function_that_fails_is_called_again(tmp_path):
     given = iter([OSError(), Database(f"sqlite:///{tmp_path}/a.db")])
 
@@ -101,7 +95,7 @@ def test_a_function_that_fails_is_called_again(tmp_path):
             assert ask.get("/source").status_code == 200
 
 
-def test_a_function_that_makes_no_database_is_told():
+def test_a_function_that_returns_no_database_is_a_server_error():
     with serving(application(lambda: "sqlite://")) as address, client(address) as ask:
         assert ask.get("/source").json()["code"] == "internal"
 
@@ -113,18 +107,18 @@ def generator():
 
 @pytest.mark.parametrize("given", ["sqlite://", None, 7, later, generator, Shop(InMemoryDatabase())])
 @pytest.mark.parametrize("way", [lambda db: provide(Shop, db), lambda db: install(FastAPI(), db)])
-def test_what_is_no_database_is_refused_where_it_is_given(given, way):
+def test_another_value_than_a_database_is_refused_at_once(given, way):
     with pytest.raises(UnsupportedError):
         way(given)
 
 
 @pytest.mark.parametrize("unit", [object, Thing, Shop(InMemoryDatabase()), "Shop"])
-def test_what_is_no_unit_is_refused(unit):
+def test_another_value_than_a_unit_class_is_refused(unit):
     with pytest.raises(UnsupportedError):
         provide(unit, InMemoryDatabase())
 
 
-def test_sync_and_async_must_fit(tmp_path):
+def test_sync_units_need_sync_databases_and_async_units_async_ones(tmp_path):
     with pytest.raises(UnsupportedError):
         provide(AsyncShop, Database(f"sqlite:///{tmp_path}/a.db"))
     with pytest.raises(UnsupportedError):
@@ -143,7 +137,7 @@ EARLY = Annotated[Early, provide(Early, InMemoryDatabase())]
 class LateThings(Things): ...
 
 
-def test_an_alias_may_stand_before_what_its_units_are_made_of():
+def test_an_alias_may_be_defined_before_the_repositories():
     app = FastAPI()
 
     @app.get("/")
@@ -154,7 +148,7 @@ def test_an_alias_may_stand_before_what_its_units_are_made_of():
         assert ask.get("/").json() == 0
 
 
-def test_a_store_that_cannot_keep_the_tables_is_refused_when_it_is_put_beneath(tmp_path):
+def test_override_refuses_a_database_that_cannot_hold_the_tables(tmp_path):
     class Odd(DeclarativeBase): ...
 
     class PointRow(Odd):
@@ -178,7 +172,7 @@ def test_a_store_that_cannot_keep_the_tables_is_refused_when_it_is_put_beneath(t
 
 
 @pytest.mark.parametrize("alias", [Shop, None, Annotated[Shop, "x"], Annotated[Shop, Header()]])
-def test_an_alias_without_ours_is_refused(alias):
+def test_override_refuses_another_alias(alias):
     with pytest.raises(UnsupportedError):
         override(FastAPI(), alias, InMemoryDatabase())
 
@@ -189,7 +183,9 @@ def tenant(x_tenant: Annotated[str, Header()] = "none") -> str:
     return x_tenant
 
 
-def test_the_context_is_what_a_dependency_gives():
+def test_a_dependency_gives_the_context():
+    with serving(application(InMemoryDatabase())) as address, client(address) as ask:
+        assert ask.get("/context").json() is None
     app = application(InMemoryDatabase(), context=tenant)
     with serving(app) as address, client(address) as ask:
         assert ask.get("/context", headers={"X-Tenant": "acme"}).json() == "acme"
@@ -201,12 +197,7 @@ def test_the_context_is_what_a_dependency_gives():
         assert ask.get("/context").json() == "other"
 
 
-def test_without_one_there_is_none():
-    with serving(application(InMemoryDatabase())) as address, client(address) as ask:
-        assert ask.get("/context").json() is None
-
-
-def test_equal_dependencies_are_one_and_others_are_not():
+def test_only_dependencies_with_equal_arguments_are_equal():
     db, other = InMemoryDatabase(), InMemoryDatabase()
     first = provide(Shop, db).dependency
 
@@ -238,12 +229,7 @@ def test_an_override_may_be_anything_fastapi_takes():
         assert [thing.key for thing in shop.things.find()] == ["b"]
 
 
-def test_a_read_only_unit_writes_nothing(store):
-    with serving(application(store, read_only=True)) as address, client(address) as ask:
-        assert ask.post("/things", json={"key": "a"}).json()["code"] == "internal"
-
-
-def test_the_applications_own_lifespan_runs_within_ours(tmp_path):
+def test_the_applications_lifespan_runs_within_ours(tmp_path):
     db, seen = Database(f"sqlite:///{tmp_path}/a.db"), []
 
     @asynccontextmanager
@@ -266,7 +252,7 @@ def test_the_applications_own_lifespan_runs_within_ours(tmp_path):
     assert db.engine.pool.checkedin() == 0
 
 
-def test_async_databases_are_closed_too(tmp_path):
+def test_async_databases_are_disposed_of(tmp_path):
     db = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db")
     app = FastAPI()
     install(app, db)
@@ -281,7 +267,7 @@ def test_async_databases_are_closed_too(tmp_path):
     assert db.engine.pool.checkedin() == 0
 
 
-def test_one_database_that_cannot_be_closed_keeps_no_other_open(tmp_path, monkeypatch):
+def test_a_database_that_fails_to_close_keeps_no_other_open(tmp_path, monkeypatch):
     good, bad = Database(f"sqlite:///{tmp_path}/a.db"), InMemoryDatabase()
 
     def fail(self):
@@ -301,7 +287,7 @@ def test_one_database_that_cannot_be_closed_keeps_no_other_open(tmp_path, monkey
     assert good.engine.pool.checkedin() == 0
 
 
-def test_each_request_has_its_own():
+def test_each_request_has_a_unit_of_its_own():
     db, units = InMemoryDatabase(), []
     app = FastAPI()
     ShopDep: TypeAlias = Annotated[Shop, provide(Shop, db)]
@@ -325,7 +311,7 @@ def test_two_event_loops_share_a_database():
             assert ask.get("/source").status_code == 200
 
 
-def test_capacity_is_what_the_pool_gives(tmp_path):
+def test_databases_report_the_size_and_timeout_of_their_pool(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
 
     assert (

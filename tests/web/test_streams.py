@@ -13,18 +13,15 @@ from sqlrepo import ReadOnlyError
 from sqlrepo.fastapi import Stream, install, override, provide, provide_stream
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase
-from tests.web.conftest import in_use, opened
-from tests.web.domain import AsyncShop, Shop, Thing
+from tests.web.conftest import in_use, opened, repeats
+from tests.web.domain import Shop, Thing, outcome, shop_for, to_lines
 from tests.web.server import client, eventually, serving
 
 KEYS = [f"k{n:03}" for n in range(300)]
-PIECE = "x" * 1_000_000  # more than fits on the way, so that the server waits for the client
+PIECE = "x" * 1_000_000  # more than the socket buffers, so that the server waits for the client
 
 
-STORES = ["memory", "sqlite", "postgresql", "aiosqlite", "asyncpg"]
-
-
-@pytest.fixture(params=STORES, scope="module")
+@pytest.fixture(params=["memory", "sqlite", "aiosqlite", *repeats("postgresql", "asyncpg")], scope="module")
 def db(request, tmp_path_factory):
     with opened(request.param, tmp_path_factory.mktemp("streams")) as given:
         yield given
@@ -32,9 +29,7 @@ def db(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def app(db):
-    app = application_async(db) if isinstance(db, AsyncDatabase) else application(db)
-    install(app, db)
-    return app
+    return application(db)
 
 
 @pytest.fixture(scope="module")
@@ -51,86 +46,59 @@ def ask(address):
 
 
 def application(db):
-    ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]
+    unit, read = shop_for(db), read_async if isinstance(db, AsyncDatabase) else read_sync
+    ShopStream = Annotated[Stream[unit], provide_stream(unit, db)]
     app = FastAPI()
+    install(app, db)
     app.state.alias, app.state.caught, app.state.kept = ShopStream, [], []
 
-    @app.get("/keys")
-    def keys(stream: ShopStream) -> StreamingResponse:
-        return StreamingResponse(stream(lambda shop: (f"{thing.key}\n" for thing in shop.things.stream())))
-
-    @app.get("/endless")
-    def endless(stream: ShopStream) -> StreamingResponse:
-        def pieces(shop):
-            shop.things.count()
-            yield from repeat(PIECE)
-
-        return StreamingResponse(kept(app, stream(pieces)))
-
-    @app.get("/first")
-    def begin(stream: ShopStream) -> StreamingResponse:
-        return StreamingResponse(first(kept(app, stream(lambda shop: shop.things.stream()))))
-
-    @app.get("/writes")
-    def writes(stream: ShopStream) -> StreamingResponse:
-        def pieces(shop):
-            try:
-                shop.things.add(Thing(key="sneaked in"))
-            except ReadOnlyError as error:
-                app.state.caught.append(error)
-            yield "done"
-
-        return StreamingResponse(stream(pieces))
-
-    @app.post("/fill")
-    def fill(shop: Annotated[Shop, provide(Shop, db)]) -> None:
-        shop.things.add_many(Thing(key=key) for key in KEYS)
-
-    return app
-
-
-def application_async(db):
-    ShopStream = Annotated[Stream[AsyncShop], provide_stream(AsyncShop, db)]
-    app = FastAPI()
-    app.state.alias, app.state.caught, app.state.kept = ShopStream, [], []
+    def kept(values):
+        app.state.kept.append(values)  # so that no collection ends the iterator
+        return values
 
     @app.get("/keys")
     async def keys(stream: ShopStream) -> StreamingResponse:
-        async def lines(shop):
-            async for thing in shop.things.stream():
-                yield f"{thing.key}\n"
-
-        return StreamingResponse(stream(lines))
+        return StreamingResponse(stream(lambda shop: to_lines(shop.things.stream())))
 
     @app.get("/endless")
     async def endless(stream: ShopStream) -> StreamingResponse:
-        return StreamingResponse(kept(app, stream(endless_async)))
+        return StreamingResponse(kept(stream(read(lambda shop: shop.things.count(), repeat(PIECE), app))))
 
     @app.get("/first")
     async def begin(stream: ShopStream) -> StreamingResponse:
-        return StreamingResponse(first(kept(app, stream(lambda shop: shop.things.stream()))))
+        return StreamingResponse(first(kept(stream(lambda shop: shop.things.stream()))))
 
     @app.get("/writes")
     async def writes(stream: ShopStream) -> StreamingResponse:
-        async def pieces(shop):
-            try:
-                await shop.things.add(Thing(key="sneaked in"))
-            except ReadOnlyError as error:
-                app.state.caught.append(error)
-            yield "done"
-
-        return StreamingResponse(stream(pieces))
+        return StreamingResponse(stream(read(lambda shop: shop.things.add(Thing(key="new")), ["done"], app)))
 
     @app.post("/fill")
-    async def fill(shop: Annotated[AsyncShop, provide(AsyncShop, db)]) -> None:
-        await shop.things.add_many(Thing(key=key) for key in KEYS)
+    async def fill(shop: Annotated[unit, provide(unit, db)]) -> None:
+        await outcome(shop.things.add_many(Thing(key=key) for key in KEYS))
 
     return app
 
 
-def kept(app, pieces):
-    """Where it cannot be collected, so that nothing but its end ends it."""
-    app.state.kept.append(pieces)
+def read_sync(call, values, app):
+    def pieces(shop):
+        try:
+            call(shop)
+        except ReadOnlyError as error:
+            app.state.caught.append(error)
+        yield from values
+
+    return pieces
+
+
+def read_async(call, values, app):
+    async def pieces(shop):
+        try:
+            await call(shop)
+        except ReadOnlyError as error:
+            app.state.caught.append(error)
+        for value in values:
+            yield value
+
     return pieces
 
 
@@ -140,29 +108,23 @@ async def first(things):
         break
 
 
-async def endless_async(shop):
-    await shop.things.count()
-    for piece in repeat(PIECE):
-        yield piece
-
-
-def test_a_stream_gives_all(ask, db):
+def test_a_stream_sends_all_rows(ask, db):
     assert ask.get("/keys").text.splitlines() == KEYS
     assert eventually(lambda: in_use(db) == 0)
 
 
-def test_a_stream_writes_nothing(ask, app):
+def test_a_stream_cannot_write(ask, app):
     assert ask.get("/writes").text == "done"
     assert ask.get("/keys").text.splitlines() == KEYS
     assert [type(error) for error in app.state.caught] == [ReadOnlyError]
 
 
-def test_a_stream_that_is_not_read_to_its_end_leaves_nothing_behind(ask, db):
+def test_a_stream_that_is_not_exhausted_gives_its_connection_back(ask, db):
     assert ask.get("/first").text == KEYS[0]
     assert eventually(lambda: in_use(db) == 0)
 
 
-def test_a_client_that_goes_away_leaves_nothing_behind(address, db):
+def test_a_disconnected_client_leaves_no_connection_in_use(address, db):
     where = urlsplit(address)
     for _ in range(3):
         with socket.create_connection((where.hostname, where.port)) as connection:
@@ -174,7 +136,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(address, db):
         assert eventually(lambda: in_use(db) == 0)
 
 
-def test_a_stream_can_be_given_another_store(ask, app):
+def test_a_streams_database_can_be_overridden(ask, app):
     override(app, app.state.alias, filled := InMemoryDatabase())
     with Shop(filled) as shop:
         shop.things.add(Thing(key="there"))

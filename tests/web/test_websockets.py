@@ -1,4 +1,4 @@
-"""A unit of work is for a message, not for a socket: what a socket would hold is refused by name."""
+"""A unit of work is for one message of a web socket: `check_routes` refuses one that lasts as long as the socket."""
 
 import asyncio
 from typing import Annotated
@@ -10,10 +10,9 @@ from sqlrepo import NotFoundError
 from sqlrepo.fastapi import RouteError, Stream, check_routes, filters, install, provide, provide_stream
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase
-from tests.web.conftest import in_use
-from tests.web.domain import AsyncShop, Shop, Thing, ThingQuery
+from tests.web.conftest import in_use, repeats
+from tests.web.domain import AsyncShop, Shop, Thing, ThingQuery, entered, outcome, shop_for
 
-STORES = ["memory", "sqlite", "postgresql", "aiosqlite", "asyncpg"]
 DB = InMemoryDatabase()
 
 ShopDep = Annotated[Shop, provide(Shop, DB)]
@@ -43,7 +42,7 @@ async def asks(socket: WebSocket, query: Annotated[ThingQuery, filters(ThingQuer
 
 
 @pytest.mark.parametrize("endpoint", [holding, reading, holding_async, below, own, own_late])
-def test_a_unit_as_long_as_a_socket_is_refused_by_name(endpoint):
+def test_a_unit_as_long_as_the_socket_is_refused(endpoint):
     app, router = FastAPI(), APIRouter(prefix="/deep")
     app.websocket("/way")(endpoint)
     router.websocket("/way")(endpoint)
@@ -57,14 +56,14 @@ def test_a_unit_as_long_as_a_socket_is_refused_by_name(endpoint):
 
 
 @pytest.mark.parametrize("endpoint", [plain, streams, asks])
-def test_what_holds_nothing_is_accepted(endpoint):
+def test_other_dependencies_are_accepted(endpoint):
     app = FastAPI()
     app.websocket("/way")(endpoint)
 
     check_routes(app)
 
 
-def test_a_bare_query_beside_others_is_refused_there_too():
+def test_a_bare_query_beside_other_parameters_is_refused():
     app = FastAPI()
 
     @app.websocket("/way")
@@ -77,7 +76,7 @@ def test_a_bare_query_beside_others_is_refused_there_too():
 
 
 def talk(app, *texts, db):
-    """Say something over a socket, then leave; give what was answered."""
+    """Send texts over a socket, then disconnect; return the answers."""
     said = [{"type": "websocket.connect"}, *({"type": "websocket.receive", "text": text} for text in texts)]
     said += [{"type": "websocket.disconnect", "code": 1001}]
     answers = []
@@ -104,117 +103,74 @@ def talk(app, *texts, db):
     return answers
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["memory", "sqlite", "aiosqlite", *repeats("postgresql", "asyncpg")])
 def db(request, open_store):
     return open_store(request.param)
 
 
-def per_message(db):
-    """The way that is taught: a unit for each message."""
+def application(db):
+    """A unit for each message, as the documentation has it."""
+    unit = shop_for(db)
     app = FastAPI()
     install(app, db)
-    if isinstance(db, AsyncDatabase):
 
-        @app.websocket("/")
-        async def add_async(socket: WebSocket) -> None:
-            await socket.accept()
-            async for key in socket.iter_text():
-                async with AsyncShop(db) as shop:
-                    await shop.things.add(Thing(key=key))
-                async with AsyncShop(db, read_only=True) as shop:
-                    found = await shop.things.count()
-                await socket.send_text(f"{found} and {in_use(db)} held")
-    else:
-
-        @app.websocket("/")
-        async def add(socket: WebSocket) -> None:
-            await socket.accept()
-            async for key in socket.iter_text():
-                with Shop(db) as shop:
-                    shop.things.add(Thing(key=key))
-                with Shop(db, read_only=True) as shop:
-                    found = shop.things.count()
-                await socket.send_text(f"{found} and {in_use(db)} held")
+    @app.websocket("/")
+    async def add(socket: WebSocket) -> None:
+        await socket.accept()
+        async for key in socket.iter_text():
+            async with entered(unit(db)) as shop:
+                await outcome(shop.things.add(Thing(key=key)))
+                if key == "missing":
+                    await outcome(shop.things.get(77))
+            async with entered(unit(db, read_only=True)) as shop:
+                found = await outcome(shop.things.count())
+            await socket.send_text(f"{found} and {in_use(db)} held")
 
     return app
 
 
-def test_a_unit_for_each_message_is_committed_with_it_and_holds_nothing_in_between(db):
-    assert talk(per_message(db), "a", "b", db=db) == ["websocket.accept", "1 and 0 held", "2 and 0 held"]
+def test_a_unit_for_each_message_commits_it_and_holds_no_connection_in_between(db):
+    assert talk(application(db), "a", "b", db=db) == ["websocket.accept", "1 and 0 held", "2 and 0 held"]
 
 
-def test_an_error_of_ours_goes_on_to_the_server_and_its_message_is_undone(db):
+def test_an_error_reaches_the_server_and_rolls_its_message_back(db):
     with pytest.raises(NotFoundError):
-        talk(looking(db), "a", "missing", db=db)
+        talk(application(db), "a", "missing", db=db)
 
     assert keys(db) == ["a"]
 
 
-def looking(db):
-    app = FastAPI()
-    install(app, db)
-    if isinstance(db, AsyncDatabase):
-
-        @app.websocket("/")
-        async def look_async(socket: WebSocket) -> None:
-            await socket.accept()
-            async for key in socket.iter_text():
-                async with AsyncShop(db) as shop:
-                    await shop.things.add(Thing(key=key))
-                    await shop.things.one(key="a")
-                    if key == "missing":
-                        await shop.things.get(77)
-    else:
-
-        @app.websocket("/")
-        async def look(socket: WebSocket) -> None:
-            await socket.accept()
-            async for key in socket.iter_text():
-                with Shop(db) as shop:
-                    shop.things.add(Thing(key=key))
-                    shop.things.one(key="a")
-                    if key == "missing":
-                        shop.things.get(77)
-
-    return app
-
-
 def keys(db):
-    if not isinstance(db, AsyncDatabase):
-        with Shop(db) as shop:
-            return [thing.key for thing in shop.things.find(order_by="key")]
-
     async def read():
-        async with AsyncShop(db) as shop:
-            found = [thing.key for thing in await shop.things.find(order_by="key")]
-        await db.dispose()
+        async with entered(shop_for(db)(db)) as shop:
+            found = [thing.key for thing in await outcome(shop.things.find(order_by="key"))]
+        await outcome(db.dispose())
         return found
 
     return asyncio.run(read())
 
 
 def unchecked(db):
-    """An application without `install`, whose routes nobody has looked at."""
+    """An application without `install`, whose routes are not checked."""
     app = FastAPI()
-    unit = AsyncShop if isinstance(db, AsyncDatabase) else Shop
+    unit = shop_for(db)
 
     @app.websocket("/")
     async def add(socket: WebSocket, shop: Annotated[unit, provide(unit, db)]) -> None:
         await socket.accept()
         for text in ("first", "second"):
-            added = shop.things.add(Thing(key=await socket.receive_text()))
-            await added if unit is AsyncShop else added
+            await outcome(shop.things.add(Thing(key=await socket.receive_text())))
             await socket.send_text(text)
 
     return app
 
 
-def test_where_nobody_looked_it_commits_when_the_endpoint_returns(db):
+def test_an_unchecked_socket_commits_when_the_endpoint_returns(db):
     assert talk(unchecked(db), "a", "b", db=db) == ["websocket.accept", "first", "second"]
     assert keys(db) == ["a", "b"]
 
 
-def test_where_nobody_looked_a_client_that_goes_away_undoes_all_and_leaves_nothing_behind(db):
+def test_an_unchecked_socket_rolls_back_when_the_client_disconnects(db):
     with pytest.raises(WebSocketDisconnect):
         talk(unchecked(db), "a", db=db)
 

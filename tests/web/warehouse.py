@@ -1,12 +1,7 @@
-"""An application that uses all of the web edge, over any store: sync units or async ones, the same endpoints.
+"""An application that uses all of sqlrepo.fastapi, with sync or async units over any store."""
 
-Knows tables, units and endpoints. Must not know which store it runs on, but for what MariaDB cannot declare.
-"""
-
-from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
-from inspect import isawaitable
 from types import SimpleNamespace
 from typing import Annotated, Literal
 
@@ -36,6 +31,7 @@ from sqlrepo import (
 from sqlrepo.fastapi import IfMatch, Links, Stream, etag, filters, install, provide, provide_stream, validation_problem
 from sqlrepo.sqlalchemy import types
 from sqlrepo.testing import fail_next
+from tests.web.domain import entered, outcome
 
 
 class Item(BaseModel):
@@ -52,7 +48,7 @@ class Item(BaseModel):
 
 
 class ItemChanges(BaseModel):
-    """What is not sent is not written, so these defaults never are."""
+    """Only values that were sent are written, so these defaults never are."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -116,7 +112,7 @@ class ItemQuery(QueryObject[Item]):
 
 
 def tables(*, deferrable):
-    """The mapped classes; MariaDB knows no foreign key that COMMIT looks at."""
+    """The mapped classes; MariaDB has no deferred foreign keys."""
     late = {"deferrable": True, "initially": "DEFERRED"} if deferrable else {}
 
     class Base(DeclarativeBase): ...
@@ -155,55 +151,23 @@ LATE, EARLY = tables(deferrable=True), tables(deferrable=False)
 
 def unit_for(rows, *, asynchronous):
     """The unit of work over these tables."""
-    if asynchronous:
+    repository = AsyncBaseRepository if asynchronous else BaseRepository
 
-        class AsyncItems(AsyncBaseRepository[Item, int]):
-            model = rows.Item
-
-        class AsyncKeepers(AsyncBaseRepository[Keeper, int]):
-            model = rows.Keeper
-
-        class AsyncPets(AsyncBaseRepository[Pet, int]):
-            model = rows.Pet
-
-        class AsyncStock(AsyncBaseUnitOfWork):
-            items: AsyncItems
-            keepers: AsyncKeepers
-            pets: AsyncPets
-
-        return AsyncStock
-
-    class Items(BaseRepository[Item, int]):
+    class Items(repository[Item, int]):
         model = rows.Item
 
-    class Keepers(BaseRepository[Keeper, int]):
+    class Keepers(repository[Keeper, int]):
         model = rows.Keeper
 
-    class Pets(BaseRepository[Pet, int]):
+    class Pets(repository[Pet, int]):
         model = rows.Pet
 
-    class Stock(BaseUnitOfWork):
+    class Stock(AsyncBaseUnitOfWork if asynchronous else BaseUnitOfWork):
         items: Items
         keepers: Keepers
         pets: Pets
 
     return Stock
-
-
-async def settled(given):
-    """What a call gave, awaited where the unit is an async one."""
-    return await given if isawaitable(given) else given
-
-
-@asynccontextmanager
-async def entered(given):
-    """A unit or a savepoint of either kind."""
-    if hasattr(given, "__aenter__"):
-        async with given as inner:
-            yield inner
-    else:
-        with given as inner:
-            yield inner
 
 
 Filters = Annotated[ItemQuery, filters(ItemQuery)]
@@ -238,61 +202,61 @@ def application(db, rows, *, asynchronous):
 def serve_items(app, kit):
     @app.post("/items", status_code=201)
     async def add(item: Item, stock: kit.Writing, response: Response) -> Item:
-        added = await settled(stock.items.add(item))
+        added = await outcome(stock.items.add(item))
         response.headers["ETag"] = etag(added.version)
         return added
 
     @app.get("/items")
     async def pages(query: Filters, stock: kit.Reading, links: Links, total: bool = False) -> Page[Item]:
-        return links(await settled(stock.items.page(query, with_total=total)), query)
+        return links(await outcome(stock.items.page(query, with_total=total)), query)
 
     @app.get("/scroll")
     async def scroll(
         query: Filters, stock: kit.Reading, links: Links, after: str | None = None, before: str | None = None
     ) -> CursorPage[Item]:
-        return links(await settled(stock.items.scroll(query, after=after, before=before)), query)
+        return links(await outcome(stock.items.scroll(query, after=after, before=before)), query)
 
 
 def serve_item(app, kit):
     @app.get("/items/{id}")
     async def get(id: int, stock: kit.Reading, response: Response) -> Item:
-        item = await settled(stock.items.get(id))
+        item = await outcome(stock.items.get(id))
         response.headers["ETag"] = etag(item.version)
         return item
 
     @app.patch("/items/{id}")
     async def change(id: int, changes: ItemChanges, match: IfMatch, stock: kit.Writing, response: Response) -> Item:
         if match.given:
-            match.require((await settled(stock.items.get(id))).version)
-        item = await settled(stock.items.patch(id, changes))
+            match.require((await outcome(stock.items.get(id))).version)
+        item = await outcome(stock.items.patch(id, changes))
         response.headers["ETag"] = etag(item.version)
         return item
 
     @app.put("/items/{id}")
     async def replace(id: int, item: Item, stock: kit.Writing) -> Item:
-        return await settled(stock.items.update(item.model_copy(update={"id": id})))
+        return await outcome(stock.items.update(item.model_copy(update={"id": id})))
 
     @app.delete("/items/{id}", status_code=204)
     async def delete(id: int, stock: kit.Writing) -> None:
-        await settled(stock.items.delete(id))
+        await outcome(stock.items.delete(id))
 
 
 def serve_pets(app, kit):
     @app.post("/keepers", status_code=201)
     async def hire(keeper: Keeper, stock: kit.Writing) -> Keeper:
-        return await settled(stock.keepers.add(keeper))
+        return await outcome(stock.keepers.add(keeper))
 
     @app.delete("/keepers/{id}", status_code=204)
     async def dismiss(id: int, stock: kit.Writing) -> None:
-        await settled(stock.keepers.delete(id))
+        await outcome(stock.keepers.delete(id))
 
     @app.post("/pets", status_code=201)
     async def keep(pet: Pet, stock: kit.Writing) -> Pet:
-        return await settled(stock.pets.add(pet))
+        return await outcome(stock.pets.add(pet))
 
     @app.get("/pets")
     async def pets(stock: kit.Reading) -> list[Pet]:
-        return await settled(stock.pets.find(order_by="name"))
+        return await outcome(stock.pets.find(order_by="name"))
 
 
 def serve_units(app, kit):
@@ -300,15 +264,15 @@ def serve_units(app, kit):
     async def ensure(item: Item, stock: kit.Writing) -> Item:
         try:
             async with entered(stock.savepoint()):
-                return await settled(stock.items.add(item))
+                return await outcome(stock.items.add(item))
         except UniqueViolationError:
-            return await settled(stock.items.one(key=item.key))
+            return await outcome(stock.items.one(key=item.key))
 
     @app.post("/careless")
     async def careless(item: Item, stock: kit.Writing) -> str:
-        await settled(stock.items.add(item.model_copy(update={"key": "careless"})))
+        await outcome(stock.items.add(item.model_copy(update={"key": "careless"})))
         try:
-            await settled(stock.items.add(item))
+            await outcome(stock.items.add(item))
         except UniqueViolationError:
             return "there is one"
         return "added"
@@ -316,17 +280,17 @@ def serve_units(app, kit):
     @app.post("/announced", status_code=201)
     async def announce(item: Item, stock: kit.Writing, tasks: BackgroundTasks) -> Item:
         async def follow():
-            async with entered(kit.unit(stock.source)) as own:
-                found = await settled(own.items.one(key=item.key))
-                await settled(own.items.add(Item(key=f"after {found.key}")))
+            async with entered(kit.unit(kit.db)) as own:
+                found = await outcome(own.items.one(key=item.key))
+                await outcome(own.items.add(Item(key=f"after {found.key}")))
 
         stock.on_commit(lambda: tasks.add_task(follow))
-        return await settled(stock.items.add(item))
+        return await outcome(stock.items.add(item))
 
     @app.post("/failing-callback", status_code=201)
     async def callback(item: Item, stock: kit.Writing) -> Item:
         stock.on_commit(lambda: 1 / 0)
-        return await settled(stock.items.add(item))
+        return await outcome(stock.items.add(item))
 
 
 def serve_failures(app, kit):
@@ -334,23 +298,22 @@ def serve_failures(app, kit):
     async def plant(what: str, item: Item, stock: kit.Writing) -> Item:
         verb, error = PLANTED[what]
         fail_next(verb, error(), on=kit.db)
-        return await settled(stock.items.add(item))
+        return await outcome(stock.items.add(item))
 
     @app.get("/export")
     async def export(stream: kit.Streaming) -> StreamingResponse:
         def lines(stock):
             return (f"{item.key}: {item.price}\n" for item in stock.items.stream(order_by="-key"))
 
-        async def awaited(stock):
-            async for item in stock.items.stream(order_by="-key"):
-                yield f"{item.key}: {item.price}\n"
+        def async_lines(stock):
+            return (f"{item.key}: {item.price}\n" async for item in stock.items.stream(order_by="-key"))
 
-        return StreamingResponse(stream(awaited if kit.asynchronous else lines), media_type="text/plain")
+        return StreamingResponse(stream(async_lines if kit.asynchronous else lines), media_type="text/plain")
 
     @app.get("/mistaken")
     async def mistaken(stock: kit.Reading) -> list[Item]:
-        return await settled(stock.items.find(colour="red"))
+        return await outcome(stock.items.find(colour="red"))
 
     @app.post("/sneaking")
     async def sneak(item: Item, stock: kit.Reading) -> Item:
-        return await settled(stock.items.add(item))
+        return await outcome(stock.items.add(item))
