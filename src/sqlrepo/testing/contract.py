@@ -1,7 +1,4 @@
-"""The contract as one class: derive from it, give it a harness, and every case runs on your own entity.
-
-Knows how the cases come together. Must not hold any.
-"""
+"""The contract as one class: derive from it, give it a harness, and every case runs on your own entity."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ class _NotCollected:
         raise AttributeError("__test__")
 
 
-class RepositoryContract(ReadingCases[T, K], WritingCases[T, K], UnitCases[T, K], Generic[T, K]):
+class RepositoryContract(ReadingCases[T], WritingCases[T], UnitCases[T], Generic[T, K]):
     """What every repository promises, checked on yours: ``class TestTodos(RepositoryContract[Todo, int])``.
 
     The subclass has one fixture, ``harness``, which gives a `Harness` over an empty store; give it params to run all
@@ -58,7 +55,7 @@ class RepositoryContract(ReadingCases[T, K], WritingCases[T, K], UnitCases[T, K]
                 )
 
     @pytest.fixture
-    def subject(self, harness: Harness[T, K], record_property: Callable[[str, object], None]) -> Subject[T, K]:
+    def subject(self, harness: Harness[T, K], record_property: Callable[[str, object], None]) -> Subject[T]:
         """The harness, and what its repository says of the entity."""
         subject = Subject(harness)
         record_property(CAPABILITIES_OFF, " ".join(subject.capabilities.off))

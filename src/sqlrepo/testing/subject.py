@@ -30,7 +30,6 @@ from sqlrepo.memory import Column, Kind, Schema
 from sqlrepo.testing.harness import Capabilities, Harness, NotApplicableError, SyncProxy, sync_proxy
 
 T = TypeVar("T")
-K = TypeVar("K")
 R = TypeVar("R")
 
 # How many entities show which values a field can have.
@@ -53,19 +52,17 @@ class FieldInfo:
 
     name: str
     column: Column
-    #: The field for use in criteria, `fields(entity).name`.
-    expression: Any
-    #: True if the contract's cases leave the field alone: key, uniques, foreign keys, version, computed columns.
-    fixed: bool = False
-    #: Different values that the harness gives the field, sorted where they can be; never None.
-    values: tuple[Any, ...] = ()
-    #: The repository whose generated keys the field holds, its own included; None if it holds none.
-    origin: str | None = None
+    expression: Any  # for use in criteria, `fields(entity).name`
+    fixed: bool = False  # key, uniques, foreign keys, version, computed columns, which most cases leave alone
+    values: tuple[Any, ...] = ()  # different values that the harness gives the field, sorted if possible; never None
+    origin: str | None = None  # the repository whose generated keys the field holds, maybe its own
 
     @property
     def spec(self) -> Any:
-        """The field as the entity's class describes it."""
         return self.expression.spec
+
+    def get(self, entity: object) -> Any:
+        return getattr(entity, self.name)
 
     @property
     def low(self) -> Any:
@@ -74,12 +71,10 @@ class FieldInfo:
 
     @property
     def high(self) -> Any:
-        """The last of the values."""
         return self.values[-1]
 
     @property
     def kind(self) -> Kind:
-        """The kind of value that the column stores."""
         return self.column.type.kind
 
     @property
@@ -99,8 +94,6 @@ class FieldInfo:
 
 
 class UnderTest(Generic[T]):
-    """The entity and the table of a repository class."""
-
     def __init__(self, repository: type[Any]) -> None:
         definition = repository.definition()
         self.repository = repository
@@ -116,12 +109,10 @@ class UnderTest(Generic[T]):
 
     @cached_property
     def by_column(self) -> Mapping[str, FieldInfo]:
-        """The fields, by column."""
         return {field.column.name: field for field in self.fields}
 
     @cached_property
     def by_name(self) -> Mapping[str, FieldInfo]:
-        """The fields, by name."""
         return {field.name: field for field in self.fields}
 
     @cached_property
@@ -155,7 +146,6 @@ class UnderTest(Generic[T]):
 
 
 def declared_repositories(unit: Any) -> dict[str, Any]:
-    """Collect the repositories that the annotations of a unit declare."""
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for base in type(unit).__mro__ for name in _annotations(base)):
         try:
@@ -202,12 +192,10 @@ class Concurrent(Generic[R]):
 
     @property
     def error(self) -> BaseException | None:
-        """The error that the unit ended with."""
         return self._started().exception()
 
     @property
     def result(self) -> R:
-        """The result of the unit's work."""
         return self._started().result()
 
     def _started(self) -> Future[R]:
@@ -250,14 +238,14 @@ class AppError(Exception):
 # -- what cases are given
 
 
-class Subject(UnderTest[T], Generic[T, K]):
+class Subject(UnderTest[T], Generic[T]):
     """The repository that a harness opens, and what cases do with it.
 
     Raises:
         TypeError: the harness opens no repository of the entity, or a unit that declares none, or several.
     """
 
-    def __init__(self, harness: Harness[T, K]) -> None:
+    def __init__(self, harness: Harness[T, Any]) -> None:
         self.harness = harness
         self.alone = _is_repository(harness.open())
         self._entity = type(harness.make(1))
@@ -273,9 +261,9 @@ class Subject(UnderTest[T], Generic[T, K]):
         changed = [self.harness.change(copy.deepcopy(entity)) for entity in made]
         found: list[FieldInfo] = []
         for field in super().fields:
-            values = _distinct(getattr(entity, field.name) for entity in made)
+            values = _distinct(field.get(entity) for entity in made)
             if len(values) == 1:  # `change` makes another one
-                values = _distinct([*values, *(getattr(entity, field.name) for entity in changed)])
+                values = _distinct([*values, *(field.get(entity) for entity in changed)])
             found.append(dataclasses.replace(field, values=tuple(values)))
         return tuple(found)
 
@@ -290,13 +278,13 @@ class Subject(UnderTest[T], Generic[T, K]):
     # -- units of work
 
     @contextmanager
-    def open(self) -> Generator[BaseRepository[T, K]]:
+    def open(self) -> Generator[BaseRepository[T, Any]]:
         """Open a unit of work and yield the entity's repository; its ``unit`` is the unit of work."""
         with self.harness.open() as opened:
             yield _repository_of(opened, self._entity)
 
     @contextmanager
-    def open_read_only(self) -> Generator[BaseRepository[T, K]]:
+    def open_read_only(self) -> Generator[BaseRepository[T, Any]]:
         """Open a read-only unit of work on the same source and yield the entity's repository."""
         with self.open() as repository:
             unit = _unwrap(repository.unit)
@@ -305,8 +293,7 @@ class Subject(UnderTest[T], Generic[T, K]):
         with _wrap_like(repository, reader):
             yield _wrap_like(repository, self.repository(reader))
 
-    def run(self, work: Callable[[BaseRepository[T, K]], R]) -> R:
-        """Do something in a unit of work of its own."""
+    def run(self, work: Callable[[BaseRepository[T, Any]], R]) -> R:
         with self.open() as repository:
             return work(repository)
 
@@ -315,20 +302,18 @@ class Subject(UnderTest[T], Generic[T, K]):
         return self.run(lambda repository: repository.find())
 
     def update(self, entity: T) -> T:
-        """Update an entity in a unit of work of its own."""
         return self.run(lambda repository: repository.update(entity))
 
     def remove(self, entity: T) -> None:
-        """Remove an entity in a unit of work of its own."""
         self.run(lambda repository: repository.remove(entity))
 
     @contextmanager
-    def concurrently(self, work: Callable[[BaseRepository[T, K]], R]) -> Generator[Concurrent[R]]:
+    def concurrently(self, work: Callable[[BaseRepository[T, Any]], R]) -> Generator[Concurrent[R]]:
         """Prepare another unit of work, in another thread, and wait for it in the end; the caller's ends before."""
         with ThreadPoolExecutor(1) as thread:
             yield Concurrent(lambda: thread.submit(self.run, work))
 
-    def call_during_a_call(self, repository: BaseRepository[T, K], work: Callable[[object], None]) -> None:
+    def call_during_a_call(self, repository: BaseRepository[T, Any], work: Callable[[object], None]) -> None:
         """Call a function while a call of the repository's unit is running."""
         unit: Any = repository.unit
         if isinstance(unit, SyncProxy):
@@ -339,11 +324,9 @@ class Subject(UnderTest[T], Generic[T, K]):
     # -- entities
 
     def make(self, number: int) -> T:
-        """Make one entity that is not stored yet."""
         return self.harness.make(number)
 
     def make_many(self, count: int, *, start: int = 1) -> list[T]:
-        """Make entities that are not stored yet."""
         return [self.harness.make(number) for number in range(start, start + count)]
 
     def change(self, entity: T) -> T:
@@ -371,15 +354,14 @@ class Subject(UnderTest[T], Generic[T, K]):
             self.not_applicable("neither its key nor a unique constraint")
         return self.copy_values(entity, stored, names)
 
-    def key_of(self, entity: T) -> K:
+    def key_of(self, entity: T) -> Any:
         """The key of a stored entity, as `get` takes it."""
         if not self.mapper.has_key:
             raise NotApplicableError(f"{self.entity.__name__} does not carry its key")
         values = tuple(getattr(entity, self.mapper.field(name)) for name in self.schema.key)
-        return cast(K, values[0] if len(values) == 1 else values)
+        return values[0] if len(values) == 1 else values
 
     def natural_keys(self, entities: Iterable[T]) -> list[tuple[Any, ...]]:
-        """The values that tell each of the entities from all others."""
         if not self.tells_rows:
             self.not_applicable("neither its key nor a `natural_key` in its place")
         return [tuple(getattr(entity, name) for name in self.natural_key) for entity in entities]
@@ -394,15 +376,12 @@ class Subject(UnderTest[T], Generic[T, K]):
     # -- what cases store
 
     def store(self, entities: Iterable[T]) -> list[T]:
-        """Commit entities and return them as stored."""
         return self.run(lambda repository: repository.add_many(entities))
 
     def store_new(self, count: int, *, start: int = 1) -> list[T]:
-        """Make and commit entities."""
         return self.store(self.make_many(count, start=start))
 
     def store_one(self, number: int = 1) -> T:
-        """Make and commit one entity."""
         return self.store([self.make(number)])[0]
 
     def store_clash(self) -> tuple[T, T]:
@@ -434,7 +413,7 @@ class Subject(UnderTest[T], Generic[T, K]):
         self.remove(stored)
         return stored
 
-    def write(self, repository: BaseRepository[T, K], stored: Sequence[T]) -> None:
+    def write(self, repository: BaseRepository[T, Any], stored: Sequence[T]) -> None:
         """Insert; and update and delete, if entities tell their rows."""
         repository.add(self.make(9))
         if self.tells_rows:
@@ -468,7 +447,6 @@ class Subject(UnderTest[T], Generic[T, K]):
         return max(found, key=lambda field: (field.kind is not Kind.BOOLEAN, len(field.values)))
 
     def version_field(self) -> FieldInfo:
-        """The field that counts writes."""
         if self.schema.version is None:
             self.not_applicable("no version")
         return self.by_column.get(self.schema.version) or self.not_applicable("no field for its version")
@@ -506,9 +484,13 @@ class Subject(UnderTest[T], Generic[T, K]):
         assert values == wanted, f"{what or 'entities'}: found (left) differs from expected (right)"
 
     def check_any_order(self, found: Iterable[T], expected: Iterable[T]) -> None:
-        """Compare entities whose order does not matter."""
         __tracebackhide__ = True
         self.check(self._sort(found), self._sort(expected), "entities, in any order")
+
+    def check_found(self, repository: Any, expected: Iterable[T]) -> None:
+        """Compare all that a repository finds."""
+        __tracebackhide__ = True
+        self.check_any_order(repository.find(), expected)
 
     def check_stored(self, expected: Iterable[T]) -> None:
         """Compare what a new unit sees."""
@@ -531,7 +513,6 @@ class Subject(UnderTest[T], Generic[T, K]):
         return self.row(given)
 
     def row(self, entity: T) -> dict[str, Any]:
-        """The values of an entity, by column."""
         return dict(self._example.to_row(entity))
 
     def own_values(self, entity: T) -> dict[str, Any]:
@@ -548,7 +529,7 @@ class Subject(UnderTest[T], Generic[T, K]):
         return sorted(entities, key=lambda entity: repr(self.row(entity)))
 
 
-class Cases(Generic[T, K]):
+class Cases(Generic[T]):
     """The base of the classes that hold cases; a case is a method that takes the `Subject`."""
 
 
@@ -564,7 +545,6 @@ def check_raises(error: type[Exception], *calls: Callable[[], object]) -> None:
 
 
 def values_of(entity: object, names: Iterable[str]) -> dict[str, Any]:
-    """The values of some fields, by name."""
     return {name: getattr(entity, name) for name in names}
 
 

@@ -43,7 +43,6 @@ from sqlrepo.testing.harness import clause
 from sqlrepo.testing.subject import Cases, FieldInfo, Subject, check_raises, values_of
 
 T = TypeVar("T")
-K = TypeVar("K")
 
 
 _COMPARISONS: tuple[Callable[[Any, Any], Any], ...] = (
@@ -51,7 +50,7 @@ _COMPARISONS: tuple[Callable[[Any, Any], Any], ...] = (
 )  # fmt: skip
 
 
-def _plain_fields(subject: Subject[T, K]) -> list[FieldInfo]:
+def _plain_fields(subject: Subject[T]) -> list[FieldInfo]:
     return [field for field in subject.fields if field.plain and field.values] or [subject.comparable_field()]
 
 
@@ -66,7 +65,7 @@ def _is_other(values: list[Any], value: Any) -> bool:
 class _Criteria(Generic[T]):
     """Checks criteria in one unit of work, against Python functions that say for which rows they hold."""
 
-    def __init__(self, subject: Subject[T, Any], repository: BaseRepository[T, Any]) -> None:
+    def __init__(self, subject: Subject[T], repository: BaseRepository[T, Any]) -> None:
         self._subject = subject
         self._repository = repository
 
@@ -84,7 +83,7 @@ class _Criteria(Generic[T]):
         """Check a criterion on one field; the function takes a value that is not None."""
 
         def of_entity(entity: T) -> bool:
-            value = getattr(entity, field.name)
+            value = field.get(entity)
             return of_null if value is None else bool(holds(value))
 
         self.check(criterion, of_entity)
@@ -96,7 +95,7 @@ class _Criteria(Generic[T]):
 
 
 @contextmanager
-def _criteria(subject: Subject[T, K]) -> Generator[_Criteria[T]]:
+def _criteria(subject: Subject[T]) -> Generator[_Criteria[T]]:
     with subject.open() as repository:
         yield _Criteria(subject, repository)
 
@@ -111,7 +110,7 @@ def _between_fields(compare: Callable[[Any, Any], Any], left: FieldInfo, right: 
     return holds
 
 
-def _store_nulls(subject: Subject[T, K]) -> tuple[FieldInfo, Any, Any]:
+def _store_nulls(subject: Subject[T]) -> tuple[FieldInfo, Any, Any]:
     """Commit entities with and without a value in an optional field; return the field and two of its values."""
     field = subject.optional_field()
     subject.store_values(field, [field.high, None, field.low, None, field.high])
@@ -125,21 +124,21 @@ _EXACT: tuple[tuple[Callable[[Any, str], bool], Callable[[str, str], bool]], ...
 )
 
 
-def _can_fold(subject: Subject[T, K]) -> bool:
+def _can_fold(subject: Subject[T]) -> bool:
     """Return True if searches can ignore case as the repository wants."""
     with subject.open() as repository:
         return subject.capabilities.unicode_fold or repository.fold == "ascii"
 
 
-def _store_texts(subject: Subject[T, K]) -> tuple[FieldInfo, list[str]]:
+def _store_texts(subject: Subject[T]) -> tuple[FieldInfo, list[str]]:
     """Commit entities; return a text field and the texts in it that are not empty."""
     field = subject.comparable_field(Kind.TEXT)
     stored = subject.store_samples()
-    texts = [text for entity in stored if (text := getattr(entity, field.name))]
+    texts = [text for entity in stored if (text := field.get(entity))]
     return (field, texts) if texts else subject.not_applicable("no text")
 
 
-def _find_cased(subject: Subject[T, K], texts: list[str]) -> str:
+def _find_cased(subject: Subject[T], texts: list[str]) -> str:
     """Find a text that has a letter with another case, the same one in every fold."""
     text = next((text for text in texts if text.isascii() and text != text.swapcase()), None)
     return text or subject.not_applicable(f"no text with a letter from A to Z in {', '.join(map(repr, texts[:3]))}")
@@ -147,7 +146,7 @@ def _find_cased(subject: Subject[T, K], texts: list[str]) -> str:
 
 def _sort(everything: list[T], field: FieldInfo, *, descending: bool) -> list[T]:
     """Sort entities that come in the order of their keys: NULL smallest, ties by key in the same direction."""
-    ranked = sorted(everything, key=lambda entity: _rank(getattr(entity, field.name)))
+    ranked = sorted(everything, key=lambda entity: _rank(field.get(entity)))
     return ranked[::-1] if descending else ranked
 
 
@@ -155,17 +154,17 @@ def _rank(value: Any) -> tuple[bool, Any]:
     return (value is not None, value)
 
 
-def _check_searches(subject: Subject[T, K], field: FieldInfo, needles: list[str]) -> None:
+def _check_searches(subject: Subject[T], field: FieldInfo, needles: list[str]) -> None:
     with subject.open() as repository:
-        everything = [entity for entity in repository.find() if getattr(entity, field.name) is not None]
+        everything = [entity for entity in repository.find() if field.get(entity) is not None]
         for needle in needles:
             for search, holds in _EXACT:
-                expected = [entity for entity in everything if holds(getattr(entity, field.name), needle)]
+                expected = [entity for entity in everything if holds(field.get(entity), needle)]
                 found = repository.find(search(field.expression, needle))
                 subject.check(found, expected, f"{search.__name__}({field.name}, {needle!r})")
 
 
-def _scroll_through(subject: Subject[T, K], repository: BaseRepository[T, K], limit: int, order: str) -> list[list[T]]:
+def _scroll_through(subject: Subject[T], repository: BaseRepository[T, Any], limit: int, order: str) -> list[list[T]]:
     query = subject.query(limit=limit, order_by=order)
     page = repository.scroll(query)
     pages = [page.items]
@@ -175,29 +174,29 @@ def _scroll_through(subject: Subject[T, K], repository: BaseRepository[T, K], li
     return pages
 
 
-class ReadingCases(Cases[T, K]):
+class ReadingCases(Cases[T]):
     """Checks the harness, and reading."""
 
     # -- 1: the harness
 
     @clause("1.1")
-    def test_store_is_empty_at_first(self, subject: Subject[T, K]) -> None:
+    def test_store_is_empty_at_first(self, subject: Subject[T]) -> None:
         """Look into the store before anything is written."""
         assert subject.find_all() == [], "the harness must give a store without entities of this class"
 
     @clause("1.2")
-    def test_made_entities_are_valid_and_distinct(self, subject: Subject[T, K]) -> None:
+    def test_made_entities_are_valid_and_distinct(self, subject: Subject[T]) -> None:
         """Store what the harness makes."""
         subject.store_new(12)
         assert len(subject.find_all()) == 12, "make(n) must give entities that can all be stored"
 
     @clause("1.2")
-    def test_making_again_gives_the_same(self, subject: Subject[T, K]) -> None:
+    def test_making_again_gives_the_same(self, subject: Subject[T]) -> None:
         """Make an entity twice."""
         subject.check(subject.make(3), subject.make(3))
 
     @clause("1.3")
-    def test_change_alters_something_but_not_the_key(self, subject: Subject[T, K]) -> None:
+    def test_change_alters_something_but_not_the_key(self, subject: Subject[T]) -> None:
         """Change a stored entity."""
         stored = subject.store_one()
         if all(field.column.name in (*subject.schema.key, subject.schema.version) for field in subject.fields):
@@ -211,7 +210,7 @@ class ReadingCases(Cases[T, K]):
     # -- 2: reading by key, and calls that say how many entities they expect
 
     @clause("2.1")
-    def test_get_gives_the_stored_entity(self, subject: Subject[T, K]) -> None:
+    def test_get_gives_the_stored_entity(self, subject: Subject[T]) -> None:
         """Read each of several entities by its key."""
         stored = subject.store_new(3)
         with subject.open() as repository:
@@ -219,7 +218,7 @@ class ReadingCases(Cases[T, K]):
             subject.check(repository.get_or_none(subject.key_of(stored[1])), stored[1])
 
     @clause("2.2")
-    def test_get_of_a_missing_key_is_not_found(self, subject: Subject[T, K]) -> None:
+    def test_get_of_a_missing_key_is_not_found(self, subject: Subject[T]) -> None:
         """Read by the key of an entity that is gone."""
         key = subject.key_of(subject.store_and_remove())
         with subject.open() as repository:
@@ -229,7 +228,7 @@ class ReadingCases(Cases[T, K]):
         assert (caught.value.entity, caught.value.key) == (subject.entity, key)
 
     @clause("2.3")
-    def test_get_many_keeps_the_order_of_the_keys(self, subject: Subject[T, K]) -> None:
+    def test_get_many_keeps_the_order_of_the_keys(self, subject: Subject[T]) -> None:
         """Read several keys, backwards, one of them missing."""
         stored = subject.store_new(4)
         missing = subject.key_of(subject.store_and_remove())
@@ -240,8 +239,8 @@ class ReadingCases(Cases[T, K]):
             assert repository.get_many([]) == []
 
     @clause("2.4")
-    def test_what_is_no_key_is_refused(self, subject: Subject[T, K]) -> None:
-        """Read by None and by an object that no column holds."""
+    def test_invalid_key_is_refused(self, subject: Subject[T]) -> None:
+        """Read by None, an object and an empty tuple."""
         with subject.open() as repository:
             for wrong in (None, object(), ()):
                 with pytest.raises(InvalidLiteralError):
@@ -249,16 +248,16 @@ class ReadingCases(Cases[T, K]):
             assert repository.find() == []
 
     @clause("2.5")
-    def test_one_gives_the_only_one(self, subject: Subject[T, K]) -> None:
-        """Ask for the only entity that answers."""
+    def test_one_gives_the_only_one(self, subject: Subject[T]) -> None:
+        """Ask for the only matching entity."""
         stored = subject.store_new(3)
         with subject.open() as repository:
             subject.check(repository.one(subject.is_(stored[1])), stored[1])
             subject.check(repository.one_or_none(subject.is_(stored[2])), stored[2])
 
     @clause("2.6")
-    def test_one_of_none_is_not_found(self, subject: Subject[T, K]) -> None:
-        """Ask for the only entity where there is none."""
+    def test_one_of_none_is_not_found(self, subject: Subject[T]) -> None:
+        """Ask for the only entity of none."""
         gone = subject.store_and_remove()
         with subject.open() as repository:
             with pytest.raises(NotFoundError) as caught:
@@ -267,8 +266,8 @@ class ReadingCases(Cases[T, K]):
         assert caught.value.entity is subject.entity
 
     @clause("2.6")
-    def test_one_of_several_is_refused(self, subject: Subject[T, K]) -> None:
-        """Ask for the only entity where there are three."""
+    def test_one_of_several_is_refused(self, subject: Subject[T]) -> None:
+        """Ask for the only entity of three."""
         stored = subject.store_new(3)
         with subject.open() as repository:
             for ask in (repository.one, repository.one_or_none):
@@ -279,7 +278,7 @@ class ReadingCases(Cases[T, K]):
                     ask(not_(subject.is_(stored[0])))
 
     @clause("2.7")
-    def test_first_gives_the_first_in_order(self, subject: Subject[T, K]) -> None:
+    def test_first_gives_the_first_in_order(self, subject: Subject[T]) -> None:
         """Ask for the first of all, of some, and of none."""
         stored = subject.store_new(3)
         gone = subject.store_and_remove()
@@ -290,7 +289,7 @@ class ReadingCases(Cases[T, K]):
             assert repository.first(subject.is_(gone)) is None
 
     @clause("2.8")
-    def test_into_gives_only_the_fields_asked_for(self, subject: Subject[T, K]) -> None:
+    def test_into_gives_only_the_fields_asked_for(self, subject: Subject[T]) -> None:
         """Select one field into a model of its own."""
         field = subject.comparable_field()
         stored = subject.store_new(3)
@@ -298,11 +297,11 @@ class ReadingCases(Cases[T, K]):
         with subject.open() as repository:
             found = repository.find(into=model)
             whole = repository.find()
-        assert [one.model_dump() for one in found] == [{field.name: getattr(one, field.name)} for one in whole]
+        assert [one.model_dump() for one in found] == [{field.name: field.get(one)} for one in whole]
         assert len(found) == len(stored)
 
     @clause("2.9")
-    def test_empty_store_says_so(self, subject: Subject[T, K]) -> None:
+    def test_empty_store_gives_empty_results(self, subject: Subject[T]) -> None:
         """Ask an empty store everything that needs no entity."""
         with subject.open() as repository:
             assert (repository.find(), repository.first(), repository.one_or_none()) == ([], None, None)
@@ -312,15 +311,15 @@ class ReadingCases(Cases[T, K]):
     # -- 3: criteria
 
     @clause("3.1")
-    def test_comparisons_compare(self, subject: Subject[T, K]) -> None:
-        """Compare every field that is stored unchanged with a value from the middle."""
+    def test_comparisons_agree_with_python(self, subject: Subject[T]) -> None:
+        """Compare every plain field with a value from the middle."""
         subject.store_samples()
         with _criteria(subject) as criteria:
             for field in _plain_fields(subject):
                 criteria.check_comparisons(field, field.values[len(field.values) // 2])
 
     @clause("3.2")
-    def test_between_includes_both_ends(self, subject: Subject[T, K]) -> None:
+    def test_between_includes_both_ends(self, subject: Subject[T]) -> None:
         """Ask for a range whose ends are values of rows."""
         field = subject.comparable_field()
         subject.store_samples()
@@ -329,14 +328,14 @@ class ReadingCases(Cases[T, K]):
             criteria.check_on(field, between(field.expression, low, high), lambda own: low <= own <= high)
 
     @clause("3.3")
-    def test_comparison_with_null_is_unknown(self, subject: Subject[T, K]) -> None:
+    def test_comparison_with_null_is_unknown(self, subject: Subject[T]) -> None:
         """Compare a field that is NULL in some rows."""
         field, value, _ = _store_nulls(subject)
         with _criteria(subject) as criteria:
             criteria.check_comparisons(field, value)
 
     @clause("3.4")
-    def test_not_excludes_null(self, subject: Subject[T, K]) -> None:
+    def test_not_excludes_null(self, subject: Subject[T]) -> None:
         """Negate comparisons of a field that is NULL in some rows."""
         field, low, high = _store_nulls(subject)
         named = some(field.expression)
@@ -352,7 +351,7 @@ class ReadingCases(Cases[T, K]):
                 criteria.check_on(field, criterion, holds)
 
     @clause("3.5")
-    def test_unknown_gives_way_to_what_decides(self, subject: Subject[T, K]) -> None:
+    def test_unknown_yields_to_a_decisive_operand(self, subject: Subject[T]) -> None:
         """Combine an unknown comparison with criteria that are true or false for NULL."""
         field, low, _ = _store_nulls(subject)
         named = field.expression
@@ -364,7 +363,7 @@ class ReadingCases(Cases[T, K]):
             criteria.check_on(field, not_((named == low) | null), lambda own: own != low)
 
     @clause("3.6")
-    def test_none_is_null(self, subject: Subject[T, K]) -> None:
+    def test_none_is_null(self, subject: Subject[T]) -> None:
         """Ask for None in every spelling."""
         field, _, _ = _store_nulls(subject)
         named = field.expression
@@ -376,7 +375,7 @@ class ReadingCases(Cases[T, K]):
         assert subject.run(lambda repository: repository.count(**{field.name: None})) == 2
 
     @clause("3.7")
-    def test_in_asks_for_one_of_several(self, subject: Subject[T, K]) -> None:
+    def test_in_asks_for_one_of_several(self, subject: Subject[T]) -> None:
         """Ask for two values, and for none."""
         field = subject.comparable_field()
         subject.store_samples()
@@ -388,7 +387,7 @@ class ReadingCases(Cases[T, K]):
             criteria.check_on(field, not_in(named, wanted), lambda own: own not in wanted)
 
     @clause("3.8")
-    def test_none_among_values_asks_for_null(self, subject: Subject[T, K]) -> None:
+    def test_none_among_values_asks_for_null(self, subject: Subject[T]) -> None:
         """Give None among the values of in_ and not_in."""
         field, low, high = _store_nulls(subject)
         with _criteria(subject) as criteria:
@@ -399,7 +398,7 @@ class ReadingCases(Cases[T, K]):
                     criteria.check_on(field, others, partial(_is_other, wanted))
 
     @clause("3.9")
-    def test_spellings_ask_the_same(self, subject: Subject[T, K]) -> None:
+    def test_spellings_are_equivalent(self, subject: Subject[T]) -> None:
         """Ask by expression, keyword and query object, and by two at once."""
         field = subject.comparable_field()
         subject.store_samples()
@@ -416,7 +415,7 @@ class ReadingCases(Cases[T, K]):
                 subject.check(found, expected)
 
     @clause("3.10")
-    def test_several_criteria_must_all_hold(self, subject: Subject[T, K]) -> None:
+    def test_several_criteria_must_all_hold(self, subject: Subject[T]) -> None:
         """Give criteria one by one, joined, and by keyword beside an expression."""
         stored = subject.store_new(4)
         one, other = subject.is_(stored[0]), subject.is_(stored[1])
@@ -431,7 +430,7 @@ class ReadingCases(Cases[T, K]):
             criteria.check(one | other, lambda entity: subject.natural_keys([entity])[0] in both)
 
     @clause("3.11")
-    def test_bool_field_is_a_criterion(self, subject: Subject[T, K]) -> None:
+    def test_bool_field_is_a_criterion(self, subject: Subject[T]) -> None:
         """Use a bool field by itself and negated."""
         field = subject.comparable_field(Kind.BOOLEAN)
         subject.store_samples()
@@ -440,7 +439,7 @@ class ReadingCases(Cases[T, K]):
             criteria.check_on(field, not_(field.expression), lambda own: not own)
 
     @clause("3.12")
-    def test_fields_compare_with_each_other(self, subject: Subject[T, K]) -> None:
+    def test_fields_compare_with_each_other(self, subject: Subject[T]) -> None:
         """Compare every field with itself and with the next one of its type."""
         subject.store_samples()
         found = _plain_fields(subject)
@@ -453,7 +452,7 @@ class ReadingCases(Cases[T, K]):
                     criteria.check(criterion, _between_fields(compare, left, right))
 
     @clause("3.13")
-    def test_matches_agrees_with_find(self, subject: Subject[T, K]) -> None:
+    def test_matches_agrees_with_find(self, subject: Subject[T]) -> None:
         """Evaluate criteria in Python, on the entities that were found."""
         field = subject.comparable_field()
         subject.store_samples()
@@ -468,8 +467,8 @@ class ReadingCases(Cases[T, K]):
                 criteria.check(criterion, partial(matches, criterion))
 
     @clause("3.14")
-    def test_what_cannot_be_meant_is_refused(self, subject: Subject[T, K]) -> None:
-        """Ask with plain bools, unknown fields and values of another type; the unit goes on."""
+    def test_ambiguous_or_contradictory_query_is_refused(self, subject: Subject[T]) -> None:
+        """Ask with plain bools, unknown fields and two limits; the unit goes on."""
         stored = subject.store_new(2)
         named = cast(Any, fields(subject.entity))
         with subject.open() as repository:
@@ -487,7 +486,7 @@ class ReadingCases(Cases[T, K]):
             assert len(repository.find()) == 2
 
     @clause("3.15")
-    def test_value_of_another_type_is_refused(self, subject: Subject[T, K]) -> None:
+    def test_value_of_another_type_is_refused(self, subject: Subject[T]) -> None:
         """Compare with a value that the field cannot hold."""
         field = subject.comparable_field()
         with subject.open() as repository:
@@ -502,8 +501,8 @@ class ReadingCases(Cases[T, K]):
     # -- 4: text
 
     @clause("4.1")
-    def test_parts_of_text_are_found(self, subject: Subject[T, K]) -> None:
-        """Search for the beginning, the end, the middle and the whole of a text, and for nothing."""
+    def test_parts_of_text_are_found(self, subject: Subject[T]) -> None:
+        """Search for parts of a text, for all of it, and for nothing."""
         field, texts = _store_texts(subject)
         half = len(texts[0]) // 2
         _check_searches(
@@ -511,7 +510,7 @@ class ReadingCases(Cases[T, K]):
         )
 
     @clause("4.2")
-    def test_no_character_is_a_wildcard(self, subject: Subject[T, K]) -> None:
+    def test_no_character_is_a_wildcard(self, subject: Subject[T]) -> None:
         """Search for texts that would find something if they were patterns."""
         field, texts = _store_texts(subject)
         first, last = texts[0][0], texts[0][-1]
@@ -519,13 +518,13 @@ class ReadingCases(Cases[T, K]):
         _check_searches(subject, field, [*patterns, texts[0] + "\\", f"[{first}]", f"{first}\\%"])
 
     @clause("4.3")
-    def test_case_matters(self, subject: Subject[T, K]) -> None:
+    def test_case_matters(self, subject: Subject[T]) -> None:
         """Search for a text in the other case."""
         field, texts = _store_texts(subject)
         _check_searches(subject, field, [_find_cased(subject, texts).swapcase()])
 
     @clause("4.4")
-    def test_case_does_not_matter_where_it_is_ignored(self, subject: Subject[T, K]) -> None:
+    def test_case_can_be_ignored(self, subject: Subject[T]) -> None:
         """Search for a text, its beginning and its end in the other case."""
         field, texts = _store_texts(subject)
         text = _find_cased(subject, texts).swapcase()
@@ -542,12 +541,12 @@ class ReadingCases(Cases[T, K]):
                 (icontains, "%", lambda own, part: part in own),
             ):
                 found = repository.find(search(field.expression, part))
-                everything = [entity for entity in repository.find() if getattr(entity, field.name) is not None]
-                expected = [one for one in everything if holds(getattr(one, field.name).lower(), part.lower())]
+                everything = [entity for entity in repository.find() if field.get(entity) is not None]
+                expected = [one for one in everything if holds(field.get(one).lower(), part.lower())]
                 subject.check(found, expected, f"{search.__name__}({field.name}, {part!r})")
 
     @clause("4.5")
-    def test_null_is_found_by_no_search(self, subject: Subject[T, K]) -> None:
+    def test_null_is_found_by_no_search(self, subject: Subject[T]) -> None:
         """Search for the empty text, which every text holds."""
         texts = [one for one in subject.fields if one.kind is Kind.TEXT and one.plain]
         field = next((one for one in texts if one.optional and one.values), None)
@@ -563,7 +562,7 @@ class ReadingCases(Cases[T, K]):
     # -- 5: order, limits, pages, cursors and streams
 
     @clause("5.1")
-    def test_without_order_the_key_decides(self, subject: Subject[T, K]) -> None:
+    def test_without_order_the_key_decides(self, subject: Subject[T]) -> None:
         """Store entities backwards and find them."""
         subject.store(subject.make_many(5)[::-1])
         found = subject.find_all()
@@ -571,8 +570,8 @@ class ReadingCases(Cases[T, K]):
         assert keys == sorted(keys, key=lambda key: cast(Any, key))
 
     @clause("5.2")
-    def test_order_follows_a_field(self, subject: Subject[T, K]) -> None:
-        """Sort by every field that can be, in both directions and in both spellings."""
+    def test_order_follows_a_field(self, subject: Subject[T]) -> None:
+        """Sort by every plain field, in both directions and spellings."""
         subject.store_samples()
         with subject.open() as repository:
             everything = repository.find()
@@ -586,19 +585,19 @@ class ReadingCases(Cases[T, K]):
                     subject.check(repository.find(order_by=order), expected, str(order))
 
     @clause("5.3")
-    def test_null_is_smaller_than_everything(self, subject: Subject[T, K]) -> None:
-        """Sort by a field that some rows have no value in."""
+    def test_null_is_smaller_than_everything(self, subject: Subject[T]) -> None:
+        """Sort by a field that is NULL in some rows."""
         field = subject.optional_field()
         subject.store_values(field, [field.high, None, field.low, None])
         with subject.open() as repository:
-            up = [getattr(entity, field.name) for entity in repository.find(order_by=field.name)]
-            down = [getattr(entity, field.name) for entity in repository.find(order_by=f"-{field.name}")]
+            up = [field.get(entity) for entity in repository.find(order_by=field.name)]
+            down = [field.get(entity) for entity in repository.find(order_by=f"-{field.name}")]
         assert up == [None, None, field.low, field.high]
         assert down == [field.high, field.low, None, None]
 
     @clause("5.4")
-    def test_ties_are_in_the_order_of_the_key(self, subject: Subject[T, K]) -> None:
-        """Sort by a field in which rows agree; the key follows the direction of the last sort key."""
+    def test_ties_are_in_the_order_of_the_key(self, subject: Subject[T]) -> None:
+        """Sort by a field with equal values; the key takes the same direction."""
         field, _ = subject.store_ties()
         with subject.open() as repository:
             everything = repository.find()
@@ -607,8 +606,8 @@ class ReadingCases(Cases[T, K]):
                 subject.check(found, _sort(everything, field, descending=descending), order)
 
     @clause("5.5")
-    def test_limit_and_offset_count_after_filter_and_order(self, subject: Subject[T, K]) -> None:
-        """Take a part of what a criterion leaves, in an order."""
+    def test_limit_and_offset_count_after_filter_and_order(self, subject: Subject[T]) -> None:
+        """Take a part of the matching rows, in an order."""
         field, stored = subject.store_ties()
         criterion = not_(subject.is_(stored[0]))
         with subject.open() as repository:
@@ -620,7 +619,7 @@ class ReadingCases(Cases[T, K]):
             subject.check(repository.first(criterion, order_by=f"-{field.name}"), whole[0])
 
     @clause("5.5")
-    def test_limit_counts_what_the_filter_leaves(self, subject: Subject[T, K]) -> None:
+    def test_limit_counts_what_the_filter_leaves(self, subject: Subject[T]) -> None:
         """Ask for one entity, which is the last in the order of the keys."""
         subject.store_new(4)
         with subject.open() as repository:
@@ -629,7 +628,7 @@ class ReadingCases(Cases[T, K]):
             subject.check(repository.first(subject.is_(last)), last)
 
     @clause("5.6")
-    def test_impossible_limits_are_refused(self, subject: Subject[T, K]) -> None:
+    def test_impossible_limits_are_refused(self, subject: Subject[T]) -> None:
         """Give negative numbers, and a limit twice."""
         with subject.open() as repository:
             for limit, offset in ((-1, None), (None, -1), (True, None)):
@@ -641,7 +640,7 @@ class ReadingCases(Cases[T, K]):
                 repository.page(subject.query(offset=1))
 
     @clause("5.7")
-    def test_count_ignores_limit_and_offset(self, subject: Subject[T, K]) -> None:
+    def test_count_ignores_limit_and_offset(self, subject: Subject[T]) -> None:
         """Count with a query object that has both."""
         subject.store_new(4)
         with subject.open() as repository:
@@ -650,7 +649,7 @@ class ReadingCases(Cases[T, K]):
             assert len(repository.find(subject.query(limit=1, offset=2))) == 1
 
     @clause("5.8")
-    def test_page_knows_whether_there_is_more(self, subject: Subject[T, K]) -> None:
+    def test_page_tells_if_there_is_more(self, subject: Subject[T]) -> None:
         """Go through pages of two, with totals, and past the end."""
         subject.store_new(5)
         with subject.open() as repository:
@@ -662,8 +661,8 @@ class ReadingCases(Cases[T, K]):
             assert repository.page(subject.query(limit=2)).total is None
 
     @clause("5.9")
-    def test_scroll_meets_every_row_once(self, subject: Subject[T, K]) -> None:
-        """Scroll over ties and NULLs in both directions of the order, with pages of every size."""
+    def test_scroll_gives_every_row_once(self, subject: Subject[T]) -> None:
+        """Scroll over ties and NULLs in both directions, with pages of every size."""
         field, _ = subject.store_ties()
         with subject.open() as repository:
             for order in (field.name, f"-{field.name}"):
@@ -674,7 +673,7 @@ class ReadingCases(Cases[T, K]):
                     assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
 
     @clause("5.10")
-    def test_scroll_goes_back_the_way_it_came(self, subject: Subject[T, K]) -> None:
+    def test_scroll_goes_back_the_way_it_came(self, subject: Subject[T]) -> None:
         """Scroll to the end and back again."""
         field, _ = subject.store_ties()
         with subject.open() as repository:
@@ -692,8 +691,8 @@ class ReadingCases(Cases[T, K]):
                 assert back == there[::-1], order
 
     @clause("5.11")
-    def test_cursor_of_another_query_is_refused(self, subject: Subject[T, K]) -> None:
-        """Use a cursor with another order, and one that was changed."""
+    def test_cursor_of_another_query_is_refused(self, subject: Subject[T]) -> None:
+        """Use a cursor with another order, and damaged cursors."""
         field, _ = subject.store_ties()
         with subject.open() as repository:
             cursor = repository.scroll(subject.query(limit=2, order_by=field.name)).next
@@ -703,8 +702,8 @@ class ReadingCases(Cases[T, K]):
                     repository.scroll(subject.query(limit=2, order_by=order), after=text)
 
     @clause("5.12")
-    def test_stream_gives_what_find_gives(self, subject: Subject[T, K]) -> None:
-        """Stream in several orders, with other calls in between, and leave a stream early."""
+    def test_stream_gives_what_find_gives(self, subject: Subject[T]) -> None:
+        """Stream in several orders, with other calls between, and leave one early."""
         field, _ = subject.store_ties()
         with subject.open() as repository:
             for order in (None, field.name, f"-{field.name}"):
