@@ -228,25 +228,16 @@ def _check_size(node: Leaf, leaves: int, values: int) -> None:
 
 def matches_all(criterion: Criterion) -> bool:
     """Return True if a criterion is true for any row, by its structure alone."""
-    match criterion:
-        case And(parts):
-            return all(map(matches_all, parts))
-        case Or(parts):
-            return any(map(matches_all, parts))
-        case Not(part):
-            return _matches_none(part)
-        case _:
-            return False
+    return _is_always(criterion, True)
 
 
-def _matches_none(criterion: Criterion) -> bool:
-    match criterion:
-        case And(parts):
-            return any(map(_matches_none, parts))
-        case Or(parts):
-            return all(map(_matches_none, parts))
+def _is_always(node: Criterion, value: bool) -> bool:
+    match node:
         case Not(part):
-            return matches_all(part)
+            return _is_always(part, not value)
+        case And(parts) | Or(parts):
+            every = isinstance(node, And) is value
+            return (all if every else any)(_is_always(part, value) for part in parts)
         case _:
             return False
 

@@ -7,10 +7,12 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import eq, ge, gt, le, lt, ne
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 from sqlrepo.errors import QueryError, nearest
 from sqlrepo.language import fields as operators
@@ -42,18 +44,19 @@ class Where:
 class _Suffix:
     build: Callable[[Any, Any], Any]
     takes: Literal["value", "several", "pair", "flag", "text"] = "value"
+    ordered: bool = False  # the field must have an order
 
 
 _SUFFIXES: Mapping[str, _Suffix] = {
-    "eq": _Suffix(lambda field, value: field == value),
-    "ne": _Suffix(lambda field, value: field != value),
-    "lt": _Suffix(lambda field, value: field < value),
-    "le": _Suffix(lambda field, value: field <= value),
-    "gt": _Suffix(lambda field, value: field > value),
-    "ge": _Suffix(lambda field, value: field >= value),
+    "eq": _Suffix(eq),
+    "ne": _Suffix(ne),
+    "lt": _Suffix(lt, ordered=True),
+    "le": _Suffix(le, ordered=True),
+    "gt": _Suffix(gt, ordered=True),
+    "ge": _Suffix(ge, ordered=True),
     "in": _Suffix(operators.in_, "several"),
     "not_in": _Suffix(operators.not_in, "several"),
-    "between": _Suffix(lambda field, pair: operators.between(field, *pair), "pair"),
+    "between": _Suffix(lambda field, pair: operators.between(field, *pair), "pair", ordered=True),
     "contains": _Suffix(operators.contains, "text"),
     "icontains": _Suffix(operators.icontains, "text"),
     "startswith": _Suffix(operators.startswith, "text"),
@@ -61,11 +64,8 @@ _SUFFIXES: Mapping[str, _Suffix] = {
     "endswith": _Suffix(operators.endswith, "text"),
     "iendswith": _Suffix(operators.iendswith, "text"),
     "iequals": _Suffix(operators.iequals, "text"),
-    "is_null": _Suffix(
-        lambda field, null: operators.is_null(field) if null else operators.not_(operators.is_null(field)), "flag"
-    ),
+    "is_null": _Suffix(lambda field, null: (eq if null else ne)(field, None), "flag"),
 }
-_ORDERED = ("lt", "le", "gt", "ge", "between")
 
 _Filter: TypeAlias = Callable[[Any], Criterion]
 
@@ -132,6 +132,9 @@ def _entity(cls: type[BaseModel]) -> Any:
     return T
 
 
+# -- reading a class
+
+
 def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
     entity = _entity(cls)
     if not isinstance(entity, type):
@@ -140,33 +143,35 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
         )
     filters: dict[str, _Filter] = {}
     for name, info in cls.model_fields.items():
-        if name == "criteria":
-            raise QueryError(f"{cls.__name__}.criteria: the name is reserved; name the filter criteria_eq")
-        _refuse_nested(cls, name, info.annotation)
-        if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
-            filters[name] = _custom(entity, where)
-        elif name == "order_by":
-            _check_order(cls, entity, info.annotation)
-        elif name in OPTIONS:
-            if parse_annotation(name, info.annotation).type.kind is not Kind.INTEGER:
-                raise QueryError(f"{cls.__name__}.{name} must be an int")
-        else:
-            filters[name] = _filter(cls, entity, name, info.annotation)
+        try:
+            if (made := _read_field(entity, name, info)) is not None:
+                filters[name] = made
+        except QueryError as error:
+            raise QueryError(f"{cls.__name__}.{name}: {error}") from None
     return filters
 
 
-def _custom(entity: type, where: Where) -> _Filter:
-    return lambda value: as_criterion(where.criterion(fields(entity), value))
-
-
-def _filter(cls: type, entity: type, name: str, annotation: Any) -> _Filter:
-    field, operator = _reading(cls, entity, name)
+def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
+    """Check one field of a query object, and make its filter unless the field is an option."""
+    if name == "criteria":
+        raise QueryError("the name is reserved; name the filter criteria_eq")
+    _refuse_nested(info.annotation)
+    if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
+        return lambda value: as_criterion(where.criterion(fields(entity), value))
+    if name == "order_by":
+        _check_order(entity, info.annotation)
+        return None
+    if name in OPTIONS:
+        if parse_annotation(name, info.annotation).type.kind is not Kind.INTEGER:
+            raise QueryError("must be an int")
+        return None
+    field, operator = _parse_name(entity, name)
     suffix = _SUFFIXES[operator]
-    _check_fit(cls, name, field, operator, annotation)
+    _check_fit(field, operator, info.annotation)
     return lambda value: as_criterion(suffix.build(field, value))
 
 
-def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
+def _parse_name(entity: type, name: str) -> tuple[Field, str]:
     """Split a filter's name into field and operator; refuse an ambiguous name."""
     known = describe(entity)
     for operator in _SUFFIXES:
@@ -178,10 +183,10 @@ def _reading(cls: type, entity: type, name: str) -> tuple[Field, str]:
         if stem != name and stem in known:
             readings.append((stem, operator))
     if not readings:
-        raise QueryError(f"{cls.__name__}: {entity.__name__} has no field {name!r}{_suggest(name, known)}")
+        raise QueryError(f"{entity.__name__} has no field {name!r}{_suggest(name, known)}")
     if len(readings) > 1:
         spellings = " or ".join(f"{field}__{operator}" for field, operator in readings)
-        raise QueryError(f"{cls.__name__}.{name} is ambiguous; name it {spellings}")
+        raise QueryError(f"the name is ambiguous; write {spellings}")
     return find_field(entity, readings[0][0]), readings[0][1]
 
 
@@ -208,15 +213,17 @@ def _suggest(name: str, known: Iterable[str]) -> str:
     return nearest(name, candidates) if field is None else nearest(name, [c for c in candidates if c.startswith(field)])
 
 
-def _check_fit(cls: type, name: str, field: Field, operator: str, annotation: Any) -> None:
+def _check_fit(field: Field, operator: str, annotation: Any) -> None:
     """Refuse an operator that does not suit the field, and an annotation that does not suit the operator."""
-    takes, kind = _SUFFIXES[operator].takes, field.spec.type.kind
-    if (takes == "text" and kind is not Kind.TEXT) or (operator in _ORDERED and not kind.ordered):
-        raise QueryError(f"{cls.__name__}.{name}: {operator} does not fit {field!r}, which is {field.spec.annotation}")
-    if not _fits(field.spec, takes, annotation):
+    suffix, kind = _SUFFIXES[operator], field.spec.type.kind
+    if (suffix.takes == "text" and kind is not Kind.TEXT) or (suffix.ordered and not kind.ordered):
+        raise QueryError(f"{operator} does not fit {field!r}, which is {field.spec.annotation}")
+    if not _fits(field.spec, suffix.takes, annotation):
         scalar = kind.value
-        needed = {"flag": "bool", "several": f"list[{scalar}]", "pair": f"tuple[{scalar}, {scalar}]"}.get(takes, scalar)
-        raise QueryError(f"{cls.__name__}.{name} is annotated {annotation}, but {operator} of {field!r} needs {needed}")
+        needed = {"flag": "bool", "several": f"list[{scalar}]", "pair": f"tuple[{scalar}, {scalar}]"}
+        raise QueryError(
+            f"is annotated {annotation}, but {operator} of {field!r} needs {needed.get(suffix.takes, scalar)}"
+        )
 
 
 def _fits(spec: EntityField, takes: str, annotation: Any) -> bool:
@@ -225,17 +232,12 @@ def _fits(spec: EntityField, takes: str, annotation: Any) -> bool:
     if takes == "flag":
         return parse_annotation("", annotation).type.kind is Kind.BOOLEAN
     for part in _alternatives(annotation):
-        args = get_args(part)
-        origin = get_origin(part)
-        if takes == "several" and origin in (list, tuple, set, frozenset) and _all_match(spec, args):
-            return True
-        if takes == "pair" and origin is tuple and len(args) == len(("low", "high")) and _all_match(spec, args):
+        origin, args = get_origin(part), get_args(part)
+        several = takes == "several" and origin in (list, tuple, set, frozenset)
+        pair = takes == "pair" and origin is tuple and len(args) == len(("low", "high"))
+        if (several or pair) and all(arg is Ellipsis or _matches(spec, arg) for arg in args):
             return True
     return False
-
-
-def _all_match(spec: EntityField, annotations: tuple[Any, ...]) -> bool:
-    return all(part is Ellipsis or _matches(spec, part) for part in annotations)
 
 
 def _matches(spec: EntityField, annotation: Any) -> bool:
@@ -255,13 +257,13 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _check_order(cls: type, entity: type, annotation: Any) -> None:
+def _check_order(entity: type, annotation: Any) -> None:
     """Refuse an order that is not a closed list of sort keys: a client must not choose columns freely."""
     for part in _alternatives(annotation):
         if get_origin(part) in (list, tuple):
             for item in get_args(part):
                 if item is not Ellipsis:
-                    _check_order(cls, entity, item)
+                    _check_order(entity, item)
         elif get_origin(part) is Literal:
             for choice in get_args(part):
                 parse_order(entity, choice)
@@ -269,18 +271,14 @@ def _check_order(cls: type, entity: type, annotation: Any) -> None:
             for member in part:
                 parse_order(entity, member.value)
         elif part is not type(None):
-            raise QueryError(
-                f"{cls.__name__}.order_by must list its sort keys, such as Literal['priority', '-priority']"
-            )
+            raise QueryError("must list its sort keys, such as Literal['priority', '-priority']")
 
 
-def _refuse_nested(cls: type, name: str, annotation: Any) -> None:
+def _refuse_nested(annotation: Any) -> None:
     """Refuse nested models, which cannot be query parameters and which frameworks drop silently."""
     for part in _alternatives(annotation):
         if isinstance(part, type) and (issubclass(part, BaseModel) or dataclasses.is_dataclass(part)):
-            raise QueryError(
-                f"{cls.__name__}.{name} nests {part.__name__}; a query object is flat, so list its fields instead"
-            )
+            raise QueryError(f"nests {part.__name__}; a query object is flat, so list the fields instead")
         if get_origin(part) not in (None, Literal):
             for inner in get_args(part):
-                _refuse_nested(cls, name, inner)
+                _refuse_nested(inner)

@@ -77,24 +77,15 @@ class CursorPage(Generic[T]):
 # Bytes. The digest ties a cursor to its query and finds damage; it is no secret and no protection against forgery.
 _DIGEST = 12
 
-_TO_TEXT: Mapping[Kind, Callable[[Any], Any]] = {
-    Kind.DECIMAL: str,
-    Kind.BYTES: bytes.hex,
-    Kind.DATETIME: datetime.isoformat,
-    Kind.DATE: date.isoformat,
-    Kind.TIME: time.isoformat,
-    Kind.DURATION: lambda value: value // timedelta(microseconds=1),
-    Kind.UUID: str,
-}
-
-_FROM_TEXT: Mapping[Kind, Callable[[Any], Any]] = {
-    Kind.DECIMAL: Decimal,
-    Kind.BYTES: bytes.fromhex,
-    Kind.DATETIME: datetime.fromisoformat,
-    Kind.DATE: date.fromisoformat,
-    Kind.TIME: time.fromisoformat,
-    Kind.DURATION: lambda number: timedelta(microseconds=number),
-    Kind.UUID: UUID,
+# How stored values are written to JSON and read back, where JSON has no such type.
+_CODECS: Mapping[Kind, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    Kind.DECIMAL: (str, Decimal),
+    Kind.BYTES: (bytes.hex, bytes.fromhex),
+    Kind.DATETIME: (datetime.isoformat, datetime.fromisoformat),
+    Kind.DATE: (date.isoformat, date.fromisoformat),
+    Kind.TIME: (time.isoformat, time.fromisoformat),
+    Kind.DURATION: (lambda value: value // timedelta(microseconds=1), lambda number: timedelta(microseconds=number)),
+    Kind.UUID: (str, UUID),
 }
 
 
@@ -132,8 +123,8 @@ def _digest(query: str, body: bytes) -> bytes:
 
 def _to_json(type_: ValueType, value: Any) -> Any:
     stored = type_.store(value)
-    return stored if stored is None or type_.kind not in _TO_TEXT else _TO_TEXT[type_.kind](stored)
+    return stored if stored is None or type_.kind not in _CODECS else _CODECS[type_.kind][0](stored)
 
 
 def _from_json(type_: ValueType, text: Any) -> Any:
-    return type_.load(text if text is None or type_.kind not in _FROM_TEXT else _FROM_TEXT[type_.kind](text))
+    return type_.load(text if text is None or type_.kind not in _CODECS else _CODECS[type_.kind][1](text))

@@ -143,6 +143,12 @@ def _wrong_class(expected: str, value: Any) -> WrongValueError:
     return WrongValueError(f"expected {expected}, got {type(value).__name__}")
 
 
+def _instance(limits: ValueType, value: Any) -> Any:
+    if not isinstance(value, limits.python):
+        raise _wrong_class(limits.python.__name__, value)
+    return value
+
+
 def _boolean(_: ValueType, value: Any) -> bool:
     if not isinstance(value, bool):
         raise _wrong_class("bool", value)
@@ -242,16 +248,9 @@ def _time(_: ValueType, value: Any) -> time:
 
 
 def _enum(limits: ValueType, value: Any) -> Any:
-    if not isinstance(value, limits.python):
-        raise _wrong_class(limits.python.__name__, value)
+    _instance(limits, value)
     if limits.labels is not None and value not in limits.labels:
         raise WrongValueError(f"a member of {limits.python.__name__} that the column does not store")
-    return value
-
-
-def _instance(limits: ValueType, value: Any) -> Any:
-    if not isinstance(value, limits.python):
-        raise _wrong_class(limits.python.__name__, value)
     return value
 
 

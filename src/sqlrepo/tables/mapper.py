@@ -60,17 +60,20 @@ class Mapper(Generic[T]):
             if (column := columns.get(name, name)) in schema.by_name
         }
         self._fields = {column.name: name for name, column in self._columns.items()}
+        self._verify(custom_load, custom_dump)
+        kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
+        # The columns to fetch, in schema order.
+        self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
+        # Builds the entities of rows of the selected columns.
+        self.load: Callable[[Sequence[Row]], list[T]] = self.hydrator(entity)
+
+    def _verify(self, custom_load: bool, custom_dump: bool) -> None:
         self._verify_names()
         if not (custom_load and custom_dump):
             self._verify_fields()
         if not custom_dump:
             self._verify_types()
             self._verify_columns()
-        kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
-        # The columns to fetch, in schema order.
-        self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
-        # Builds the entities of rows of the selected columns.
-        self.load: Callable[[Sequence[Row]], list[T]] = self.hydrator(entity)
 
     def _verify_names(self) -> None:
         for name, column in self._renamed.items():
