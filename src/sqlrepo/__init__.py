@@ -1,6 +1,6 @@
 """Repositories, query objects and units of work over a database or memory, and tests that prove them the same."""
 
-from sqlrepo.core.aio import AsyncBaseRepository, AsyncBaseUnitOfWork, retry_async
+from sqlrepo.core.aio import AsyncBaseRepository, AsyncBaseUnitOfWork, retry_async, source_of
 from sqlrepo.core.repository import BaseRepository
 from sqlrepo.core.unit import BaseUnitOfWork, retry
 from sqlrepo.errors import (
@@ -104,5 +104,6 @@ __all__ = [
     "retry",
     "retry_async",
     "some",
+    "source_of",
     "startswith",
 ]

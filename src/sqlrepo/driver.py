@@ -39,7 +39,7 @@ class Source(Protocol):
     def missing_capabilities(self) -> frozenset[str]:
         """The fields of `sqlrepo.testing.Capabilities` that are False for this back end."""
 
-    def adopt(self, schema: Schema) -> None:
+    def register_table(self, schema: Schema) -> None:
         """Register a table, once per repository class.
 
         Raises:
@@ -94,7 +94,7 @@ class Driver(Protocol):
     def rollback(self) -> None:
         """Roll back and return the connection."""
 
-    def native(self, kind: str) -> Any:
+    def unwrap(self, kind: str) -> Any:
         """Return the back end's own ``"session"`` or ``"connection"``, or raise `UnsupportedError`."""
 
 
@@ -128,7 +128,7 @@ class Joined(Protocol):
     def transaction(self) -> Transaction:
         """The current transaction's state; a new object after it ends."""
 
-    def adopt(self, schema: Schema, *, bypass_orm_events: bool) -> None:
+    def register_table(self, schema: Schema, *, bypass_orm_events: bool) -> None:
         """Register a table.
 
         Raises:
@@ -168,7 +168,7 @@ class AsyncSource(Protocol):
 
 def is_source(given: object) -> bool:
     # isinstance() would read `missing_capabilities`, which may ask a server.
-    return all(callable(getattr(type(given), verb, None)) for verb in ("adopt", "begin"))
+    return all(callable(getattr(type(given), verb, None)) for verb in ("register_table", "begin"))
 
 
 # -- requests
@@ -319,7 +319,7 @@ class Transaction:
         else:
             self._levels[-1].failure = error
 
-    def doom(self, error: BaseException) -> None:
+    def mark_rollback_only(self, error: BaseException) -> None:
         """Abort without a refused statement; a rollback to an earlier savepoint still helps."""
         if self.failure is None:
             self._log_abort(error)

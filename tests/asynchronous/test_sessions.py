@@ -111,9 +111,9 @@ def test_a_sync_unit_beneath_has_the_same_session(sql, loop):
     async def work():
         async with Shelf(sql) as shelf:
             shelf.session.add(row("a"))
-            assert await shelf.run(lambda book: book.native("session") is shelf.session.sync_session)
+            assert await shelf.run(lambda book: book._work.unwrap("session") is shelf.session.sync_session)
         async with Shelf(sql) as shelf:
-            assert await shelf.run(lambda book: book.native("session")) is shelf.session.sync_session
+            assert await shelf.run(lambda book: book._work.unwrap("session")) is shelf.session.sync_session
         assert await keys(sql) == ["a"]
 
     loop.run(work())

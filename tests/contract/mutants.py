@@ -51,8 +51,8 @@ class MutatedDatabase(InMemoryDatabase):
     def begin(self, transaction: Transaction, *, read_only: bool) -> Any:
         return self.mutant(super().begin(transaction, read_only=read_only))
 
-    def adopt(self, schema: Schema) -> None:
-        super().adopt(self.mutant.demanded(schema) if hasattr(self.mutant, "demanded") else schema)
+    def register_table(self, schema: Schema) -> None:
+        super().register_table(self.mutant.demanded(schema) if hasattr(self.mutant, "demanded") else schema)
 
 
 class Misread(Mutant):

@@ -140,7 +140,7 @@ def test_values_that_do_not_fit_are_refused_whatever_the_server_s_mode(db):
     lax = Database(url)
     with pytest.raises(sa.exc.DBAPIError), Words(lax) as words:
         words.find()
-        words.unit.native("connection").exec_driver_sql(f"UPDATE word SET usual = '{'x' * 21}'")
+        words.unit._work.unwrap("connection").exec_driver_sql(f"UPDATE word SET usual = '{'x' * 21}'")
     lax.dispose()
 
 

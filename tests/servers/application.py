@@ -37,11 +37,11 @@ install(app, database)
 
 
 def where(shop):
-    return shop.run(lambda driver: driver.native("connection").execute(STATEMENT).scalar_one())
+    return shop._work.run(lambda driver: driver.unwrap("connection").execute(STATEMENT).scalar_one())
 
 
 async def respond(shop):
-    session = await shop.call(where, shop.beneath) if AWAITED else where(shop)
+    session = await shop.run(where) if AWAITED else where(shop)
     return {"worker": os.getpid(), "session": session, "made": made, "before": BEFORE}
 
 

@@ -105,7 +105,7 @@ class Sync:
 
     def where(self, shop):
         statement = sa.text(WHERE[self.dialect])
-        return shop.run(lambda driver: driver.native("connection").execute(statement).scalar_one())
+        return shop._work.run(lambda driver: driver.unwrap("connection").execute(statement).scalar_one())
 
     def keys(self):
         with Shop(self.db, read_only=True) as shop:
@@ -141,7 +141,7 @@ class Async(Sync):
     async def _within(self, work, **options):
         async with AsyncShop(self.db, **options) as shop:
             await work(shop)
-            return await shop.call(self.where, shop.beneath)
+            return await shop._work.run(self.where, shop._work.sync_unit)
 
     def keys(self):
         async def found():
@@ -258,7 +258,7 @@ def open_and_its_connection_is_ended_in_the_child(url):
     with Shop(shop.db) as unit:
         unit.things.add(Thing(key="open"))
         where = shop.where(unit)
-        connection = unit.run(lambda driver: driver.native("connection"))
+        connection = unit._work.run(lambda driver: driver.unwrap("connection"))
 
         def work():
             nonlocal connection

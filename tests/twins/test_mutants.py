@@ -45,14 +45,14 @@ DRIVERS = sorted((drivers(general) | drivers(own)) - BASES - CONCURRENT, key=lam
 
 def plant(mutant, patch):
     """Put a broken driver between the library and memory."""
-    begin, adopt = InMemoryDatabase.begin, InMemoryDatabase.adopt
+    begin, register = InMemoryDatabase.begin, InMemoryDatabase.register_table
     patch.setattr(
         InMemoryDatabase,
         "begin",
         lambda self, transaction, *, read_only: mutant(begin(self, transaction, read_only=read_only)),
     )
     if hasattr(mutant, "demanded"):
-        patch.setattr(InMemoryDatabase, "adopt", lambda self, schema: adopt(self, mutant.demanded(schema)))
+        patch.setattr(InMemoryDatabase, "register_table", lambda self, schema: register(self, mutant.demanded(schema)))
 
 
 def is_found(unit, queries, database="sqlite"):

@@ -275,7 +275,7 @@ def test_a_conflict_aborts_through_savepoints(db):
     with Shop(db) as shop:
         shop.todos.add(Todo(key="a"))
         with pytest.raises(TransactionConflictError), shop.savepoint():
-            shop.run(conflict)
+            shop._work.run(conflict)
         with pytest.raises(TransactionAbortedError) as caught:
             shop.todos.count()
         assert isinstance(caught.value.__cause__, TransactionConflictError)

@@ -261,7 +261,7 @@ def test_a_connection_that_is_no_units_does_not_count(filled):
 
 def test_without_probes_a_unit_works_on_the_plain_driver(db):
     with Shop(db) as shop:
-        assert not isinstance(shop.run(lambda driver: driver), ProbedDriver)
+        assert not isinstance(shop._work.run(lambda driver: driver), ProbedDriver)
         with query_budget(1):
-            assert isinstance(shop.run(lambda driver: driver), ProbedDriver)
-        assert not isinstance(shop.run(lambda driver: driver), ProbedDriver)
+            assert isinstance(shop._work.run(lambda driver: driver), ProbedDriver)
+        assert not isinstance(shop._work.run(lambda driver: driver), ProbedDriver)

@@ -207,7 +207,7 @@ def test_a_check_violation_carries_the_name_in_the_metadata(family):
 
 def test_a_not_null_violation_of_the_user_s_own_sql_carries_the_field(family):
     with pytest.raises(sa.exc.IntegrityError):
-        family.native("connection").exec_driver_sql('INSERT INTO "seat row" ("hall.name") VALUES (\'a\')')
+        family._work.unwrap("connection").exec_driver_sql('INSERT INTO "seat row" ("hall.name") VALUES (\'a\')')
     with pytest.raises(TransactionAbortedError) as aborted:
         family.children.count()
     assert isinstance(aborted.value.__cause__, NotNullViolationError)
@@ -313,7 +313,7 @@ def test_a_constraint_found_violated_by_commit_names_the_fields_too():
     first = Codes(InMemoryDatabase())
     first.__enter__()
     first.add(Renamed(code="a"))
-    with Codes(first.unit.source) as second:
+    with Codes(first.unit._work.source) as second:
         second.add(Renamed(code="a"))
     with pytest.raises(UniqueViolationError) as caught:
         first.__exit__(None, None, None)

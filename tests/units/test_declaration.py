@@ -348,11 +348,34 @@ def test_one_mapped_class_under_two_names_of_one_column(empty):
         assert words.add(Word(word="a")) == Word(id=1, word="a")
 
 
-@pytest.mark.parametrize("name", ["source", "run", "commit", "rollback", "savepoint", "context", "is_open", "native"])
+PUBLIC = {"commit", "rollback", "savepoint", "on_commit", "context", "is_open", "idle_warning"}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC | {"_work"}))
 def test_a_repository_named_like_something_of_the_units_is_refused(db, name):
     unit = type("Unit", (BaseUnitOfWork,), {"__annotations__": {name: Todos}})
     with pytest.raises(MappingError):
         unit(db)
+
+
+def test_a_unit_shows_its_repositories_and_little_else(db):
+    class Small(BaseUnitOfWork):
+        todos: Todos
+
+    assert {name for name in dir(Small(db)) if not name.startswith("_")} == {*PUBLIC, "todos"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["source", "run", "register", "current", "adopt", "after_commit", "native", "call", "enter", "exit", "journal"],
+)
+def test_a_repository_may_have_any_other_name(db, name):
+    unit = type("Unit", (BaseUnitOfWork,), {"__annotations__": {name: Todos}})
+    with unit(db) as opened:
+        stored = getattr(opened, name).add(Todo(key="a"))
+
+    with unit(db) as opened:
+        assert getattr(opened, name).find() == [stored]
 
 
 def test_a_fold_nobody_knows_is_refused():

@@ -51,7 +51,7 @@ def test_a_keyboard_interrupt_in_a_call_stores_nothing(db):
         def work(_):
             raise KeyboardInterrupt
 
-        shop.run(work)
+        shop._work.run(work)
 
     with pytest.raises(KeyboardInterrupt):
         leave_by(KeyError(), Shop(db), interrupt)
@@ -73,7 +73,7 @@ def test_an_interrupted_call_that_is_caught_aborts(db):
         raise KeyboardInterrupt
 
     with pytest.raises(TransactionAbortedError):
-        swallow(db, lambda shop: shop.run(work), KeyboardInterrupt)
+        swallow(db, lambda shop: shop._work.run(work), KeyboardInterrupt)
     assert nothing_happened(db)
 
 

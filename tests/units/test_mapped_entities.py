@@ -173,7 +173,7 @@ def library():
 def test_a_session_attaches_them_and_inserts_nothing(library):
     with library:
         stored = library.books.add(Book(title="a"))
-    with Session(library.source.engine) as session:
+    with Session(library._work.source.engine) as session:
         session.add(stored)
         assert sa.inspect(stored).persistent
         assert not session.new
@@ -200,7 +200,7 @@ def test_a_reconstructor_is_called(library):
 def test_an_instance_that_has_expired_is_not_taken_for_one_that_leaves_out(library):
     with library:
         key = library.books.add(Book(title="a", note="n")).id
-    with Session(library.source.engine) as session:
+    with Session(library._work.source.engine) as session:
         expired = session.get(Book, key)
         session.expire(expired)
     with library, pytest.raises(InvalidValueError, match="is not loaded"):

@@ -56,7 +56,9 @@ def violated(unit, write, constraint, fields, table):
         write()
     told = (caught.value.constraint, caught.value.fields, caught.value.table)
     assert told == (
-        (None, (), None) if "fk_error_details" in unit.source.missing_capabilities else (constraint, fields, table)
+        (None, (), None)
+        if "fk_error_details" in unit._work.source.missing_capabilities
+        else (constraint, fields, table)
     )
     assert caught.value.retryable is False
     assert everything(unit) == before

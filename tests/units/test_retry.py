@@ -94,12 +94,12 @@ def test_an_abort_is_retried_where_its_cause_is(db):
     def work(shop):
         tries.append(True)
         if len(tries) == 1:
-            shop.doom(TransactionConflictError("swallowed"))
+            shop._work.mark_rollback_only(TransactionConflictError("swallowed"))
 
     retry(lambda: Shop(db), work)
     assert len(tries) == 2
     with pytest.raises(TransactionAbortedError):
-        retry(lambda: Shop(db), lambda shop: shop.doom(KeyError()))
+        retry(lambda: Shop(db), lambda shop: shop._work.mark_rollback_only(KeyError()))
 
 
 def test_one_attempt_at_least():

@@ -548,7 +548,7 @@ def test_a_scope_is_a_plain_method(method, base, name):
 
 def test_a_repository_alone_has_a_scope_too(office):
     with office() as unit:
-        source = unit.source
+        source = unit._work.source
     alone = Docs(source, context=Caller(1))
     assert ids(alone.find()) == [2, 4]
     with alone, pytest.raises(NotFoundError):

@@ -127,7 +127,7 @@ def overlapping(unit, call):
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(call).exception()
 
-    return unit.run(lambda _: other())
+    return unit._work.run(lambda _: other())
 
 
 def test_a_call_during_another_is_busy_and_loses_nothing(db):
@@ -140,7 +140,7 @@ def test_a_call_during_another_is_busy_and_loses_nothing(db):
             shop.rollback,
             lambda: shop.savepoint().__enter__(),
             lambda: shop.on_commit(print),
-            lambda: shop.native("connection"),
+            lambda: shop._work.unwrap("connection"),
             shop.__enter__,
         ):
             error = overlapping(shop, call)
@@ -162,7 +162,7 @@ def test_leaving_while_another_thread_calls_waits_for_it_and_rolls_back(db):
         leave.wait(5)
 
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(shop.run, lambda _: slow())
+        call = pool.submit(shop._work.run, lambda _: slow())
         inside.wait(5)
         threading.Timer(0.05, leave.set).start()
         assert reason(lambda: shop.__exit__(None, None, None)) == "busy"
@@ -186,7 +186,7 @@ def test_leaving_a_savepoint_while_another_thread_calls_loses_the_transaction_no
 
         def work(_):
             shop.todos.add(Todo(key="a"))
-            pool.submit(shop.run, slow)
+            pool.submit(shop._work.run, slow)
             inside.wait(5)
 
         try:
@@ -226,7 +226,7 @@ def test_a_call_from_within_a_call_of_the_same_thread_is_busy(db):
 
     with Shop(db) as shop:
         shop.todos.add(Todo(key="a"))
-        assert shop.run(lambda _: reason(shop.todos.count)) == "busy"
+        assert shop._work.run(lambda _: reason(shop.todos.count)) == "busy"
     assert Nosy(db).find() == Todos(db).find()  # entities are built after the statement
 
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, UnsupportedError
+from sqlrepo import BaseRepository, BaseUnitOfWork, UnsupportedError, source_of
 from sqlrepo.fastapi import install, override, provide, provide_stream
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
@@ -38,7 +38,7 @@ def application(db, **options):
 
     @app.get("/source")
     def source(shop: app.state.alias) -> str:
-        return repr(shop.source)
+        return repr(source_of(shop))
 
     @app.get("/context")
     def context(shop: app.state.alias) -> str | None:

@@ -8,24 +8,26 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, Self, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, cast, overload
 
 from typing_extensions import TypeVar
 
-from sqlrepo.core.definition import Declarations, Definition, RepositoryConfig, surrounding_names
+from sqlrepo.core.definition import Definition, RepositoryConfig
 from sqlrepo.core.repository import BaseRepository
-from sqlrepo.core.unit import BaseUnitOfWork, joined_async, pauses, worth_another
+from sqlrepo.core.unit import BaseUnitOfWork, DeclaresRepositories, pauses, worth_another
+from sqlrepo.core.work import Work, to_async_source
 from sqlrepo.driver import (
     AsyncSource,
     Callback,
     Joinable,
     Lock,
+    Source,
     is_async,
     log_callback_error,
     make_callbacks_error,
     refuse_awaitable,
 )
-from sqlrepo.errors import RepositoryError, UnsupportedError
+from sqlrepo.errors import RepositoryError
 from sqlrepo.language.fields import OrderBy
 from sqlrepo.language.query import QueryObject
 from sqlrepo.language.results import CursorPage, Page, Upserted
@@ -43,120 +45,129 @@ class _NamesSync(Protocol[U_co]):
     """An async unit that names a sync one."""
 
     @property
-    def sync(self) -> type[U_co]:
-        """The class of the sync one."""
-        ...
-
-    async def call(self, work: Callable[..., R], *args: Any) -> R:
-        """Run a synchronous body."""
-        ...
+    def sync(self) -> type[U_co]: ...
 
     @property
-    def beneath(self) -> BaseUnitOfWork[Any]:
-        """The sync one itself."""
-        ...
+    def _work(self) -> AsyncWork: ...
 
 
-class AsyncBaseUnitOfWork(Generic[C]):
+class AsyncWork:
+    """The sync unit of work inside an async one; its calls are run by the source, which awaits the database."""
+
+    def __init__(self, source: AsyncSource, sync_unit: BaseUnitOfWork[Any]) -> None:
+        self.source = source
+        self.sync_unit = sync_unit
+        self._callbacks: list[Callback] = []
+        self.sync_work.after_commit = self._callbacks.extend
+
+    @property
+    def sync_work(self) -> Work:
+        """Return what repositories and back ends need of the sync unit."""
+        return self.sync_unit._work
+
+    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a synchronous body."""
+        return await self.source.call(partial(work, *args, **kwargs))
+
+    def add_callback(self, callback: Callback) -> None:
+        """Keep a function, sync or async, to be called after the commit."""
+        awaited = getattr(self.source, "awaited", None)  # a session that is joined calls them itself
+        if awaited and callable(callback):
+            callback = awaited(callback)
+        (self.sync_work.add_callback if is_async(callback) else self.sync_unit.on_commit)(callback)
+
+    async def end(self, end: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """End the transaction and call the callbacks; a cancellation waits for both, and is raised then."""
+        await _shielded(self._end(partial(end, *args, **kwargs)))
+
+    async def _end(self, end: Callable[[], object]) -> None:
+        await self.run(end)
+        callbacks = self._callbacks.copy()
+        self._callbacks.clear()
+        failures: list[Exception] = []
+        for callback in callbacks:
+            try:
+                # A plain one may use the sync unit, and return an awaitable.
+                result = callback() if is_async(callback) else await self.run(callback)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
+                failures.append(log_callback_error(error))
+        if failures:
+            raise make_callbacks_error(failures)
+
+
+class AsyncBaseUnitOfWork(DeclaresRepositories, Generic[C]):
     """The base of asynchronous units of work: `BaseUnitOfWork`, awaited.
 
     ``async with`` commits on a clean exit and rolls back on any exception, cancellation included. A unit serves one
     task at a time. It may name a synchronous one, ``sync = Shop``, which `run` then gives to plain functions.
 
     Args:
-        source: an `AsyncDatabase` or an `InMemoryDatabase`; or an `AsyncSession` or `AsyncConnection` of the
-            application's, which the unit joins; see `BaseUnitOfWork`.
+        source: an `AsyncDatabase` or an `InMemoryDatabase`; or an `AsyncSession` or `AsyncConnection` of your
+            application, which the unit joins; see `BaseUnitOfWork`.
         read_only: whether a write raises `ReadOnlyError`; such a unit takes no write lock.
-        context: what the application knows (tenant, user, clock), for its repositories to read.
+        context: your application's data about the request (tenant, user, clock), for the repositories to read.
 
     Attributes:
         idle_warning: as in `BaseUnitOfWork`.
 
     Raises:
-        UnsupportedError: the source is none for async units, or cannot keep one of the tables.
+        UnsupportedError: the source is not one for async units, or cannot keep one of the tables.
     """
 
-    idle_warning: ClassVar[float] = BaseUnitOfWork.idle_warning
-
-    _declarations: ClassVar[Declarations] = Declarations(object, {})
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._declarations = Declarations(cls, surrounding_names(inspect.currentframe()))
-
     def __init__(self, source: AsyncSource | Joinable, *, read_only: bool = False, context: C = _NOTHING) -> None:
-        self._source = joined_async(source, type(self).__name__)
-        made: type[BaseUnitOfWork[Any]] = getattr(type(self), "sync", BaseUnitOfWork)
-        #: The synchronous unit, whose statements must be sent inside `call`.
-        self.beneath = made(self._source.source, read_only=read_only, context=context)
-        self.beneath.stand_for(type(self))
-        self._waiting: list[Callback] = []
-        self.beneath.after_commit = self._waiting.extend
-        for repository in self._declarations.repositories.values():
-            if not hasattr(repository, "__aenter__"):
-                raise UnsupportedError(f"{repository.__name__} is a sync repository; async units declare async ones")
-            self.beneath.adopt(repository)
-
-    if not TYPE_CHECKING:  # or every misspelt attribute would be one
-
-        def __getattr__(self, name: str) -> Any:
-            built = self._declarations.named(name)(self)
-            self.__dict__[name] = built
-            return built
+        found = to_async_source(source, type(self).__name__)
+        kind: type[BaseUnitOfWork[Any]] = getattr(type(self), "sync", BaseUnitOfWork)
+        self._work = AsyncWork(found, kind(found.source, read_only=read_only, context=context))
+        self._work.sync_work.label(type(self))
+        self._register(self._work.sync_work, asynchronous=True)
 
     @property
     def context(self) -> C:
-        """What the application gave the unit to know."""
-        return cast(C, self.beneath.context)
-
-    @property
-    def source(self) -> AsyncSource:
-        """What the unit was made on."""
-        return self._source
+        """Your application's data about the request, as given to the unit."""
+        return cast(C, self._work.sync_unit.context)
 
     @property
     def is_open(self) -> bool:
-        """Whether the unit is inside its ``async with``."""
-        return self.beneath.is_open
+        """Return True inside ``async with``, or where the unit has joined a session."""
+        return self._work.sync_unit.is_open
 
     async def __aenter__(self) -> Self:
-        await self.call(self.beneath.__enter__)
+        await self._work.run(self._work.sync_unit.__enter__)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._ended(self.beneath.__exit__, kind, error, traceback)
+        await self._work.end(self._work.sync_unit.__exit__, kind, error, traceback)
 
     async def commit(self) -> None:
         """Commit now and give the connection back; the next statement begins another transaction."""
-        await self._ended(self.beneath.commit)
+        await self._work.end(self._work.sync_unit.commit)
 
     async def rollback(self) -> None:
         """Undo everything since the last commit and give the connection back; the unit stays open."""
-        await self._ended(self.beneath.rollback)
+        await self._work.end(self._work.sync_unit.rollback)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[None]:
         """Nest: what happens inside is undone by an exception, without ending the transaction."""
-        nested = self.beneath.savepoint()
-        await self.call(nested.__enter__)
+        nested = self._work.sync_unit.savepoint()
+        await self._work.run(nested.__enter__)
         try:
             yield
         except BaseException as error:
-            await _shielded(self.call(nested.__exit__, type(error), error, error.__traceback__))
+            await _shielded(self._work.run(nested.__exit__, type(error), error, error.__traceback__))
             raise
-        await self.call(nested.__exit__, None, None, None)
+        await self._work.run(nested.__exit__, None, None, None)
 
     def on_commit(self, callback: Callback) -> None:
         """Call a function, or await an async one, after the commit; see `BaseUnitOfWork.on_commit`."""
-        awaited = getattr(self._source, "awaited", None)  # a session that is joined calls them itself
-        if awaited and callable(callback):
-            callback = awaited(callback)
-        (self.beneath.register if is_async(callback) else self.beneath.on_commit)(callback)
+        self._work.add_callback(callback)
 
     async def run(self: _NamesSync[U_co], work: Callable[[U_co], R]) -> R:
-        """Give the synchronous unit, on this one's connection, to a plain function: finders, services and all.
+        """Call a plain function (a finder, a service) with the synchronous unit, on this one's connection.
 
         Args:
             work: takes the unit that ``sync`` names; it must not block for anything but the unit.
@@ -164,35 +175,21 @@ class AsyncBaseUnitOfWork(Generic[C]):
         Raises:
             UnsupportedError: it is an async function.
         """
-        return refuse_awaitable(await self.call(work, self.beneath))
+        unit = cast(U_co, self._work.sync_unit)
+        return refuse_awaitable(await self._work.run(work, unit))
 
-    # -- for repositories
 
-    async def call(self, work: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """Run a call of a synchronous body; its waiting for the database is awaited."""
-        return await self._source.call(partial(work, *args, **kwargs))
+@overload
+def source_of(unit: BaseUnitOfWork[Any]) -> Source: ...
+@overload
+def source_of(unit: AsyncBaseUnitOfWork[Any]) -> AsyncSource: ...
+def source_of(unit: BaseUnitOfWork[Any] | AsyncBaseUnitOfWork[Any]) -> Source | AsyncSource:
+    """Return the source a unit of work was made on, for another unit: one of a background task, for example.
 
-    # -- the machinery
-
-    async def _ended(self, end: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """End a transaction and call what waited for its commit; a cancellation waits for both, and is raised then."""
-        await _shielded(self._end(partial(end, *args, **kwargs)))
-
-    async def _end(self, end: Callable[[], object]) -> None:
-        await self.call(end)
-        callbacks = self._waiting.copy()
-        self._waiting.clear()
-        failures: list[Exception] = []
-        for callback in callbacks:
-            try:
-                # A plain one may use the sync unit, and give something to await.
-                result = callback() if is_async(callback) else await self.call(callback)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as error:  # noqa: BLE001  # one callback must not stop the others; all are raised below
-                failures.append(log_callback_error(error))
-        if failures:
-            raise make_callbacks_error(failures)
+    Args:
+        unit: a unit of work; where it joined a synchronous session or connection, the source is the database beneath.
+    """
+    return unit._work.source
 
 
 async def _shielded(work: Awaitable[R]) -> R:
@@ -250,9 +247,9 @@ class _Body(BaseRepository[T, K]):
         self._skin = skin
         super().__init__(unit)
         if alone:
-            unit.adopt(type(skin))
-            unit.stand_for(type(skin))
-            self._source = unit.source
+            self._work.register_tables(type(skin), [type(skin)])
+            self._work.label(type(skin))
+            self._source = self._work.source
 
     def definition(self) -> Definition[T]:  # type: ignore[override]  # asked of the object only
         return type(self._skin).definition()
@@ -286,7 +283,7 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     def __init__(self, source: AsyncSource | Joinable | AsyncBaseUnitOfWork[Any], *, context: Any = None) -> None:
         self._alone = not isinstance(source, AsyncBaseUnitOfWork)
         self._unit = source if isinstance(source, AsyncBaseUnitOfWork) else AsyncBaseUnitOfWork(source, context=context)
-        self._body: BaseRepository[T, K] = _Body(self, self._unit.beneath, alone=self._alone)
+        self._body: BaseRepository[T, K] = _Body(self, self._unit._work.sync_unit, alone=self._alone)
 
     @property
     def unit(self) -> AsyncBaseUnitOfWork[Any]:
@@ -297,6 +294,14 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     def context(self) -> Any:
         """What the application gave the unit of work to know."""
         return self._body.context
+
+    async def missing_capabilities(self) -> frozenset[str]:
+        """Return the names of the `sqlrepo.testing.Capabilities` that the back end does not have.
+
+        Raises:
+            DatabaseUnavailableError: a server has to be asked, and cannot be reached.
+        """
+        return await self._call(self._body.missing_capabilities)
 
     async def __aenter__(self) -> Self:
         await (self._unit.__aenter__() if self._alone else self._call(self._body.__enter__))
@@ -435,7 +440,7 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     # -- the way to the body
 
     async def _call(self, work: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        return await self._unit.call(work, *args, **kwargs)
+        return await self._unit._work.run(work, *args, **kwargs)
 
     async def _streamed(self, chunks: Iterator[list[T]]) -> AsyncIterator[T]:
         done: list[T] = []  # stands for the end; a greenlet cannot be left by StopIteration

@@ -341,7 +341,7 @@ class Declarations:
         raise AttributeError(f"{self._cls.__name__!r} has no attribute {name!r}")
 
     def _refuse_taken(self, name: str) -> None:
-        if hasattr(self._cls, name) or name == "context":
+        if hasattr(self._cls, name) or name in ("context", "_work"):
             raise MappingError(
                 f"{self._cls.__name__}.{name}: units of work have a {name!r} of their own; choose another name"
             )

@@ -45,11 +45,12 @@ class Participant(RepositoryConfig[T], Generic[T]):
             self._source: Source | None = None
         else:
             self._unit = self._own(source, context=context)
-            self._unit.adopt(type(self))
-            self._source = self._unit.source
+            self._unit._work.register_tables(type(self), [type(self)])
+            self._source = self._unit._work.source
+        self._work = self._unit._work
         self._mapper: Mapper[T] = self.definition().mapper
         self._unscoped = Scope(self._mapper)
-        self._unit.introduce(self._mapper.schema.name, self._mapper.field)
+        self._work.add_mapper(self._mapper)
 
     @property
     def unit(self) -> BaseUnitOfWork[Any]:
@@ -60,6 +61,14 @@ class Participant(RepositoryConfig[T], Generic[T]):
     def context(self) -> Any:
         """What the application gave the unit of work to know."""
         return self._unit.context
+
+    def missing_capabilities(self) -> frozenset[str]:
+        """Return the names of the `sqlrepo.testing.Capabilities` that the back end does not have.
+
+        Raises:
+            DatabaseUnavailableError: a server has to be asked, and cannot be reached.
+        """
+        return self._work.source.missing_capabilities
 
     def __enter__(self) -> Self:
         if self._source is not None:
@@ -74,11 +83,11 @@ class Participant(RepositoryConfig[T], Generic[T]):
         if self._source is not None:
             self._unit.__exit__(kind, error, traceback)
         elif error is not None:
-            self._unit.doom(error)
+            self._work.mark_rollback_only(error)
 
     def _own(self, source: Source | Joinable, **options: Any) -> BaseUnitOfWork[Any]:
         unit = BaseUnitOfWork[Any](source, **options)
-        unit.stand_for(self._kind)
+        unit._work.label(self._kind)
         return unit
 
     # -- calls
@@ -88,8 +97,8 @@ class Participant(RepositoryConfig[T], Generic[T]):
         work = self._within(scope, work)
         if self._source is not None and not self._unit.is_open:
             with self._own(self._source, read_only=True) as unit:
-                return unit.run(work)
-        return self._unit.run(work)
+                return unit._work.run(work)
+        return self._work.run(work)
 
     def _write(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
         """Run the statements of a writing call."""
@@ -99,11 +108,9 @@ class Participant(RepositoryConfig[T], Generic[T]):
                 "write_outside", f"write inside `with {self._name}(...) as repository:`, or in a unit of work"
             )
         try:
-            return self._unit.run(work, write=True)
+            return self._work.run(work, write=True)
         except ConstraintError as error:
-            # Below, columns are all there is; and a cascade may meet the constraint of another repository's table.
-            own = error.table in (None, self._mapper.schema.name)
-            error.fields = tuple(map(self._mapper.field if own else self._unit.field_of(error.table), error.fields))
+            self._work.name_fields(error, self._mapper)
             raise
 
     def _foreseen(self, prepare: Callable[[], R]) -> R:
@@ -674,7 +681,7 @@ class Writing(Participant[T], Generic[T, K]):
         try:
             return self._load(rows)
         except MappingError as error:
-            self._unit.doom(error)
+            self._work.mark_rollback_only(error)
             raise
 
     def _exists(self, driver: Driver, identity: Mapping[str, Any]) -> bool:

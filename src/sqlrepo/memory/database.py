@@ -54,7 +54,7 @@ class InMemoryDatabase:
     def pool_timeout(self) -> None:
         """The number of seconds that a unit waits for a connection: None, because it never has to wait."""
 
-    def adopt(self, schema: Schema) -> None:
+    def register_table(self, schema: Schema) -> None:
         """Register a table.
 
         Args:

@@ -108,7 +108,7 @@ class MemoryDriver:
     def rollback(self) -> None:
         self._changes.clear()
 
-    def native(self, kind: str) -> Any:
+    def unwrap(self, kind: str) -> Any:
         raise UnsupportedError(f"memory has no {kind}; write this method with criteria, or run it on a Database")
 
     def _insert(self, schema: Schema, rows: Iterable[Row]) -> None:

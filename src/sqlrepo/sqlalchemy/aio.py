@@ -135,14 +135,14 @@ def session_of(unit: AsyncBaseUnitOfWork[Any]) -> AsyncSession:
     """Return the session of an async unit's transaction, which connects at its first statement."""
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    source = unit.source
+    source, work = unit._work.source, unit._work.sync_work
     if isinstance(source, JoinedAwaitable) and isinstance(source.given, AsyncSession):
         return source.given
     if not isinstance(source, AsyncDatabase | JoinedAwaitable):
-        return cast(AsyncSession, unit.beneath.native("session"))  # which memory refuses
-    transaction = unit.beneath.current()
+        return cast(AsyncSession, work.unwrap("session"))  # which memory refuses
+    transaction = work.require_transaction()
     if transaction.attached is None:
-        transaction.attached = UnitSession(lambda: unit.beneath.run(lambda _: None))
+        transaction.attached = UnitSession(lambda: work.run(lambda _: None))
     beneath = cast(UnitSession, transaction.attached)
     if _ASYNC_SESSION not in beneath.info:
         beneath.info[_ASYNC_SESSION] = AsyncSession(sync_session_class=cast(Any, lambda **_: beneath))
@@ -192,7 +192,7 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
         Raises:
             UnsupportedError: the repository runs in memory.
         """
-        return cast(Session, self.unit.native("session"))
+        return cast(Session, self.unit._work.unwrap("session"))
 
     @property
     def connection(self) -> Connection:
@@ -201,7 +201,7 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
         Raises:
             UnsupportedError: the repository runs in memory.
         """
-        return cast(Connection, self.unit.native("connection"))
+        return cast(Connection, self.unit._work.unwrap("connection"))
 
 
 class SQLAlchemyUnitOfWork(BaseUnitOfWork[C]):
@@ -210,12 +210,12 @@ class SQLAlchemyUnitOfWork(BaseUnitOfWork[C]):
     @property
     def session(self) -> Session:
         """A session on the unit's connection; the unit commits, not the session."""
-        return cast(Session, self.native("session"))
+        return cast(Session, self._work.unwrap("session"))
 
     @property
     def connection(self) -> Connection:
         """The unit's connection, in its transaction."""
-        return cast(Connection, self.native("connection"))
+        return cast(Connection, self._work.unwrap("connection"))
 
 
 class AsyncSQLAlchemyRepository(AsyncBaseRepository[T, K], Generic[T, K]):

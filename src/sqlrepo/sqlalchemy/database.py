@@ -174,7 +174,7 @@ class Database:
                 self.dialect.inspect_server(connection, foreign=self._engines.foreign)
         return self.dialect.missing_capabilities
 
-    def adopt(self, schema: Schema) -> None:
+    def register_table(self, schema: Schema) -> None:
         """Register a table; the parts of it that are not portable are logged once.
 
         Args:

@@ -165,7 +165,7 @@ class SQLAlchemyDriver:
         finally:
             self._give_back()
 
-    def native(self, kind: str) -> Any:
+    def unwrap(self, kind: str) -> Any:
         if self._read_only and not (self._guarded_by_server or self._writes_forbidden):
             self._database.dialect.forbid_writes(self._connection, forbidden=True)
             self._writes_forbidden = True
@@ -180,7 +180,7 @@ class SQLAlchemyDriver:
     def attach(self, session: Session) -> sa.Connection:
         """Share the transaction with a session."""
         self._session = session
-        return cast(sa.Connection, self.native("connection"))
+        return cast(sa.Connection, self.unwrap("connection"))
 
     # -- events of the engine, whoever sent the statement
 

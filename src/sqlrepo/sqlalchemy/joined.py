@@ -94,7 +94,7 @@ class JoinedSession:
     def transaction(self) -> Transaction:
         return self._part.transaction
 
-    def adopt(self, schema: Schema, *, bypass_orm_events: bool) -> None:
+    def register_table(self, schema: Schema, *, bypass_orm_events: bool) -> None:
         mapper = mapper_of(schema)
         found = sorted(set(bypassed_hooks(self._session, mapper)))
         if found and not bypass_orm_events:
@@ -108,7 +108,7 @@ class JoinedSession:
                 f"table {schema.name} is in another database than the unit's other tables; use one unit per database"
             )
         self._shared = shared
-        shared.database.adopt(schema)
+        shared.database.register_table(schema)
 
     def driver(self) -> Driver:
         return self._part.driver()
@@ -218,8 +218,8 @@ class JoinedConnection:
             self._driver, self._transaction = None, Transaction()
         return self._transaction
 
-    def adopt(self, schema: Schema, *, bypass_orm_events: bool) -> None:
-        self._database.adopt(schema)
+    def register_table(self, schema: Schema, *, bypass_orm_events: bool) -> None:
+        self._database.register_table(schema)
 
     def driver(self) -> Driver:
         transaction = self.transaction

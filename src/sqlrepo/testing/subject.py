@@ -25,6 +25,7 @@ from sqlrepo import (
     QueryObject,
     RepositoryError,
     fields,
+    source_of,
 )
 from sqlrepo.memory import Column, Kind, Schema
 from sqlrepo.testing.harness import Capabilities, Harness, NotApplicableError, SyncProxy, sync_proxy
@@ -252,7 +253,9 @@ class Subject(UnderTest[T], Generic[T]):
         with self.open() as repository:
             self._example = repository
         super().__init__(type(_unwrap(repository)))
-        self.capabilities = harness.capabilities or _reported(repository.unit)
+        self.capabilities = harness.capabilities or Capabilities(
+            **dict.fromkeys(repository.missing_capabilities(), False)
+        )
 
     @cached_property
     def fields(self) -> tuple[FieldInfo, ...]:
@@ -289,7 +292,7 @@ class Subject(UnderTest[T], Generic[T]):
         with self.open() as repository:
             unit = _unwrap(repository.unit)
         base: Any = AsyncBaseUnitOfWork if isinstance(repository, SyncProxy) else BaseUnitOfWork
-        reader = base(unit.source, read_only=True, context=unit.context)
+        reader = base(source_of(unit), read_only=True, context=unit.context)
         with _wrap_like(repository, reader):
             yield _wrap_like(repository, self.repository(reader))
 
@@ -317,9 +320,9 @@ class Subject(UnderTest[T], Generic[T]):
         """Call a function while a call of the repository's unit is running."""
         unit: Any = repository.unit
         if isinstance(unit, SyncProxy):
-            unit.run(lambda beneath: beneath.run(work))
+            unit.run(lambda beneath: beneath._work.run(work))
         else:
-            unit.run(work)
+            unit._work.run(work)
 
     # -- entities
 
@@ -571,15 +574,6 @@ def _copy_with(entity: T, changes: Mapping[str, Any]) -> T:
         values = {one.name: changes.get(one.name, getattr(given, one.name)) for one in given.__attrs_attrs__}
         return cast(T, type(given)(**{one.alias: values[one.name] for one in given.__attrs_attrs__}))
     return cast(T, dataclasses.replace(given, **changes))
-
-
-def _reported(unit: Any) -> Capabilities:
-    """The capabilities that the unit's backend reports; an async one may have to ask its server."""
-    return (
-        unit.run(lambda beneath: Capabilities.of(beneath.source))
-        if isinstance(unit, SyncProxy)
-        else (Capabilities.of(unit.source))
-    )
 
 
 def _is_repository(opened: object) -> bool:
