@@ -427,7 +427,6 @@ def limiter_in_a_surviving_loop(_):
 def locks_of_other_threads(url):
     """Other threads hold the library's locks, which nothing in the child can release."""
     from sqlrepo.fastapi import units  # noqa: PLC0415
-    from sqlrepo.sqlalchemy.audit import server  # noqa: PLC0415
     from sqlrepo.sqlalchemy.dialects import base  # noqa: PLC0415
 
     db = Database(url)
@@ -446,7 +445,7 @@ def locks_of_other_threads(url):
     async def limited():
         get_limiter(db)
 
-    guards = [units._LOCK, server._GUARD, base._GUARD, db._engines._guard]
+    guards = [units._LOCK, base._GUARD, db._engines._guard]
     with held(lambda: guards[0].lock), held(lambda: guards[1].lock), held(lambda: guards[2].lock):
         with held(lambda: guards[3].lock):
             child = Child(lambda _: work())

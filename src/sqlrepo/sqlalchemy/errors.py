@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import sqlalchemy as sa
@@ -149,8 +150,6 @@ def _declaration_order(constraint: Any) -> int:
 
 Make: TypeAlias = Callable[[], RepositoryError]
 
-_COLUMN = "a column"
-
 
 def translate(error: BaseException, tables: KnownTables, table: TableName | None = None) -> RepositoryError | None:
     """Translate an exception of SQLAlchemy or a driver; None if it does not come from the database.
@@ -189,9 +188,7 @@ def is_broken(original: BaseException) -> bool:
 def _without_code(error: BaseException, original: BaseException) -> RepositoryError | None:
     """Translate what a driver or the pool raises by itself, without an answer of the server."""
     if isinstance(error, exc.TimeoutError):
-        reason = (
-            "no pooled connection became free in time (an in-memory SQLite database has one, for one unit at a time)"
-        )
+        reason = "no pooled connection became free in time; make units shorter, or the pool larger"
         return DatabaseUnavailableError(reason)
     if isinstance(original, UnicodeEncodeError | OverflowError | LookupError):
         return InvalidValueError("a parameter", f"cannot be sent to the database ({type(original).__name__})")
@@ -211,58 +208,39 @@ def _without_code(error: BaseException, original: BaseException) -> RepositoryEr
 
 # -- errors that several servers report, each with its own code
 
-_UNREACHABLE = "the database cannot be reached"
+_UNREACHABLE = "the database cannot be reached; check the URL, and that the server is running"
 _LOST = "the connection to the database was lost"
 
 
 def _unavailable(reason: str) -> Make:
-    return lambda: DatabaseUnavailableError(reason)
+    return partial(DatabaseUnavailableError, reason)
 
 
 def _misconfigured(reason: str) -> Make:
-    return lambda: DatabaseUnavailableError(reason, retryable=False)
+    return partial(DatabaseUnavailableError, reason, retryable=False)
 
 
 def _invalid(reason: str) -> Make:
-    return lambda: InvalidValueError(_COLUMN, reason)
+    return partial(InvalidValueError, "a column", reason)
 
 
-_too_long, _out_of_range = _invalid("is too long"), _invalid("is out of range")
+_too_long = _invalid("is too long")
+_out_of_range = _invalid("is out of range")
 _unfit = _invalid("cannot hold a value of this type")
 _too_large = _invalid("the value is larger than the database accepts")
 _computed = _invalid("is computed by the database")
 
-
-def _deadlock() -> RepositoryError:
-    return TransactionConflictError("deadlock: this transaction and another waited for each other; retry the unit")
-
-
-def _serialization() -> RepositoryError:
-    return TransactionConflictError("another transaction changed rows that this one had read; retry the unit")
-
-
-def _lock_timeout() -> RepositoryError:
-    return LockTimeoutError("another transaction holds a lock on the rows, and did not release it in time")
-
-
-def _statement_timeout() -> RepositoryError:
-    return StatementTimeoutError("the statement ran for too long or was cancelled")
-
-
-def _read_only() -> RepositoryError:
-    return ReadOnlyError("the database accepts no writes on this connection")
-
-
-def _bad_statement() -> RepositoryError:
-    return ProgrammingError("the database cannot run the statement; check that its tables and columns exist")
-
-
-def _forbidden() -> RepositoryError:
-    return ProgrammingError("the database user has no permission for this statement")
-
-
-def _refused_by_trigger() -> RepositoryError:
-    return CheckViolationError(None)
+_deadlock = partial(TransactionConflictError, "deadlock with another transaction; retry the unit")
+_serialization = partial(
+    TransactionConflictError, "another transaction changed rows that this one had read; retry the unit"
+)
+_lock_timeout = partial(LockTimeoutError, "another transaction holds a lock, and did not release it in time")
+_statement_timeout = partial(StatementTimeoutError, "the statement ran for too long or was cancelled")
+_read_only = partial(ReadOnlyError, "the database accepts no writes on this connection")
+_bad_statement = partial(
+    ProgrammingError, "the database cannot run the statement; check that its tables and columns exist"
+)
+_forbidden = partial(ProgrammingError, "the database user has no permission for this statement")
 
 
 # -- constraints
@@ -391,7 +369,7 @@ _POSTGRESQL: Mapping[str, Make] = {
     "22001": _too_long,
     "22003": _out_of_range,
     "22008": _out_of_range,
-    "23": lambda: ConstraintError(None),
+    "23": partial(ConstraintError, None),
     "25006": _read_only,
     "25P02": TransactionAbortedError,  # the application's own statement failed before a unit joined
     "25P03": _unavailable(_LOST),
@@ -409,7 +387,7 @@ _POSTGRESQL: Mapping[str, Make] = {
     "57": _unavailable(_LOST),
     "58": _misconfigured("the database reports a system error"),
     "F0": _misconfigured("the database reports a configuration error"),
-    "P0001": _refused_by_trigger,
+    "P0001": partial(CheckViolationError, None),
     "XX": _misconfigured("the database reports an internal error"),
 }
 
@@ -472,6 +450,6 @@ _MARIADB: Mapping[int, Make] = {
     **dict.fromkeys((1265, 1292, 1366), _unfit),
     **dict.fromkeys((1153, 1105), _too_large),
     **dict.fromkeys((1906, 3105), _computed),
-    1644: _refused_by_trigger,
-    1022: lambda: UniqueViolationError(None),
+    1644: partial(CheckViolationError, None),
+    1022: partial(UniqueViolationError, None),
 }

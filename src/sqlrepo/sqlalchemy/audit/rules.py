@@ -267,13 +267,15 @@ def _plain_columns(part: Any) -> list[sa.Column[Any]]:
 _POSTGRESQL, _SQLITE = frozenset({"postgresql"}), frozenset({"sqlite"})
 _SERVERS = _POSTGRESQL | MARIADB
 _TEXT = "{0.text_remedy}"
+_TIME = "types.TimeOfDay(), types.LocalDateTime(), or types.Instant() for a time zone."
+_AT_COMMIT = "A violation is found at COMMIT; other databases find it at the statement."
 _AT_ONCE = "A constraint that is checked at once."
 
 RULES = (
     Rule(
         "native-enum",
         _SERVERS,
-        _columns(lambda column: column.is_native_enum),
+        _columns(lambda c: c.is_native_enum),
         "The database sorts members in the order of their declaration. Repositories sort by name, without an index; "
         "your own statements do not. A new member needs ALTER TABLE (MariaDB) or ALTER TYPE (PostgreSQL).",
         "types.Member(…), which stores the name as text.",
@@ -289,28 +291,28 @@ RULES = (
     Rule(
         "text-length",
         MARIADB,
-        _columns(lambda column: column.is_text and not column.ddl),
+        _columns(lambda c: c.is_text and not c.ddl),
         "MariaDB has no VARCHAR without a length, so CREATE TABLE fails.",
         _TEXT,
     ),
     Rule(
         "char",
         _SERVERS,
-        _columns(lambda column: column.is_text and column.type_name == "CHAR"),
+        _columns(lambda c: c.is_text and c.type_name == "CHAR"),
         "Texts come back changed: MariaDB drops trailing blanks, PostgreSQL fills short texts up with blanks.",
         _TEXT,
     ),
     Rule(
         "charset",
         MARIADB,
-        _columns(lambda column: column.is_text and column.collation.charset not in ("", "utf8mb4")),
+        _columns(lambda c: c.is_text and c.collation.charset not in ("", "utf8mb4")),
         "The character set {0.collation.charset} lacks most characters; writing one of those fails.",
         _TEXT,
     ),
     Rule(
         "collation",
         MARIADB,
-        _columns(lambda column: column.is_text and not column.collation.exact),
+        _columns(lambda c: c.is_text and not c.collation.exact),
         "{0.collation_name} does not compare by code point: most treat 'a', 'A', 'á' and 'a ' as equal. Repositories "
         "compare and sort exactly, but an index on the column then finds rows without giving their order. Your own "
         "statements compare by the collation.",
@@ -320,7 +322,7 @@ RULES = (
     Rule(
         "collation",
         _POSTGRESQL | _SQLITE,
-        _columns(lambda column: column.is_text and column.merges_texts),
+        _columns(lambda c: c.is_text and c.merges_texts),
         "{0.collation_name} treats different texts as equal, and repositories compare with it: == and in_ (in SQLite "
         "orders too) give other results than in memory.",
         _TEXT,
@@ -328,7 +330,7 @@ RULES = (
     Rule(
         "collation",
         _POSTGRESQL,
-        _columns(lambda column: column.is_text and not column.merges_texts and not column.collation.exact),
+        _columns(lambda c: c.is_text and not c.merges_texts and not c.collation.exact),
         '{0.collation_name} may sort as a dictionary does. Repositories write COLLATE "C" where order matters, so an '
         "index on the column serves equality but gives no order. Your own statements sort by the collation.",
         _TEXT,
@@ -337,21 +339,21 @@ RULES = (
     Rule(
         "short-text",
         MARIADB,
-        _columns(lambda column: column.capacity is not None and isinstance(column.type, sa.String)),
+        _columns(lambda c: c.capacity is not None and isinstance(c.type, sa.String)),
         "The column holds {0.capacity}. Longer texts are refused here, and accepted in memory and by other databases.",
         _TEXT,
     ),
     Rule(
         "short-bytes",
         MARIADB,
-        _columns(lambda column: column.capacity is not None and not isinstance(column.type, sa.String)),
+        _columns(lambda c: c.capacity is not None and not isinstance(c.type, sa.String)),
         "The column holds {0.capacity}. Longer values are refused here, and accepted in memory and by other databases.",
         "types.Bytes(), which is LONGBLOB.",
     ),
     Rule(
         "padded-bytes",
         MARIADB,
-        _columns(lambda column: column.type_name == "BINARY"),
+        _columns(lambda c: c.type_name == "BINARY"),
         "Short values come back filled up with zero bytes.",
         "types.Bytes(<length>), which is VARBINARY.",
     ),
@@ -365,7 +367,7 @@ RULES = (
     Rule(
         "numeric",
         MARIADB,
-        _columns(lambda column: column.type_name in _NUMERIC and not column.has_length),
+        _columns(lambda c: c.type_name in _NUMERIC and not c.has_length),
         "The column is DECIMAL(10, 0): 1.5 becomes 2, without an error.",
         "types.Exact(<precision>, <scale>).",
     ),
@@ -387,14 +389,14 @@ RULES = (
     Rule(
         "interval",
         MARIADB | _SQLITE,
-        _columns(lambda column: column.is_interval),
+        _columns(lambda c: c.is_interval),
         "The interval is stored as a date after 1970, which loses range (and microseconds in MariaDB).",
         "types.Duration().",
     ),
     Rule(
         "timestamp",
         MARIADB,
-        _columns(lambda column: column.type_name == "TIMESTAMP" and not column.is_interval),
+        _columns(lambda c: c.type_name == "TIMESTAMP" and not c.is_interval),
         "TIMESTAMP ends in 2038, and is converted to the time zone of the session.",
         "types.Instant() or types.LocalDateTime().",
     ),
@@ -403,14 +405,14 @@ RULES = (
         MARIADB,
         _columns(_drops_microseconds),
         "Microseconds are cut off, so == does not find the value that was written.",
-        "types.TimeOfDay() for a time; types.LocalDateTime() for a date and time, types.Instant() if it has a zone.",
+        _TIME,
     ),
     Rule(
         "microseconds",
         _POSTGRESQL,
-        _columns(lambda column: _ROUNDED_TIME.match(column.ddl) is not None),
+        _columns(lambda c: _ROUNDED_TIME.match(c.ddl) is not None),
         "Fractions of a second are rounded, so == does not find the value that was written.",
-        "types.TimeOfDay() for a time; types.LocalDateTime() for a date and time, types.Instant() if it has a zone.",
+        _TIME,
     ),
     Rule(
         "zone",
@@ -437,7 +439,7 @@ RULES = (
     Rule(
         "json-number",
         _SQLITE,
-        _columns(lambda column: isinstance(column.type, sa.JSON)),
+        _columns(lambda c: isinstance(c.type, sa.JSON)),
         "SQLite takes a column of type JSON for a number: a document that is just 1.0 comes back as 1.",
         "types.Json(), which is TEXT in SQLite.",
     ),
@@ -505,14 +507,14 @@ RULES = (
         "deferred",
         _POSTGRESQL,
         _deferrable("initially deferred", _is_deferred, sa.ForeignKeyConstraint, sa.UniqueConstraint),
-        "A violation is found at COMMIT; elsewhere it is found at the statement.",
+        _AT_COMMIT,
         _AT_ONCE,
     ),
     Rule(
         "deferred",
         _SQLITE,
         _deferrable("initially deferred", _is_deferred, sa.ForeignKeyConstraint),
-        "A violation is found at COMMIT; elsewhere it is found at the statement.",
+        _AT_COMMIT,
         _AT_ONCE,
     ),
     Rule(
