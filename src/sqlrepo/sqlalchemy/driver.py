@@ -85,11 +85,9 @@ class SQLAlchemyDriver:
         return stored
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
-        match self._database.dialect.upsert:
-            case "native":
-                return self._upsert_natively(schema, request, returning)
-            case "insert_first":
-                return self._insert_or_update(schema, request, returning)
+        if self._database.dialect.has_upsert:
+            return self._upsert_natively(schema, request, returning)
+        return self._insert_or_update(schema, request, returning)
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         self._inspect_table(schema)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -25,20 +26,18 @@ Needle: TypeAlias = Callable[[Callable[[str], Any] | None], AnyColumn]
 #: `sa.create_engine`, or a function that makes an asynchronous engine and returns the engine beneath.
 MakeEngine: TypeAlias = Callable[..., sa.Engine]
 
-UpsertWay: TypeAlias = Literal["native", "insert_first"]
-
 READ_COMMITTED = "READ COMMITTED"
 
 _GUARD = ForkSafeLock()
 _SEEN: WeakKeyDictionary[sa.Engine, set[Hashable]] = WeakKeyDictionary()
 
 _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
-    "==": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 
@@ -46,7 +45,7 @@ class Dialect(ABC):
     """One kind of database: its settings, its connections and the SQL that is particular to it."""
 
     name: ClassVar[str]
-    upsert: ClassVar[UpsertWay]  # one statement that returns which it did, or an INSERT and then perhaps an UPDATE
+    has_upsert: ClassVar[bool] = False  # one statement that also returns whether it inserted
     survives_interrupts: ClassVar[bool] = False  # a connection can be used after an interrupt during a statement
     asks_server: ClassVar[bool] = True  # its missing capabilities depend on the server
 

@@ -15,7 +15,6 @@ from sqlrepo.sqlalchemy.dialects.base import (
     AnyColumn,
     Dialect,
     Needle,
-    UpsertWay,
     compare,
     successor,
 )
@@ -37,9 +36,7 @@ class MariaDB(Dialect):
     """MariaDB through PyMySQL or asyncmy; URLs may begin with ``mysql`` or ``mariadb``."""
 
     name: ClassVar[str] = "mariadb"
-    upsert: ClassVar[UpsertWay] = (
-        "insert_first"  # ON DUPLICATE KEY reacts to any key, and does not tell insert from update
-    )
+    # No native upsert: ON DUPLICATE KEY reacts to any key, and does not tell insert from update.
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)

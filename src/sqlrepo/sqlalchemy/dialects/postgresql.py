@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, func, literal
 
 from sqlrepo.language.criteria import Match, MatchKind, Operator
-from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, UpsertWay, compare
+from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, compare
 from sqlrepo.sqlalchemy.mapping import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
 
@@ -41,7 +41,7 @@ class PostgreSQL(Dialect):
     """PostgreSQL through psycopg 3 or asyncpg."""
 
     name: ClassVar[str] = "postgresql"
-    upsert: ClassVar[UpsertWay] = "native"
+    has_upsert = True
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)

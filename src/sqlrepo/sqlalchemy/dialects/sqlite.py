@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, assert_never
+from typing import Any, assert_never
 
 from sqlalchemy import URL, Connection, Engine, and_, event, func, literal
 from sqlalchemy import Dialect as SQLDialect
@@ -13,7 +13,7 @@ from sqlrepo.errors import UnsupportedError
 from sqlrepo.language.criteria import Match
 from sqlrepo.language.values import fold_unicode
 from sqlrepo.sqlalchemy.connecting import close_all
-from sqlrepo.sqlalchemy.dialects.base import AnyColumn, Dialect, Needle, UpsertWay, successor
+from sqlrepo.sqlalchemy.dialects.base import AnyColumn, Dialect, Needle, successor
 
 _BUSY_SECONDS = 30
 _PREPARED = "sqlrepo_prepared"
@@ -35,8 +35,8 @@ class SQLite(Dialect):
     """SQLite through the sqlite3 module."""
 
     name = "sqlite"
-    upsert: ClassVar[UpsertWay] = "insert_first"  # ON CONFLICT does not tell insert from update
     asks_server = False
+    # No native upsert: ON CONFLICT does not tell insert from update.
     survives_interrupts = True  # and dropping the connection would drop an in-memory database
 
     def __init__(self, sql: SQLDialect, isolation: str | None = None) -> None:
