@@ -5,16 +5,12 @@ import socket
 
 import pytest
 import sqlalchemy as sa
-from pydantic import BaseModel
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import (
-    AsyncBaseRepository,
     DatabaseUnavailableError,
     LockTimeoutError,
-    QueryError,
     ReadOnlyError,
     StatementTimeoutError,
     TransactionAbortedError,
@@ -303,31 +299,6 @@ def test_a_pool_that_has_none_left_is_unavailable(db, loop, again):
         assert await AsyncNotes(db).count() == int(again)
         assert engine.pool.checkedout() == 0
         await engine.dispose()
-
-    loop.run(work())
-
-
-class Elsewhere(DeclarativeBase):
-    """Of tables that nobody makes."""
-
-
-class LostRow(Elsewhere):
-    __tablename__ = "lost"
-    id: Mapped[int] = mapped_column(primary_key=True)
-
-
-class Lost(BaseModel):
-    id: int | None = None
-
-
-class LostOnes(AsyncBaseRepository[Lost, int]):
-    model = LostRow
-
-
-def test_a_missing_table_is_a_wrong_query(db, loop):
-    async def work():
-        with pytest.raises(QueryError):
-            await LostOnes(db).find()
 
     loop.run(work())
 

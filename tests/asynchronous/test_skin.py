@@ -18,7 +18,7 @@ from sqlrepo import (
 )
 from sqlrepo.memory import AsyncInMemoryRepository, AsyncInMemoryUnitOfWork, InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
-from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note, NoteRow, Notes, note
+from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note, NoteRow, Notes
 
 
 def public(cls):
@@ -61,31 +61,6 @@ def test_what_waits_is_awaited():
     for name, method in public(AsyncBaseRepository).items():
         is_plain = name in {"stream", "to_domain", "to_row", "scope", "write_scope"}
         assert inspect.iscoroutinefunction(method) is not is_plain, name
-
-
-def test_every_call_goes_to_the_body(db, loop):
-    async def work():
-        async with AsyncBook(db) as book:
-            one, two = await book.notes.add_many([Note(key="a", value=1), Note(key="b", value=2)])
-            assert await book.notes.get(one.id) == one
-            assert await book.notes.get_or_none(99) is None
-            assert await book.notes.get_many([two.id, one.id]) == [two, one]
-            assert await book.notes.by_key("a") == one
-            assert await book.notes.one_or_none(key="z") is None
-            assert await book.notes.first(order_by="-value") == two
-            assert await book.notes.find(order_by="-key", limit=1) == [two]
-            assert (await book.notes.count(), await book.notes.exists(key="a")) == (2, True)
-            changed = await book.notes.update(one.model_copy(update={"value": 5}))
-            assert (changed.value, changed.version) == (5, 2)
-            assert (await book.notes.patch(two.id, {"value": 7})).value == 7
-            assert (await book.notes.save(changed.model_copy(update={"value": 6}))).version == 3
-            assert await book.notes.update_where(note.key == "b", set_={"value": 8}) == 1
-            assert [found.key async for found in book.notes.stream(order_by="-key")] == ["b", "a"]
-            await book.notes.delete(one.id)
-            await book.notes.remove(await book.notes.by_key("b"))
-            assert await book.notes.delete_where(everything=True) == 0
-
-    loop.run(work())
 
 
 def test_plain_functions_work_on_the_same_transaction(db, loop):

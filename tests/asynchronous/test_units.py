@@ -5,79 +5,12 @@ import asyncio
 import pytest
 
 from sqlrepo import (
-    ReadOnlyError,
-    StaleEntityError,
-    TransactionAbortedError,
-    UniqueViolationError,
     UnitStateError,
     UnsupportedError,
     retry_async,
 )
 from sqlrepo.memory import InMemoryDatabase
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note
-
-
-def test_a_unit_commits_or_rolls_back_whole(db, loop):
-    async def work():
-        with pytest.raises(KeyError):
-            async with AsyncBook(db) as book:
-                await book.notes.add(Note(key="never"))
-                raise KeyError
-        async with AsyncBook(db) as book:
-            await book.notes.add(Note(key="a"))
-            await book.commit()
-            await book.notes.add(Note(key="b"))
-            await book.rollback()
-            with pytest.raises(KeyError):
-                async with book.savepoint():
-                    await book.notes.add(Note(key="c"))
-                    raise KeyError
-            with pytest.raises(UniqueViolationError):
-                async with book.savepoint():
-                    await book.notes.add(Note(key="a"))
-            await book.notes.add(Note(key="d"))
-        assert [one.key for one in await AsyncNotes(db).find()] == ["a", "d"]
-
-    loop.run(work())
-
-
-def test_a_refused_statement_aborts(db, loop):
-    async def work():
-        with pytest.raises(TransactionAbortedError):
-            async with AsyncBook(db) as book:
-                await book.notes.add(Note(key="a"))
-                with pytest.raises(UniqueViolationError):
-                    await book.notes.add(Note(key="a"))
-        assert await AsyncNotes(db).count() == 0
-
-    loop.run(work())
-
-
-def test_a_repository_alone_owns_its_transaction_and_joins_a_unit(db, loop):
-    async def work():
-        async with AsyncNotes(db) as notes:
-            await notes.add(Note(key="a"))
-        with pytest.raises(UnitStateError):
-            await AsyncNotes(db).add(Note(key="b"))
-        with pytest.raises(TransactionAbortedError):
-            async with AsyncBook(db) as book:
-                with pytest.raises(KeyError):
-                    async with book.notes:
-                        await book.notes.add(Note(key="c"))
-                        raise KeyError
-        assert await AsyncNotes(db).count() == 1
-
-    loop.run(work())
-
-
-def test_read_only_units_do_not_write(db, loop):
-    async def work():
-        async with AsyncBook(db, read_only=True) as book:
-            assert await book.notes.count() == 0
-            with pytest.raises(ReadOnlyError):
-                await book.notes.add(Note(key="a"))
-
-    loop.run(work())
 
 
 def test_callbacks_run_after_the_commit_async_ones_awaited(db, loop):
@@ -154,19 +87,6 @@ def test_two_tasks_do_not_share_a_call(db, loop):
             assert await asyncio.create_task(book.notes.count()) == 0  # handed over, one at a time
             with pytest.raises(UnitStateError):
                 await book.__aenter__()
-
-    loop.run(work())
-
-
-def test_a_version_notices_what_another_unit_wrote(db, loop):
-    async def work():
-        async with AsyncNotes(db) as notes:
-            old = await notes.add(Note(key="a"))
-        async with AsyncNotes(db) as notes:
-            await notes.update(old.model_copy(update={"value": 1}))
-        async with AsyncNotes(db) as notes:
-            with pytest.raises(StaleEntityError):
-                await notes.update(old)
 
     loop.run(work())
 

@@ -42,7 +42,7 @@ class Product(TenantMixin, Base):
 
 class Order(TenantMixin, Base):
     __tablename__ = "orders"
-    __table_args__ = {"schema": "sales"}  # noqa: RUF012  # as SQLAlchemy has it
+    __table_args__ = {"schema": "sales"}
     id: Mapped[int] = mapped_column(primary_key=True)
     customer: Mapped[str] = mapped_column(sa.String(50))
     lines: Mapped[list["OrderLine"]] = relationship(
@@ -52,7 +52,7 @@ class Order(TenantMixin, Base):
 
 class OrderLine(TenantMixin, Base):
     __tablename__ = "order_line"
-    __table_args__ = {"schema": "sales"}  # noqa: RUF012  # as SQLAlchemy has it
+    __table_args__ = {"schema": "sales"}
     id: Mapped[int] = mapped_column(primary_key=True)
     order_id: Mapped[int] = mapped_column(sa.ForeignKey("sales.orders.id"))
     product_id: Mapped[int] = mapped_column(sa.ForeignKey("sales.product.id"))

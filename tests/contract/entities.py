@@ -108,12 +108,12 @@ class AccountRow(Base):
     remark: Mapped[str | None] = mapped_column(String(40))
     balance: Mapped[int]
     version_id: Mapped[int] = mapped_column("v")
-    __mapper_args__ = {"version_id_col": version_id}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": version_id}
 
 
 class Accounts(BaseRepository[Account, int]):
     model = AccountRow
-    columns = {"number": "id", "owner": "user_name", "note": "remark", "revision": "version_id"}  # noqa: RUF012
+    columns = {"number": "id", "owner": "user_name", "note": "remark", "revision": "version_id"}
 
 
 def make_account(n: int) -> Account:
@@ -189,7 +189,7 @@ class CoinRow(Base):
 
 class Coins(BaseRepository[Coin, int]):
     model = CoinRow
-    columns = {"_mint": "mint"}  # noqa: RUF012
+    columns = {"_mint": "mint"}
 
 
 def make_coin(n: int) -> Coin:
@@ -208,7 +208,7 @@ class Song(Base):
     heard: Mapped[date | None] = mapped_column(Date)
     live: Mapped[bool]
     version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": version}
 
 
 class Songs(BaseRepository[Song, int]): ...

@@ -8,11 +8,8 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import (
-    BaseRepository,
-    CheckViolationError,
     DatabaseUnavailableError,
     ForeignKeyViolationError,
     InvalidValueError,
@@ -48,32 +45,6 @@ def attic(db):
 
 
 # -- constraints
-
-
-@pytest.mark.parametrize(
-    ("write", "error", "constraint", "names"),
-    [
-        (lambda a: a.things.add(Thing(code="a")), UniqueViolationError, "ux_code", ("code",)),
-        (lambda a: a.things.add(Thing(id=1, code="secret")), UniqueViolationError, None, ("id",)),
-        (
-            lambda a: a.things.add(Thing(code="secret", first=1, second=1)),
-            UniqueViolationError,
-            None,
-            ("first", "second"),
-        ),
-        (lambda a: a.owners.add(Owner(name="ann")), UniqueViolationError, None, ("name",)),
-        (lambda a: a.things.add(Thing(code="secret", owner=9)), ForeignKeyViolationError, "fk_owner", ("owner",)),
-        (lambda a: a.things.patch(1, {"owner": 9}), ForeignKeyViolationError, "fk_owner", ("owner",)),
-        (lambda a: a.things.add(Thing(code="secret", size=0)), CheckViolationError, "size_is_positive", ()),
-        (lambda a: a.things.add(Thing(code="secret", weight=0)), CheckViolationError, None, ()),
-    ],
-)
-def test_a_violation_names_constraint_and_fields_as_the_metadata_does(attic, write, error, constraint, names):
-    with pytest.raises(error) as caught, Attic(attic) as unit:
-        write(unit)
-    assert (caught.value.constraint, caught.value.fields) == (constraint, names)
-    assert leaking_nothing(caught.value)
-    assert codes(attic) == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -140,21 +111,6 @@ def test_what_a_statement_of_the_user_s_own_gets_wrong_is_told(attic, statement,
     assert type(aborted.value.__cause__) is error
     assert leaking_nothing(aborted.value)
     assert codes(attic) == {"a"}
-
-
-def test_a_table_that_is_missing_is_a_wrong_query(attic):
-    class Nowhere(DeclarativeBase): ...
-
-    class LostRow(Nowhere):
-        __tablename__ = "lost"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        name: Mapped[str]
-
-    class Lost(BaseRepository[Owner, int]):
-        model = LostRow
-
-    with pytest.raises(ProgrammingError):
-        Lost(attic).find()
 
 
 # -- locks and conflicts

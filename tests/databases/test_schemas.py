@@ -102,7 +102,7 @@ class Folded(BaseModel):
 
 class FoldedRow(Moved):
     __tablename__ = "folded"
-    __table_args__ = {"schema": "elsewhere"}  # noqa: RUF012  # as SQLAlchemy has it
+    __table_args__ = {"schema": "elsewhere"}
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(
         sa.String(20).with_variant(sa.String(20, "utf8mb4_general_ci"), "mysql", "mariadb")

@@ -8,7 +8,7 @@ from sqlrepo import BaseRepository, BaseUnitOfWork
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {str: sa.String(20)}  # noqa: RUF012  # MariaDB wants a length
+    type_annotation_map = {str: sa.String(20)}
 
 
 class CustomerRow(Base):
@@ -49,7 +49,7 @@ class RemarkRow(Base):
     order_id: Mapped[int | None]
     line: Mapped[int | None]
     version: Mapped[int] = mapped_column(default=1)
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # SQLAlchemy's own spelling
+    __mapper_args__ = {"version_id_col": version}
 
 
 class BadgeRow(Base):
@@ -142,7 +142,7 @@ class Customers(BaseRepository[Customer, int]):
 
 class Orders(BaseRepository[Order, int]):
     model = OrderRow
-    columns = {"customer": "buyer"}  # noqa: RUF012  # as users write it
+    columns = {"customer": "buyer"}
 
 
 class Lines(BaseRepository[Line, tuple[int, int]]):

@@ -4,10 +4,6 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from sqlrepo import (
-    InvalidValueError,
-    MultipleFoundError,
-    NotFoundError,
-    QueryError,
     ReadOnlyError,
     TransactionAbortedError,
     TransactionConflictError,
@@ -53,22 +49,6 @@ def test_every_call_after_a_refused_statement_is_refused(db):
     assert keys(db) == ["c"]
 
 
-def test_leaving_normally_while_aborted_rolls_back_and_says_so(db):
-    with pytest.raises(TransactionAbortedError) as caught:
-        leave_aborted(db)
-
-    assert isinstance(caught.value.__cause__, UniqueViolationError)
-    assert keys(db) == []
-    assert connections_out(db) == 0
-
-
-def leave_aborted(db, then=lambda shop: None):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        refuse(shop)
-        then(shop)
-
-
 def test_committing_while_aborted_rolls_back_and_says_so(db):
     with Shop(db) as shop:
         shop.todos.add(Todo(key="a"))
@@ -101,33 +81,6 @@ def test_the_refused_statement_s_own_error_leaves_the_unit(db):
     assert keys(db) == []
 
 
-def test_what_is_found_before_or_after_a_statement_does_not_abort(db):
-    with Shop(db) as shop:
-        shop.todos.add_many([Todo(key="a"), Todo(key="b")])
-        for error, call in (
-            (InvalidValueError, lambda: shop.todos.add(Todo(key="x" * 21))),
-            (QueryError, lambda: shop.todos.find(nope=1)),
-            (NotFoundError, lambda: shop.todos.get(99)),
-            (NotFoundError, lambda: shop.todos.delete(99)),
-            (MultipleFoundError, lambda: shop.todos.one(done=False)),
-        ):
-            with pytest.raises(error):
-                call()
-        shop.todos.add(Todo(key="c"))
-
-    assert keys(db) == ["a", "b", "c"]
-
-
-def test_a_repository_alone_aborts_too(db):
-    with Todos(db) as todos:
-        todos.add(Todo(key="a"))
-        with pytest.raises(UniqueViolationError):
-            todos.add(Todo(key="a"))
-        with pytest.raises(TransactionAbortedError):
-            todos.count()
-        todos.unit.rollback()
-
-
 def test_a_joined_repository_s_with_left_by_an_exception_aborts_the_unit(db):
     with Shop(db) as shop:
         with pytest.raises(KeyError):
@@ -145,16 +98,6 @@ def test_a_joined_repository_s_with_left_by_an_exception_aborts_the_unit(db):
 
 
 # -- savepoints
-
-
-def test_a_savepoint_makes_a_refused_statement_harmless(db):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        with pytest.raises(UniqueViolationError), shop.savepoint():
-            shop.todos.add_many([Todo(key="b"), Todo(key="a")])
-        shop.todos.add(Todo(key="c"))
-
-    assert keys(db) == ["a", "c"]
 
 
 def test_a_savepoint_undoes_exactly_what_happened_in_it(db):
@@ -182,78 +125,6 @@ def test_a_savepoint_undoes_exactly_what_happened_in_it(db):
             lab.todos.add(Todo(key="a"))
 
     assert keys(db) == ["a", "b", "x"]
-
-
-def nested(shop, *, inner=None, outer=None):
-    """Work in two savepoints, each left normally or by an exception."""
-    try:
-        with shop.savepoint():
-            shop.todos.add(Todo(key="outer 1"))
-            try:
-                with shop.savepoint():
-                    shop.todos.add(Todo(key="inner"))
-                    if inner:
-                        raise inner
-            except KeyError:
-                pass
-            shop.todos.add(Todo(key="outer 2"))
-            if outer:
-                raise outer
-    except KeyError:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("errors", "left"),
-    [
-        ({}, ["a", "outer 1", "inner", "outer 2", "z"]),
-        ({"inner": KeyError()}, ["a", "outer 1", "outer 2", "z"]),
-        ({"outer": KeyError()}, ["a", "z"]),
-        ({"inner": KeyError(), "outer": KeyError()}, ["a", "z"]),
-    ],
-)
-def test_savepoints_nest(db, errors, left):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        nested(shop, **errors)
-        shop.todos.add(Todo(key="z"))
-
-    assert sorted(keys(db)) == sorted(left)
-
-
-def test_a_refused_statement_in_an_inner_savepoint_leaves_the_outer_one_alone(db):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        with shop.savepoint():
-            shop.todos.add(Todo(key="b"))
-            with pytest.raises(UniqueViolationError), shop.savepoint():
-                shop.todos.add(Todo(key="b"))
-            shop.todos.add(Todo(key="c"))
-
-    assert keys(db) == ["a", "b", "c"]
-
-
-def test_a_savepoint_left_normally_after_a_refused_statement_is_rolled_back(db):
-    def work(shop):
-        shop.todos.add(Todo(key="b"))
-        refuse(shop)
-
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        with pytest.raises(TransactionAbortedError) as caught, shop.savepoint():
-            work(shop)
-        assert isinstance(caught.value.__cause__, UniqueViolationError)
-        shop.todos.add(Todo(key="c"))  # the savepoint is gone, so the unit goes on
-
-    assert keys(db) == ["a", "c"]
-
-
-def test_a_savepoint_after_a_refused_statement_does_not_help(db):
-    with Shop(db) as shop:
-        refuse(shop)
-        with pytest.raises(TransactionAbortedError):
-            shop.savepoint().__enter__()
-        shop.rollback()
 
 
 def test_a_refused_statement_in_the_outer_is_not_cured_by_an_inner_rollback(db):
@@ -295,14 +166,6 @@ def test_a_savepoint_left_by_an_exception_that_leaves_the_unit_too_is_gone(db):
         leave_by(ValueError("never"), shop, work)
     with shop, shop.savepoint():
         assert shop.todos.count() == 0
-
-
-def test_rolling_back_the_unit_inside_a_savepoint_of_its_own_is_refused(db):
-    with Shop(db) as shop, shop.savepoint():
-        shop.todos.add(Todo(key="a"))
-        with pytest.raises(UnitStateError):
-            shop.rollback()
-    assert keys(db) == ["a"]
 
 
 def test_savepoints_left_out_of_order_are_refused(db):
@@ -361,15 +224,6 @@ def test_a_write_in_a_read_only_unit_is_refused_and_does_not_abort(db):
 
     assert keys(db) == ["a"]
     assert connections_out(db) == 0
-
-
-def test_units_of_other_kinds_are_not_read_only_afterwards(sqlite):
-    with Shop(sqlite, read_only=True) as shop:
-        shop.todos.count()
-        shop.connection.exec_driver_sql("SELECT 1")
-    with Shop(sqlite) as shop:
-        shop.todos.add(Todo(key="a"))
-    assert keys(sqlite) == ["a"]
 
 
 def test_a_read_only_unit_is_read_only_on_the_connection_too(sqlite):

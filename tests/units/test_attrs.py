@@ -38,7 +38,7 @@ class CoinQuery(QueryObject[Coin]):
 
 class Coins(BaseRepository[Coin, int]):
     model = CoinRow
-    columns = {"_mint": "mint"}  # noqa: RUF012
+    columns = {"_mint": "mint"}
 
 
 class Purse(BaseUnitOfWork):

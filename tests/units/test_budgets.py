@@ -102,13 +102,6 @@ def test_an_operation_costs_the_same_on_every_backend(filled, backend, name, cos
     assert spent.count == DIFFERENT.get((backend, name), cost)
 
 
-def test_a_budget_that_is_kept_says_nothing(filled):
-    with query_budget(2) as spent, Shop(filled) as shop:
-        shop.todos.get(1)
-        shop.todos.get(2)
-    assert (spent.limit, spent.count, len(spent.statements)) == (2, 2, 2)
-
-
 def test_a_budget_that_is_exceeded_tells_what_was_sent_and_no_values(filled, backend):
     with pytest.raises(QueryBudgetError) as caught:
         spend(

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from typing import Literal
 
@@ -10,27 +9,23 @@ import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel, field_validator
 from pydantic import Field as PydanticField
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from sqlrepo import (
     BaseRepository,
     InvalidValueError,
     MappingError,
-    MultipleFoundError,
-    NotFoundError,
     QueryError,
     ReadOnlyError,
     TransactionAbortedError,
-    UniqueViolationError,
     UnitStateError,
-    desc,
     fields,
     in_,
     not_,
     not_in,
 )
 from sqlrepo.sqlalchemy.types import Exact
-from tests.units.domain import Lab, Shop, Specimen, Tag, Todo, TodoQuery, TodoRow, Todos, todo
+from tests.units.domain import Shop, Tag, Todo, TodoQuery, TodoRow, Todos, own_base, todo
 
 
 @pytest.fixture
@@ -44,16 +39,6 @@ def keys(found):
 
 
 # -- by key
-
-
-def test_get_gives_the_entity_or_says_which_key_has_none(shop):
-    stored = shop.todos.add(Todo(key="a", due=date(2024, 1, 1)))
-
-    assert shop.todos.get(stored.id) == stored == shop.todos.get_or_none(stored.id)
-    assert shop.todos.get_or_none(99) is None
-    with pytest.raises(NotFoundError) as caught:
-        shop.todos.get(99)
-    assert (caught.value.entity, caught.value.key) == (Todo, 99)
 
 
 def test_get_many_keeps_the_order_of_the_keys_and_passes_over_the_missing(shop):
@@ -74,27 +59,6 @@ def test_get_many_takes_more_keys_than_a_statement_can(shop):
     assert shop.todos.count(in_(todo.id, ids)) == 1200
 
 
-def test_composite_keys(shop):
-    tags = shop.tags.add_many(
-        [Tag(owner=owner, name=name, weight=i) for i, (owner, name) in enumerate(["ax", "ay", "bx"])]
-    )
-
-    assert shop.tags.get(("a", "y")) == tags[1]
-    assert shop.tags.get_many([("b", "x"), ("b", "y"), ("a", "x")]) == [tags[2], tags[0]]
-    assert shop.tags.patch(("a", "y"), {"weight": 9}).weight == 9
-    assert shop.tags.update(Tag(owner="a", name="x", weight=8)) == shop.tags.get(("a", "x"))
-    assert shop.tags.save(Tag(owner="c", name="z")) == shop.tags.save(Tag(owner="c", name="z"))
-    shop.tags.delete(("b", "x"))
-    shop.tags.remove(tags[0])
-    assert [(one.owner, one.name) for one in shop.tags.find()] == [("a", "y"), ("c", "z")]
-    with pytest.raises(NotFoundError) as caught:
-        shop.tags.get(("b", "x"))
-    assert caught.value.key == ("b", "x")
-    with pytest.raises(NotFoundError) as caught:
-        shop.tags.update(Tag(owner="n", name="n"))
-    assert caught.value.key == ("n", "n")
-
-
 def test_many_composite_keys(shop):
     tags = shop.tags.add_many([Tag(owner=str(i % 7), name=str(i)) for i in range(300)])
 
@@ -102,40 +66,6 @@ def test_many_composite_keys(shop):
 
 
 # -- by criteria
-
-
-def test_one_wants_exactly_one(shop):
-    shop.todos.add_many([Todo(key="a"), Todo(key="b"), Todo(key="c", priority=1)])
-
-    assert shop.todos.one(priority=1).key == "c" == shop.todos.one_or_none(todo.priority > 0).key
-    assert shop.todos.one_or_none(key="z") is None
-    with pytest.raises(NotFoundError) as missing:
-        shop.todos.one(key="z")
-    assert missing.value.entity is Todo
-    for call in (shop.todos.one, shop.todos.one_or_none):
-        with pytest.raises(MultipleFoundError) as several:
-            call(priority=0)
-        assert several.value.entity is Todo
-        assert several.value.retryable is False
-    assert shop.todos.by_key("b").key == "b"
-    assert shop.todos.count() == 3
-
-
-def test_first_is_the_first_of_the_order(shop):
-    shop.todos.add_many([Todo(key="a", priority=1), Todo(key="b", priority=2)])
-
-    assert shop.todos.first(order_by=desc(todo.priority)).key == "b"
-    assert shop.todos.first(todo.priority < 2, order_by="-key").key == "a"
-    assert shop.todos.first(key="z") is None
-
-
-def test_exists_and_count(shop):
-    shop.todos.add_many([Todo(key="a"), Todo(key="b", done=True)])
-
-    assert (shop.todos.count(), shop.todos.count(todo.done), shop.todos.count(done=False, key="b")) == (2, 1, 0)
-    assert shop.todos.exists()
-    assert shop.todos.exists(not_(todo.done))
-    assert not shop.todos.exists(key="z")
 
 
 LOCKS = ["update", "skip", "nowait"]
@@ -168,61 +98,6 @@ def test_an_unknown_lock_is_refused(shop):
 # -- writing
 
 
-def test_add_many_gives_what_was_stored_in_order(shop):
-    stored = shop.todos.add_many(Todo(key=key) for key in "cab")
-
-    assert keys(stored) == ["c", "a", "b"]
-    assert shop.todos.get_many([one.id for one in stored]) == stored
-    assert shop.todos.add_many([]) == []
-
-
-def test_add_many_is_all_or_nothing(db):
-    with Shop(db) as shop:
-        with pytest.raises(UniqueViolationError) as caught, shop.savepoint():
-            shop.todos.add_many([Todo(key="a"), Todo(key="b"), Todo(id=9, key="c"), Todo(key="a")])
-        assert caught.value.fields == ("key",)
-        assert shop.todos.count() == 0
-        shop.todos.add(Todo(key="a"))
-
-    assert keys(Todos(db).find()) == ["a"]
-
-
-def test_a_taken_primary_key_is_a_unique_violation_of_it(shop):
-    shop.todos.add(Todo(id=5, key="a"))
-    with pytest.raises(UniqueViolationError) as caught, shop.savepoint():
-        shop.todos.add(Todo(id=5, key="b"))
-
-    assert caught.value.fields == ("id",)
-    with pytest.raises(UniqueViolationError) as caught, shop.savepoint():
-        shop.todos.update(shop.todos.add(Todo(key="b")).model_copy(update={"key": "a"}))
-    assert caught.value.fields == ("key",)
-    assert caught.value.constraint is None
-    shop.tags.add(Tag(owner="a", name="b"))
-    with pytest.raises(UniqueViolationError) as caught, shop.savepoint():
-        shop.tags.add(Tag(owner="a", name="b"))
-    assert caught.value.fields == ("owner", "name")
-
-
-def test_an_update_writes_everything_over(shop):
-    stored = shop.todos.add(Todo(key="a", value="v", due=date(2024, 1, 1), priority=3))
-
-    assert shop.todos.update(Todo(id=stored.id, key="b")) == Todo(id=stored.id, key="b") == shop.todos.get(stored.id)
-
-
-def test_what_is_gone_cannot_be_written(shop):
-    gone = Todo(id=99, key="a")
-    for call, key in (
-        (lambda: shop.todos.update(gone), 99),
-        (lambda: shop.todos.patch(99, {"value": "v"}), 99),
-        (lambda: shop.todos.delete(99), 99),
-        (lambda: shop.todos.remove(gone), 99),
-    ):
-        with pytest.raises(NotFoundError) as caught:
-            call()
-        assert (caught.value.entity, caught.value.key) == (Todo, key)
-    assert shop.todos.count() == 0  # and the unit goes on
-
-
 def test_what_was_never_stored_cannot_be_written_over(shop):
     for call in (shop.todos.update, shop.todos.remove):
         with pytest.raises(Exception, match="id") as caught:
@@ -231,23 +106,8 @@ def test_what_was_never_stored_cannot_be_written_over(shop):
     assert shop.todos.count() == 0
 
 
-class TodoChanges(BaseModel):
-    value: str | None = None
-    due: date | None = None
-    priority: int | None = None
-
-
 class Foreign(BaseModel):
     colour: str = "red"
-
-
-def test_a_patch_writes_what_was_set_and_nothing_else(shop):
-    stored = shop.todos.add(Todo(key="a", value="v", due=date(2024, 1, 1), priority=3))
-
-    assert shop.todos.patch(stored.id, TodoChanges(priority=4)) == stored.model_copy(update={"priority": 4})
-    assert shop.todos.patch(stored.id, TodoChanges(due=None)).due is None
-    assert shop.todos.patch(stored.id, {"value": "w"}).value == "w"
-    assert shop.todos.patch(stored.id, TodoChanges()).value == "w"
 
 
 @pytest.mark.parametrize(
@@ -259,28 +119,6 @@ def test_senseless_changes_are_refused(shop, changes):
     with pytest.raises((QueryError, TypeError)):
         shop.todos.patch(stored.id, changes)
     assert shop.todos.find() == [stored]
-
-
-def test_save_inserts_or_writes_over(shop):
-    first = shop.todos.save(Todo(key="a"))
-    assert first.id is not None
-    assert shop.todos.save(first.model_copy(update={"value": "v"})).value == "v"
-    assert shop.todos.save(Todo(id=40, key="b")).id == 40
-    assert shop.todos.add(Todo(key="c")).id > 40
-    assert keys(shop.todos.find(order_by="key")) == ["a", "b", "c"]
-
-
-def test_set_forms_count_what_they_touch(shop):
-    shop.todos.add_many([Todo(key=key, priority=i) for i, key in enumerate("abcd")])
-
-    assert shop.todos.update_where(todo.priority > 1, set_={"value": "v", "done": True}) == 2
-    assert shop.todos.update_where(todo.priority > 1, set_={"done": True}) == 2
-    assert shop.todos.update_where(todo.key == "z", set_={"done": True}) == 0
-    assert shop.todos.delete_where(todo.done, todo.priority > 2) == 1
-    assert shop.todos.update_where(everything=True, set_={"priority": 7}) == 3
-    assert shop.todos.delete_where(TodoQuery(done=True).criteria) == 1
-    assert shop.todos.delete_where(everything=True) == 2
-    assert shop.todos.count() == 0
 
 
 NO_CRITERION = [
@@ -332,28 +170,8 @@ def test_a_set_form_that_matches_nothing_by_its_criteria_touches_nothing(shop):
     assert shop.todos.update_where(todo.key == None, set_={"value": "v"}) == 0  # noqa: E711
 
 
-def test_values_swap_within_one_unit(shop):
-    a, b = shop.todos.add_many([Todo(key="a"), Todo(key="b")])
-    shop.todos.patch(a.id, {"key": "x"})
-    shop.todos.patch(b.id, {"key": "a"})
-    shop.todos.patch(a.id, {"key": "b"})
-    shop.todos.delete(a.id)
-    shop.todos.add(Todo(id=a.id, key="b"))
-
-    assert keys(shop.todos.find()) == ["b", "a"]
-
-
-def test_many_nulls_under_a_unique_are_fine(db):
-    with Lab(db) as lab:
-        lab.specimens.add_many([Specimen(id=1), Specimen(id=2)])
-        assert lab.specimens.count(text=None) == 2
-
-
 def test_what_is_saved_new_lets_defaults_fire(empty):
-    class Own(DeclarativeBase):
-        pass
-
-    class NoteRow(Own):
+    class NoteRow(own_base()):
         __tablename__ = "note"
         id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
         text: Mapped[str] = mapped_column(sa.String(20))
@@ -368,7 +186,7 @@ def test_what_is_saved_new_lets_defaults_fire(empty):
     class Notes(BaseRepository[Note, int]):
         model = NoteRow
 
-    with Notes(empty(Own)) as notes:
+    with Notes(empty(NoteRow)) as notes:
         assert notes.save(Note(1, "a")) == Note(1, "a", "plain")
         notes.patch(1, {"mark": "red"})
         assert notes.save(Note(1, "b")) == Note(1, "b", "red")  # there is a row, so no default fires
@@ -382,10 +200,7 @@ class Score(BaseModel):
 
 
 def scores(empty):
-    class Own(DeclarativeBase):
-        pass
-
-    class ScoreRow(Own):
+    class ScoreRow(own_base()):
         __tablename__ = "score"
         id: Mapped[int] = mapped_column(primary_key=True)
         points: Mapped[int]
@@ -395,7 +210,7 @@ def scores(empty):
     class Scores(BaseRepository[Score, int]):
         model = ScoreRow
 
-    return Scores(empty(Own))
+    return Scores(empty(ScoreRow))
 
 
 @pytest.mark.parametrize("changes", [{"points": -1}, {"mood": "sad"}, {"owner": None}])
@@ -433,10 +248,7 @@ def test_a_written_row_that_cannot_be_read_back_is_not_committed(db):
 
 
 def test_columns_that_are_kept_differently_do_not_compare(empty):
-    class Own(DeclarativeBase):
-        pass
-
-    class PriceRow(Own):
+    class PriceRow(own_base()):
         __tablename__ = "price"
         id: Mapped[int] = mapped_column(primary_key=True)
         net: Mapped[Decimal] = mapped_column(Exact(10, 2))
@@ -456,7 +268,7 @@ def test_columns_that_are_kept_differently_do_not_compare(empty):
         model = PriceRow
 
     p = fields(Price)
-    with Prices(empty(Own)) as prices:
+    with Prices(empty(PriceRow)) as prices:
         prices.add(Price(1, Decimal(2), Decimal(1), Decimal(1), Decimal(3)))
         assert prices.count(p.net < p.gross) == 1
         for criterion in (p.net > p.fine, p.net > p.plain):

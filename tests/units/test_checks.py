@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlrepo import BaseRepository, CheckViolationError, MappingError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy.types import Exact, Member
-from tests.units.domain import database
+from tests.units.domain import database, own_base
 
 
 class Base(DeclarativeBase):
@@ -122,10 +122,7 @@ def test_a_check_that_is_true_or_unknown_passes(wares):
 def kept(check, **options):
     """A repository of a table with one check."""
 
-    class Own(DeclarativeBase):
-        pass
-
-    class PointRow(Own):
+    class PointRow(own_base()):
         __tablename__ = "point"
         id: Mapped[int] = mapped_column(primary_key=True)
         across: Mapped[int | None] = mapped_column("x")
@@ -138,7 +135,11 @@ def kept(check, **options):
         label: str | None = None
 
     body = {"model": PointRow, "columns": {"horizontal": "across"}, **options}
-    return new_class("Points", (BaseRepository[Point, int],), exec_body=lambda space: space.update(body)), Point, Own
+    return (
+        new_class("Points", (BaseRepository[Point, int],), exec_body=lambda space: space.update(body)),
+        Point,
+        PointRow,
+    )
 
 
 TEXT = "x > 0 AND length(label) < 3"
@@ -234,10 +235,7 @@ class Labelled(BaseModel):
 
 
 def test_checks_that_come_with_a_type_need_no_function(empty):
-    class Own(DeclarativeBase):
-        pass
-
-    class FlagRow(Own):
+    class FlagRow(own_base()):
         __tablename__ = "flag"
         id: Mapped[int] = mapped_column(primary_key=True)
         on: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=True, name="on_or_off"))
@@ -245,7 +243,7 @@ def test_checks_that_come_with_a_type_need_no_function(empty):
     class Flags(BaseRepository[Labelled, int]):
         model: ClassVar = FlagRow
 
-    with Flags(empty(Own)) as flags:
+    with Flags(empty(FlagRow)) as flags:
         assert flags.add(Labelled(on=True)).on is True
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Optional, TypeVar
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, UnsupportedError
 from sqlrepo.sqlalchemy import SQLAlchemyRepository
-from tests.units.domain import Account, AccountRow, Accounts, Shop, Tag, TagRow, Tags, Todo, TodoRow, Todos
+from tests.units.domain import Account, AccountRow, Accounts, Shop, Tag, TagRow, Tags, Todo, TodoRow, Todos, own_base
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Unimported
@@ -328,10 +328,7 @@ def test_a_unit_of_a_generic_context_is_fine(db):
 
 
 def test_one_mapped_class_under_two_names_of_one_column(empty):
-    class Local(DeclarativeBase):
-        pass
-
-    class WordRow(Local):
+    class WordRow(own_base()):
         __tablename__ = "word"
         id: Mapped[int] = mapped_column(primary_key=True)
         text: Mapped[str] = mapped_column("the_text", sa.String(5), unique=True)
@@ -344,7 +341,7 @@ def test_one_mapped_class_under_two_names_of_one_column(empty):
         model = WordRow
         columns: ClassVar[dict[str, str]] = {"word": "text"}
 
-    with Words(empty(Local)) as words:
+    with Words(empty(WordRow)) as words:
         assert words.add(Word(word="a")) == Word(id=1, word="a")
 
 

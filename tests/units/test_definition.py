@@ -7,11 +7,11 @@ from types import new_class
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError
 from sqlrepo.memory import Column, InMemoryRepository, Kind, Schema, ValueType
-from tests.units.domain import Account, AccountRow, Tag, TagRow, Todo, TodoRow
+from tests.units.domain import Account, AccountRow, Tag, TagRow, Todo, TodoRow, own_base
 
 
 def define(entity, model, **options):
@@ -98,16 +98,13 @@ def test_an_identity_is_a_declared_unique(db, natural_key):
 
 
 def test_a_class_local_to_a_function_is_fine(empty):
-    class Base(DeclarativeBase):
-        type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
-
     @dataclass
     class Note:
         text: str
         when: date | None = None
         id: int | None = None
 
-    class NoteRow(Base):
+    class NoteRow(own_base()):
         __tablename__ = "note"
         id: Mapped[int] = mapped_column(primary_key=True)
         text: Mapped[str]
@@ -119,15 +116,14 @@ def test_a_class_local_to_a_function_is_fine(empty):
     class Book(BaseUnitOfWork):
         notes: Notes
 
-    with Book(empty(Base)) as book:
+    with Book(empty(NoteRow)) as book:
         assert book.notes.add(Note("a")) == Note("a", None, 1)
 
 
 def test_relations_defined_later_are_not_touched_early(empty, backend):
-    class Base(DeclarativeBase):
-        type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
+    base = own_base()
 
-    class ChildRow(Base):
+    class ChildRow(base):
         __tablename__ = "child"
         id: Mapped[int] = mapped_column(primary_key=True)
         name: Mapped[str]
@@ -142,19 +138,18 @@ def test_relations_defined_later_are_not_touched_early(empty, backend):
     class Children(BaseRepository[Child, int]):
         model = ChildRow
 
-    class ParentRow(Base):
+    class ParentRow(base):
         __tablename__ = "parent"
         id: Mapped[int] = mapped_column(primary_key=True)
         children: Mapped[list["ChildRow"]] = relationship(back_populates="parent")
 
-    db = empty(Base)
+    db = empty(base)
     if backend == "sqlite":
         assert Children(db).find() == []
 
 
 def test_a_model_that_is_mapped_later_is_checked_at_first_use(empty):
-    class Base(DeclarativeBase):
-        type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
+    base = own_base()
 
     class NoteRow:
         pass
@@ -168,13 +163,13 @@ def test_a_model_that_is_mapped_later_is_checked_at_first_use(empty):
 
     table = sa.Table(
         "note",
-        Base.metadata,
+        base.metadata,
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("text", sa.String(60), nullable=False),
     )
-    Base.registry.map_imperatively(NoteRow, table)
+    base.registry.map_imperatively(NoteRow, table)
 
-    with Notes(empty(Base)) as notes:
+    with Notes(empty(base)) as notes:
         assert notes.add(Note(text="a")) == Note(id=1, text="a")
 
 
@@ -191,10 +186,7 @@ def test_the_names_in_a_schema_must_be_columns():
 
 
 def test_a_model_mapped_to_a_join_is_refused(db):
-    class Base(DeclarativeBase):
-        type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
-
-    class Joined(Base):
+    class Joined(own_base()):
         __table__ = TodoRow.__table__.join(TagRow.__table__, TodoRow.key == TagRow.owner)
         id = TodoRow.__table__.c.id
         value = TodoRow.__table__.c.value
@@ -232,14 +224,11 @@ def test_a_memory_repository_takes_a_schema_by_hand():
 
 
 def test_a_version_that_is_no_integer_is_refused():
-    class Own(DeclarativeBase):
-        pass
-
-    class StampRow(Own):
+    class StampRow(own_base()):
         __tablename__ = "stamp"
         id: Mapped[int] = mapped_column(primary_key=True)
         mark: Mapped[str] = mapped_column(sa.String(20))
-        __mapper_args__ = {"version_id_col": mark}  # noqa: RUF012  # SQLAlchemy's own spelling
+        __mapper_args__ = {"version_id_col": mark}
 
     class Stamp(BaseModel):
         id: int | None = None
@@ -249,17 +238,14 @@ def test_a_version_that_is_no_integer_is_refused():
 
 
 def test_a_class_of_a_mapped_inheritance_is_refused():
-    class Own(DeclarativeBase):
-        pass
-
-    class AnimalRow(Own):
+    class AnimalRow(own_base()):
         __tablename__ = "animal"
         id: Mapped[int] = mapped_column(primary_key=True)
         kind: Mapped[str] = mapped_column(sa.String(20))
-        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012  # as above
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
 
     class DogRow(AnimalRow):
-        __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # as above
+        __mapper_args__ = {"polymorphic_identity": "dog"}
 
     class Animal(BaseModel):
         id: int | None = None

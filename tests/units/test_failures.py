@@ -37,13 +37,6 @@ def test_an_exception_in_the_middle_stores_nothing(db, error):
     assert nothing_happened(db)
 
 
-def test_an_exception_before_the_first_statement_connects_to_nothing(db):
-    with pytest.raises(KeyError):
-        leave_by(KeyError(), Shop(db), lambda shop: None)
-
-    assert nothing_happened(db)
-
-
 def test_a_keyboard_interrupt_in_a_call_stores_nothing(db):
     def interrupt(shop):
         write(shop)
@@ -103,75 +96,6 @@ def test_an_entity_that_cannot_be_built_loses_nothing_else(db):
 # -- two errors
 
 
-class Refusing:
-    """What a driver refuses on request."""
-
-    def __init__(self, monkeypatch):
-        self._monkeypatch = monkeypatch
-
-    def __call__(self, db, verb, error):
-        target = (
-            "sqlrepo.sqlalchemy.driver.SQLAlchemyDriver"
-            if isinstance(db, Database)
-            else "sqlrepo.memory.driver.MemoryDriver"
-        )
-        owner, _, name = target.rpartition(".")
-        cls = getattr(__import__(owner, fromlist=[name]), name)
-        genuine = getattr(cls, verb)
-
-        def refuse(driver, *arguments):
-            genuine(driver, *arguments)
-            raise error
-
-        self._monkeypatch.setattr(cls, verb, refuse)
-
-
-@pytest.fixture
-def refusing(monkeypatch):
-    return Refusing(monkeypatch)
-
-
-def test_of_two_errors_the_first_is_raised_and_the_second_is_a_note(db, refusing):
-    first = KeyError("first")
-    refusing(db, "rollback", RuntimeError("second"))
-    with pytest.raises(KeyError) as caught:
-        leave_by(first, Shop(db), write)
-
-    assert caught.value is first
-    assert len(first.__notes__) == 1
-    assert "RuntimeError" in first.__notes__[0]
-    assert nothing_happened(db)
-
-
-def test_a_savepoint_that_cannot_be_rolled_back_aborts_and_is_a_note(db, refusing):
-    first = KeyError("first")
-    refusing(db, "rollback_to", RuntimeError("second"))
-
-    def work(shop):
-        write(shop)
-        with pytest.raises(KeyError) as caught:
-            leave_by(first, shop.savepoint(), lambda _: shop.todos.add(Todo(key="b")))
-        assert caught.value is first
-        shop.todos.count()
-
-    with pytest.raises(TransactionAbortedError):
-        leave_by(KeyError("never"), Shop(db), work)
-    assert "RuntimeError" in first.__notes__[0]
-    assert nothing_happened(db)
-
-
-def test_two_calls_that_fail_keep_the_first_as_the_cause(db):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        with pytest.raises(UniqueViolationError) as first:
-            shop.todos.add(Todo(key="a"))
-        for _ in range(2):
-            with pytest.raises(TransactionAbortedError) as later:
-                shop.tags.count()
-            assert later.value.__cause__ is first.value
-        shop.rollback()
-
-
 def test_a_rollback_the_connection_refuses_is_a_note(sqlite):
     first = KeyError("first")
 
@@ -224,19 +148,6 @@ def commit_orphan(db, called):
         write(shop)
         orphan(shop)
         shop.on_commit(lambda: called.append(1))
-
-
-def test_an_early_commit_that_fails_leaves_the_unit_usable(family):
-    with Shop(family) as shop:
-        write(shop)
-        orphan(shop)
-        with pytest.raises(ForeignKeyViolationError):
-            shop.commit()
-        assert connections_out(family) == 0
-        assert shop.todos.count() == 0
-        shop.todos.add(Todo(key="b"))
-
-    assert [one.key for one in Todos(family).find()] == ["b"]
 
 
 def test_a_commit_that_is_interrupted_gives_the_connection_back(sqlite):

@@ -39,18 +39,6 @@ def entered(db):
     return unit.__enter__()
 
 
-def test_two_units_are_open_at_once_and_see_what_is_committed(memory):
-    first, second = entered(memory), entered(memory)
-    first.todos.add(Todo(key="a"))
-
-    assert (first.todos.count(), second.todos.count()) == (1, 0)
-    first.__exit__(None, None, None)
-    assert second.todos.count() == 1
-    second.todos.add(Todo(key="b"))
-    second.__exit__(None, None, None)
-    assert keys(memory) == ["a", "b"]
-
-
 @pytest.mark.parametrize(
     "write",
     [
@@ -77,28 +65,6 @@ def test_the_first_committer_of_a_row_wins(memory, write):
     assert Todos(memory).get(one.id).value == "again"
 
 
-def test_writing_a_row_that_another_unit_deleted_is_a_conflict(memory):
-    (one,) = seeded(memory, "a")
-    first, second = entered(memory), entered(memory)
-    first.todos.delete(one.id)
-    second.todos.patch(one.id, {"value": "second"})
-    first.__exit__(None, None, None)
-    conflicting(second)
-
-    assert keys(memory) == []
-
-
-def test_units_that_write_different_rows_do_not_conflict(memory):
-    a, b = seeded(memory, "a", "b")
-    first, second = entered(memory), entered(memory)
-    first.todos.patch(a.id, {"value": "1"})
-    second.todos.patch(b.id, {"value": "2"})
-    first.__exit__(None, None, None)
-    second.__exit__(None, None, None)
-
-    assert [one.value for one in Todos(memory).find()] == ["1", "2"]
-
-
 def test_a_unit_that_only_reads_never_conflicts(memory):
     (one,) = seeded(memory, "a")
     first, second = entered(memory), entered(memory)
@@ -122,17 +88,6 @@ def test_uniques_are_looked_at_again_at_the_commit(memory):
     assert caught.value.fields == ("key",)
     assert Todos(memory).count() == 1
     assert Tags(memory).count() == 0
-
-
-def test_a_key_that_was_taken_meanwhile_is_a_unique_violation(memory):
-    first, second = entered(memory), entered(memory)
-    for unit in (first, second):
-        unit.tags.add(Tag(owner="a", name="b"))
-    first.__exit__(None, None, None)
-    with pytest.raises(UniqueViolationError) as caught:
-        second.__exit__(None, None, None)
-
-    assert caught.value.fields == ("owner", "name")
 
 
 def test_a_value_that_was_freed_meanwhile_may_be_taken(memory):
@@ -192,30 +147,6 @@ def test_what_was_rolled_back_leaves_no_trace_but_a_gap(memory):
 
     assert second.id == first.id + 3
     assert keys(memory) == ["a", "b"]
-
-
-def test_numbers_are_never_given_twice(memory):
-    (one,) = seeded(memory, "a")
-    with Shop(memory) as shop:
-        shop.todos.delete(one.id)
-        assert shop.todos.add(Todo(key="a")).id > one.id
-        with pytest.raises(KeyError):
-            leave_by(KeyError(), shop.savepoint(), lambda _: shop.todos.add(Todo(id=500, key="b")))
-        assert shop.todos.add(Todo(key="c")).id > one.id + 1
-    with Shop(memory) as first, Shop(memory) as second:
-        assert first.todos.add(Todo(key="d")).id != second.todos.add(Todo(key="e")).id
-
-
-def test_a_rolled_back_savepoint_is_no_write(memory):
-    (one,) = seeded(memory, "a")
-    first, second = entered(memory), entered(memory)
-    with pytest.raises(KeyError):
-        leave_by(KeyError(), second.savepoint(), lambda _: second.todos.patch(one.id, {"value": "second"}))
-    first.todos.patch(one.id, {"value": "first"})
-    first.__exit__(None, None, None)
-    second.__exit__(None, None, None)
-
-    assert Todos(memory).get(one.id).value == "first"
 
 
 # -- threads

@@ -571,12 +571,6 @@ def test_a_session_whose_savepoint_the_server_has_ended_does_not_pretend_to_comm
 # -- what is refused
 
 
-@pytest.mark.parametrize("given", [object(), None, "sqlite://", sessionmaker()])
-def test_what_is_no_source_is_refused(given):
-    with pytest.raises(UnsupportedError, match=type(given).__name__):
-        Shop(given)
-
-
 def test_a_session_without_a_database_is_refused():
     with pytest.raises(UnsupportedError, match="no database for TodoRow"):
         Shop(Session())

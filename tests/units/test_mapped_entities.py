@@ -28,6 +28,7 @@ from sqlrepo import (
     matches,
 )
 from sqlrepo.sqlalchemy import Database
+from tests.units.domain import own_base
 
 
 class Base(DeclarativeBase):
@@ -49,7 +50,7 @@ class Book(Base):
     author_id: Mapped[int | None] = mapped_column(sa.ForeignKey(Author.id))
     version: Mapped[int] = mapped_column()
     author: Mapped[Author | None] = relationship(back_populates="books")
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": version}
 
     @reconstructor
     def read(self):
@@ -85,7 +86,7 @@ class Leaf(Plain):
     pages: Mapped[int] = mapped_column(default=100)
     note = mapped_column(sa.String(20))
     version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+    __mapper_args__ = {"version_id_col": version}
 
 
 class Leaves(BaseRepository[Leaf, int]):
@@ -226,8 +227,7 @@ def test_a_class_that_is_a_dataclass_too_is_mapped_first(empty):
 
 
 def test_a_class_that_was_mapped_by_hand_is_an_entity(empty):
-    class Local(DeclarativeBase):
-        pass
+    base = own_base()
 
     class Stone:
         def __init__(self, weight):
@@ -235,16 +235,16 @@ def test_a_class_that_was_mapped_by_hand_is_an_entity(empty):
 
     table = sa.Table(
         "mapped_stone",
-        Local.metadata,
+        base.metadata,
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("weight", sa.Integer, nullable=False),
     )
-    registry(metadata=Local.metadata).map_imperatively(Stone, table)
+    registry(metadata=base.metadata).map_imperatively(Stone, table)
 
     class Stones(BaseRepository[Stone, int]):
         pass
 
-    with Stones(empty(Local)) as stones:
+    with Stones(empty(base)) as stones:
         stored = stones.add(Stone(7))
         assert stones.one(fields(Stone).weight == 7).id == stored.id
 

@@ -7,14 +7,13 @@ from itertools import product
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from sqlrepo import BaseRepository, between, fields, in_, matches
 from sqlrepo.sqlalchemy import Database
+from tests.units.domain import own_base
 
-
-class Base(DeclarativeBase):
-    type_annotation_map = {str: sa.String(60)}  # noqa: RUF012  # MariaDB wants a length
+Base = own_base()
 
 
 class Tone(StrEnum):
@@ -97,10 +96,7 @@ class Grade(Enum):
     [({}, "BAD"), ({"omit_aliases": False}, "BAD"), ({"values_callable": lambda cls: [one.value for one in cls]}, "b")],
 )
 def test_members_are_kept_by_the_labels_sqlalchemy_gives_them(empty, options, label):
-    class Own(DeclarativeBase):
-        pass
-
-    class MarkRow(Own):
+    class MarkRow(own_base()):
         __tablename__ = "mark"
         id: Mapped[int] = mapped_column(primary_key=True)
         grade: Mapped[Grade] = mapped_column(sa.Enum(Grade, native_enum=False, **options))
@@ -113,7 +109,7 @@ def test_members_are_kept_by_the_labels_sqlalchemy_gives_them(empty, options, la
     class Marks(BaseRepository[Mark, int]):
         model = MarkRow
 
-    db = empty(Own)
+    db = empty(MarkRow)
     with Marks(db) as marks:
         marks.add_many([Mark(1, Grade.BAD), Mark(2, Grade.FINE)])
         assert marks.find(grade=Grade.GOOD) == [Mark(2, Grade.GOOD)]

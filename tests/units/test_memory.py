@@ -15,7 +15,6 @@ from sqlrepo import (
     BaseUnitOfWork,
     InvalidValueError,
     MappingError,
-    NotFoundError,
     NotNullViolationError,
     QueryObject,
     StaleEntityError,
@@ -24,7 +23,7 @@ from sqlrepo import (
     fields,
 )
 from sqlrepo.memory import Column, InMemoryDatabase, InMemoryRepository, Kind, Schema, Unique, ValueType
-from tests.units.domain import Base, Shop, Todo, Todos, create, leave_by
+from tests.units.domain import Todo, Todos, create, own_base
 
 # -- a table described by hand
 
@@ -124,11 +123,10 @@ def test_a_unit_takes_a_repository_on_memory_only():
 def refused(*columns, args=()):
     """Build a repository of a table with these columns besides its key, and give the error."""
 
-    class Own(DeclarativeBase):
-        pass
+    base = own_base()
 
     body = {"__tablename__": "odd", "id": mapped_column(sa.Integer, primary_key=True), "__table_args__": args}
-    row = type("Row", (Own,), body | {column.name: column for column in columns})
+    row = type("Row", (base,), body | {column.name: column for column in columns})
 
     class Entity(BaseModel):
         id: int | None = None
@@ -218,10 +216,7 @@ def test_everything_that_is_refused_is_named_at_once():
 
 
 def test_what_memory_refuses_works_on_a_database(sqlite):
-    class Own(DeclarativeBase):
-        pass
-
-    class EventRow(Own):
+    class EventRow(own_base()):
         __tablename__ = "event"
         id: Mapped[int] = mapped_column(primary_key=True)
         at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
@@ -241,7 +236,7 @@ def test_what_memory_refuses_works_on_a_database(sqlite):
     class Events(BaseRepository[Event, int]):
         model = EventRow
 
-    create(sqlite, Own)
+    create(sqlite, EventRow)
     with Events(sqlite) as events:
         stored = events.add(Event(code="abc", twice=77))
         assert stored.at is not None
@@ -254,10 +249,7 @@ def test_what_memory_refuses_works_on_a_database(sqlite):
 
 
 def test_two_tables_of_one_name_are_a_mapping_error():
-    class Own(DeclarativeBase):
-        pass
-
-    class OtherRow(Own):
+    class OtherRow(own_base()):
         __tablename__ = "todo"
         id: Mapped[int] = mapped_column(primary_key=True)
         key: Mapped[str]
@@ -278,10 +270,7 @@ def test_two_tables_of_one_name_are_a_mapping_error():
 
 
 def test_tables_that_differ_in_their_constraints_only_are_different():
-    class Own(DeclarativeBase):
-        pass
-
-    class Row(Own):
+    class Row(own_base()):
         __tablename__ = "book"
         id: Mapped[int] = mapped_column(primary_key=True)
         title: Mapped[str]
@@ -320,12 +309,9 @@ def test_two_mapped_classes_of_one_table_share_its_rows():
 
 def test_tables_of_one_name_in_two_schemas_are_two_tables():
     def keep(namespace):
-        class Own(DeclarativeBase):
-            pass
-
-        class NoteRow(Own):
+        class NoteRow(own_base()):
             __tablename__ = "note"
-            __table_args__ = {"schema": namespace}  # noqa: RUF012
+            __table_args__ = {"schema": namespace}
             id: Mapped[int] = mapped_column(primary_key=True)
             text: Mapped[str]
 
@@ -343,18 +329,6 @@ def test_tables_of_one_name_in_two_schemas_are_two_tables():
     with one(db) as notes:
         notes.add(note(text="x"))
     assert (one(db).count(), other(db).count()) == (1, 0)
-
-
-def test_disposing_of_memory_keeps_its_rows():
-    db = InMemoryDatabase()
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-    db.dispose()
-
-    assert Todos(db).count() == 1
-    assert db is create(db, Base)
-    with pytest.raises(NotFoundError):
-        leave_by(KeyError(), Shop(db), lambda shop: shop.todos.get(99))
 
 
 def test_what_a_unit_adds_and_deletes_is_nobody_elses():

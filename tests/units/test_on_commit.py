@@ -1,11 +1,9 @@
 """What waits for the commit runs after it, in order, once the connection is back, and undoes nothing."""
 
-import logging
-
 import pytest
 
 from sqlrepo import RepositoryError, TransactionAbortedError, UniqueViolationError, UnsupportedError, retry
-from tests.units.domain import Shop, Todo, Todos, connections_out, leave_by
+from tests.units.domain import Shop, Todo, Todos, connections_out
 
 
 def test_callbacks_run_in_order_after_the_commit_and_once(db):
@@ -19,56 +17,6 @@ def test_callbacks_run_in_order_after_the_commit_and_once(db):
         pass
 
     assert seen == [("first", 0, 1), ("second", 0, 1)]
-
-
-def test_callbacks_run_without_a_statement_too(db):
-    seen = []
-    with Shop(db) as shop:
-        shop.on_commit(lambda: seen.append(1))
-
-    assert seen == [1]
-
-
-def test_callbacks_run_after_an_early_commit(db):
-    seen = []
-    with Shop(db) as shop:
-        shop.on_commit(lambda: seen.append(1))
-        shop.commit()
-        assert seen == [1]
-        shop.on_commit(lambda: seen.append(2))
-        shop.rollback()
-        shop.on_commit(lambda: seen.append(3))
-
-    assert seen == [1, 3]
-
-
-def test_callbacks_go_with_the_transaction_that_registered_them(db):
-    seen = []
-    with pytest.raises(KeyError):
-        leave_by(KeyError(), Shop(db), lambda shop: shop.on_commit(lambda: seen.append(1)))
-
-    assert seen == []
-
-
-def test_callbacks_go_with_the_savepoint_that_registered_them(db):
-    seen = []
-    with Shop(db) as shop:
-        shop.on_commit(lambda: seen.append("before"))
-        with shop.savepoint():
-            shop.on_commit(lambda: seen.append("kept"))
-            with pytest.raises(KeyError):
-                leave_by(KeyError(), shop.savepoint(), lambda _: shop.on_commit(lambda: seen.append("inner")))
-        with pytest.raises(KeyError):
-            leave_by(KeyError(), shop.savepoint(), lambda _: nested(shop, seen))
-        shop.on_commit(lambda: seen.append("after"))
-        assert seen == []
-
-    assert seen == ["before", "kept", "after"]
-
-
-def nested(shop, seen):
-    with shop.savepoint():
-        shop.on_commit(lambda: seen.append("released, then undone with the outer one"))
 
 
 def test_callbacks_do_not_run_when_the_unit_was_aborted(db):
@@ -93,24 +41,6 @@ def commit_with(db, *callbacks):
             shop.on_commit(callback)
 
 
-def test_a_callback_that_raises_stops_no_other_and_undoes_nothing(db, caplog):
-    seen, errors = [], [KeyError("one"), ValueError("two")]
-
-    def fail(error):
-        raise error
-
-    with caplog.at_level(logging.ERROR, logger="sqlrepo"), pytest.raises(ExceptionGroup) as caught:
-        commit_with(
-            db, lambda: fail(errors[0]), lambda: seen.append(1), lambda: fail(errors[1]), lambda: seen.append(2)
-        )
-
-    assert list(caught.value.exceptions) == errors
-    assert seen == [1, 2]
-    assert [record.exc_info[1] for record in caplog.records if record.name == "sqlrepo"] == errors
-    assert Todos(db).count() == 1
-    assert connections_out(db) == 0
-
-
 def test_a_callback_may_use_the_database_and_the_same_unit(db):
     shop = Shop(db)
 
@@ -131,14 +61,6 @@ def test_a_callback_of_an_early_commit_may_write_in_the_next_transaction(db):
         shop.commit()
 
     assert Todos(db).count() == 1
-
-
-def test_a_repository_alone_has_the_callbacks_of_its_unit(db):
-    seen = []
-    with Todos(db) as todos:
-        todos.unit.on_commit(lambda: seen.append(1))
-
-    assert seen == [1]
 
 
 def test_an_exception_group_leaves_an_unit_that_can_be_entered_again(db):

@@ -141,11 +141,6 @@ def test_negated_text_operators_exclude_null(specimens, operator):
         check(specimens, operator(specimen.text, needle), expected)
 
 
-def test_an_empty_needle_matches_every_text(specimens):
-    for operator in TEXT_OPERATORS.keys() - {iequals}:
-        assert specimens.count(operator(specimen.text, "")) == len(TEXTS) - 1
-
-
 @pytest.mark.parametrize("operator", COMPARISONS)
 @pytest.mark.parametrize(
     ("left", "right"), [("text", "other"), ("number", "rank"), ("number", "big"), ("moment", "zoned")]
@@ -187,12 +182,6 @@ def test_membership_of_nothing(specimens):
     assert specimens.count(not_in(specimen.text, [None])) == everything - 1
     assert not matches(in_(specimen.text, []), Specimen(id=1))
     assert matches(not_in(specimen.text, []), Specimen(id=1))
-
-
-def test_not_in_with_none_excludes_null_and_nothing_else(specimens):
-    found = specimens.find(not_in(specimen.text, ["a", None]))
-
-    assert {one.text for one in found} == set(TEXTS) - {"a", None}
 
 
 def test_membership_of_many_values(specimens):
@@ -259,11 +248,6 @@ def test_unknown_follows_kleene(specimens):
 
 def negated(value):
     return None if value is None else not value
-
-
-def test_not_excludes_null(specimens):
-    assert all(row.number is not None for row in specimens.find(not_(specimen.number == 1)))
-    assert all(row.number is not None for row in specimens.find(specimen.number != 1))
 
 
 def test_aware_datetimes_compare_as_instants(specimens):

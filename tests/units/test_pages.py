@@ -9,23 +9,20 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from sqlrepo import CursorPage, Page, QueryError, QueryObject, UnitStateError, asc, desc
+from sqlrepo import Page, QueryError, QueryObject, UnitStateError, asc, desc
 from sqlrepo.core import repository
 from tests.units.domain import (
     Account,
     Bank,
-    Colour,
     Lab,
     Shop,
     Specimen,
-    Specimens,
     Tag,
     Todo,
     TodoQuery,
     Todos,
     connections_out,
     database,
-    specimen,
     tag,
     todo,
 )
@@ -75,15 +72,6 @@ def test_null_is_smallest_and_the_key_decides_ties(todos, order_by, key, reverse
     assert todos.find(order_by=order_by, limit=2, offset=3) == expected[3:5]
 
 
-def test_the_key_follows_the_direction_of_the_last_sort_key(todos):
-    found = todos.find(order_by=(todo.priority, desc(todo.done)))
-    ties = [
-        [one.id for one in found if (one.priority, one.done) == pair] for pair in {(t.priority, t.done) for t in found}
-    ]
-
-    assert all(ids == sorted(ids, reverse=True) for ids in ties)
-
-
 def test_a_composite_key_is_appended_whole(db):
     with Shop(db) as shop:
         shop.tags.add_many([Tag(owner=owner, name=name) for owner in "ba" for name in "yx"])
@@ -92,17 +80,6 @@ def test_a_composite_key_is_appended_whole(db):
         assert [(one.owner, one.name) for one in shop.tags.find(order_by=desc(tag.weight))] == [
             ("b", "y"), ("b", "x"), ("a", "y"), ("a", "x")]  # fmt: skip
         assert [one.name for one in shop.tags.find(order_by=tag.name)] == ["x", "x", "y", "y"]
-
-
-def test_limit_and_offset_come_after_filter_and_order(todos):
-    expected = [one for one in todos.find(order_by="-key") if not one.done]
-
-    assert todos.find(done=False, order_by="-key", limit=2) == expected[:2]
-    assert todos.find(done=False, order_by="-key", offset=2) == expected[2:]
-    assert todos.find(limit=0) == []
-    assert todos.find(offset=100) == []
-    assert todos.first(TodoQuery(offset=2, order_by="key")) == todos.find(order_by="key")[2]
-    assert todos.first(TodoQuery(limit=0)) is None
 
 
 # -- by offset
@@ -117,12 +94,6 @@ def test_pages_are_slices_that_know_what_follows(todos, limit, offset):
     expected = everything[offset : offset + limit]
     assert todos.page(query) == Page(expected, has_next=len(everything) > offset + limit, total=None)
     assert todos.page(query, with_total=True) == Page(expected, has_next=len(everything) > offset + limit, total=7)
-
-
-def test_a_total_counts_what_the_filter_chooses(todos):
-    assert todos.page(TodoQuery(done=True, limit=1), with_total=True).total == 4
-    assert todos.page(TodoQuery(done=True, limit=1, offset=50), with_total=True).total == 4
-    assert todos.page(TodoQuery(key_in=[], limit=1), with_total=True) == Page([], has_next=False, total=0)
 
 
 # -- by position
@@ -151,20 +122,6 @@ def test_scrolling_visits_every_row_once_and_in_order(todos, order_by, limit):
         assert todos.scroll(query, before=after.previous).items == before.items
 
 
-def test_scrolling_back_from_the_last_page_reaches_the_first(todos):
-    query = TodoQuery(order_by="-due", limit=3)
-    back = todos.scroll(query, before=walk(todos, query)[-1].previous)
-    first = todos.scroll(query, before=back.previous)
-
-    assert first.items == todos.scroll(query).items
-    assert not first.has_previous
-    assert todos.scroll(query, after=first.next).items == back.items
-
-
-def test_an_empty_scroll_leads_nowhere(todos):
-    assert todos.scroll(TodoQuery(key_in=[], limit=2)) == CursorPage([])
-
-
 def test_a_cursor_survives_the_deletion_of_its_row(todos, db):
     query = TodoQuery(order_by="-priority", limit=3)
     page = todos.scroll(query)
@@ -173,12 +130,6 @@ def test_a_cursor_survives_the_deletion_of_its_row(todos, db):
         shop.todos.delete(page.items[-1].id)
 
     assert todos.scroll(query, after=page.next).items == expected[:3]
-
-
-def test_a_cursor_fits_another_limit_of_the_same_query(todos):
-    cursor = todos.scroll(TodoQuery(order_by="key", limit=2)).next
-
-    assert len(todos.scroll(TodoQuery(order_by="key", limit=4), after=cursor).items) == 4
 
 
 def test_a_foreign_cursor_is_refused(todos, db):
@@ -221,14 +172,6 @@ def test_a_cursor_that_is_no_text_is_refused(todos, cursor):
         todos.scroll(TodoQuery(limit=2), after=cursor)
 
 
-def test_two_cursors_at_once_are_refused(todos):
-    query = TodoQuery(limit=2)
-    cursor = todos.scroll(query).next
-
-    with pytest.raises(QueryError):
-        todos.scroll(query, after=cursor, before=cursor)
-
-
 NAMES = [name for name in Specimen.model_fields if name not in ("id", "other", "rank")]
 
 
@@ -260,14 +203,6 @@ def test_cursors_of_one_backend_fit_the_other():
         db.dispose()
 
     assert pages[0] == pages[1]
-
-
-def test_orders_by_enumerations_go_by_name(db):
-    with Lab(db) as lab:
-        lab.specimens.add_many([Specimen(id=i, colour=colour) for i, colour in enumerate([*Colour, None])])
-
-    assert [one.colour for one in Specimens(db).find(order_by=specimen.colour)] == [
-        None, Colour.BLUE, Colour.GREEN, Colour.RED]  # fmt: skip
 
 
 # -- streams

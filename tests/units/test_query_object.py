@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from sqlrepo import BaseRepository, QueryError, QueryObject, Where, icontains, matches, not_
-from tests.units.domain import Colour, Shop, Specimen, Tag, Todo, TodoQuery, TodoRow, Todos, todo
+from tests.units.domain import Colour, Shop, Specimen, Todo, TodoQuery, TodoRow, Todos, todo
 
 T = TypeVar("T")
 
@@ -176,16 +176,6 @@ def test_an_order_may_be_an_enumeration_of_texts():
     assert Query().order_by is Order.URGENT
 
 
-def test_none_is_no_filter(db):
-    with Shop(db) as shop:
-        shop.todos.add_many([Todo(key="a", due=date(2020, 1, 1)), Todo(key="b")])
-
-        assert shop.todos.count(TodoQuery()) == 2
-        assert shop.todos.count(TodoQuery(due_is_null=True)) == 1
-        assert [one.key for one in shop.todos.find(TodoQuery(due_is_null=False))] == ["a"]
-        assert shop.todos.count(due=None) == 1
-
-
 def test_a_given_filter_is_never_dropped(db):
     with Shop(db) as shop:
         shop.todos.add_many([Todo(key="a"), Todo(key="b", done=True)])
@@ -221,11 +211,6 @@ def test_a_forward_reference_is_resolved_at_first_use(db):
         assert Todos(db).count(Late(key_in=["a"])) == 0
     finally:
         del globals()["Name"]
-
-
-def test_a_query_of_another_entity_is_refused(db):
-    with pytest.raises(QueryError):
-        Todos(db).find(define(Tag, weight=int | None)(weight=1))
 
 
 def test_unknown_arguments_and_wrong_values_are_refused_by_pydantic():
@@ -282,16 +267,6 @@ def test_a_query_object_stands_beside_criteria_and_keywords(db):
             "c",
             "d",
         ]
-
-
-def test_count_exists_and_totals_ignore_limit_and_offset(db):
-    with Shop(db) as shop:
-        shop.todos.add_many([Todo(key=str(i)) for i in range(5)])
-        query = TodoQuery(limit=2, offset=4)
-
-        assert shop.todos.count(query) == 5
-        assert shop.todos.exists(TodoQuery(limit=0))
-        assert shop.todos.page(query, with_total=True).total == 5
 
 
 def test_generic_and_inherited_query_objects_know_their_entity(db):

@@ -245,7 +245,7 @@ def test_a_rollback_takes_cascades_back(shop):
 class CheckedBase(DeclarativeBase):
     """MariaDB makes no table with a check of what a foreign key may write."""
 
-    type_annotation_map = {str: sa.String(20)}  # noqa: RUF012  # as elsewhere
+    type_annotation_map = {str: sa.String(20)}
 
 
 class ShelfRow(CheckedBase):
@@ -388,7 +388,7 @@ def test_set_null_where_none_is_taken_is_a_not_null_violation(empty, backend):
 
     class Daughters(BaseRepository[Daughter, int]):
         model = ChildRow
-        columns = {"parent": "mother"}  # noqa: RUF012  # as users write it
+        columns = {"parent": "mother"}
 
     class House(BaseUnitOfWork):
         mothers: Mothers
@@ -448,7 +448,7 @@ NOT_MARIADB = pytest.mark.parametrize("backend", ["memory", "sqlite", "postgresq
 
 
 class KeyedBase(DeclarativeBase):
-    type_annotation_map = {str: sa.String(20)}  # noqa: RUF012  # MariaDB wants a length
+    type_annotation_map = {str: sa.String(20)}
 
 
 class CountryRow(KeyedBase):

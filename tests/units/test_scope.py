@@ -22,7 +22,6 @@ from sqlrepo import (
     NotFoundError,
     QueryError,
     QueryObject,
-    StaleEntityError,
     TransactionAbortedError,
     UniqueViolationError,
     fields,
@@ -57,7 +56,7 @@ class DocRow(Base):
     rank: Mapped[int | None] = mapped_column(server_default="7")
     deleted: Mapped[bool]
     version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # as SQLAlchemy wants it
+    __mapper_args__ = {"version_id_col": version}
 
 
 class DocQuery(QueryObject[Doc]):
@@ -158,27 +157,6 @@ def test_only_rows_of_the_scope_are_read(office, read):
         assert len(read(unit.everything)) >= 3
 
 
-def test_what_is_counted_and_said_to_be_there_is_in_the_scope(office):
-    with office() as unit:
-        assert (unit.docs.count(), unit.docs.count(d.tenant == 2)) == (2, 0)
-        assert (unit.docs.exists(name="n1"), unit.docs.exists(name="n2")) == (False, True)
-        page = unit.docs.page(DocQuery(limit=1), with_total=True)
-        assert (page.total, page.has_next) == (2, True)
-
-
-def test_a_row_outside_is_not_found(office):
-    with office() as unit:
-        assert unit.docs.get_or_none(1) is None
-        assert unit.docs.one_or_none(name="n1") is None
-        assert unit.docs.first(d.id < 2) is None
-        with pytest.raises(NotFoundError) as caught:
-            unit.docs.get(1)
-        assert (caught.value.entity, caught.value.key) == (Doc, 1)
-        with pytest.raises(NotFoundError):
-            unit.docs.one(name="n1")
-        assert unit.docs.get(2).id == unit.docs.one(d.rank < 3).id == 2
-
-
 FOREIGN = Doc(id=1, tenant=1, name="mine")
 
 WRITES = {
@@ -201,22 +179,6 @@ def test_a_row_outside_cannot_be_written(office, write):
         with pytest.raises(NotFoundError):
             write(unit.docs)
         assert unit.everything.find() == before
-
-
-def test_in_the_scope_versions_are_compared_as_ever(office):
-    with office() as unit, pytest.raises(StaleEntityError):
-        unit.docs.patch(2, {"version": 9, "name": "x"})
-
-
-def test_set_forms_are_about_the_scope(office):
-    with office() as unit:
-        assert unit.docs.update_where(d.id <= 2, set_={"rank": 50}) == 1
-        assert unit.docs.update_where(set_={"shared": True}, everything=True) == 2
-        with pytest.raises(QueryError):
-            unit.docs.delete_where()
-        assert unit.docs.delete_where(d.id == 1) == 0
-        assert unit.docs.delete_where(everything=True) == 2
-        assert [(doc.id, doc.rank, doc.shared) for doc in unit.everything.find()] == [(1, 1, False), (3, 3, False)]
 
 
 INSERTS = {
@@ -299,31 +261,12 @@ def test_what_a_row_outside_has_is_taken(office, write, violated):
         assert unit.everything.find() == before
 
 
-def test_upsert_and_save_write_over_rows_of_the_scope(office):
-    with office() as unit:
-        upserted = unit.docs.upsert(Doc(tenant=1, name="n2", rank=20), on="name")
-        assert (upserted.created, upserted.entity.id, upserted.entity.rank) == (False, 2, 20)
-        assert not unit.docs.upsert(Doc(tenant=1, name="n2"), on="name", update=()).created
-        assert unit.docs.save(upserted.entity.model_copy(update={"rank": 21})).rank == 21
-        assert unit.docs.save(Doc(id=90, tenant=1, name="far")).id == 90
-
-
 LEAVING = {
     "patch": lambda docs, changes: docs.patch(2, changes),
     "update": lambda docs, changes: docs.update(docs.get(2).model_copy(update=changes)),
     "save": lambda docs, changes: docs.save(docs.get(2).model_copy(update=changes)),
     "update_where": lambda docs, changes: docs.update_where(d.id == 2, set_=changes),
 }
-
-
-@pytest.mark.parametrize("leave", LEAVING.values(), ids=LEAVING)
-def test_a_change_takes_no_row_out_of_the_scope(office, leave):
-    before = stored(office)
-    with office() as unit:
-        with pytest.raises(InvalidValueError) as caught:
-            leave(unit.docs, {"tenant": 2})
-        assert caught.value.field == "tenant"
-        assert unit.everything.find() == before  # the unit goes on
 
 
 @pytest.mark.parametrize("leave", LEAVING.values(), ids=LEAVING)
@@ -455,15 +398,6 @@ def test_every_type_can_be_a_scope(db, name, value):
         assert one.update_where(set_={name: value}, everything=True) == 1
 
 
-def test_a_cursor_of_another_scope_is_refused(office):
-    with office() as unit:
-        unit.everything.add(Doc(tenant=2, name="n5", rank=5))
-        cursor = unit.docs.scroll(DocQuery(limit=1, order_by="rank")).next
-        assert ids(unit.docs.scroll(DocQuery(limit=1, order_by="rank"), after=cursor).items) == [4]
-    with office(2) as unit, pytest.raises(QueryError):
-        unit.docs.scroll(DocQuery(limit=1, order_by="rank"), after=cursor)
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -553,17 +487,6 @@ def test_a_repository_alone_has_a_scope_too(office):
     assert ids(alone.find()) == [2, 4]
     with alone, pytest.raises(NotFoundError):
         alone.delete(1)
-
-
-def test_everything_said_by_name_is_everything(office):
-    class Admin(Docs):
-        def scope(self) -> bool:
-            return AllDocs.scope(self) if self.context.tenant == 0 else super().scope()
-
-    with office(0) as unit:
-        assert len(Admin(unit).find()) == 4
-    with office(1) as unit:
-        assert len(Admin(unit).find()) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlrepo import BaseRepository, InvalidValueError, MappingError, NotNullViolationError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy.types import Exact, Instant, Member
-from tests.units.domain import database
+from tests.units.domain import database, own_base
 
 
 class Base(DeclarativeBase):
@@ -143,8 +143,8 @@ class Event(BaseModel):
 
 class Events(BaseRepository[Event, int]):
     model = EventRow
-    columns = {"double": "twice"}  # noqa: RUF012  # as users write it
-    memory_defaults = {  # noqa: RUF012  # as users write it
+    columns = {"double": "twice"}
+    memory_defaults = {
         "double": lambda row: row["size"] * 2,
         "label": "new",
         "begun": lambda _: 2,
@@ -188,10 +188,7 @@ def test_two_repositories_of_a_table_may_be_the_same():
 def kept(column, *, defaults=None):
     """Make a repository of a table with one column besides its key, called "odd"."""
 
-    class Own(DeclarativeBase):
-        pass
-
-    class Row(Own):
+    class Row(own_base()):
         __tablename__ = "single"
         id: Mapped[int] = mapped_column(primary_key=True)
         odd = mapped_column(*column[:1], nullable=column[2] if len(column) > 2 else False, **column[1])

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, TransactionAbortedError, UnitStateError, UnsupportedError
-from sqlrepo.memory import InMemoryDatabase, InMemoryUnitOfWork
+from sqlrepo import TransactionAbortedError, UnitStateError, UnsupportedError
+from sqlrepo.memory import InMemoryUnitOfWork
 from sqlrepo.sqlalchemy import Database
-from tests.units.domain import Shop, Tag, TagRow, Tags, Todo, TodoRow, Todos, connections_out, create, leave_by, todo
+from tests.units.domain import Shop, Tag, Tags, Todo, Todos, connections_out, leave_by, todo
 
 
 def reason(call):
@@ -48,27 +48,6 @@ def test_a_call_before_and_after_with_is_refused(db):
     assert Todos(db).count() == 1
 
 
-def test_a_second_with_is_refused_and_loses_nothing(db):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        assert reason(shop.__enter__) == "already_open"
-        shop.todos.add(Todo(key="b"))
-
-    assert Todos(db).count() == 2
-    assert connections_out(db) == 0
-
-
-def test_a_unit_may_be_entered_again(db):
-    shop = Shop(db)
-    for key in "abc":
-        with shop:
-            shop.todos.add(Todo(key=key))
-    with pytest.raises(KeyError):
-        leave_by(KeyError(), shop, lambda shop: shop.todos.add(Todo(key="d")))
-    with shop:
-        assert [one.key for one in shop.todos.find()] == ["a", "b", "c"]
-
-
 def test_leaving_a_unit_that_was_not_entered_changes_nothing(db):
     with Shop(db) as shop:
         shop.todos.add(Todo(key="a"))
@@ -91,30 +70,6 @@ def test_a_unit_connects_at_its_first_statement(db):
     with Shop(db):
         pass
     assert Todos(db).count() == 0
-
-
-def test_commit_and_rollback_end_the_transaction_early(db):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        shop.commit()
-        assert Todos(db).count() == 1
-        shop.todos.add(Todo(key="b"))
-        shop.rollback()
-        shop.todos.add(Todo(key="c"))
-
-    assert [one.key for one in Todos(db).find()] == ["a", "c"]
-
-
-def test_committing_inside_a_savepoint_is_refused(db):
-    with Shop(db) as shop:
-        shop.todos.add(Todo(key="a"))
-        with shop.savepoint():
-            shop.todos.add(Todo(key="b"))
-            for call in (shop.commit, shop.rollback):
-                with pytest.raises(UnitStateError):
-                    call()
-
-    assert Todos(db).count() == 2
 
 
 # -- who
@@ -255,11 +210,6 @@ def test_a_repository_alone_reads_in_short_units_and_writes_inside_with(db):
     assert connections_out(db) == 0
 
 
-def test_even_an_empty_write_is_refused_outside(db):
-    assert reason(lambda: Todos(db).add_many([])) == "write_outside"
-    assert reason(lambda: Shop(db).todos.add_many([])) == "not_open"
-
-
 def test_a_repository_alone_owns_one_transaction(db):
     todos = Todos(db)
     with pytest.raises(KeyError):
@@ -315,12 +265,6 @@ def test_what_is_no_source_is_refused(sqlite):
             Todos(source)
 
 
-def test_a_repository_of_what_is_no_source_is_refused():
-    for source in (None, "sqlite://", object()):
-        with pytest.raises(UnsupportedError):
-            Todos(source)
-
-
 def test_memory_bases_refuse_a_database(sqlite):
     class Fake(InMemoryUnitOfWork):
         todos: Todos
@@ -345,21 +289,3 @@ def test_urls_that_are_not_supported_are_refused(url):
 def test_isolation_is_not_for_sqlite():
     with pytest.raises(UnsupportedError):
         Database("sqlite://", isolation="READ UNCOMMITTED")
-
-
-def test_two_units_of_one_database_keep_different_tables(empty):
-    class Labels(BaseUnitOfWork):
-        tags: Tags
-
-    class MoreTodos(BaseRepository[Todo, int]):
-        model = TodoRow
-
-    class More(BaseUnitOfWork):
-        todos: MoreTodos
-
-    db = create(InMemoryDatabase())
-    with Labels(db) as labels, More(db) as more:
-        labels.tags.add(Tag(owner="a", name="b"))
-        more.todos.add(Todo(key="a"))
-    assert (Tags(db).count(), Todos(db).count()) == (1, 1)
-    assert TagRow.__tablename__ == "tag"

@@ -11,12 +11,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlrepo import (
     BaseRepository,
     BaseUnitOfWork,
-    InvalidValueError,
-    NotNullViolationError,
     QueryError,
-    ReadOnlyError,
     UniqueViolationError,
-    Upserted,
 )
 
 STAMPS = iter(range(1, 10_000))
@@ -52,7 +48,7 @@ class SettingRow(Base):
     made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=stamp)
     seen: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), onupdate=stamp)
     version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # as SQLAlchemy wants it
+    __mapper_args__ = {"version_id_col": version}
 
 
 class Settings(BaseRepository[Setting, int]):
@@ -79,23 +75,6 @@ def office(empty):
 def everything(office):
     with office() as unit:
         return unit.settings.find()
-
-
-def test_new_row_is_created(office):
-    with office() as unit:
-        upserted = unit.settings.upsert(setting(value=1), on=ON)
-        assert upserted == Upserted(unit.settings.one(), created=True)
-    assert (upserted.entity.value, upserted.entity.version, upserted.entity.seen) == (1, 1, None)
-
-
-def test_row_that_agrees_is_written_over(office):
-    with office() as unit:
-        first = unit.settings.upsert(setting(value=1, code="x"), on=ON).entity
-        second = unit.settings.upsert(setting(value=2), on=ON)
-    assert not second.created
-    assert second.entity.id == first.id
-    assert (second.entity.value, second.entity.code) == (2, None)
-    assert everything(office) == [second.entity]
 
 
 def test_order_and_spelling_of_on_do_not_matter(office):
@@ -139,24 +118,6 @@ def test_writes_are_stamped_and_counted_and_not_compared(office):
     assert stored[1].seen > stored[0].seen > datetime(2019, 1, 1, tzinfo=UTC)
 
 
-def test_update_says_what_is_written(office):
-    moment = datetime(2001, 1, 1, tzinfo=UTC)
-    with office() as unit:
-        unit.settings.upsert(setting(value=1, code="x"), on=ON)
-        stored = unit.settings.upsert(setting(value=2, code="y"), on=ON, update=["value"]).entity
-        assert (stored.value, stored.code) == (2, "x")
-        assert stored.seen > datetime(2019, 1, 1, tzinfo=UTC)
-        assert unit.settings.upsert(setting(seen=moment), on=ON, update="seen").entity.seen == moment
-
-
-def test_update_of_nothing_leaves_the_row_alone(office):
-    with office() as unit:
-        first = unit.settings.upsert(setting(value=1), on=ON, update=()).entity
-        second = unit.settings.upsert(setting(value=2), on=ON, update=())
-        assert second == Upserted(first, created=False)
-    assert everything(office) == [first]
-
-
 def test_none_agrees_with_nothing(office):
     with office() as unit:
         unit.settings.add(setting())
@@ -194,36 +155,6 @@ def test_update_may_violate_another_constraint(office):
         assert [one.code for one in unit.settings.find()] == ["x", "y"]
 
 
-def test_violation_aborts_like_any_other(office):
-    def add_and_upsert():
-        with office() as unit:
-            unit.settings.add(setting("a", code="x"))
-            unit.settings.upsert(setting("b", code="x"), on=ON)
-
-    with pytest.raises(UniqueViolationError):
-        add_and_upsert()
-    assert everything(office) == []
-
-
-def test_unit_can_be_rolled_back_after_a_violation(office):
-    with office() as unit:
-        unit.settings.add(setting("a", code="x"))
-        with pytest.raises(UniqueViolationError):
-            unit.settings.upsert(setting("b", code="x"), on=ON)
-        unit.rollback()
-        unit.settings.upsert(setting("c"), on=ON)
-    assert [one.name for one in everything(office)] == ["c"]
-
-
-def test_many_keep_their_order(office):
-    with office() as unit:
-        unit.settings.add_many([setting("b", value=1), setting("z")])
-        stored = unit.settings.upsert_many([setting(name, value=9) for name in "cba"], on=ON)
-        assert [one.name for one in stored] == ["c", "b", "a"]
-        assert unit.settings.upsert_many([], on=ON) == []
-    assert {one.name: one.value for one in everything(office)} == {"a": 9, "b": 9, "c": 9, "z": 0}
-
-
 def test_last_of_several_that_agree_stands_for_all(office):
     with office() as unit:
         twice = [setting("a", value=1), setting("b"), setting("a", value=2)]
@@ -231,23 +162,6 @@ def test_last_of_several_that_agree_stands_for_all(office):
         assert [(one.name, one.value, one.version) for one in stored] == [("a", 2, 1), ("b", 0, 1), ("a", 2, 1)]
         assert unit.settings.upsert_many([setting("n"), setting("m")], on="code")[0].name == "n"
     assert len(everything(office)) == 4
-
-
-def test_many_are_written_all_or_none(office):
-    with office() as unit:
-        unit.settings.add(setting("z", code="x"))
-        with pytest.raises(UniqueViolationError), unit.savepoint():
-            unit.settings.upsert_many([setting("a"), setting("b", code="x")], on=ON)
-    assert [one.name for one in everything(office)] == ["z"]
-
-
-def test_argument_is_not_changed(office):
-    given = setting(value=1)
-    before = given.model_copy()
-    with office() as unit:
-        unit.settings.upsert(given, on=ON)
-        unit.settings.upsert(given, on=ON)
-    assert given == before
 
 
 @pytest.mark.parametrize("on", ["value", (), ("owner",), ("owner", "name", "code"), "nothing", ("made",)])
@@ -262,24 +176,6 @@ def test_on_must_be_unique(office, on):
 def test_what_cannot_be_written_over_is_refused(office, update):
     with office() as unit, pytest.raises(QueryError):
         unit.settings.upsert(setting(), on=ON, update=update)
-
-
-def test_missing_value_is_a_violation(office):
-    with pytest.raises(NotNullViolationError) as caught, office() as unit:
-        unit.settings.upsert(setting().model_copy(update={"value": None}), on=ON)
-    assert caught.value.fields == ("value",)
-
-
-def test_wrong_value_is_refused_before_anything_is_sent(office):
-    with office() as unit:
-        with pytest.raises(InvalidValueError):
-            unit.settings.upsert_many([setting(), setting("n" * 21)], on=ON)
-        assert unit.settings.count() == 0
-
-
-def test_read_only_unit_refuses(office):
-    with office(read_only=True) as unit, pytest.raises(ReadOnlyError):
-        unit.settings.upsert(setting(), on=ON)
 
 
 class DraftRow(Base):

@@ -51,7 +51,7 @@ class ThingRow(Base):
     size: Mapped[int]
     secret: Mapped[str] = mapped_column(sa.String(50))
     version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # as SQLAlchemy has it
+    __mapper_args__ = {"version_id_col": version}
 
 
 class OwnerRow(Base):

@@ -127,7 +127,7 @@ def tables(*, deferrable):
         due: Mapped[datetime | None] = mapped_column(types.Instant())
         done: Mapped[bool]
         version: Mapped[int] = mapped_column()
-        __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # as SQLAlchemy has it
+        __mapper_args__ = {"version_id_col": version}
 
     class KeeperRow(Base):
         __tablename__ = "keeper"
