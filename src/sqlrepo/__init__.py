@@ -1,4 +1,4 @@
-"""Repositories, query objects and units of work over a database or memory, and tests that prove them the same."""
+"""Repositories, query objects and units of work, over a database or in memory."""
 
 from sqlrepo.core.aio import AsyncBaseRepository, AsyncBaseUnitOfWork, retry_async, source_of
 from sqlrepo.core.repository import BaseRepository

@@ -1,5 +1,6 @@
 """Owners that take part in forks: what registering and dropping them costs, and what is left at the end."""
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from weakref import ref
 
 from sqlrepo.forks import ForkAware, at_fork
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.sqlalchemy import Database
+from sqlrepo.sqlalchemy import AsyncDatabase, Database, connecting
 
 # Objects in reference cycles are collected at exit, in any order.
 CYCLES = """
@@ -127,3 +128,14 @@ def dropping(make, number):
 def test_dropping_a_store_costs_the_same_however_many_there_are():
     assert dropping(InMemoryDatabase, 4000) <= 4000 / 100 * dropping(InMemoryDatabase, 100)
     assert dropping(lambda: Database("sqlite://"), 200) <= 200 / 20 * dropping(lambda: Database("sqlite://"), 20)
+
+
+def test_a_pool_without_connections_needs_no_thread_to_close_them_before_a_fork(tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(connecting, "Thread", lambda **_: closed.append("thread"))
+    db = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/idle.db")
+
+    db._engines.before_fork()
+
+    asyncio.run(db.dispose())
+    assert closed == []

@@ -50,6 +50,9 @@ def fields(entity: type[T]) -> T:
 
     Returns:
         An object typed as the entity, so that a type checker verifies field names and comparisons.
+
+    Raises:
+        QueryError: on use of the result, for an unknown field, a value of the wrong type or an unsuitable operator.
     """
     return cast(T, Fields(entity))
 

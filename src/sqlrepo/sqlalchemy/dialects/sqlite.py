@@ -112,7 +112,8 @@ class SQLite(Dialect):
         if isinstance(engine.pool, QueuePool) and not _in_memory(engine.url):
             self._unlocked.add(engine)
             if engine.pool.checkedout() == 0:  # one open connection would keep the locks of all
-                close_all(engine)
+                if engine.pool.checkedin():
+                    close_all(engine)
                 self._unlocked.discard(engine)
 
     def after_fork(self, engine: Engine) -> None:
