@@ -21,7 +21,7 @@ from sqlrepo.tables.mapper import Fold, Mapper, Record
 from sqlrepo.tables.schema import Check, Column, ConstantDefault, Row, RowFunction, Schema
 
 
-def supplied(
+def apply_memory_options(
     schema: Schema,
     fields: Mapping[str, str],
     defaults: Mapping[str, Any],
@@ -277,7 +277,7 @@ def _schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Sc
         schema = schema_of(model, complete=complete)
     if schema is None:
         return None
-    schema = supplied(schema, cls.columns, cls.memory_defaults, cls.memory_checks if complete else {})
+    schema = apply_memory_options(schema, cls.columns, cls.memory_defaults, cls.memory_checks if complete else {})
     version = schema.version if cls.version is None else cls.columns.get(cls.version, cls.version)
     if version is None:
         return schema

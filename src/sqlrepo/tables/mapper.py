@@ -187,7 +187,7 @@ class Mapper(Generic[T]):
     def complete_insert(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Add defaults to a new row, and omit columns that the database fills in.
 
-        None is NULL in a nullable column, and stands for the default in another.
+        None is NULL in a nullable column, and means the default in any other.
         """
         row = {
             column.name: values[column.name]
@@ -206,7 +206,7 @@ class Mapper(Generic[T]):
         return {name: row[name] for name in self.schema.by_name if name in row}
 
     def complete_update(self, values: Mapping[str, Any], *, explicit: bool) -> dict[str, Any]:
-        """Add ``onupdate`` values to changes, by column; they win over the changes unless these are explicit."""
+        """Add ``onupdate`` values to changes, by column; an explicit change wins over the column's ``onupdate``."""
         row = {}
         for column in self.schema.columns:
             name = column.name
