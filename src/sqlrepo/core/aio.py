@@ -71,9 +71,9 @@ class AsyncWork:
 
     def add_callback(self, callback: Callback) -> None:
         """Keep a function, sync or async, to be called after the commit."""
-        awaited = getattr(self.source, "awaited", None)  # a session that is joined calls them itself
-        if awaited and callable(callback):
-            callback = awaited(callback)
+        to_sync = getattr(self.source, "to_sync_callback", None)  # a session that is joined calls them itself
+        if to_sync and callable(callback):
+            callback = to_sync(callback)
         (self.sync_work.add_callback if is_async(callback) else self.sync_unit.on_commit)(callback)
 
     async def end(self, end: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:

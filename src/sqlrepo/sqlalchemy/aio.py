@@ -120,15 +120,15 @@ class JoinedAwaitable:
 
         return await greenlet_spawn(work)
 
-    def awaited(self, callback: Callable[[], Any]) -> Callback:
-        """Make a plain callback of one that may be async; a session ends its transaction in a greenlet."""
+    def to_sync_callback(self, callback: Callable[[], Any]) -> Callback:
+        """Wrap a callback that may be async: a session ends its transaction, and calls callbacks, in a greenlet."""
         from sqlalchemy.util import await_only
 
-        def called() -> Any:
+        def call() -> Any:
             result = callback()
             return await_only(result) if isawaitable(result) else result
 
-        return called
+        return call
 
 
 def session_of(unit: AsyncBaseUnitOfWork[Any]) -> AsyncSession:

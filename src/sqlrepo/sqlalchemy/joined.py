@@ -83,16 +83,15 @@ class JoinedSession:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._mapper: Mapper[Any] | None = None
         self._shared: SharedSession | None = None
 
     @property
     def source(self) -> Database:
-        return self._part.database
+        return self._state.database
 
     @property
     def transaction(self) -> Transaction:
-        return self._part.transaction
+        return self._state.transaction
 
     def register_table(self, schema: Schema, *, bypass_orm_events: bool) -> None:
         mapper = mapper_of(schema)
@@ -111,15 +110,15 @@ class JoinedSession:
         shared.database.register_table(schema)
 
     def driver(self) -> Driver:
-        return self._part.driver()
+        return self._state.driver()
 
     def on_commit(self, callback: Callback) -> None:
         if not self._session.in_transaction():
             self._session.begin()  # as its first statement would, so that a rollback has an event
-        self._part.transaction.on_commit(callback)
+        self._state.transaction.on_commit(callback)
 
     @property
-    def _part(self) -> SharedSession:
+    def _state(self) -> SharedSession:
         if self._shared is None:
             self._shared = SharedSession.of(self._session, None)
         return self._shared

@@ -63,15 +63,15 @@ class Part:
     column: ColumnInfo | None = None
 
 
-Place: TypeAlias = ColumnInfo | Part
-Find: TypeAlias = Callable[[TableInfo], Iterable[Place]]
+Spot: TypeAlias = ColumnInfo | Part
+Find: TypeAlias = Callable[[TableInfo], Iterable[Spot]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One thing that is not portable: where, what happens there, and what to do about it.
 
-    ``effect`` and ``remedy`` are templates, in which ``{0}`` is the place that was found.
+    ``effect`` and ``remedy`` are templates, in which ``{0}`` is what ``find`` found.
     """
 
     code: str
@@ -87,7 +87,7 @@ def findings_of(table: sa.Table, dialect: sa.Dialect, server: Server) -> Iterato
     columns = {one: ColumnInfo(one, dialect, server.collation(one), server.default) for one in table.columns}
     info = TableInfo(table, dialect.name, columns)
     found = [
-        _finding(rule, info, place) for rule in RULES if info.database in rule.databases for place in rule.find(info)
+        _finding(rule, info, spot) for rule in RULES if info.database in rule.databases for spot in rule.find(info)
     ]
     refused = list(refusals(table))
     for column in columns.values():
@@ -100,16 +100,16 @@ def findings_of(table: sa.Table, dialect: sa.Dialect, server: Server) -> Iterato
             yield Finding("memory-table", table.fullname, "", refusal.reason, effect, _MEMORY_REMEDIES["table"])
 
 
-def _finding(rule: Rule, info: TableInfo, place: Place) -> Finding:
-    column = place if isinstance(place, ColumnInfo) else place.column
+def _finding(rule: Rule, info: TableInfo, spot: Spot) -> Finding:
+    column = spot if isinstance(spot, ColumnInfo) else spot.column
     return Finding(
         rule.code,
         info.table.fullname,
-        place.place,
-        place.what,
-        rule.effect.format(place),
-        rule.remedy.format(place),
-        column=isinstance(place, ColumnInfo),
+        spot.place,
+        spot.what,
+        rule.effect.format(spot),
+        rule.remedy.format(spot),
+        column=isinstance(spot, ColumnInfo),
         assumed=rule.by_collation and column is not None and not column.collation.name,
     )
 
@@ -196,37 +196,37 @@ def _counts_otherwise(column: ColumnInfo) -> bool:
 def _merging_uniques(table: TableInfo) -> Iterator[Part]:
     uniques = [one for one in table.table.constraints if isinstance(one, sa.UniqueConstraint)]
     indexes = [one for one in table.table.indexes if one.unique]
-    for part in (table.table.primary_key, *sorted(uniques, key=_place), *sorted(indexes, key=_place)):
+    for part in (table.table.primary_key, *sorted(uniques, key=_name), *sorted(indexes, key=_name)):
         kind = "primary key" if isinstance(part, sa.PrimaryKeyConstraint) else "unique"
         for column in (table.columns[one] for one in _plain_columns(part)):
             if column.is_text and column.merges_texts:
-                yield Part(_place(part), f"{kind} over {column.place}", column)
+                yield Part(_name(part), f"{kind} over {column.place}", column)
 
 
 def _total_indexes(table: TableInfo) -> Iterator[Part]:
     """Unique indexes with a condition for other databases only."""
-    for index in sorted(table.table.indexes, key=_place):
+    for index in sorted(table.table.indexes, key=_name):
         options = index.dialect_kwargs.items()
         others = {key.removesuffix("_where") for key, value in options if key.endswith("_where") and value is not None}
         if index.unique and others and table.database not in others:
-            yield Part(_place(index), f"unique index with a condition for {', '.join(sorted(others))}")
+            yield Part(_name(index), f"unique index with a condition for {', '.join(sorted(others))}")
 
 
 def _actions(action: str, test: Callable[[sa.ForeignKeyConstraint], bool] = lambda _: True) -> Find:
     def find(table: TableInfo) -> Iterator[Part]:
-        for key in sorted(table.table.foreign_key_constraints, key=_place):
+        for key in sorted(table.table.foreign_key_constraints, key=_name):
             for event, declared in (("ON DELETE", key.ondelete), ("ON UPDATE", key.onupdate)):
                 if (declared or "").upper() == action and test(key):
-                    yield Part(_place(key), f"foreign key, {event} {action}")
+                    yield Part(_name(key), f"foreign key, {event} {action}")
 
     return find
 
 
 def _deferrable(what: str, test: Callable[[sa.Constraint], bool], *kinds: type[sa.Constraint]) -> Find:
     def find(table: TableInfo) -> Iterator[Part]:
-        for constraint in sorted(table.table.constraints, key=_place):
+        for constraint in sorted(table.table.constraints, key=_name):
             if isinstance(constraint, kinds) and test(constraint):
-                yield Part(_place(constraint), what)
+                yield Part(_name(constraint), what)
 
     return find
 
@@ -252,7 +252,7 @@ def _other_engine(table: TableInfo) -> Iterator[Part]:
         yield Part("", f"ENGINE={engine}")
 
 
-def _place(part: Any) -> str:
+def _name(part: Any) -> str:
     names = ", ".join(column.name for column in _plain_columns(part))
     return str(part.name) if isinstance(part.name, str) else f"({names})"
 
