@@ -1,4 +1,4 @@
-"""The contract as one class: derive from it, give it a harness, and every case runs on your own entity."""
+"""The contract as a class to derive from, with a harness for your own entity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlrepo.testing.subject import Subject
 
 __all__ = ["CAPABILITIES_OFF", "RepositoryContract", "cases_of"]
 
-#: The property of a test's report that names the capabilities its harness switches off.
+# The property of a test's report that names the capabilities that are off.
 CAPABILITIES_OFF = "sqlrepo_capabilities_off"
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ K = TypeVar("K")
 
 
 class _NotCollected:
-    """``__test__`` of the contract itself; its subclasses have none, so pytest judges them by their names."""
+    """The ``__test__`` that keeps pytest from collecting the contract itself, but not its subclasses."""
 
     def __get__(self, instance: object, owner: type) -> bool:
         if owner.__module__ == __name__:
@@ -32,14 +32,14 @@ class _NotCollected:
 
 
 class RepositoryContract(ReadingCases[T], WritingCases[T], UnitCases[T], Generic[T, K]):
-    """What every repository promises, checked on yours: ``class TestTodos(RepositoryContract[Todo, int])``.
+    """Checks on your repository what every repository promises: ``class TestTodos(RepositoryContract[Todo, int])``.
 
-    The subclass has one fixture, ``harness``, which gives a `Harness` over an empty store; give it params to run all
-    cases on several backends. Each case names its clause in the contract's document. A clause that needs what the
-    entity does not have (a nullable field, say) is reported as skipped, with the reason.
+    The subclass has one fixture, ``harness``, which returns a `Harness` over an empty store; give it params to run all
+    cases on several backends. A failure names the clause of the contract and where to look. A clause that needs
+    something that the entity lacks (a nullable field, say) is skipped, with the reason.
 
     Raises:
-        TypeError: when the class is defined: a method hides a case and is not marked `deliberate`.
+        TypeError: when the class is defined, if a method hides a case and is not marked `deliberate`.
     """
 
     __test__: Any = _NotCollected()
@@ -56,13 +56,13 @@ class RepositoryContract(ReadingCases[T], WritingCases[T], UnitCases[T], Generic
 
     @pytest.fixture
     def subject(self, harness: Harness[T, K], record_property: Callable[[str, object], None]) -> Subject[T]:
-        """The harness, and what its repository says of the entity."""
+        """Describe the repository that the harness opens."""
         subject = Subject(harness)
         record_property(CAPABILITIES_OFF, " ".join(subject.capabilities.off))
         return subject
 
 
 def cases_of(contract: type) -> dict[str, Callable[..., None]]:
-    """The cases a class inherits or defines, by name, in the order of their clauses."""
+    """Collect the cases of a class, by name."""
     found = {name: getattr(contract, name) for name in dir(contract) if name.startswith("test_")}
     return {name: case for name, case in found.items() if clause_of(case)}

@@ -1,13 +1,12 @@
-"""A pytest plugin that says what the contract did not check: ``pytest_plugins = ["sqlrepo.testing.plugin"]``.
-
-Knows pytest's reports. Must not change what passes or fails.
-"""
+"""A pytest plugin that reports what the contract did not check: ``pytest_plugins = ["sqlrepo.testing.plugin"]``."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 
@@ -25,38 +24,38 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell, for each test class and backend, which capabilities are off and which clauses its entity does not reach."""
-    _tell_twins(terminalreporter)
-    ran = [report for reports in terminalreporter.stats.values() for report in reports if _is_case(report)]
-    if not ran:
-        return
-    terminalreporter.section("sqlrepo contract")
-    lines: dict[str, list[str]] = {}
-    for subject in dict.fromkeys(map(_subject_of, ran)):
-        lines.setdefault("\n".join(_limits(report for report in ran if _subject_of(report) == subject)), []).append(
-            subject
-        )
-    for text, subjects in lines.items():
-        terminalreporter.line(", ".join(subjects))
-        terminalreporter.line(text)
+    """List for each test class and backend the capabilities that are off and the clauses that were not checked."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    tests = [report for report in reports if isinstance(report, pytest.TestReport)]
+    twins = [report for report in tests if report.passed and report.when == "call" and TWINS in _properties(report)]
+    _write(terminalreporter, "sqlrepo twins", (f"{_class_of(one)}: {_properties(one)[TWINS]}" for one in twins))
+    by_subject: dict[str, list[pytest.TestReport]] = defaultdict(list)
+    for report in tests:
+        if CAPABILITIES_OFF in _properties(report):
+            by_subject[_subject_of(report)].append(report)
+    subjects_by_text: dict[str, list[str]] = defaultdict(list)
+    for subject, cases in by_subject.items():
+        subjects_by_text["\n".join(_describe_limits(cases))].append(subject)
+    _write(
+        terminalreporter,
+        "sqlrepo contract",
+        (f"{', '.join(names)}\n{text}" for text, names in subjects_by_text.items()),
+    )
 
 
-def _tell_twins(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was run on memory and a database, and came to the same."""
-    passed = terminalreporter.stats.get("passed", [])
-    lines = [
-        f"{report.nodeid.rpartition('::')[0]}: {dict(report.user_properties)[TWINS]}"
-        for report in passed
-        if TWINS in dict(report.user_properties)
-    ]
-    if lines:
-        terminalreporter.section("sqlrepo twins")
-        for line in lines:
-            terminalreporter.line(line)
+def _write(reporter: pytest.TerminalReporter, title: str, lines: Iterable[str]) -> None:
+    for number, line in enumerate(lines):
+        if number == 0:
+            reporter.section(title)
+        reporter.line(line)
 
 
-def _is_case(report: object) -> bool:
-    return isinstance(report, pytest.TestReport) and CAPABILITIES_OFF in dict(report.user_properties)
+def _properties(report: pytest.TestReport) -> dict[str, Any]:
+    return dict(report.user_properties)
+
+
+def _class_of(report: pytest.TestReport) -> str:
+    return report.nodeid.rpartition("::")[0]
 
 
 def _subject_of(report: pytest.TestReport) -> str:
@@ -65,19 +64,19 @@ def _subject_of(report: pytest.TestReport) -> str:
     return test_class + "".join(case.partition("[")[1:])
 
 
-def _limits(reports: Iterable[pytest.TestReport]) -> Iterator[str]:
-    unchecked: dict[str, list[str]] = {}
+def _describe_limits(reports: Iterable[pytest.TestReport]) -> Iterator[str]:
+    unchecked: dict[str, set[str]] = defaultdict(set)
     off = ""
     for report in reports:
-        off = str(dict(report.user_properties)[CAPABILITIES_OFF])
+        off = str(_properties(report)[CAPABILITIES_OFF])
         if report.skipped and (found := _UNCHECKED.search(str(report.longrepr))):
-            unchecked.setdefault(found[2].rstrip("')"), []).append(found[1])
+            unchecked[found[2].rstrip("')")].add(found[1])
     yield f"  capabilities off: {off or 'none'}"
     for reason, clauses in unchecked.items():
-        yield f"  {', '.join(sorted(set(clauses), key=_number))}: not checked, {reason}"
+        yield f"  {', '.join(sorted(clauses, key=_to_numbers))}: not checked, {reason}"
     if not unchecked:
         yield "  every clause was checked"
 
 
-def _number(clause: str) -> list[int]:
+def _to_numbers(clause: str) -> list[int]:
     return [int(part) for part in clause.split(".")]
