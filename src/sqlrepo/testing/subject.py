@@ -95,6 +95,8 @@ class FieldInfo:
 
 
 class UnderTest(Generic[T]):
+    """The entity and the table of a repository class."""
+
     def __init__(self, repository: type[Any]) -> None:
         definition = repository.definition()
         self.repository = repository
