@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast, get_args
@@ -165,6 +166,7 @@ class PlantedFault:
 
 _BUDGETS: _Open[QueryBudget] = _Open()
 _FAULTS: _Open[PlantedFault] = _Open()
+_CALLS: _Open[Callable[[], None]] = _Open()
 
 
 def query_budget(limit: int, *, on: Source | AsyncSource | None = None) -> QueryBudget:
@@ -242,9 +244,20 @@ def _covers(on: Source | None, source: Source) -> bool:
     return on is None or getattr(on, "engine", on) is getattr(source, "engine", source)
 
 
+@contextmanager
+def call_during(work: Callable[[], None]) -> Generator[None]:
+    """Call a function in the middle of the next operation, and check that there was one."""
+    _CALLS.add(work)
+    try:
+        yield
+    finally:
+        waiting = _CALLS.remove(work)
+    assert not waiting, "no operation reached a driver"
+
+
 def is_active() -> bool:
-    """Return True if any fault is armed or any budget is open."""
-    return bool(_FAULTS or _BUDGETS)
+    """Return True if any test tool waits for an operation."""
+    return bool(_FAULTS or _BUDGETS or _CALLS)
 
 
 def _take_fault(verb: str, source: Source) -> BaseException | None:
@@ -292,6 +305,9 @@ class ProbedDriver:
         return partial(self._call, name, found) if name in _VERBS else found
 
     def _call(self, verb: str, operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        for work in _CALLS.now():
+            if _CALLS.remove(work):
+                work()
         if (error := _take_fault(verb, self._source)) is not None:
             self._fail(verb, error, *arguments)
             raise error

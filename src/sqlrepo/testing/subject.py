@@ -318,14 +318,6 @@ class Subject(UnderTest[T], Generic[T]):
         with ThreadPoolExecutor(1) as thread:
             yield Concurrent(lambda: thread.submit(self.run, work))
 
-    def call_during_a_call(self, repository: BaseRepository[T, Any], work: Callable[[object], None]) -> None:
-        """Call a function while a call of the repository's unit is running."""
-        unit: Any = repository.unit
-        if isinstance(unit, SyncProxy):
-            unit.run(lambda beneath: beneath._work.run(work))
-        else:
-            unit._work.run(work)
-
     # -- entities
 
     def make(self, number: int) -> T:

@@ -28,6 +28,7 @@ from sqlrepo import (
     UnitStateError,
 )
 from sqlrepo.testing.harness import clause
+from sqlrepo.testing.probes import call_during
 from sqlrepo.testing.subject import AppError, Cases, Subject, check_raises, scoped
 
 T = TypeVar("T")
@@ -256,13 +257,14 @@ class UnitCases(Cases[T]):
 
             calls = (repository.count, repository.exists, lambda: repository.add(subject.make(2)))
 
-            def overlap(_: object) -> None:
+            def overlap() -> None:
                 for call in calls:
                     with pytest.raises(UnitStateError) as caught:
                         call()
                     assert caught.value.reason == "busy"
 
-            subject.call_during_a_call(repository, overlap)
+            with call_during(overlap):
+                repository.find()
         assert len(subject.find_all()) == 1
 
     # -- 11: savepoints
