@@ -2,7 +2,7 @@
 
 import pytest
 
-PLACES = ("sqlrepo.core.unit.monotonic", "sqlrepo.sqlalchemy.driver.monotonic")
+PLACES = ("sqlrepo.core.work.monotonic", "sqlrepo.sqlalchemy.driver.monotonic")
 
 
 class Clock:
