@@ -84,6 +84,18 @@ Form: TypeAlias = Any
 # Where the database checks rows one by one, memory may find another of these violations, in a later row.
 _VIOLATIONS = (CheckViolationError, ForeignKeyViolationError, UniqueViolationError)
 
+# What is compared of an error, by its first class here.
+_DATA: Mapping[type[BaseException], tuple[str, ...]] = {
+    ConstraintError: ("constraint", "fields", "table"),
+    NotFoundError: ("entity", "key"),
+    StaleEntityError: ("entity", "key", "version"),
+    MultipleFoundError: ("entity",),
+    InvalidValueError: ("field", "reason"),
+    UnitStateError: ("reason",),
+    TransactionAbortedError: ("__cause__", "retryable"),
+    RepositoryError: ("retryable",),
+}
+
 
 class Normalizer:
     """Turns the outcomes of one side into forms that can be compared."""
@@ -126,27 +138,22 @@ class Normalizer:
         return _scalar(value) if number is None else f"row {number}"
 
     def _error(self, error: BaseException, table: Table | None) -> tuple[Form, ...]:
-        match error:
-            case ForeignKeyViolationError() if "fk_error_details" in self._missing:
-                return ()
-            case ConstraintError():
-                return (error.constraint, error.fields, error.table)
-            case NotFoundError():
-                return (error.entity.__name__, self._key(error.key, table))
-            case StaleEntityError():
-                return (error.entity.__name__, self._key(error.key, table), error.version)
-            case MultipleFoundError():
-                return (error.entity.__name__,)
-            case InvalidValueError():
-                return (error.field, error.reason)
-            case UnitStateError():
-                return (error.reason,)
-            case TransactionAbortedError():
-                return (self._cause(error.__cause__), error.retryable)
-            case RepositoryError():
-                return (error.retryable,)
+        if isinstance(error, ForeignKeyViolationError) and "fk_error_details" in self._missing:
+            return ()
+        names = next((names for kind, names in _DATA.items() if isinstance(error, kind)), ())
+        return tuple(self._datum(name, getattr(error, name), table) for name in names)
+
+    def _datum(self, name: str, value: Any, table: Table | None) -> Form:
+        match name:
+            case "entity":
+                return value.__name__
+            case "key":
+                return self._key(value, table)
+            case "__cause__":
+                one_by_one = "references_at_end" in self._missing and isinstance(value, _VIOLATIONS)
+                return "a violation" if one_by_one else type(value).__name__
             case _:
-                return ()
+                return value
 
     def _key(self, key: Any, table: Table | None) -> Form:
         """Normalize an error's key; where it is the text of criteria, that may contain keys of one side."""
@@ -156,10 +163,6 @@ class Normalizer:
         if len(table.key) != len(values):
             return _scalar(key)
         return tuple(self._field(table, field.name, value) for field, value in zip(table.key, values, strict=True))
-
-    def _cause(self, error: BaseException | None) -> Form:
-        one_by_one = "references_at_end" in self._missing and isinstance(error, _VIOLATIONS)
-        return "a violation" if one_by_one else type(error).__name__
 
 
 def _scalar(value: Any) -> Form:
@@ -312,31 +315,6 @@ def _agree(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str
 # -- the run of a program
 
 
-class Watcher:
-    """Follows the run of a program; this base class ignores it."""
-
-    def begin(self, keys: Mapping[str, KeyMap]) -> None:
-        """The program begins."""
-
-    def step(self, step: Call | Scroll | End) -> None:
-        """A step follows."""
-
-    def done(self, *, raised: bool) -> None:
-        """The step had equal outcomes on both sides."""
-
-    def created(self, table: Table, position: int | None, row: KnownRow) -> None:
-        """The step returned a new row, at a position if it returned a list."""
-
-    def enter(self, block: Unit | Savepoint) -> None:
-        """A block is entered."""
-
-    def leave(self, block: Unit | Savepoint) -> None:
-        """The innermost block is left."""
-
-    def closed(self, *, raised: bool) -> None:
-        """The innermost block was left, or could not be entered, with equal outcomes on both sides."""
-
-
 @dataclass(slots=True)
 class Tally:
     """Counts what programs did."""
@@ -350,11 +328,10 @@ class Tally:
 class Runner:
     """Runs one program."""
 
-    def __init__(self, stores: Stores, tally: Tally, watcher: Watcher | None = None) -> None:
+    def __init__(self, stores: Stores, tally: Tally) -> None:
         self._stores = stores
         self._tables = stores.subject.tables
         self._tally = tally
-        self._watcher = watcher or Watcher()
         self._fresh_keys = "fresh_keys" not in stores.missing
         self._keys = {
             name: KeyMap(table, stores.highest_keys, fresh_keys=self._fresh_keys)
@@ -371,7 +348,6 @@ class Runner:
         Raises:
             Difference: a step had different outcomes.
         """
-        self._watcher.begin(self._keys)
         for unit in (*program, Unit(tuple(Call(name, "find") for name in self._tables))):
             self._unit(unit)
 
@@ -385,18 +361,14 @@ class Runner:
         finally:
             self._units.pop()
 
-    def _block(self, block: Unit | Savepoint, managers: Sequence[Any]) -> None:
-        self._watcher.enter(block)
+    def _block(self, block: Unit | Savepoint, managers: Sequence[Any]) -> bool:
+        """Run a block; return True if it raised an error, or could not be entered."""
         entered = self._compare(lambda side: _enter(managers[side]))
         if isinstance(entered[0], Raised):
-            self._watcher.closed(raised=True)
-            return
+            return True
         self._snapshots.append(self._snapshot())
         try:
             errors = self._steps(block)
-            self._watcher.leave(block)
-            if block.ending == "exception":
-                errors = [ProgramError(), ProgramError()]
         except BaseException as error:
             for manager in managers:
                 attempt(partial(_leave, manager, error))
@@ -404,16 +376,16 @@ class Runner:
         left = self._compare(lambda side: _leave(managers[side], errors[side] if errors else None))
         raised = bool(errors) or isinstance(left[0], Raised)
         self._forget(self._snapshots.pop(), rolled_back=raised)
-        self._watcher.closed(raised=raised)
+        return raised
 
     def _steps(self, block: Unit | Savepoint) -> list[BaseException]:
-        """Take the steps; return the errors at which the block ends early, if any."""
+        """Take the steps; return the errors by which the block ends, if any."""
         for step in block.steps:
             outcomes = self._step(step)
             errors = [one.error for one in outcomes or () if isinstance(one, Raised)]
             if block.ending == "first error" and len(errors) == len(self._sides):
                 return errors
-        return []
+        return [ProgramError(), ProgramError()] if block.ending == "exception" else []
 
     def _snapshot(self) -> dict[str, Snapshot]:
         return {name: keys.snapshot() for name, keys in self._keys.items()}
@@ -455,9 +427,7 @@ class Runner:
             keys.rows = [row for row in keys.rows if row.keys[0] in living]
 
     def _perform(self, step: Call | Scroll | End, pending: PendingCall | None = None) -> Outcomes:
-        self._watcher.step(step)
         outcomes = self._compare(lambda side: self._outcome(step, side), step, pending)
-        self._watcher.done(raised=isinstance(outcomes[0], Raised))
         if isinstance(step, End):
             self._note_end(step, outcomes[0])
         self._count(step, outcomes[0])
@@ -508,11 +478,10 @@ class Runner:
         for position, pair in enumerate(zip(*rows, strict=False)):
             keys = table.key_of(pair[0]), table.key_of(pair[1])
             if keys[0] and keys[1] and (row := self._keys[table.name].add((keys[0], keys[1]))):
-                self._watcher.created(table, position if isinstance(memory.value, list) else None, row)
-                self._forget_references(table, row)
+                self._note_row(table, position, row)
 
-    def _forget_references(self, table: Table, row: KnownRow) -> None:
-        """Forget rows whose key refers to the row that had a new row's key before, so that they are gone."""
+    def _note_row(self, table: Table, position: int, row: KnownRow) -> None:  # noqa: ARG002  # reports need the position
+        """Forget rows whose key refers to a deleted row that had the new row's key, because they are gone too."""
         if self._fresh_keys or table.generated is None:
             return
         reused = row.keys[1][table.generated]

@@ -119,12 +119,12 @@ class Run:
         """Write the script of a failing program while it runs once more."""
         if self._effort.reduce:
             program = reduce_program(program, self._fails, self._programs.plainest)
-        report = Report(self._stores.subject)
+        report = Report(self._stores)
         self._stores.reset()
         try:
-            Runner(self._stores, Tally(), report).run(program)
+            report.run(program)
         except Difference as found:
-            script = report.script(found.outcomes, self._stores)
+            script = report.script(found.outcomes)
             return f"memory and {self._stores.name} differ in the last step of this program:\n\n{script}"
         return f"memory and {self._stores.name} differed once, but not when the program ran again: {program!r}"
 

@@ -16,9 +16,8 @@ from sqlrepo.testing.twins.model import (
     End,
     Ending,
     FieldRef,
-    FunctionCall,
-    Infix,
     New,
+    Operation,
     Program,
     Projection,
     Savepoint,
@@ -57,8 +56,8 @@ class QueryGenerator:
         if form == "leaf":
             return self._leaf()
         if form == "not_":
-            return FunctionCall(form, (self.criterion(depth - 1),))
-        return Infix(self.criterion(depth - 1), form, self.criterion(depth - 1))
+            return Operation(form, (self.criterion(depth - 1),))
+        return Operation(form, (self.criterion(depth - 1), self.criterion(depth - 1)))
 
     def all_operators(self) -> list[Any]:
         """Apply each operator that fits a field, all with the same value."""
@@ -66,13 +65,13 @@ class QueryGenerator:
             return []
         field = self._pick.of(self._fields)
         ref, value = self._ref(field), self._entities.literal(field)
-        found: list[Any] = [Infix(ref, operator, value) for operator in _COMPARISONS]
-        found += [FunctionCall(name, (ref, [value, *null])) for name in ("in_", "not_in") for null in ([], [None])]
+        found: list[Any] = [Operation(operator, (ref, value)) for operator in _COMPARISONS]
+        found += [Operation(name, (ref, [value, *null])) for name in ("in_", "not_in") for null in ([], [None])]
         if _is_text(field):
             text = value or ""
             parts = dict.fromkeys((text, text[:1], text[1:]))
-            matching = [FunctionCall(name, (ref, part)) for name in self._matches for part in parts]
-            found += [*matching, *(FunctionCall("not_", (one,)) for one in matching[::3])]
+            matching = [Operation(name, (ref, part)) for name in self._matches for part in parts]
+            found += [*matching, *(Operation("not_", (one,)) for one in matching[::3])]
         return found
 
     def equality(self) -> dict[str, Any]:
@@ -90,7 +89,7 @@ class QueryGenerator:
         chosen = self._pick.several(lambda: (self._pick.of(sortable), self._pick.one_in(2)), 3, 1)
         if self._pick.one_in(2):
             return ",".join(f"{'-' if descending else ''}{field.name}" for field, descending in chosen)
-        sorts = [FunctionCall("desc" if descending else "asc", (self._ref(field),)) for field, descending in chosen]
+        sorts = [Operation("desc" if descending else "asc", (self._ref(field),)) for field, descending in chosen]
         return sorts[0] if len(sorts) == 1 else tuple(sorts)
 
     def query(self, *, limit: bool = False) -> New | None:
@@ -113,7 +112,7 @@ class QueryGenerator:
 
     def projection(self) -> Projection:
         """Generate a class with some of the fields."""
-        chosen = self._pick.several(lambda: self._pick.of(self.table.fields).name, 3, 1)
+        chosen = self._pick.some_of(list(self.table.by_name), 3, 1)
         return Projection(tuple(dict.fromkeys(chosen)))
 
     # -- criteria without parts
@@ -123,7 +122,7 @@ class QueryGenerator:
 
     def _leaf(self) -> Any:
         if not self._fields or self._pick.one_in(12):
-            return FunctionCall("is_null", (self._ref(self._pick.of(self.table.fields)),))
+            return Operation("is_null", (self._ref(self._pick.of(self.table.fields)),))
         field = self._pick.of(self._fields)
         makers: list[Callable[[FieldInfo], Any]]
         makers = [self._comparison, self._comparison, self._membership, self._range, self._field_comparison]
@@ -137,17 +136,17 @@ class QueryGenerator:
         operator = self._pick.of(_COMPARISONS)
         invalid = self._entities.invalid_literals(field) if self._pick.one_in(24) else []
         if invalid:
-            return Infix(self._ref(field), operator, self._pick.of(invalid))
+            return Operation(operator, (self._ref(field), self._pick.of(invalid)))
         if operator in ("==", "!=") and self._pick.one_in(6):
-            return Infix(self._ref(field), operator, None)
-        return Infix(self._ref(field), operator, self._entities.literal(field))
+            return Operation(operator, (self._ref(field), None))
+        return Operation(operator, (self._ref(field), self._entities.literal(field)))
 
     def _membership(self, field: FieldInfo) -> Any:
         values = [*self._literals(field), *([None] if self._pick.one_in(4) else [])]
-        return FunctionCall(self._pick.of(("in_", "not_in")), (self._ref(field), values))
+        return Operation(self._pick.of(("in_", "not_in")), (self._ref(field), values))
 
     def _range(self, field: FieldInfo) -> Any:
-        return FunctionCall("between", (self._ref(field), *self._pair(field)))
+        return Operation("between", (self._ref(field), *self._pair(field)))
 
     def _field_comparison(self, field: FieldInfo) -> Any:
         alike = [
@@ -157,12 +156,12 @@ class QueryGenerator:
         ]
         if not alike:
             return self._comparison(field)
-        return Infix(self._ref(field), self._pick.of(_COMPARISONS), self._ref(self._pick.of(alike)))
+        return Operation(self._pick.of(_COMPARISONS), (self._ref(field), self._ref(self._pick.of(alike))))
 
     def _match(self, field: FieldInfo) -> Any:
         text = self._entities.literal(field) or ""
         part = text[: self._pick.up_to(2)] if self._pick.one_in(2) else text
-        return FunctionCall(self._pick.of(self._matches), (self._ref(field), part))
+        return Operation(self._pick.of(self._matches), (self._ref(field), part))
 
     def _literals(self, field: FieldInfo) -> list[Any]:
         return self._pick.several(lambda: self._entities.literal(field), 3)
@@ -254,16 +253,21 @@ class CallGenerator:
         # The fields that an upsert may compare.
         self._targets = [fields for _, fields in table.uniques]
         # Each call is chosen as often as it is listed.
+        select, entity, by_key, where = self._select, self._entity, self._by_key, self._where
         self._reads: list[Callable[[], Call | Scroll]]
-        self._reads = [*[self._find] * 5, self._one, self._first, *[self._count] * 2, self._stream]
-        self._writes = [*[self._add] * 4, *[self._add_many] * 2, self._update_where, self._delete_where]
+        self._writes: list[Callable[[], Call]]
+        self._reads = [*[self._find] * 5, partial(select, "one", "one_or_none"), partial(select, "first", ordered=True)]
+        self._reads += [*[partial(select, "count", "exists")] * 2, partial(select, "stream", ordered=True)]
+        self._writes = [*[partial(entity, "add")] * 4, *[self._add_many] * 2]
+        self._writes += [partial(where, "update_where"), partial(where, "delete_where")]
         if table.key:
-            self._reads += [*[self._get] * 2, self._get_many]
-            self._writes += [*[self._patch] * 3, self._delete]
+            self._reads += [*[partial(by_key, "get", "get_or_none")] * 2, self._get_many]
+            self._writes += [*[self._patch] * 3, partial(by_key, "delete")]
         if table.queries:
             self._reads += [*[self._page] * 2, *[self._scroll] * 2]
         if table.tells_rows:
-            self._writes += [*[self._update] * 3, *[self._save] * 2, self._remove]
+            self._writes += [*[partial(entity, "update", existing=1)] * 3, *[partial(entity, "save", existing=2)] * 2]
+            self._writes.append(partial(entity, "remove", existing=1))
         if self._targets:
             self._writes += [*[self._upsert] * 2, self._upsert_many]
 
@@ -289,7 +293,7 @@ class CallGenerator:
 
     # -- reading
 
-    def _criteria(self, method: str, *, ordered: bool = False) -> Call:
+    def _select(self, *methods: str, ordered: bool = False) -> Call:
         """Generate a call with criteria, a query object, keywords or nothing."""
         form = self._pick.of(("criterion", "criterion", "criterion", "", "query", "both", "equality"))
         given = [self._queries.criterion()] if form in ("criterion", "both") else []
@@ -298,10 +302,10 @@ class CallGenerator:
         options = self._queries.equality() if form == "equality" else {}
         if ordered and query is None and self._pick.one_in(2):
             options["order_by"] = self._queries.order()
-        return self._call(method, *given, **options)
+        return self._call(self._pick.of(methods), *given, **options)
 
     def _find(self) -> Call:
-        call = self._criteria("find")
+        call = self._select("find")
         options = dict(call.options)
         queried = bool(call.arguments) and isinstance(call.arguments[-1], New)
         if not queried or self._pick.one_in(10):  # a query object that has these options refuses them
@@ -312,20 +316,8 @@ class CallGenerator:
             options["into"] = self._queries.projection()
         return self._call("find", *call.arguments, **options)
 
-    def _one(self) -> Call:
-        return self._criteria(self._pick.of(("one", "one_or_none")))
-
-    def _first(self) -> Call:
-        return self._criteria("first", ordered=True)
-
-    def _count(self) -> Call:
-        return self._criteria(self._pick.of(("count", "exists")))
-
-    def _stream(self) -> Call:
-        return self._criteria("stream", ordered=True)
-
-    def _get(self) -> Call:
-        return self._call(self._pick.of(("get", "get_or_none")), self.entities.key())
+    def _by_key(self, *methods: str) -> Call:
+        return self._call(self._pick.of(methods), self.entities.key())
 
     def _get_many(self) -> Call:
         return self._call("get_many", self._pick.several(self.entities.key, 4))
@@ -347,8 +339,9 @@ class CallGenerator:
 
     # -- writing
 
-    def _add(self) -> Call:
-        return self._call("add", self.entities.entity())
+    def _entity(self, method: str, *, existing: int = 0) -> Call:
+        """Generate a call with an entity, one in so many of which exists already; none for 0."""
+        return self._call(method, self.entities.entity(existing=bool(existing) and self._pick.one_in(existing)))
 
     def _add_many(self) -> Call:
         entities = self._pick.several(self.entities.entity, 4, 0 if self._pick.one_in(6) else 2)
@@ -360,15 +353,6 @@ class CallGenerator:
         if self._fresh_keys or all(entity.values.get(generated) is not None for entity in entities):
             return entities
         return [New(one.cls, {**one.values, generated: None}) if generated in one.values else one for one in entities]
-
-    def _update(self) -> Call:
-        return self._call("update", self.entities.entity(existing=True))
-
-    def _save(self) -> Call:
-        return self._call("save", self._maybe_existing())
-
-    def _remove(self) -> Call:
-        return self._call("remove", self.entities.entity(existing=True))
 
     def _upsert(self) -> Call:
         return self._call("upsert", self._maybe_existing(), **self._target())
@@ -386,23 +370,15 @@ class CallGenerator:
         if self._pick.one_in(3):
             fixed = (*self.table.schema.key, self.table.schema.version)
             free = [one.name for one in self.table.fields if one.name not in on and one.column.name not in fixed]
-            options["update"] = self._pick.several(lambda: self._pick.of(free), 2) if free else []
+            options["update"] = self._pick.some_of(free, 2) if free else []
         return options
 
     def _patch(self) -> Call:
         changes = {} if self._pick.one_in(10) else self.entities.changes(version=True)
         return self._call("patch", self.entities.key(), changes)
 
-    def _delete(self) -> Call:
-        return self._call("delete", self.entities.key())
-
-    def _update_where(self) -> Call:
-        return self._where("update_where", set_=self.entities.changes(version=False))
-
-    def _delete_where(self) -> Call:
-        return self._where("delete_where")
-
-    def _where(self, method: str, **options: Any) -> Call:
+    def _where(self, method: str) -> Call:
+        options = {"set_": self.entities.changes(version=False)} if method == "update_where" else {}
         if self._pick.one_in(8):
             return self._call(method, everything=True, **options)
         return self._call(method, self._queries.criterion(), **options)
@@ -449,13 +425,13 @@ class ProgramGenerator:
 
     def _last_unit(self) -> Unit:
         """Query all that the program left."""
-        chosen = self._pick.several(lambda: self._pick.of(self._calls), 4, 1)
+        chosen = self._pick.some_of(self._calls, 4, 1)
         return Unit(tuple(call for calls in chosen for call in calls.all_operators()), read_only=True)
 
     def _concurrent_unit(self) -> tuple[Step, ...]:
         """Read, and then let another unit write what was read."""
-        reads = self._pick.several(lambda: self._pick.of(self._concurrent).read(), 2, 1)
-        writes = self._pick.several(lambda: _safe(self._pick.of(self._concurrent).write()), 3, 1)
+        reads = [calls.read() for calls in self._pick.some_of(self._concurrent, 2, 1)]
+        writes = [_safe(calls.write()) for calls in self._pick.some_of(self._concurrent, 3, 1)]
         return (*reads, Unit(tuple(writes), self._pick.of(_ENDINGS)))
 
     # -- steps

@@ -290,20 +290,6 @@ class FieldRef(Node):
         return f"{names.fields(self.repository)}.{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionCall(Node):
-    """A call of one of the library's functions, such as `in_` or `not_`."""
-
-    function: str
-    arguments: tuple[Any, ...]
-
-    def build(self, side: Side) -> Any:
-        return getattr(sqlrepo, self.function)(*build(self.arguments, side))
-
-    def to_code(self, names: Names) -> str:
-        return f"{names.imported(self.function)}({', '.join(to_code(one, names) for one in self.arguments)})"
-
-
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -317,18 +303,21 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Infix(Node):
-    """Two operands and the operator between them."""
+class Operation(Node):
+    """An operator or one of the library's functions, such as `in_` or `not_`, and its arguments."""
 
-    left: Any
-    operator: str
-    right: Any
+    name: str
+    arguments: tuple[Any, ...]
 
     def build(self, side: Side) -> Any:
-        return _OPERATORS[self.operator](build(self.left, side), build(self.right, side))
+        function = _OPERATORS.get(self.name) or getattr(sqlrepo, self.name)
+        return function(*build(self.arguments, side))
 
     def to_code(self, names: Names) -> str:
-        return f"({to_code(self.left, names)} {self.operator} {to_code(self.right, names)})"
+        arguments = [to_code(one, names) for one in self.arguments]
+        if self.name in _OPERATORS:
+            return f"({f' {self.name} '.join(arguments)})"
+        return f"{names.imported(self.name)}({', '.join(arguments)})"
 
 
 @dataclass(frozen=True, slots=True)

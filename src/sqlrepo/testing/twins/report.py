@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
-from sqlrepo.testing.twins.comparison import Outcome, Outcomes, Raised, Watcher
+from sqlrepo.testing.twins.comparison import Outcome, Outcomes, PendingCall, Raised, Runner, Tally
 from sqlrepo.testing.twins.model import (
     Call,
     End,
     FreshKey,
-    FunctionCall,
-    Infix,
-    KeyMap,
     KeyOf,
     KnownRow,
     New,
+    Operation,
     Program,
     Savepoint,
     Scroll,
     Step,
     Table,
     Unit,
-    UnitUnderTest,
     can_construct,
     to_code,
 )
@@ -109,12 +106,9 @@ class _Reducer:
                 for name, plain in self._plainest.get(cls, {}).items():
                     if values.get(name) != plain and can_construct(cls, {**values, name: plain}):
                         yield New(cls, {**values, name: plain})
-            case Infix(left, "&" | "|" as operator, right):
-                yield from (left, right)
-                yield from (Infix(one, operator, right) for one in self._values(left))
-                yield from (Infix(left, operator, one) for one in self._values(right))
-            case FunctionCall("not_", (part,)):
-                yield from (part, *(FunctionCall("not_", (one,)) for one in self._values(part)))
+            case Operation("&" | "|" | "not_" as name, parts):
+                yield from parts
+                yield from (Operation(name, plainer) for plainer in _with_one_replaced(parts, self._values))
             case _:
                 pass
 
@@ -211,10 +205,11 @@ if __name__ == "__main__":
 
 @dataclass(slots=True)
 class _Line:
-    """A call, or the end of a transaction; `created` holds variables for new rows and their places in the result."""
+    """A call, or the end of a transaction; `created` holds variables for new rows and their positions in the result."""
 
     text: str
-    created: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    method: str
+    created: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     raised: bool | None = None
 
 
@@ -229,65 +224,64 @@ class _Block:
     raised: bool | None = None
 
 
-class Report(Watcher):
-    """Writes a program as a script while it runs."""
+class Report(Runner):
+    """Runs a program and writes it as a script meanwhile."""
 
-    def __init__(self, subject: UnitUnderTest) -> None:
-        self._subject = subject
-        self._await, self._async = ("await ", "async ") if subject.is_async else ("", "")
+    def __init__(self, stores: Stores) -> None:
+        super().__init__(stores, Tally())
+        self._await, self._async = ("await ", "async ") if stores.subject.is_async else ("", "")
         self._program = _Block("", stops=False)
         self._open = [self._program]
-        self._units: list[str] = []
+        self._unit_names: list[str] = []
         self._current: _Line | _Block = self._program
         self._imports: set[tuple[str, str]] = set()
         self._entities: set[str] = set()
         self._helpers: set[str] = set()
         self._variables: dict[tuple[str, int], str] = {}
-        self._keys: Mapping[str, KeyMap] = {}
 
     # -- while the program runs
 
-    def begin(self, keys: Mapping[str, KeyMap]) -> None:
-        self._keys = keys
-
-    def step(self, step: Call | Scroll | End) -> None:
-        self._add(_Line(self._text(step)))
-
-    def done(self, *, raised: bool) -> None:
-        self._current.raised = raised
-
-    def created(self, table: Table, position: int | None, row: KnownRow) -> None:
-        name = self._variables[(table.name, row.number)] = f"{table.name}_{row.number}"
-        assert isinstance(self._current, _Line), "calls create rows"
-        suffix = ".entity" if f".{table.name}.upsert(" in self._current.text else ""
-        self._current.created.append((name, suffix if position is None else f"[{position}]"))
-
-    def enter(self, block: Unit | Savepoint) -> None:
+    def _block(self, block: Unit | Savepoint, managers: Sequence[Any]) -> bool:
         if isinstance(block, Unit):
-            name = f"unit_{len(self._units) + 1}" if self._units else "unit"
+            name = f"unit_{len(self._unit_names) + 1}" if self._unit_names else "unit"
             head = f"open_unit({'read_only=True' if block.read_only else ''}) as {name}"
         else:
-            name = self._units[-1]
+            name = self._unit_names[-1]
             head = f"{name}.savepoint()"
-        self._units.append(name)
+        self._unit_names.append(name)
         added = _Block(f"{self._async}with {head}:", stops=block.ending == "first error")
         self._add(added)
         self._open.append(added)
+        raised = super()._block(block, managers)
+        self._unit_names.pop()
+        self._open.pop().raised = raised
+        return raised
 
-    def leave(self, block: Unit | Savepoint) -> None:
+    def _steps(self, block: Unit | Savepoint) -> list[BaseException]:
+        errors = super()._steps(block)
         self._current = self._open[-1]
         self._open[-1].raises = block.ending == "exception"
+        return errors
 
-    def closed(self, *, raised: bool) -> None:
-        self._units.pop()
-        self._open.pop().raised = raised
+    def _perform(self, step: Call | Scroll | End, pending: PendingCall | None = None) -> Outcomes:
+        line = _Line(self._text(step), getattr(step, "method", ""))
+        self._add(line)
+        outcomes = super()._perform(step, pending)
+        line.raised = isinstance(outcomes[0], Raised)
+        return outcomes
+
+    def _note_row(self, table: Table, position: int, row: KnownRow) -> None:
+        name = self._variables[(table.name, row.number)] = f"{table.name}_{row.number}"
+        assert isinstance(self._current, _Line), "calls create rows"
+        self._current.created.append((name, position))
+        super()._note_row(table, position, row)
 
     def _add(self, added: _Line | _Block) -> None:
         self._open[-1].inside.append(added)
         self._current = added
 
     def _text(self, step: Call | Scroll | End) -> str:
-        unit = self._units[-1]
+        unit = self._unit_names[-1]
         match step:
             case End(how):
                 return f"{self._await}{unit}.{how}()"
@@ -312,7 +306,7 @@ class Report(Watcher):
         if row is None:
             return to_code(node.otherwise, self)
         variable = self._variables[(node.repository, row.number)]
-        parts = [f"{variable}.{one.name}" for one in self._subject.tables[node.repository].key]
+        parts = [f"{variable}.{one.name}" for one in self._tables[node.repository].key]
         if node.part is not None:
             return parts[node.part]
         return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
@@ -333,49 +327,50 @@ class Report(Watcher):
 
     # -- the whole
 
-    def script(self, outcomes: Outcomes, stores: Stores) -> str:
+    def script(self, outcomes: Outcomes) -> str:
         """Write the script, which prints the last step's outcomes in memory and on the database."""
-        width = len(max("memory", stores.name, key=len)) + 1
-        named = zip(("memory", stores.name), outcomes, strict=True)
+        database = self._stores.name
+        width = len(max("memory", database, key=len)) + 1
+        named = zip(("memory", database), outcomes, strict=True)
         comments = tuple(f"# {name + ':':{width}} {_on_one_line(outcome)}" for name, outcome in named)
         lines = [f"{self._async}def program(open_unit):", *_indent(self._body(self._program, comments))]
         program = "\n".join(lines)
-        main = self._main(stores.url)
+        main = self._main()
         fields = [
-            f"{name}_fields = {self.imported('fields')}({self.imported(self._subject.tables[name].entity)})"
+            f"{name}_fields = {self.imported('fields')}({self.imported(self._tables[name].entity)})"
             for name in sorted(self._entities)
         ]
         words = {"async_": self._async, "await_": self._await}
         helpers = [_SCROLL.format_map(words)] * ("scroll" in self._helpers) + [_COLLECT] * ("collect" in self._helpers)
-        parts = [self._head(stores.name, program), "\n".join(fields), _HELPERS, *helpers, program, main]
+        parts = [self._head(database, program), "\n".join(fields), _HELPERS, *helpers, program, main]
         return "\n\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
     def _body(self, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
         for one in block.inside:
             if isinstance(one, _Block):
-                yield from self._block(one, comments)
+                yield from self._block_lines(one, comments)
             else:
-                yield from self._line(one, block, comments)
+                yield from self._call_lines(one, block, comments)
         if block.raises:
             yield "raise ProgramError"
         elif not block.inside:
             yield "pass"
 
-    def _line(self, line: _Line, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
+    def _call_lines(self, line: _Line, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
         if line is self._current:
             yield from (*comments, "with report():", f"    print({line.text})")
         elif line.raised and not block.stops:
             yield from ("with suppress(RepositoryError):", f"    {line.text}")
         elif not line.created:
             yield line.text
-        elif len(line.created) == 1 and not line.created[0][1].startswith("["):
-            [(name, suffix)] = line.created
-            yield f"{name} = {f'({line.text})' if suffix and self._await else line.text}{suffix}"
-        else:
+        elif line.method.endswith("_many"):
             yield f"rows = {line.text}"
-            yield from (f"{name} = rows{suffix}" for name, suffix in line.created)
+            yield from (f"{name} = rows[{position}]" for name, position in line.created)
+        else:
+            [(name, _)] = line.created
+            yield f"{name} = ({line.text}).entity" if line.method == "upsert" else f"{name} = {line.text}"
 
-    def _block(self, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
+    def _block_lines(self, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
         lines = [block.head, *_indent(self._body(block, comments))]
         if block is self._current:
             yield from (*comments, "with report():", *_indent(lines))
@@ -392,23 +387,23 @@ class Report(Watcher):
         for module, name in sorted(self._imports):
             modules.setdefault(module, []).append(name)
         imports = (f"from {one} import {', '.join(names)}" for one, names in modules.items() if one != "builtins")
-        unit = self._subject.unit.__qualname__
+        unit = self._stores.subject.unit.__qualname__
         return _HEAD.format(database=database, unit=unit, imports="\n".join((*needed, *imports)))
 
-    def _main(self, url: str) -> str:
+    def _main(self) -> str:
         database = "AsyncDatabase" if self._await else "Database"
         self._imports |= {("sqlrepo.memory", "InMemoryDatabase"), ("sqlrepo.sqlalchemy", database)}
         if self._await:
             self._imports.add(("asyncio", "run"))
-        models = [self.imported(table.schema.model) for table in reversed([*self._subject.tables.values()])]
+        models = [self.imported(table.schema.model) for table in reversed([*self._tables.values()])]
         return _MAIN.format(
             tables=", ".join(f"{model}.__mapper__.local_table" for model in models),
             async_=self._async,
             await_=self._await,
             database=database,
-            url=url,
+            url=self._stores.url,
             prepare="await connection.run_sync(prepare)" if self._await else "prepare(connection)",
-            unit=self.imported(self._subject.unit),
+            unit=self.imported(self._stores.subject.unit),
             main="run(main())" if self._await else "main()",
         )
 

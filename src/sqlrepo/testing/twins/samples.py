@@ -49,6 +49,9 @@ class Choices:
     def several(self, make: Callable[[], T], most: int, least: int = 0) -> list[T]:
         return [make() for _ in range(self._random.randint(least, most))]
 
+    def some_of(self, options: Sequence[T], most: int, least: int = 0) -> list[T]:
+        return self.several(lambda: self.of(options), most, least)
+
     def entity(self, repository: str) -> Any:
         return self.of(self._entities[repository])
 
@@ -180,7 +183,6 @@ class EntityGenerator:
         own = [field for field in table.fields if field.origin is None]
         self._valid = {field.name: self._accepted(field, [*_samples_of(field), None]) for field in own}
         self._invalid = {field.name: found for field in own if (found := self._refused_by_table(field))}
-        self._weighted = {field.name: [self._weigh(field, turn) for turn in range(_SELECTIONS)] for field in own}
 
     @property
     def plainest(self) -> Mapping[str, Any]:
@@ -192,7 +194,7 @@ class EntityGenerator:
         if self.table.strategy is not None:
             values = self.table.values_of(self._pick.entity(self.table.name))
         else:
-            values = {name: self._pick.of(weighted[self._pick.selection]) for name, weighted in self._weighted.items()}
+            values = {name: self._pick.of(self._weighted(self.table.by_name[name])) for name in self._valid}
             if self._invalid and not valid and self._pick.one_in(_SELDOM):
                 name = self._pick.of(tuple(self._invalid))
                 values[name] = self._pick.of(self._invalid[name])
@@ -202,7 +204,7 @@ class EntityGenerator:
         """Generate values for some fields outside the key."""
         fixed = {*self.table.schema.key, *(() if version else (self.table.schema.version,))}
         free = [one for one in self.table.fields if one.column.name not in fixed and not one.column.computed]
-        chosen = self._pick.several(lambda: self._pick.of(free), 2, 1) if free else []
+        chosen = self._pick.some_of(free, 2, 1) if free else []
         return {field.name: self._value(field) for field in chosen}
 
     def key(self) -> Any:
@@ -230,13 +232,17 @@ class EntityGenerator:
         if self.table.strategy is not None:
             return self._sample(field)
         invalid = self._invalid.get(field.name) if self._pick.one_in(_SELDOM) else None
-        return self._pick.of(invalid or self._weighted[field.name][self._pick.selection])
+        return self._pick.of(invalid or self._weighted(field))
 
     def _sample(self, field: FieldInfo) -> Any:
         if self.table.strategy is not None:
             return getattr(self._pick.entity(self.table.name), field.name)
         valid = [value for value in self._valid[field.name] if value is not None] or sample_values(field.column.type)
-        return self._pick.of(_common(valid, self._pick.selection) * 3 + valid)
+        return self._pick.of(self._common(valid) * 3 + valid)
+
+    def _common(self, values: list[Any]) -> list[Any]:
+        first = self._pick.selection * _COMMON
+        return [values[(first + index) % len(values)] for index in range(min(_COMMON, len(values)))]
 
     # -- keys and references
 
@@ -321,23 +327,19 @@ class EntityGenerator:
                 whole[name] = value
         return whole
 
-    def _weigh(self, field: FieldInfo, selection: int) -> list[Any]:
+    def _weighted(self, field: FieldInfo) -> list[Any]:
         """List a field's values, each as often as its probability asks for."""
         valid = self._valid[field.name]
         if field.column.name == self.table.schema.version:
             return [None, 1, 2, 3] if None in valid else [1, 2, 3]
         plain = [value for value in valid if value is not None]
         nulls = _COMMON * _OFTEN // 2 if field.column.nullable else 1 if field.column.fills_itself else 0
-        return [*(_common(plain, selection) * _OFTEN), *plain, *([None] * nulls if None in valid else [])] or [None]
+        return [*(self._common(plain) * _OFTEN), *plain, *([None] * nulls if None in valid else [])] or [None]
 
     def _refused_by_table(self, field: FieldInfo) -> list[Any]:
         """List values that the entity's class accepts and the table refuses."""
         missing = [] if field.column.fills_itself else [None]
         return self._accepted(field, [*missing, *invalid_values(field.column.type)])
-
-
-def _common(values: list[Any], selection: int) -> list[Any]:
-    return [values[(selection * _COMMON + index) % len(values)] for index in range(min(_COMMON, len(values)))]
 
 
 def _samples_of(field: FieldInfo) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -106,15 +106,13 @@ class Stores:
         if self._portal is None:
             with self.database.engine.begin() as connection:
                 return work(connection)
-        return self._portal.run(self._on_async_engine(work))
 
-    def _on_async_engine(self, work: Callable[[Any], R]) -> Coroutine[Any, Any, R]:
         async def run() -> R:
             async with self.database.engine.begin() as connection:
                 result: R = await connection.run_sync(work)
                 return result
 
-        return run()
+        return self._portal.run(run())
 
 
 def _referenced_first(subject: UnitUnderTest) -> list[Any]:
@@ -129,8 +127,7 @@ def _referenced_first(subject: UnitUnderTest) -> list[Any]:
         if model is None:
             raise UnsupportedError(f"table {table.schema.name} has no mapped class, so no database can keep it")
         _collect(model.__mapper__.local_table, wanted)
-    metadata = next(iter(wanted)).metadata
-    ordered = [table for table in metadata.sorted_tables if table in wanted]
+    ordered = [table for table in next(iter(wanted)).metadata.sorted_tables if table in wanted]
     return [*ordered, *(table for table in wanted if table not in ordered)]
 
 
