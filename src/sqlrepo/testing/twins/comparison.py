@@ -81,7 +81,7 @@ def attempt(work: Callable[[], Any]) -> Outcome:
 #: What is compared of an outcome: nested tuples with the numbers of rows in place of generated keys.
 Form: TypeAlias = Any
 
-# Where the database checks rows one by one, memory may find another of these violations, in a later row.
+# Where the database checks row by row, memory may find another of these violations in a later row.
 _VIOLATIONS = (CheckViolationError, ForeignKeyViolationError, UniqueViolationError)
 
 # What is compared of an error, by its first class here.
@@ -181,10 +181,7 @@ _DELETES = ("delete", "remove", "delete_where")
 
 
 class PendingCall:
-    """A call about to be made, and memory's rows before it where several constraints may refuse them.
-
-    Of several violated constraints, the database may name another than memory.
-    """
+    """A call that may violate several constraints, of which the database may name another than memory."""
 
     def __init__(self, call: Call, table: Table, unit: Any, side: Side, missing: frozenset[str]) -> None:
         self._call = call
@@ -199,15 +196,13 @@ class PendingCall:
         self._before = {name: self._rows(name) for name in ({table.name} | parents if several and writes else ())}
 
     def depends_on_row_order(self) -> bool:
-        """Return True if the outcome depends on when references are checked; then neither side makes the call."""
+        """Return True if the outcome depends on when references are checked; such a call is left out."""
         if not self._one_by_one or not self._table.refers_to_itself:
             return False
         own = [one for one in self._table.references if one.parent is self._table]
         if self._call.method in _BATCHES:
-            rows = self._written()
-            return any(
-                _values(row, one.fields) in _targets(rows[n + 1 :], one) for n, row in enumerate(rows) for one in own
-            )
+            pairs = list(combinations(self._written(), 2))
+            return any(_values(row, one.fields) == _values(later, one.targets) for row, later in pairs for one in own)
         keeping = [one for one in own if one.key.on_delete in ("NO ACTION", "RESTRICT")]
         if self._call.method in ("delete", "remove") and keeping:
             rows = self._rows(self._table.name)
@@ -226,8 +221,6 @@ class PendingCall:
         match database:
             case Raised(UniqueViolationError() as error):
                 return self._violates(error.constraint, error.fields)
-            case Raised(ForeignKeyViolationError()) if not self._details:
-                return any(map(self._dangles, self._table.references))
             case Raised(ForeignKeyViolationError() as error):
                 return self._breaks(error)
             case _:
@@ -240,28 +233,23 @@ class PendingCall:
 
     def _violates(self, constraint: str | None, names: tuple[str, ...]) -> bool:
         """Return True if two rows would agree in a unique constraint."""
-        if (constraint, names) not in self._table.uniques:
-            return False
-        return any(_agree(one, other, names) for one, other in self._pairs())
+        known = (constraint, names) in self._table.uniques
+        return known and any(_agree(one, other, names) for one, other in self._pairs())
 
     def _breaks(self, error: ForeignKeyViolationError) -> bool:
         """Return True if rows would lack the row they refer to, or lose it by a deletion."""
+        named = (error.constraint, error.fields)
         if self._call.method not in _DELETES:
-            found = [
-                one for one in self._table.references if (one.key.name, one.fields) == (error.constraint, error.fields)
-            ]
-            return any(map(self._dangles, found))
-        return any(
-            (table.schema.name, one.key.name, one.fields) == (error.table, error.constraint, error.fields)
-            and one.key.table == self._table.schema.place
-            for table in self._side.tables.values()
-            for one in table.references
-        )
+            own = self._table.references
+            return any(self._dangles(one) for one in own if not self._details or (one.key.name, one.fields) == named)
+        pairs = [(table.schema.name, one) for table in self._side.tables.values() for one in table.references]
+        meant = (error.table, *named, self._table.schema.place)
+        return any((name, one.key.name, one.fields, one.key.table) == meant for name, one in pairs)
 
     def _dangles(self, reference: Reference) -> bool:
         """Return True if rows would refer to none."""
         parent = reference.parent
-        known = _targets(self._before.get(parent.name, ()), reference) if parent else []
+        known = [_values(row, reference.targets) for row in self._before.get(parent.name, ())] if parent else []
         given = [_values(row, reference.fields) for row in self._written()]
         return any(None not in values and values not in known for values in given)
 
@@ -302,10 +290,6 @@ def _find_all(unit: Any, repository: str) -> list[Any] | None:
 
 def _values(row: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in names)
-
-
-def _targets(rows: Iterable[Mapping[str, Any]], reference: Reference) -> list[tuple[Any, ...]]:
-    return [_values(row, reference.targets) for row in rows]
 
 
 def _agree(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> bool:
@@ -366,7 +350,7 @@ class Runner:
         entered = self._compare(lambda side: _enter(managers[side]))
         if isinstance(entered[0], Raised):
             return True
-        self._snapshots.append(self._snapshot())
+        self._push_snapshot()
         try:
             errors = self._steps(block)
         except BaseException as error:
@@ -375,7 +359,7 @@ class Runner:
             raise
         left = self._compare(lambda side: _leave(managers[side], errors[side] if errors else None))
         raised = bool(errors) or isinstance(left[0], Raised)
-        self._forget(self._snapshots.pop(), rolled_back=raised)
+        self._pop_snapshot(rolled_back=raised)
         return raised
 
     def _steps(self, block: Unit | Savepoint) -> list[BaseException]:
@@ -387,13 +371,13 @@ class Runner:
                 return errors
         return [ProgramError(), ProgramError()] if block.ending == "exception" else []
 
-    def _snapshot(self) -> dict[str, Snapshot]:
-        return {name: keys.snapshot() for name, keys in self._keys.items()}
+    def _push_snapshot(self) -> None:
+        self._snapshots.append({name: keys.snapshot() for name, keys in self._keys.items()})
 
-    def _forget(self, snapshots: Mapping[str, Snapshot], *, rolled_back: bool) -> None:
-        """Forget the rows of a block that was rolled back."""
-        if rolled_back:
-            for name, snapshot in snapshots.items():
+    def _pop_snapshot(self, *, rolled_back: bool) -> None:
+        """End a block or transaction, and forget its rows if it was rolled back."""
+        for name, snapshot in self._snapshots.pop().items():
+            if rolled_back:
                 self._keys[name].restore(snapshot)
 
     # -- steps
@@ -420,7 +404,7 @@ class Runner:
         return self._perform(call, pending)
 
     def _forget_deleted(self, table: Table) -> None:
-        """Refer to living rows only, because a new row may get the key of a deleted one."""
+        """Forget deleted rows, because a new one may get their key."""
         found = _find_all(self._units[-1][0], table.name)
         if found is not None:
             living, keys = set(map(table.key_of, found)), self._keys[table.name]
@@ -466,9 +450,8 @@ class Runner:
         """Note the end of a transaction, which is refused inside a savepoint."""
         if isinstance(outcome, Raised) and isinstance(outcome.error, UnitStateError):
             return
-        rolled_back = step.how == "rollback" or isinstance(outcome, Raised)
-        self._forget(self._snapshots.pop(), rolled_back=rolled_back)
-        self._snapshots.append(self._snapshot())
+        self._pop_snapshot(rolled_back=step.how == "rollback" or isinstance(outcome, Raised))
+        self._push_snapshot()
 
     def _note_rows(self, table: Table, memory: Outcome, database: Outcome) -> None:
         if not isinstance(memory, Returned) or not isinstance(database, Returned):
@@ -481,7 +464,7 @@ class Runner:
                 self._note_row(table, position, row)
 
     def _note_row(self, table: Table, position: int, row: KnownRow) -> None:  # noqa: ARG002  # reports need the position
-        """Forget rows whose key refers to a deleted row that had the new row's key, because they are gone too."""
+        """Forget the rows that referred to a deleted row with the new row's key."""
         if self._fresh_keys or table.generated is None:
             return
         reused = row.keys[1][table.generated]
@@ -507,7 +490,7 @@ def _entities(value: Any) -> list[Any]:
 
 
 def _is_foreign(outcome: Outcome) -> bool:
-    """Return True if a call raised an error that no call may raise, even if both sides raise it."""
+    """Return True if a call raised an error that no call may raise."""
     return isinstance(outcome, Raised) and not isinstance(outcome.error, RepositoryError | ProgramError)
 
 

@@ -64,13 +64,13 @@ class QueryGenerator:
         if not self._fields:
             return []
         field = self._pick.of(self._fields)
-        ref, value = self._ref(field), self._entities.literal(field)
-        found: list[Any] = [Operation(operator, (ref, value)) for operator in _COMPARISONS]
-        found += [Operation(name, (ref, [value, *null])) for name in ("in_", "not_in") for null in ([], [None])]
+        value = self._entities.literal(field)
+        found = [self._apply(operator, field, value) for operator in _COMPARISONS]
+        found += [self._apply(name, field, [value, *null]) for name in ("in_", "not_in") for null in ([], [None])]
         if _is_text(field):
             text = value or ""
             parts = dict.fromkeys((text, text[:1], text[1:]))
-            matching = [Operation(name, (ref, part)) for name in self._matches for part in parts]
+            matching = [self._apply(name, field, part) for name in self._matches for part in parts]
             found += [*matching, *(Operation("not_", (one,)) for one in matching[::3])]
         return found
 
@@ -89,7 +89,7 @@ class QueryGenerator:
         chosen = self._pick.several(lambda: (self._pick.of(sortable), self._pick.one_in(2)), 3, 1)
         if self._pick.one_in(2):
             return ",".join(f"{'-' if descending else ''}{field.name}" for field, descending in chosen)
-        sorts = [Operation("desc" if descending else "asc", (self._ref(field),)) for field, descending in chosen]
+        sorts = [self._apply("desc" if descending else "asc", field) for field, descending in chosen]
         return sorts[0] if len(sorts) == 1 else tuple(sorts)
 
     def query(self, *, limit: bool = False) -> New | None:
@@ -120,9 +120,12 @@ class QueryGenerator:
     def _ref(self, field: FieldInfo) -> FieldRef:
         return FieldRef(self.table.name, field.name)
 
+    def _apply(self, name: str, field: FieldInfo, *arguments: Any) -> Operation:
+        return Operation(name, (self._ref(field), *arguments))
+
     def _leaf(self) -> Any:
         if not self._fields or self._pick.one_in(12):
-            return Operation("is_null", (self._ref(self._pick.of(self.table.fields)),))
+            return self._apply("is_null", self._pick.of(self.table.fields))
         field = self._pick.of(self._fields)
         makers: list[Callable[[FieldInfo], Any]]
         makers = [self._comparison, self._comparison, self._membership, self._range, self._field_comparison]
@@ -136,32 +139,28 @@ class QueryGenerator:
         operator = self._pick.of(_COMPARISONS)
         invalid = self._entities.invalid_literals(field) if self._pick.one_in(24) else []
         if invalid:
-            return Operation(operator, (self._ref(field), self._pick.of(invalid)))
-        if operator in ("==", "!=") and self._pick.one_in(6):
-            return Operation(operator, (self._ref(field), None))
-        return Operation(operator, (self._ref(field), self._entities.literal(field)))
+            return self._apply(operator, field, self._pick.of(invalid))
+        null = operator in ("==", "!=") and self._pick.one_in(6)
+        return self._apply(operator, field, None if null else self._entities.literal(field))
 
     def _membership(self, field: FieldInfo) -> Any:
         values = [*self._literals(field), *([None] if self._pick.one_in(4) else [])]
-        return Operation(self._pick.of(("in_", "not_in")), (self._ref(field), values))
+        return self._apply(self._pick.of(("in_", "not_in")), field, values)
 
     def _range(self, field: FieldInfo) -> Any:
-        return Operation("between", (self._ref(field), *self._pair(field)))
+        return self._apply("between", field, *self._pair(field))
 
     def _field_comparison(self, field: FieldInfo) -> Any:
-        alike = [
-            other
-            for other in self._fields
-            if other.spec.type.kind is field.spec.type.kind and other.origin == field.origin and other is not field
-        ]
+        kind, others = field.spec.type.kind, [one for one in self._fields if one is not field]
+        alike = [one for one in others if one.spec.type.kind is kind and one.origin == field.origin]
         if not alike:
             return self._comparison(field)
-        return Operation(self._pick.of(_COMPARISONS), (self._ref(field), self._ref(self._pick.of(alike))))
+        return self._apply(self._pick.of(_COMPARISONS), field, self._ref(self._pick.of(alike)))
 
     def _match(self, field: FieldInfo) -> Any:
         text = self._entities.literal(field) or ""
         part = text[: self._pick.up_to(2)] if self._pick.one_in(2) else text
-        return Operation(self._pick.of(self._matches), (self._ref(field), part))
+        return self._apply(self._pick.of(self._matches), field, part)
 
     def _literals(self, field: FieldInfo) -> list[Any]:
         return self._pick.several(lambda: self._entities.literal(field), 3)
@@ -310,8 +309,7 @@ class CallGenerator:
         queried = bool(call.arguments) and isinstance(call.arguments[-1], New)
         if not queried or self._pick.one_in(10):  # a query object that has these options refuses them
             options |= {"order_by": self._queries.order()} if self._pick.one_in(2) else {}
-            options |= {"limit": self._pick.up_to(_MOST["limit"])} if self._pick.one_in(3) else {}
-            options |= {"offset": self._pick.up_to(_MOST["offset"])} if self._pick.one_in(4) else {}
+            options |= {name: self._pick.up_to(most) for name, most in _MOST.items() if self._pick.one_in(3)}
         if self._pick.one_in(6):
             options["into"] = self._queries.projection()
         return self._call("find", *call.arguments, **options)
@@ -348,7 +346,7 @@ class CallGenerator:
         return self._call("add_many", self._equally_keyed(entities))
 
     def _equally_keyed(self, entities: list[New]) -> list[New]:
-        """Let the database generate all keys of a batch if it might generate one that another entity brings along."""
+        """Let the database generate all keys of a batch if it might generate one that the batch contains."""
         generated = next((field.name for field in self.table.key if field.column.generated), "")
         if self._fresh_keys or all(entity.values.get(generated) is not None for entity in entities):
             return entities

@@ -22,7 +22,7 @@ from sqlrepo.testing.subject import FieldInfo, UnderTest, declared_repositories
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A foreign key whose columns are all fields; no parent if the unit has no repository for the referenced table."""
+    """A foreign key whose columns are all fields, and its target, if the unit has a repository for that."""
 
     key: ForeignKey
     fields: tuple[str, ...]
@@ -186,7 +186,7 @@ class KeyMap:
     def restore(self, snapshot: Snapshot) -> None:
         """Forget the rows added since a snapshot if the database may reuse their keys after a rollback."""
         if not self._fresh_keys:
-            self.rows, self._numbers = list(snapshot[0]), (dict(snapshot[1][0]), dict(snapshot[1][1]))
+            self.rows, self._numbers = snapshot
 
     def at(self, index: int) -> KnownRow | None:
         """Return one of the rows for any index, counted round; None if there is no row yet."""
@@ -196,7 +196,7 @@ class KeyMap:
         return self._numbers[side].get(value)
 
     def choose(self, key: FreshKey) -> int | None:
-        """Return a key higher than all others, always the same value for the same node."""
+        """Return a key higher than all others, and always the same one for a node."""
         if key not in self._chosen:
             if highest := self._highest.get(self._table.name):
                 self._highest[self._table.name] = highest + _GAP
@@ -264,7 +264,7 @@ class KeyOf(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FreshKey(Node):
-    """A generated key that the program chooses, higher than all others; `otherwise` if no key is known yet."""
+    """A key higher than all generated ones; `otherwise` if none is known yet."""
 
     repository: str
     otherwise: int | None
@@ -354,7 +354,7 @@ def construct(cls: Any, values: Mapping[str, Any]) -> Any:
 
 
 def can_construct(cls: Any, values: Mapping[str, Any]) -> bool:
-    """Return True if a class accepts the values together; keys count as 1, which they may be when the program runs."""
+    """Return True if a class accepts the values together; 1 stands for keys."""
     try:
         construct(cls, {name: _stand_in(value) for name, value in values.items()})
     except (TypeError, ValueError):
@@ -458,7 +458,7 @@ class Savepoint:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of work; as a step of another, it begins and ends while that one is open and has written nothing."""
+    """A unit of work; as a step, it begins and ends while the outer one is open and has written nothing."""
 
     steps: tuple[Step, ...]
     ending: Ending = "normal"

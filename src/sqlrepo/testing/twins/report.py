@@ -163,7 +163,8 @@ def report():
         print("raises nothing")
 '''
 
-_SCROLL = '''
+_OPTIONAL_HELPERS = {
+    "scroll": '''
 {async_}def scroll(repository, query, moves):
     """Scroll through pages, forwards and backwards."""
     pages = [{await_}repository.scroll(query)]
@@ -171,13 +172,13 @@ _SCROLL = '''
         cursor = pages[-1].next if move == "after" else pages[-1].previous
         pages.append({await_}repository.scroll(query, **({{move: cursor}} if cursor else {{}})))
     return [(page.items, page.has_previous, page.has_next) for page in pages]
-'''
-
-_COLLECT = '''
+''',
+    "collect": '''
 async def collect(stream):
     """Collect all that a stream yields."""
     return [one async for one in stream]
-'''
+''',
+}
 
 _MAIN = '''
 def prepare(connection):
@@ -205,7 +206,7 @@ if __name__ == "__main__":
 
 @dataclass(slots=True)
 class _Line:
-    """A call, or the end of a transaction; `created` holds variables for new rows and their positions in the result."""
+    """A call or an end; `created` holds variables for new rows and their positions in the result."""
 
     text: str
     method: str
@@ -238,6 +239,7 @@ class Report(Runner):
         self._entities: set[str] = set()
         self._helpers: set[str] = set()
         self._variables: dict[tuple[str, int], str] = {}
+        self._comments: list[str] = []
 
     # -- while the program runs
 
@@ -332,33 +334,30 @@ class Report(Runner):
         database = self._stores.name
         width = len(max("memory", database, key=len)) + 1
         named = zip(("memory", database), outcomes, strict=True)
-        comments = tuple(f"# {name + ':':{width}} {_on_one_line(outcome)}" for name, outcome in named)
-        lines = [f"{self._async}def program(open_unit):", *_indent(self._body(self._program, comments))]
+        self._comments = [f"# {name + ':':{width}} {_on_one_line(outcome)}" for name, outcome in named]
+        lines = [f"{self._async}def program(open_unit):", *_indent(self._body(self._program))]
         program = "\n".join(lines)
         main = self._main()
         fields = [
             f"{name}_fields = {self.imported('fields')}({self.imported(self._tables[name].entity)})"
             for name in sorted(self._entities)
         ]
-        words = {"async_": self._async, "await_": self._await}
-        helpers = [_SCROLL.format_map(words)] * ("scroll" in self._helpers) + [_COLLECT] * ("collect" in self._helpers)
+        used = [text for name, text in _OPTIONAL_HELPERS.items() if name in self._helpers]
+        helpers = [text.format(async_=self._async, await_=self._await) for text in used]
         parts = [self._head(database, program), "\n".join(fields), _HELPERS, *helpers, program, main]
         return "\n\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
-    def _body(self, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
+    def _body(self, block: _Block) -> Iterator[str]:
         for one in block.inside:
-            if isinstance(one, _Block):
-                yield from self._block_lines(one, comments)
-            else:
-                yield from self._call_lines(one, block, comments)
+            yield from self._block_lines(one) if isinstance(one, _Block) else self._call_lines(one, block)
         if block.raises:
             yield "raise ProgramError"
         elif not block.inside:
             yield "pass"
 
-    def _call_lines(self, line: _Line, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
+    def _call_lines(self, line: _Line, block: _Block) -> Iterator[str]:
         if line is self._current:
-            yield from (*comments, "with report():", f"    print({line.text})")
+            yield from (*self._comments, "with report():", f"    print({line.text})")
         elif line.raised and not block.stops:
             yield from ("with suppress(RepositoryError):", f"    {line.text}")
         elif not line.created:
@@ -370,10 +369,10 @@ class Report(Runner):
             [(name, _)] = line.created
             yield f"{name} = ({line.text}).entity" if line.method == "upsert" else f"{name} = {line.text}"
 
-    def _block_lines(self, block: _Block, comments: tuple[str, ...]) -> Iterator[str]:
-        lines = [block.head, *_indent(self._body(block, comments))]
+    def _block_lines(self, block: _Block) -> Iterator[str]:
+        lines = [block.head, *_indent(self._body(block))]
         if block is self._current:
-            yield from (*comments, "with report():", *_indent(lines))
+            yield from (*self._comments, "with report():", *_indent(lines))
         elif block.raised is False:
             yield from lines
         else:

@@ -65,13 +65,8 @@ _LONG = 255
 _TEXTS = ("a", "b", "A", "a ", "", "ab", "%", "a_b", "\\", "a%", "i", "İ", "é", "É", "ß", "\uffff", "\U00010000", "'\"")
 # Texts that common validators accept.
 _FORMATTED = ("abc", "abcdef", "ABC", "1", "12", "a@example.org", "https://example.org/", "2024-02-29", "a-b")
-_MOMENTS = (
-    datetime(2024, 2, 29, 12, 30),  # noqa: DTZ001  # for columns without a zone; `_aware` adds one for the others
-    datetime(2024, 2, 29, 12, 30, 0, 1),  # noqa: DTZ001
-    datetime(2024, 1, 1),  # noqa: DTZ001
-    datetime(1999, 12, 31, 23, 59, 59, 999_999),  # noqa: DTZ001
-    datetime(2, 1, 1),  # noqa: DTZ001
-)
+_ISO = ("2024-02-29 12:30", "2024-02-29 12:30:00.000001", "2024-01-01", "1999-12-31 23:59:59.999999", "0002-01-01")
+_MOMENTS = tuple(map(datetime.fromisoformat, _ISO))
 _BY_KIND: Mapping[Kind, tuple[Any, ...]] = {
     Kind.BOOLEAN: (True, False),
     Kind.FLOAT: (0.0, 1.5, 1.0, -0.0, 0.1, 0.1 + 0.2, -1.5, 9007199254740993.0, 5e-324, -1e300, 100.0),
@@ -157,7 +152,7 @@ def _fits(limits: ValueType, value: Any) -> bool:
 
 # -- entities
 
-# How many of a column's values are common in a program, and how much more often than others they are chosen.
+# The number of a column's values that are common in a program, and how much more often they are chosen.
 _COMMON = 3
 _OFTEN = 10
 # One entity in so many has an invalid value.
@@ -190,7 +185,7 @@ class EntityGenerator:
         return {name: value for name, value in self._plainest.items() if self.table.by_name[name].origin is None}
 
     def entity(self, *, existing: bool = False, valid: bool = False) -> New:
-        """Generate an entity: if `existing`, mostly one whose row exists; if `valid`, one that its columns can hold."""
+        """Generate an entity: mostly of an existing row if `existing`, with values its table accepts if `valid`."""
         if self.table.strategy is not None:
             values = self.table.values_of(self._pick.entity(self.table.name))
         else:
@@ -281,7 +276,7 @@ class EntityGenerator:
         return self._key_of(field, None if optional else _NO_ROW)
 
     def _key_of(self, field: FieldInfo, otherwise: Any) -> KeyOf:
-        # A reference is taken to be to the first column of a key; those to keys of several columns are rare.
+        # Other references are taken to be to the first column of a key.
         part = self.table.generated or 0 if self._is_own_key(field) else 0
         return KeyOf(field.origin or self.table.name, self._pick.up_to(_MOST_ROWS), part, otherwise)
 
@@ -343,7 +338,7 @@ class EntityGenerator:
 
 
 def _samples_of(field: FieldInfo) -> list[Any]:
-    """List the members of the enumeration that the entity's class names, if any, and the column's sample values."""
+    """List the members of the entity's enumeration, if any, and the column's sample values."""
     members: list[Any] = list(getattr(field.spec.type.python, "__members__", {}).values())
     return [*members, *sample_values(field.column.type)]
 

@@ -57,12 +57,7 @@ class Stores:
 
     def create_tables(self) -> None:
         """Create the tables that do not exist."""
-
-        def create(connection: Any) -> None:
-            for table in self._tables:
-                table.create(connection, checkfirst=True)
-
-        self._on_engine(create)
+        self._on_engine(lambda connection: [table.create(connection, checkfirst=True) for table in self._tables])
 
     def require_empty(self) -> None:
         """Refuse to go on if a table holds rows.
@@ -116,7 +111,7 @@ class Stores:
 
 
 def _referenced_first(subject: UnitUnderTest) -> list[Any]:
-    """List the tables of the repositories and those they refer to, each after those that it refers to.
+    """List the tables of the repositories, each after those that it refers to, which are listed too.
 
     Raises:
         UnsupportedError: a table has no mapped class, so only memory can keep it.
