@@ -120,7 +120,7 @@ def make_account(n: int) -> Account:
     return Account(1000 - n, f"owner {n}", f"Note {n}" if n % 2 else None, n * 10)
 
 
-# -- an entity that does not carry its row's key
+# -- an entity without a field for its key
 
 
 class Label(BaseModel):
@@ -146,7 +146,7 @@ def make_label(n: int) -> Label:
     return Label(name=f"Label {n}", colour=("red", "Green", None)[n % 3], weight=n / 8)
 
 
-# -- one that does not tell its row at all, and does not compare
+# -- one without any key, and without equality
 
 
 @dataclass(eq=False)

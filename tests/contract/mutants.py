@@ -1,4 +1,4 @@
-"""Backends that are broken on purpose, each in one way; most are drivers around the one of memory."""
+"""Backends that are broken on purpose, each in one way."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +30,8 @@ FOUND_BY: dict[type["Mutant"], set[str]] = {}
 class Mutant:
     """A driver that passes everything on; subclasses change one thing, which the clauses of `found_by` must find."""
 
+    without: str | None = None  # a part of the schema that the store ignores
+
     def __init_subclass__(cls, *, found_by: set[str] | None = None) -> None:
         if found_by:
             FOUND_BY[cls] = found_by
@@ -39,6 +41,10 @@ class Mutant:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.driver, name)
+
+    @classmethod
+    def demanded(cls, schema: Schema) -> Schema:
+        return replace(schema, **{cls.without: ()}) if cls.without else schema
 
 
 class MutatedDatabase(InMemoryDatabase):
@@ -52,14 +58,11 @@ class MutatedDatabase(InMemoryDatabase):
         return self.mutant(super().begin(transaction, read_only=read_only))
 
     def register_table(self, schema: Schema) -> None:
-        super().register_table(self.mutant.demanded(schema) if hasattr(self.mutant, "demanded") else schema)
+        super().register_table(self.mutant.demanded(schema))
 
 
 class Misread(Mutant):
-    """The base of those that take criteria for something else."""
-
-    def misread(self, schema: Schema, where: Condition) -> Condition:
-        raise NotImplementedError
+    """The base of those that misread criteria."""
 
     def fetch(self, schema, request):
         return self.driver.fetch(schema, replace(request, where=self.misread(schema, request.where)))
@@ -110,15 +113,12 @@ class TwoValuedNot(Misread, found_by={"3.4", "3.5"}):
 
 
 class MisreadLeaf(Misread):
-    """The base of those that take one comparison for something else."""
+    """The base of those that misread comparisons."""
 
     def misread(self, schema, where):
         params = list(where.params)
         shape = map_leaves(where.shape, lambda leaf: self.change(leaf, params))
         return Condition(shape, tuple(params))
-
-    def change(self, leaf: Leaf, params: list[Any]) -> Criterion:
-        raise NotImplementedError
 
 
 class PercentIsAWildcard(MisreadLeaf, found_by={"4.2"}):
@@ -249,25 +249,19 @@ class NoneIsNotWritten(Mutant, found_by={"6.9", "6.15"}):
 class UniqueIsIgnored(Mutant, found_by={"8.1", "8.3", "12.1"}):
     """Only the key is unique."""
 
-    @staticmethod
-    def demanded(schema: Schema) -> Schema:
-        return replace(schema, uniques=())
+    without = "uniques"
 
 
 class ReferencesAreIgnored(Mutant, found_by={"8.13"}):
     """A row may refer to one that is not there."""
 
-    @staticmethod
-    def demanded(schema: Schema) -> Schema:
-        return replace(schema, foreign_keys=())
+    without = "foreign_keys"
 
 
 class ChecksAreIgnored(Mutant, found_by={"8.14"}):
     """What a check forbids is stored."""
 
-    @staticmethod
-    def demanded(schema: Schema) -> Schema:
-        return replace(schema, checks=())
+    without = "checks"
 
 
 class OnlyTheFirstIsChanged(Mutant, found_by={"6.13"}):
@@ -283,7 +277,7 @@ class OnlyTheFirstIsChanged(Mutant, found_by={"6.13"}):
 
 
 class UpsertsAlwaysInsert(Mutant, found_by={"6.17", "6.18", "9.6"}):
-    """Inserts what is there already: the row's unique values are not looked at."""
+    """Ignores the rows that are there."""
 
     def upsert(self, schema, request, returning):
         return self.driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
@@ -297,7 +291,7 @@ class UpsertsNeverTellWhatTheyDid(Mutant, found_by={"6.17"}):
 
 
 class UpsertsReplaceTheRow(Mutant, found_by={"6.18", "8.12"}):
-    """Writes over all of a row, by whatever constraint another agrees with it; as REPLACE INTO does."""
+    """Replaces the whole row, on any constraint, as REPLACE INTO does."""
 
     def upsert(self, schema, request, returning):
         key = schema.generated or schema.key[0]
@@ -314,7 +308,7 @@ class UpsertsReplaceTheRow(Mutant, found_by={"6.18", "8.12"}):
 
 
 class UpsertsDoNotCount(Mutant, found_by={"9.6"}):
-    """Forgets the version where it writes over a row."""
+    """An upsert does not count the version."""
 
     def upsert(self, schema, request, returning):
         return self.driver.upsert(replace(schema, version=None), request, returning)
@@ -328,7 +322,7 @@ class DeletesTooMuch(Mutant, found_by={"6.11", "6.12"}):
 
 
 class LastColumnIsForgotten(Mutant, found_by={"6.6", "6.8"}):
-    """An update leaves out what it was told last."""
+    """An update leaves out its last column."""
 
     def update(self, schema, columns, values, where):
         return self.driver.update(schema, columns[:-1], values[:-1], where)
@@ -342,7 +336,7 @@ class InsertedBackwards(Mutant, found_by={"6.2"}):
 
 
 class InsertedOneByOne(Mutant, found_by={"8.6", "10.3"}):
-    """A batch that fails keeps the rows before, even if a savepoint is rolled back: each is its own transaction."""
+    """Each row of a batch is its own transaction."""
 
     def insert(self, schema, columns, rows, returning):
         return [stored for row in rows for stored in self._committed(schema, columns, row, returning)]
@@ -358,14 +352,14 @@ class InsertedOneByOne(Mutant, found_by={"8.6", "10.3"}):
 
 
 class RollbackDoesNothing(Mutant, found_by={"10.3", "10.5"}):
-    """What was done stays, as in a fake that nobody rolled back in a test."""
+    """Writes stay."""
 
     def rollback(self):
         self.driver.commit()
 
 
 class SavepointRollbackDoesNothing(Mutant, found_by={"11.1", "11.3"}):
-    """What was done inside a savepoint stays; only the books are kept."""
+    """Writes inside a savepoint stay."""
 
     def rollback_to(self, savepoint):
         kept, self.driver._changes = self.driver._changes, {}
@@ -374,7 +368,7 @@ class SavepointRollbackDoesNothing(Mutant, found_by={"11.1", "11.3"}):
 
 
 class SavepointRollbackUndoesEverything(Mutant, found_by={"11.1"}):
-    """What was done before a savepoint goes with it."""
+    """Writes before a savepoint go with it."""
 
     def rollback_to(self, savepoint):
         for changes in self.driver._changes.values():
@@ -384,7 +378,7 @@ class SavepointRollbackUndoesEverything(Mutant, found_by={"11.1"}):
 
 
 class CommitLosesRows(Mutant, found_by={"10.1"}):
-    """A commit forgets the last thing that was done."""
+    """A commit forgets the last write."""
 
     def commit(self):
         for changes in self.driver._changes.values():
@@ -393,7 +387,7 @@ class CommitLosesRows(Mutant, found_by={"10.1"}):
 
 
 class LastCommitWins(Mutant, found_by={"14.4", "14.6"}):
-    """Nobody looks whether others wrote the same rows meanwhile."""
+    """Concurrent writes of the same row are not detected."""
 
     def commit(self):
         verify, Changes.verify = Changes.verify, lambda self: None
@@ -404,7 +398,7 @@ class LastCommitWins(Mutant, found_by={"14.4", "14.6"}):
 
 
 class EveryoneSeesEverything(Mutant, found_by={"14.1"}):
-    """What one unit has not committed yet is there for all."""
+    """Uncommitted writes are visible to all."""
 
     def __init__(self, driver):
         super().__init__(driver)

@@ -1,4 +1,4 @@
-"""An entity that has everything a case may need, so that none is left out; for sync and async units."""
+"""An entity that has everything a case may need, for sync and async units."""
 
 from dataclasses import dataclass, replace
 from datetime import date
@@ -11,8 +11,6 @@ from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, Ba
 
 @dataclass
 class Task:
-    """An entity that has everything a case may need."""
-
     key: str
     id: int | None = None
     note: str | None = None

@@ -140,7 +140,7 @@ def in_place(task):
         pytest.param({"change": lambda task: replace(task, id=(task.id or 0) + 1)}, {"1.3"}, id="key-changed"),
     ],
 )
-def test_mistake_of_the_harness_is_told_first(members, found):
+def test_mistake_of_the_harness_is_found_first(members, found):
     names = [name for name, case in CASES.items() if case.clause.startswith("1.")]
 
     failed, _ = outcomes(**{"make_database": InMemoryDatabase, "names": names, **members})
@@ -148,12 +148,10 @@ def test_mistake_of_the_harness_is_told_first(members, found):
     assert clauses(failed) == found
 
 
-# -- the fake that many write first: it keeps the caller's object
+# -- a fake that keeps the caller's object
 
 
 class ForgetfulTasks(Tasks):
-    """Keeps the caller's own objects beside the rows, and gives them back."""
-
     def add_many(self, entities):
         given = list(entities)
         stored = super().add_many(given)

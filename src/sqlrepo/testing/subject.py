@@ -526,10 +526,6 @@ class Subject(UnderTest[T], Generic[T]):
         return sorted(entities, key=lambda entity: repr(self.row(entity)))
 
 
-class Cases(Generic[T]):
-    """The base of the classes that hold cases; a case is a method that takes the `Subject`."""
-
-
 def check_raises(error: type[Exception], *calls: Callable[[], object]) -> None:
     """Call functions each of which must raise an error."""
     __tracebackhide__ = True

@@ -40,7 +40,7 @@ from sqlrepo import (
 )
 from sqlrepo.memory import Kind
 from sqlrepo.testing.harness import clause
-from sqlrepo.testing.subject import Cases, FieldInfo, Subject, check_raises, values_of
+from sqlrepo.testing.subject import FieldInfo, Subject, check_raises, values_of
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def _scroll_through(subject: Subject[T], repository: BaseRepository[T, Any], lim
     return pages
 
 
-class ReadingCases(Cases[T]):
+class ReadingCases(Generic[T]):
     """Checks the harness, and reading."""
 
     # -- 1: the harness

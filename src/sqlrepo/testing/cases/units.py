@@ -29,7 +29,7 @@ from sqlrepo import (
 )
 from sqlrepo.testing.harness import clause
 from sqlrepo.testing.probes import call_during
-from sqlrepo.testing.subject import AppError, Cases, Subject, check_raises, scoped
+from sqlrepo.testing.subject import AppError, Subject, check_raises, scoped
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def _race(
     return errors[0]
 
 
-class UnitCases(Cases[T]):
+class UnitCases(Generic[T]):
     """Checks units of work, isolation and scopes."""
 
     # -- 10: units of work

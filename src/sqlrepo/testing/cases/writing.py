@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import pytest
@@ -27,7 +27,7 @@ from sqlrepo import (
 )
 from sqlrepo.memory import Kind
 from sqlrepo.testing.harness import clause
-from sqlrepo.testing.subject import Cases, FieldInfo, Subject, check_raises, values_of
+from sqlrepo.testing.subject import FieldInfo, Subject, check_raises, values_of
 
 T = TypeVar("T")
 
@@ -178,7 +178,7 @@ def _make_keyless(subject: Subject[T]) -> list[T]:
     return [subject.copy_with(entity, {name: None}) for entity in made]
 
 
-class WritingCases(Cases[T]):
+class WritingCases(Generic[T]):
     """Checks writing, values, constraints and versions."""
 
     # -- 6: writing
