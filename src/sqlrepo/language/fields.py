@@ -58,10 +58,7 @@ def fields(entity: type[T]) -> T:
 
 
 def some(field: V | None) -> V:
-    """Declare to the type checker that an optional field may be compared, as in ``some(t.due) <= today``.
-
-    NULL matches no comparison.
-    """
+    """Declare to the type checker that an optional field may be compared, as in ``some(t.due) <= today``."""
     return cast(V, _field(field))
 
 
@@ -83,10 +80,7 @@ def in_(field: V | None, values: Iterable[V | None]) -> bool:
 
 
 def not_in(field: V | None, values: Iterable[V | None]) -> bool:
-    """Match a field that equals none of some values.
-
-    NULL never matches if there are values; no values match everything.
-    """
+    """Match a field that equals none of some values; NULL matches only if there are no values."""
     return cast(bool, Not(as_criterion(in_(field, values))))
 
 

@@ -40,27 +40,6 @@ class Kind(Enum):
         return self is not Kind.OPAQUE
 
 
-# A subclass stands before its base: bool is an int, datetime a date.
-_KINDS: tuple[tuple[type, Kind], ...] = (
-    (Enum, Kind.ENUM),
-    (bool, Kind.BOOLEAN),
-    (int, Kind.INTEGER),
-    (float, Kind.FLOAT),
-    (Decimal, Kind.DECIMAL),
-    (str, Kind.TEXT),
-    (bytes, Kind.BYTES),
-    (datetime, Kind.DATETIME),
-    (date, Kind.DATE),
-    (time, Kind.TIME),
-    (timedelta, Kind.DURATION),
-    (UUID, Kind.UUID),
-)
-
-
-def kind_of(python: type) -> Kind:
-    return next((kind for base, kind in _KINDS if issubclass(python, base)), Kind.OPAQUE)
-
-
 class WrongValueError(ValueError):
     """A value does not fit its type; the message never contains the value."""
 
@@ -254,21 +233,27 @@ def _enum(limits: ValueType, value: Any) -> Any:
     return value
 
 
-_CHECKS: dict[Kind, Callable[[ValueType, Any], Any]] = {
-    Kind.BOOLEAN: _boolean,
-    Kind.INTEGER: _integer,
-    Kind.FLOAT: _float,
-    Kind.DECIMAL: _decimal,
-    Kind.TEXT: _text,
-    Kind.BYTES: _bytes,
-    Kind.DATETIME: _datetime,
-    Kind.DATE: _date,
-    Kind.TIME: _time,
-    Kind.DURATION: _instance,
-    Kind.UUID: _instance,
-    Kind.ENUM: _enum,
-    Kind.OPAQUE: _instance,
-}
+# A subclass comes before its base: bool is an int, datetime a date.
+_KINDS: tuple[tuple[type, Kind, Callable[[ValueType, Any], Any]], ...] = (
+    (Enum, Kind.ENUM, _enum),
+    (bool, Kind.BOOLEAN, _boolean),
+    (int, Kind.INTEGER, _integer),
+    (float, Kind.FLOAT, _float),
+    (Decimal, Kind.DECIMAL, _decimal),
+    (str, Kind.TEXT, _text),
+    (bytes, Kind.BYTES, _bytes),
+    (datetime, Kind.DATETIME, _datetime),
+    (date, Kind.DATE, _date),
+    (time, Kind.TIME, _time),
+    (timedelta, Kind.DURATION, _instance),
+    (UUID, Kind.UUID, _instance),
+    (object, Kind.OPAQUE, _instance),
+)
+_CHECKS = {kind: check for _, kind, check in _KINDS}
+
+
+def kind_of(python: type) -> Kind:
+    return next(kind for base, kind, _ in _KINDS if issubclass(python, base))
 
 
 def fold_ascii(text: str) -> str:
