@@ -1,6 +1,7 @@
 """The to-do service over HTTP, on memory, SQLite and PostgreSQL; its filters and writes are tested in the example."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -113,21 +114,16 @@ def test_invalid_patch_is_422_and_changes_nothing(ask: Ask, changes: dict[str, o
     assert ask("GET", "/todos/milk").json() == before
 
 
-def test_sqlite_file_outlives_the_server(tmp_path: Path) -> None:
+def test_the_server_closes_its_connections_and_keeps_its_file(tmp_path: Path) -> None:
     url = url_of("sqlite", tmp_path)
-    with asking(create_app(opened(url))) as ask:
-        create(ask, "milk")
-    with asking(create_app(opened(url))) as ask:
-        assert found(ask) == ["milk"]
-
-
-def test_connections_are_given_back_at_the_end(tmp_path: Path) -> None:
-    db = opened(url_of("sqlite", tmp_path))
+    db = opened(url)
     assert isinstance(db, Database)
     with asking(create_app(db)) as ask:
         create(ask, "milk")
         assert db.engine.pool.checkedin() > 0
     assert db.engine.pool.checkedin() == 0
+    with asking(create_app(opened(url))) as ask:
+        assert found(ask) == ["milk"]
 
 
 def test_database_url_selects_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +202,23 @@ def test_demo_fails_when_an_answer_differs(capsys: pytest.CaptureFixture[str]) -
     assert demo.verdict(right, right) == 0
     assert demo.verdict(right, other) == demo.verdict(wrong, wrong) == 1
     assert "NOT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "store", ["sqlite", *(pytest.param(each, marks=pytest.mark.repeats) for each in ("memory", "postgresql"))]
+)
+def test_no_request_is_a_server_error(store: str, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    with demo.serving(url_of(store, tmp_path), log) as address:
+        command = [
+            *("-m", "schemathesis.cli", "run", f"{address}/openapi.json", "--checks", "not_a_server_error"),
+            *("--seed", "1", "--max-examples", "25", "--phases", "coverage,fuzzing"),
+            *("--generation-database", "none", "--no-color"),
+        ]
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        ran = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, cwd=tmp_path, timeout=120, env=environment
+        )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^ +Tested: 5$", ran.stdout, re.MULTILINE), ran.stdout
+    assert "Traceback" not in log.read_text()

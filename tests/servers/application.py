@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from sqlrepo.fastapi import install, provide
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
-from tests.web.domain import AsyncShop, Base, Shop, Thing, outcome
+from tests.web.domain import AsyncShop, Prompt, Shop, Thing, outcome
 
 URL = sa.make_url(os.environ["SQLREPO_PREFORK_URL"])
 WHERE = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()", "sqlite": "SELECT 0"}
@@ -24,7 +24,7 @@ def database():
     made.append(os.getpid())
     db = (AsyncDatabase if AWAITED else Database)(URL)
     if not AWAITED:
-        Base.metadata.create_all(db.engine)
+        Prompt.metadata.create_all(db.engine)
     return db
 
 

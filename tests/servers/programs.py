@@ -25,7 +25,7 @@ from sqlrepo.fastapi.units import get_database, get_limiter
 from sqlrepo.forks import leak
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
-from tests.web.domain import AsyncShop, Base, Shop, Thing
+from tests.web.domain import AsyncShop, Prompt, Shop, Thing
 
 PATIENCE = 30  # seconds, for a child as for its parent
 ROUNDS = 10
@@ -340,14 +340,14 @@ def store_in_memory(url):
     db = InMemoryDatabase() if url == "memory" else Database(url)
     heard = Heard()
     if url != "memory":
-        Base.metadata.create_all(db.engine)
+        Prompt.metadata.create_all(db.engine)
     with Shop(db) as shop:
         shop.things.add(Thing(key="parent"))
 
     def work():
         first = heard.count
         if url != "memory":
-            Base.metadata.create_all(db.engine)
+            Prompt.metadata.create_all(db.engine)
         for key in ("child", "child2"):
             with Shop(db) as shop:
                 shop.things.add(Thing(key=key))

@@ -15,7 +15,7 @@ import pytest
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 from tests.servers.programs import CHILDREN, PATIENCE, ROUNDS, store
-from tests.web.domain import Base
+from tests.web.domain import Prompt
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"postgresql": "postgresql", "asyncpg": "postgresql", "psycopg_async": "postgresql"}
@@ -32,7 +32,7 @@ WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 def url_of(kind, directory):
     """The URL of an empty database."""
     if kind in SERVERS:
-        url = servers.emptied(SERVERS[kind], Base)
+        url = servers.emptied(SERVERS[kind], Prompt)
         if kind == "asyncpg":
             url = url.set(drivername="postgresql+asyncpg")
         if kind == "asyncmy":
@@ -42,7 +42,7 @@ def url_of(kind, directory):
         return url.render_as_string(hide_password=False)
     url = f"sqlite:///{directory.as_posix()}/fork.db"
     made = Database(url)
-    Base.metadata.create_all(made.engine)
+    Prompt.metadata.create_all(made.engine)
     made.dispose()
     return url if kind == "sqlite" else url.replace("sqlite", "sqlite+aiosqlite", 1)
 

@@ -287,7 +287,7 @@ def test_a_database_that_fails_to_close_keeps_no_other_open(tmp_path, monkeypatc
     assert good.engine.pool.checkedin() == 0
 
 
-def test_each_request_has_a_unit_of_its_own():
+def test_each_request_in_each_event_loop_has_a_unit_of_its_own():
     db, units = InMemoryDatabase(), []
     app = FastAPI()
     ShopDep: TypeAlias = Annotated[Shop, provide(Shop, db)]
@@ -297,18 +297,12 @@ def test_each_request_has_a_unit_of_its_own():
         units.append(shop)
         return shop is same
 
-    with serving(app) as address, client(address) as ask:
-        assert [ask.get("/").json() for _ in range(3)] == [True] * 3
-
-    assert len(set(map(id, units))) == 3
-    assert eventually(lambda: not any(unit.is_open for unit in units))
-
-
-def test_two_event_loops_share_a_database():
-    app = application(InMemoryDatabase())
     for _ in range(2):
         with serving(app) as address, client(address) as ask:
-            assert ask.get("/source").status_code == 200
+            assert [ask.get("/").json() for _ in range(2)] == [True] * 2
+
+    assert len(set(map(id, units))) == 4
+    assert eventually(lambda: not any(unit.is_open for unit in units))
 
 
 def test_databases_report_the_size_and_timeout_of_their_pool(tmp_path):
@@ -321,3 +315,30 @@ def test_databases_report_the_size_and_timeout_of_their_pool(tmp_path):
     ) == (15, 1, None)
     assert AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/a.db").max_connections == 15
     assert (Database(url).pool_timeout, InMemoryDatabase().pool_timeout) == (30, None)
+
+
+def test_an_application_does_not_start_on_trio():
+    app = FastAPI()
+    install(app, InMemoryDatabase())
+
+    async def life():
+        async with app.router.lifespan_context(app):
+            raise AssertionError
+
+    with pytest.raises(UnsupportedError):
+        anyio.run(life, backend="trio")
+
+
+@pytest.mark.parametrize("kind", ["memory", "file", "function"])
+def test_a_request_on_trio_raises(kind, tmp_path):
+    settings = Settings()
+    given = {"memory": InMemoryDatabase(), "file": Database(f"sqlite:///{tmp_path}/a.db")}.get(kind, settings.database)
+    dependency = provide(Shop, given).dependency
+
+    async def ask():
+        async for _ in dependency():
+            raise AssertionError
+
+    with pytest.raises(UnsupportedError):
+        anyio.run(ask, backend="trio")
+    assert settings.made == []

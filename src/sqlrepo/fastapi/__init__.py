@@ -1,4 +1,4 @@
-"""Units of work in FastAPI applications: committed before the answer, errors as problems, filters as parameters."""
+"""Units of work, error responses and filters for FastAPI applications."""
 
 from sqlrepo.fastapi.answers import IfMatch, Match, PreconditionError, Problem, etag, problems, validation_problem
 from sqlrepo.fastapi.application import Refusal, RouteError, check_routes, install

@@ -44,7 +44,7 @@ class Problem(BaseModel):
     """The body of an error response, as RFC 9457 defines it.
 
     Attributes:
-        type: always ``about:blank``: the status is all there is to say.
+        type: always ``about:blank``.
         title: the status in words.
         status: the HTTP status.
         detail: the cause, for people.
@@ -181,7 +181,6 @@ _KINDS: Mapping[type[RepositoryError], _Kind] = {
 
 
 async def answer_error(request: Any, error: Exception) -> JSONResponse:
-    """Respond to a request that raised one of the library's errors."""
     if not isinstance(request, Request) or not isinstance(error, RepositoryError):
         raise error  # a web socket has no response for a problem
     first = _find_first(error)
@@ -196,7 +195,6 @@ async def answer_error(request: Any, error: Exception) -> JSONResponse:
 
 
 async def answer_precondition(request: Any, error: Exception) -> JSONResponse:
-    """Respond to a request whose ``If-Match`` condition is malformed or does not hold."""
     if not isinstance(request, Request) or not isinstance(error, PreconditionError):
         raise error
     status = HTTPStatus(error.status_code)

@@ -34,9 +34,8 @@ from sqlrepo.fastapi.units import (
 def install(app: FastAPI, *dbs: DatabaseOrFactory) -> None:
     """Add error responses, a check of the routes, log context and the closing of databases to an application.
 
-    The library's errors become problem responses (RFC 9457); exception handlers of your own take precedence. The
-    application does not start if `check_routes` refuses a route. The library's log records name the route of the
-    running request. The databases are disposed of when the application stops.
+    The library's errors become problem responses (RFC 9457), unless the application has a handler for them. It does
+    not start if `check_routes` refuses a route. Log records name the route of their request.
 
     Args:
         app: the application.

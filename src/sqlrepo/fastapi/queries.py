@@ -32,9 +32,9 @@ _AFTER, _BEFORE = "after", "before"
 def filters(query: type[QueryObject[Any]]) -> Any:
     """Return a dependency that reads a query object from the query parameters of a request.
 
-    Annotate endpoints with ``Annotated[TodoQuery, filters(TodoQuery)]``. Every filter is read and documented as
-    ``Query()`` does for a model. A parameter that nothing at the route declares gets a 422 response. A route may have
-    several query objects, and other parameters beside them.
+    Annotate endpoints with ``Annotated[TodoQuery, filters(TodoQuery)]``. Every filter is a documented parameter. A
+    parameter that nothing at the route declares gets a 422 response. A route may have several query objects, and other
+    parameters beside them.
 
     Args:
         query: the class of the query object.
@@ -54,8 +54,8 @@ def _require_query(query: Any) -> None:
 class PageLinks:
     """Writes the ``Link`` header that leads from a page to the first, the next and the previous one.
 
-    ``return links(shop.todos.page(query), query)``. The query parameters ``after`` and ``before`` ask for a
-    `CursorPage`, ``offset`` for a `Page`. Links are relative to the request's address, so they work behind any proxy.
+    ``return links(shop.todos.page(query), query)``. Links to a `CursorPage` use the query parameters ``after`` and
+    ``before``, links to a `Page` the query object's ``offset``. They are relative, so they work behind any proxy.
     """
 
     def __init__(self, request: Request, response: Response) -> None:

@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from sqlrepo.memory import InMemoryDatabase
     from sqlrepo.sqlalchemy import AsyncDatabase, Database
 
-# Our tests send requests to a real server with the oldest and the newest FastAPI, and prove that a dependency with
-# scope="function" ends before the response is sent.
+# That scope="function" ends a dependency before the response, tests prove with the oldest and the newest FastAPI.
 if "scope" not in signature(params.Depends).parameters:
     raise UnsupportedError(
-        f"FastAPI {fastapi.__version__} ends dependencies after the response was sent, so a failed COMMIT would be "
-        "reported as success; install FastAPI 0.121 or later"
+        f"FastAPI {fastapi.__version__} would report a failed COMMIT as success; install FastAPI 0.121 or later"
     )
 
 AnyDatabase: TypeAlias = Union["Database", "AsyncDatabase", "InMemoryDatabase"]
@@ -51,7 +49,7 @@ def provide(
 
     Annotate endpoints with one alias per unit class: ``ShopDep = Annotated[Shop, provide(Shop, db)]``. Every request
     gets a unit of its own. The unit is committed before the response is sent, or rolled back if the endpoint raised.
-    A request waits for a free connection before its unit opens, so endpoints never wait for each other's connections.
+    A request waits for a free connection before its unit opens.
 
     Args:
         unit: the unit class.
@@ -69,8 +67,8 @@ def provide(
 def provide_stream(unit: type[AnyUnit], db: DatabaseOrFactory, *, context: Callable[..., Any] | None = None) -> Any:
     """Return a dependency that lets an endpoint stream from the database.
 
-    Annotate endpoints with ``ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]``. Every stream opens a
-    read-only unit of its own when the response begins, and closes it when the response ends; see `Stream`.
+    Annotate endpoints with ``ShopStream = Annotated[Stream[Shop], provide_stream(Shop, db)]``. Every stream has a
+    read-only unit of its own, open from the beginning of the response to its end.
 
     Args:
         unit: the unit class.
@@ -255,8 +253,8 @@ def require_database(db: DatabaseOrFactory) -> DatabaseOrFactory:
     asynchronous = any(test(db) for test in (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction))
     if asynchronous or not (callable(db) or _is_database(db)):
         raise UnsupportedError(
-            f"{db!r} is not a database; pass a Database, an AsyncDatabase, an InMemoryDatabase, or a plain function "
-            "that returns one"
+            f"{db!r} is not a database; pass a Database, AsyncDatabase or InMemoryDatabase, or a plain function that "
+            "returns one"
         )
     return db
 
@@ -294,19 +292,18 @@ _THREADS = 40
 
 
 class Limiter:
-    """Lets no more units of a database be open in an event loop than the database has connections."""
+    """Opens no more units in an event loop than their database has connections, and runs the sync ones in threads."""
 
     def __init__(self, database: AnyDatabase) -> None:
         slots = database.max_connections
         self._slots = None if slots is None else asyncio.Semaphore(slots)
         self._timeout = database.pool_timeout
-        # A unit holds a slot and ends in one thread, so with as many threads as slots no end ever waits for a thread.
-        # Endpoints have other threads, for they may all be waiting for a connection that an end gives back.
+        # One thread for each slot, so no unit waits for a thread to end in. Not the endpoints' threads, which may all
+        # be waiting for a connection that such an end gives back.
         self._threads = ThreadPoolExecutor(slots or _THREADS, "sqlrepo")
 
     @asynccontextmanager
     async def slot(self) -> AsyncGenerator[None]:
-        """Wait for a slot, as long as the pool would wait for a connection, and hold it."""
         if self._slots is None:
             yield
             return
@@ -321,9 +318,8 @@ class Limiter:
             self._slots.release()
 
     async def run(self, work: Callable[[], R]) -> R:
-        """Run a blocking function in a thread, to its end even if the task is cancelled."""
-        # Not in anyio's threads: they let the event loop run something else first, which may be an endpoint that blocks
-        # the loop until the very transaction ends that this thread is to commit.
+        # anyio's threads would let the event loop run another endpoint first, which may block the loop until the very
+        # transaction ends that this thread is to commit.
         loop = asyncio.get_running_loop()
         return await run_shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
 
@@ -344,7 +340,6 @@ _LIMITERS = _Limiters()
 
 
 def get_limiter(database: AnyDatabase) -> Limiter:
-    """Return the limiter of a database in the running event loop."""
     with _LOCK.lock:
         limiters = _LIMITERS.by_loop.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
         if database not in limiters:
