@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import sqlalchemy as sa
@@ -446,10 +446,10 @@ def locks_of_other_threads(url):
         get_limiter(db)
 
     guards = [units._LOCK, base._GUARD, db._engines._guard]
-    with held(lambda: guards[0].lock), held(lambda: guards[1].lock), held(lambda: guards[2].lock):
-        with held(lambda: guards[3].lock):
-            child = Child(lambda _: work())
-        return child.result()
+    with ExitStack() as stack:
+        for guard in guards:
+            stack.enter_context(held(lambda guard=guard: guard.lock))
+        return Child(lambda _: work()).result()
 
 
 def memory_amid_a_statement(_):
