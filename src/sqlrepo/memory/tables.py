@@ -190,12 +190,11 @@ class Changes:
                 self._locked.setdefault(key, row)
 
     def expect_conflict(self, columns: tuple[str, ...], values: Key) -> None:
-        """Make it a conflict, not a violation, if another transaction commits a row with the values of an upsert."""
+        """Make it a conflict, not a violation, if another transaction commits the values of an upsert."""
         number = next(number for number, unique in enumerate(self.table.uniques) if unique.columns == columns)
         self._upserted.add((number, values))
 
     def mark(self) -> int:
-        """Return the current state, for `undo`."""
         return len(self._undo)
 
     def undo(self, mark: int) -> None:

@@ -51,8 +51,8 @@ class AsyncDatabase:
         if made is None:
             raise UnsupportedError(f"AsyncDatabase takes a URL or an AsyncEngine, not {type(given).__name__}")
         self._engine: AsyncEngine | None = None if isinstance(given, str | sa.URL) else given
-        self._engines = Engines(made, ping=ping, isolation=isolation, asynchronous=True, make=_make)
-        self._source = Database.from_engines(self._engines)
+        engines = Engines(made, ping=ping, isolation=isolation, asynchronous=True, make=_make)
+        self._source = Database.from_engines(engines)
 
     def __repr__(self) -> str:
         return f"Async{self._source!r}"
@@ -69,12 +69,12 @@ class AsyncDatabase:
     @property
     def max_connections(self) -> int | None:
         """The number of units that can have a connection at once; None if there is no limit."""
-        return self._engines.max_connections
+        return self._source.max_connections
 
     @property
     def pool_timeout(self) -> float | None:
         """The number of seconds that a unit waits for a free connection; None if it never has to wait."""
-        return self._engines.pool_timeout
+        return self._source.pool_timeout
 
     @property
     def source(self) -> Database:
@@ -96,7 +96,7 @@ class AsyncDatabase:
 
     async def dispose(self) -> None:
         """Close all pooled connections; the database can be used again afterwards."""
-        await self.call(self._engines.dispose)
+        await self.call(self._source.dispose)
 
 
 class JoinedAwaitable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias, assert_never, cast
+from typing import Any, Protocol, TypeAlias, assert_never, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -59,8 +59,16 @@ def _compile_choice(element: PerDialect, compiler: Any, **options: Any) -> str:
 
 Columns: TypeAlias = Mapping[str, sa.ColumnElement[Any]]
 Change: TypeAlias = Callable[[Any], Any]
-#: Makes the bind parameter of a literal: of this type, and with a change applied to the value if there is one.
-Bind: TypeAlias = Callable[[Param, Any, Change | None], sa.BindParameter[Any]]
+
+
+class Bind(Protocol):
+    """Makes the bind parameter of a literal, whose value is first changed, or expanded to several parameters."""
+
+    def __call__(
+        self, param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
+    ) -> sa.BindParameter[Any]: ...
+
+
 Parameters: TypeAlias = dict[str, Any]
 
 # Names of parameters, which must differ from those of columns in an UPDATE.
@@ -79,11 +87,11 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialec
             return columns[ref.name].is_(sa.null())
         case Compare(ref, op, value):
             column = columns[ref.name]
-            return dialect.compare(column, op, bind(value, column.type, None))
+            return dialect.compare(column, op, bind(value, column.type))
         case CompareFields(ref, op, other):
             return dialect.compare_columns(columns[ref.name], op, columns[other.name])
         case OneOf(ref, values):
-            return dialect.one_of(columns[ref.name], bind(values, columns[ref.name].type, None))
+            return dialect.one_of(columns[ref.name], bind(values, columns[ref.name].type, expanding=True))
         case Match(ref):
             column, text = columns[ref.name], shape.text
             plain = not isinstance(column.type, sa.types.TypeDecorator)
@@ -162,12 +170,13 @@ class Compiler:
         self, schema: Schema, shape: Criterion
     ) -> tuple[sa.ColumnElement[bool], dict[str, tuple[int, Change | None]]]:
         sources: dict[str, tuple[int, Change | None]] = {}
-        lists = _list_params(shape)
 
-        def bind(param: Param, type_: Any, change: Change | None) -> sa.BindParameter[Any]:
+        def bind(
+            param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
+        ) -> sa.BindParameter[Any]:
             name = f"{_LITERAL if change is None else _CHANGED}{param.index}"
             sources[name] = (param.index, change)
-            return sa.bindparam(name, type_=type_, expanding=param in lists)
+            return sa.bindparam(name, type_=type_, expanding=expanding)
 
         return where_clause(shape, self._columns(schema), bind, self._dialect), sources
 
@@ -194,10 +203,8 @@ class Compiler:
 
     def order(self, schema: Schema, columns: Columns, order: Sequence[Sort]) -> list[sa.ColumnElement[Any]]:
         return [
-            (self._dialect.descending if sort.descending else self._dialect.ascending)(
-                columns[sort.ref.name], nullable=sort.ref.name in schema.nullable
-            )
-            for sort in order
+            self._dialect.order(columns[one.ref.name], one.descending, nullable=one.ref.name in schema.nullable)
+            for one in order
         ]
 
     def _write_count(self, schema: Schema, shape: Criterion, limited: bool) -> sa.Executable:
@@ -254,19 +261,6 @@ def _sql_onupdates(columns: Mapping[str, Any], names: Sequence[str]) -> dict[Any
     """Return the columns with SQL in ``onupdate``, which SQLAlchemy adds to UPDATE but not to ON CONFLICT."""
     given = {column: column.onupdate for name, column in columns.items() if name not in names}
     return {column: one.arg for column, one in given.items() if one is not None and one.is_clause_element}
-
-
-def _list_params(shape: Criterion) -> set[Param]:
-    """Return the parameters whose values are tuples."""
-    match shape:
-        case And(parts) | Or(parts):
-            return {param for part in parts for param in _list_params(part)}
-        case Not(part):
-            return _list_params(part)
-        case OneOf(_, values):
-            return {values}
-        case _:
-            return set()
 
 
 def columns_of(schema: Schema) -> Mapping[str, sa.ColumnElement[Any]]:

@@ -64,23 +64,6 @@ class Engines(ForkAware):
                 self._reading = self._make_reader() or self.writing
             return self._reading
 
-    @property
-    def max_connections(self) -> int | None:
-        """The number of connections that the writing pool gives out at once; None if there is no limit."""
-        pool = self.writing.pool
-        if isinstance(pool, sa.StaticPool):
-            return 1
-        if not isinstance(pool, sa.QueuePool):
-            return None
-        overflow: int = vars(pool)["_max_overflow"]  # which has no public name
-        return pool.size() + overflow if pool.size() and overflow >= 0 else None
-
-    @property
-    def pool_timeout(self) -> float | None:
-        """The number of seconds that the writing pool waits for a free connection; None if it never waits."""
-        pool = self.writing.pool
-        return pool.timeout() if isinstance(pool, sa.QueuePool) else None
-
     def dispose(self) -> None:
         """Close all pooled connections."""
         for engine in self._made():
@@ -153,12 +136,19 @@ class Database:
     @property
     def max_connections(self) -> int | None:
         """The number of units that can have a connection at once; None if there is no limit."""
-        return self._engines.max_connections
+        pool = self._engines.writing.pool
+        if isinstance(pool, sa.StaticPool):
+            return 1
+        if not isinstance(pool, sa.QueuePool):
+            return None
+        overflow: int = vars(pool)["_max_overflow"]  # which has no public name
+        return pool.size() + overflow if pool.size() and overflow >= 0 else None
 
     @property
     def pool_timeout(self) -> float | None:
         """The number of seconds that a unit waits for a free connection; None if it never has to wait."""
-        return self._engines.pool_timeout
+        pool = self._engines.writing.pool
+        return pool.timeout() if isinstance(pool, sa.QueuePool) else None
 
     @property
     def missing_capabilities(self) -> frozenset[str]:

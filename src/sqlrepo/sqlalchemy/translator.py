@@ -12,7 +12,7 @@ from sqlrepo.core.selection import Selection, select
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import Param
 from sqlrepo.language.query import QueryObject, entity_of
-from sqlrepo.sqlalchemy.compiler import Columns, Compiler, PerDialect, columns_of, where_clause
+from sqlrepo.sqlalchemy.compiler import Change, Columns, Compiler, PerDialect, columns_of, where_clause
 from sqlrepo.sqlalchemy.dialects import Dialect, dialect_of
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.reflection import schema_of
@@ -68,11 +68,12 @@ class _Clauses:
     def __init__(self, selection: Selection, schema: Schema, columns: Columns, dialect: Dialect) -> None:
         where = selection.where
 
-        def bind(param: Param, type_: Any, change: Any) -> sa.BindParameter[Any]:
+        def bind(
+            param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
+        ) -> sa.BindParameter[Any]:
             value = where.params[param.index]
-            if isinstance(value, tuple):
-                return sa.bindparam(None, value, type_=type_, expanding=True, unique=True)
-            return sa.bindparam(None, value if change is None else change(value), type_=type_, unique=True)
+            value = value if change is None else change(value)
+            return sa.bindparam(None, value, type_=type_, expanding=expanding, unique=True)
 
         self.name = dialect.sql.name
         self.where = where_clause(where.shape, columns, bind, dialect)

@@ -276,8 +276,8 @@ RULES = (
         "native-enum",
         _SERVERS,
         _columns(lambda c: c.is_native_enum),
-        "The database sorts members in the order of their declaration. Repositories sort by name, without an index; "
-        "your own statements do not. A new member needs ALTER TABLE (MariaDB) or ALTER TYPE (PostgreSQL).",
+        "The database sorts members as declared, and repositories by name, without an index. A new member needs ALTER "
+        "TABLE (MariaDB) or ALTER TYPE (PostgreSQL).",
         "types.Member(…), which stores the name as text.",
     ),
     Rule(
@@ -314,8 +314,7 @@ RULES = (
         MARIADB,
         _columns(lambda c: c.is_text and not c.collation.exact),
         "{0.collation_name} does not compare by code point: most treat 'a', 'A', 'á' and 'a ' as equal. Repositories "
-        "compare and sort exactly, but an index on the column then finds rows without giving their order. Your own "
-        "statements compare by the collation.",
+        "compare and sort exactly, but an index then gives no order. Your own statements compare by the collation.",
         _TEXT,
         by_collation=True,
     ),
@@ -331,8 +330,8 @@ RULES = (
         "collation",
         _POSTGRESQL,
         _columns(lambda c: c.is_text and not c.merges_texts and not c.collation.exact),
-        '{0.collation_name} may sort as a dictionary does. Repositories write COLLATE "C" where order matters, so an '
-        "index on the column serves equality but gives no order. Your own statements sort by the collation.",
+        '{0.collation_name} may sort as a dictionary does. Repositories sort by COLLATE "C", so an index gives no '
+        "order. Your own statements sort by the collation.",
         _TEXT,
         by_collation=True,
     ),
@@ -340,14 +339,14 @@ RULES = (
         "short-text",
         MARIADB,
         _columns(lambda c: c.capacity is not None and isinstance(c.type, sa.String)),
-        "The column holds {0.capacity}. Longer texts are refused here, and accepted in memory and by other databases.",
+        "The column holds {0.capacity}. Longer texts are refused, unlike in memory and in other databases.",
         _TEXT,
     ),
     Rule(
         "short-bytes",
         MARIADB,
         _columns(lambda c: c.capacity is not None and not isinstance(c.type, sa.String)),
-        "The column holds {0.capacity}. Longer values are refused here, and accepted in memory and by other databases.",
+        "The column holds {0.capacity}. Longer values are refused, unlike in memory and in other databases.",
         "types.Bytes(), which is LONGBLOB.",
     ),
     Rule(
@@ -382,8 +381,7 @@ RULES = (
         "integer-range",
         MARIADB,
         _columns(_has_odd_range),
-        "The range is not that of a portable integer, so a number that does not fit is found by the database alone, "
-        "not before the statement is sent.",
+        "This is not the range of a portable integer: numbers that do not fit are found by the database alone.",
         "SmallInteger, Integer or BigInteger.",
     ),
     Rule(
@@ -455,8 +453,8 @@ RULES = (
         "unique-collation",
         _SERVERS | _SQLITE,
         _merging_uniques,
-        "{0.column.collation_name} may treat texts as equal that differ only in case, accents or trailing blanks. "
-        "Such a row is refused here, and accepted in memory and by other databases; no query can make up for that.",
+        "{0.column.collation_name} may treat texts as equal that differ in case, accents or trailing blanks. Such rows "
+        "are refused, unlike in memory and in other databases; no query can make up for that.",
         "A column that compares exactly: types.Text(<length>).",
         by_collation=True,
     ),

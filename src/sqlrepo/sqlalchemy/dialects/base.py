@@ -177,12 +177,10 @@ class Dialect(ABC):
     def one_of(self, column: AnyColumn, values: sa.BindParameter[Any]) -> AnyColumn:
         return column.in_(values)
 
-    def ascending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
-        """Order ascending; most databases sort NULL first by themselves."""
-        return self.exact(column).asc()
-
-    def descending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
-        return self.exact(column).desc()
+    def order(self, column: AnyColumn, descending: bool, *, nullable: bool) -> AnyColumn:
+        """Order by a column with NULL as the smallest value, which most databases do by themselves."""
+        exact = self.exact(column)
+        return exact.desc() if descending else exact.asc()
 
     @abstractmethod
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:

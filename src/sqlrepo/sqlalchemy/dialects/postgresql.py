@@ -117,14 +117,12 @@ class PostgreSQL(Dialect):
         native = isinstance(stored, sa.Enum) and stored.native_enum
         return compare(self.exact(column), op, sa.cast(value, sa.Text()) if native else value)
 
-    def ascending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
-        """Order ascending; NULLS FIRST is written for nullable columns only, because a plain index has not got it."""
-        order = self.exact(column).asc()
-        return order.nulls_first() if nullable else order
-
-    def descending(self, column: AnyColumn, *, nullable: bool) -> AnyColumn:
-        order = self.exact(column).desc()
-        return order.nulls_last() if nullable else order
+    def order(self, column: AnyColumn, descending: bool, *, nullable: bool) -> AnyColumn:
+        """Order by a column; NULLS FIRST is not written if there are none, because plain indexes do not serve it."""
+        order = super().order(column, descending, nullable=nullable)
+        if not nullable:
+            return order
+        return order.nulls_last() if descending else order.nulls_first()
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
         """Search with LIKE, which can use an index; by functions if no pattern can be built from the text."""
