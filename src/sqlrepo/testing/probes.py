@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from sqlrepo import DatabaseUnavailableError
@@ -119,9 +118,7 @@ class QueryBudget:
         _BUDGETS.add(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         _BUDGETS.remove(self)
         if error is None and self.count > self.limit:
             raise QueryBudgetError(self.limit, self.statements)
@@ -149,9 +146,7 @@ class PlantedFault:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.disarm()
         if error is None and not self.met:
             raise FaultNotMetError(self.verb, self.error)
