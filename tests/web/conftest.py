@@ -84,5 +84,6 @@ def in_use(db):
     """The number of connections in use."""
     if isinstance(db, InMemoryDatabase):
         return 0
-    engines = {db._engines.writing, db._engines.reading}
+    engines = getattr(db, "source", db)._engines  # an AsyncDatabase has a synchronous one beneath
+    engines = {engines.writing, engines.reading}
     return sum(engine.pool.checkedout() for engine in engines)
