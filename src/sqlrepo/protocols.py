@@ -112,10 +112,10 @@ class Repository(Protocol[T, K_contra]):
     def remove(self, entity: T) -> None:
         """Delete the row of an entity, if their versions agree."""
 
-    def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False) -> int:
+    def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any) -> int:
         """Set fields of all matching entities, and return their number."""
 
-    def delete_where(self, *criteria: bool, everything: bool = False) -> int:
+    def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
         """Delete all matching entities, and return their number."""
 
 
@@ -238,10 +238,12 @@ class AsyncRepository(Protocol[T, K_contra]):
     async def remove(self, entity: T) -> None:
         """Delete the row of an entity, if their versions agree."""
 
-    async def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False) -> int:
+    async def update_where(
+        self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any
+    ) -> int:
         """Set fields of all matching entities, and return their number."""
 
-    async def delete_where(self, *criteria: bool, everything: bool = False) -> int:
+    async def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
         """Delete all matching entities, and return their number."""
 
 

@@ -26,14 +26,14 @@ def public(cls):
 
 
 # What only one of the two has, and why.
-ONLY_SYNC_REPOSITORY = {"chunks"}  # what the skin's stream is made of
+
 ONLY_ASYNC = {"run"}  # calls a function with the sync unit
 
 
 @pytest.mark.parametrize(
     ("sync", "skin", "left_out"),
     [
-        (BaseRepository, AsyncBaseRepository, ONLY_SYNC_REPOSITORY),
+        (BaseRepository, AsyncBaseRepository, set()),
         (Repository, AsyncRepository, set()),
         (BaseUnitOfWork, AsyncBaseUnitOfWork, set()),
         (UnitOfWork, AsyncUnitOfWork, set()),

@@ -163,6 +163,8 @@ def writing_takes_entities() -> None:
         assert_type(shop.todos.add_many([Todo(key="a")]), list[Todo])
         assert_type(shop.todos.patch(1, {"done": True}), Todo)
         assert_type(shop.todos.update_where(t.done, set_={"done": False}), int)
+        assert_type(shop.todos.update_where(set_={"done": False}, key="a"), int)
+        assert_type(shop.todos.delete_where(key="a"), int)
         shop.todos.add(Summary("a"))  # type: ignore[arg-type]
         repr(shop.todo)  # type: ignore[attr-defined]
 

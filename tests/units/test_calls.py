@@ -146,7 +146,6 @@ def test_a_set_form_without_criterion_is_refused(shop, criteria):
     [
         lambda todos: todos.delete_where(TodoQuery(done=True)),
         lambda todos: todos.update_where(TodoQuery(done=True), set_={"value": "v"}),
-        lambda todos: todos.delete_where(todo.done, everything=True),
         lambda todos: todos.update_where(todo.done, set_={}),
         lambda todos: todos.update_where(todo.done, set_=None),
         lambda todos: todos.update_where(todo.done, set_=["value"]),
@@ -161,6 +160,17 @@ def test_a_senseless_set_form_is_refused(shop, call):
     with pytest.raises((QueryError, InvalidValueError)):
         call(shop.todos)
     assert shop.todos.count(value="") == 2
+
+
+def test_set_forms_take_keyword_equality(shop):
+    shop.todos.add_many([Todo(key="a"), Todo(key="b"), Todo(key="c", done=True)])
+
+    assert shop.todos.update_where(key="a", set_={"value": "v"}) == 1
+    assert shop.todos.delete_where(not_(todo.done), value="") == 1
+    assert shop.todos.delete_where(done=True, everything=True) == 1
+    assert [one.value for one in shop.todos.find()] == ["v"]
+    with pytest.raises(QueryError):
+        shop.todos.delete_where(nope=1)
 
 
 def test_a_set_form_that_matches_nothing_by_its_criteria_touches_nothing(shop):

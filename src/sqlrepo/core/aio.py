@@ -247,9 +247,7 @@ class _Body(BaseRepository[T, K]):
         self._skin = skin
         super().__init__(unit)
         if alone:
-            self._work.register_tables(type(skin), [type(skin)])
-            self._work.label(type(skin))
-            self._source = self._work.source
+            self._stand_alone(type(skin))
 
     def definition(self) -> Definition[T]:  # type: ignore[override]  # asked of the object only
         return type(self._skin).definition()
@@ -265,6 +263,10 @@ class _Body(BaseRepository[T, K]):
 
     def write_scope(self) -> bool:
         return self._skin.write_scope()
+
+    def chunks(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[list[T]]:
+        """Iterate as `stream` does, over lists of entities."""
+        return self._chunks(self._select(criteria, equals, order_by=order_by), self._evaluate_scope())
 
     @property
     def _kind(self) -> type[Any]:
@@ -283,7 +285,7 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     def __init__(self, source: AsyncSource | Joinable | AsyncBaseUnitOfWork[Any], *, context: Any = None) -> None:
         self._alone = not isinstance(source, AsyncBaseUnitOfWork)
         self._unit = source if isinstance(source, AsyncBaseUnitOfWork) else AsyncBaseUnitOfWork(source, context=context)
-        self._body: BaseRepository[T, K] = _Body(self, self._unit._work.sync_unit, alone=self._alone)
+        self._body = _Body[T, K](self, self._unit._work.sync_unit, alone=self._alone)
 
     @property
     def unit(self) -> AsyncBaseUnitOfWork[Any]:
@@ -429,13 +431,15 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
         """Delete an entity's row, if it is at the entity's version."""
         return await self._call(self._body.remove, entity)
 
-    async def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False) -> int:
-        """Set fields of all entities that answer, and tell how many."""
-        return await self._call(self._body.update_where, *criteria, set_=set_, everything=everything)
+    async def update_where(
+        self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any
+    ) -> int:
+        """Set fields of all entities that match, and return their number; see `BaseRepository.update_where`."""
+        return await self._call(self._body.update_where, *criteria, set_=set_, everything=everything, **equals)
 
-    async def delete_where(self, *criteria: bool, everything: bool = False) -> int:
-        """Delete all entities that answer, and tell how many."""
-        return await self._call(self._body.delete_where, *criteria, everything=everything)
+    async def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
+        """Delete all entities that match, and return their number; see `BaseRepository.delete_where`."""
+        return await self._call(self._body.delete_where, *criteria, everything=everything, **equals)
 
     # -- the way to the body
 

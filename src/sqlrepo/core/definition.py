@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import iscoroutinefunction, isroutine
@@ -123,37 +123,55 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Definition(Generic[T]):
-    """A repository class, read.
-
-    Attributes:
-        mapper: its entity and table, which fit.
-        identity: the columns that tell an entity's row.
-        custom_load: whether it builds entities itself.
-        scoped: whether it keeps to some of the table's rows.
-        lets_leave: whether it says by itself what they must answer once they are changed.
-    """
+    """What the body of a repository class declares, checked."""
 
     mapper: Mapper[T]
-    natural_key: tuple[str, ...]
+    natural_key: tuple[str, ...]  # the columns that identify an entity's row
     custom_load: bool
-    scoped: bool
-    lets_leave: bool
+    scoped: bool  # the class overrides scope or write_scope
+    lets_leave: bool  # the class overrides write_scope
 
     @property
     def schema(self) -> Schema:
-        """The table."""
         return self.mapper.schema
 
-    def projection(self, into: type[Any]) -> tuple[tuple[str, ...], Callable[[Sequence[Row]], list[Any]]]:
-        """The columns a smaller model needs, and what builds it from them.
+    def key_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that identify an entity's row, by column; None if they are not known yet."""
+        if missing := [name for name in self.natural_key if name not in values and not self.mapper.has_field(name)]:
+            raise MappingError(
+                f"{self.mapper.entity.__name__} has no {', '.join(missing)}, so it identifies no row; "
+                "declare `natural_key`, the fields of a unique constraint"
+            )
+        return {name: values.get(name) for name in self.natural_key}
 
-        Raises:
-            QueryError: it is no model, or a field of it is none of the entity's.
-        """
+    def conflict_target(self, on: str | Sequence[str]) -> tuple[str, ...]:
+        """Return the columns of the key or unique constraint that ``on`` names, in the constraint's order."""
+        named = {self.mapper.column(name).name for name in _names(on)}
+        known = [self.schema.key, *(unique.columns for unique in self.schema.uniques)]
+        for columns in known:
+            if named and set(columns) == named:
+                return columns
+        listed = ", ".join(f"({', '.join(map(self.mapper.field, columns))})" for columns in known)
+        raise QueryError(f"on={on!r} is neither the key nor a unique constraint; there are {listed}")
+
+    def updatable(self, update: Iterable[str], target: tuple[str, ...]) -> frozenset[str]:
+        """Return the columns that ``update`` names, which an upsert must be able to change."""
+        columns = [self.mapper.column(name) for name in _names(update)]
+        for column in columns:
+            if column.computed or column.name in {*target, *self.schema.key, self.schema.version}:
+                raise QueryError(f"update={self.mapper.field(column.name)!r}: an upsert does not change this field")
+        return frozenset(column.name for column in columns)
+
+    def projection(self, into: type[Any]) -> tuple[tuple[str, ...], Callable[[Sequence[Row]], list[Any]]]:
+        """Return the columns that a smaller model needs, and a builder of it."""
         if not is_entity(into):
             raise QueryError(f"into= takes an entity class; {into!r} is {NO_ENTITY}")
         columns = tuple(self.mapper.column(name).name for name in describe(into))
         return columns, self.mapper.hydrator(into, columns)
+
+
+def _names(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 class RepositoryConfig(Generic[T]):

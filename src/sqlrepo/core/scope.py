@@ -98,7 +98,7 @@ class Scope:
         return None
 
 
-def evaluated(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Criterion:
+def evaluate_scope(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Criterion:
     """Ask a repository for what its rows must answer, in terms of columns.
 
     Raises:

@@ -1,128 +1,164 @@
-"""What one call asks: its criteria, order and limits, brought together and bound to the columns of a table."""
+"""What one call asks for: its criteria, order and limits, combined and bound to the columns of a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
-from sqlrepo.driver import Condition
+from sqlrepo.driver import Condition, Lock
 from sqlrepo.errors import InvalidLiteralError, QueryError
-from sqlrepo.language.criteria import And, Criterion, all_of, as_criterion, map_leaves
+from sqlrepo.language.criteria import (
+    And,
+    Compare,
+    Criterion,
+    OneOf,
+    Or,
+    all_of,
+    as_criterion,
+    map_leaves,
+    matches_all,
+)
 from sqlrepo.language.fields import OrderBy, Sort, parse_keywords, parse_order
 from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.query import QueryObject, entity_of
 from sqlrepo.tables.mapper import Mapper
 
-# Limit, offset and the one row more that tells whether there is a next page add up to a 64-bit integer.
+# Limit, offset and the one row more that shows whether there is a next page add up to a 64-bit integer.
 _MOST_ROWS = 2**62 - 1
+
+# Well below the parameters of one statement, or the alternatives of one criterion, that any database accepts.
+_KEYS_AT_ONCE = 500
+_COMPOSITE_KEYS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A call's question, in terms of columns.
+    """The query of one call, in terms of columns."""
 
-    Attributes:
-        criterion: which rows, literals in place.
-        order: with the key appended; no two rows are equal in it.
-        limit: at most so many rows, None for all.
-        offset: so many are left out first.
-    """
-
-    criterion: Criterion
-    order: tuple[Sort, ...]
+    criterion: Criterion  # with its literals
+    order: tuple[Sort, ...]  # with the key appended, so that no two rows are equal in it
     limit: int | None
     offset: int
 
     @property
     def where(self) -> Condition:
-        """Which rows, as a backend takes it."""
         return condition(self.criterion)
 
     def and_also(self, criterion: Criterion) -> Selection:
-        """The same question with one more criterion, already bound to columns."""
+        """Add a criterion that is bound to columns already."""
         return replace(self, criterion=And((self.criterion, criterion)))
 
 
 def condition(criterion: Criterion) -> Condition:
-    """Part a criterion over columns into shape and parameters."""
+    """Split a bound criterion into shape and parameters."""
     return Condition(*parametrize(criterion))
 
 
 def select(
     mapper: Mapper[Any],
-    asked: Iterable[object],
-    named: Mapping[str, Any],
+    criteria: Iterable[object],  # at most one query object among them
+    equals: Mapping[str, Any],
     *,
     order_by: OrderBy = None,
     limit: int | None = None,
     offset: int | None = None,
 ) -> Selection:
-    """Bring together what a call was given.
-
-    Args:
-        mapper: the entity and its table.
-        asked: criteria, at most one query object among them.
-        named: keyword equality.
-        order_by: the call's own order, if any.
-        limit: the call's own limit, if any.
-        offset: the call's own offset, if any.
+    """Combine the arguments of a call.
 
     Raises:
-        QueryError: two query objects, something said twice, an unknown field, ...
+        QueryError: two query objects, an option given twice, or an unknown field.
         InvalidLiteralError: a negative limit or offset, or one that no database can count to.
     """
-    given = tuple(asked)
+    given = tuple(criteria)
     queries = [one for one in given if isinstance(one, QueryObject)]
     if len(queries) > 1:
-        raise QueryError("two query objects in one call; combine their .criteria instead")
+        raise QueryError("a call takes one query object; combine the .criteria of several with &")
     if queries:
         if not issubclass(mapper.entity, entity_of(queries[0])):
-            raise QueryError(f"{type(queries[0]).__name__} is not about {mapper.entity.__name__}")
+            raise QueryError(f"{type(queries[0]).__name__} does not query {mapper.entity.__name__}")
         order_by = _once("order_by", queries[0], order_by)
         limit = _once("limit", queries[0], limit)
         offset = _once("offset", queries[0], offset)
-    criterion = all_of(
-        [
-            *(as_criterion(one.criteria if isinstance(one, QueryObject) else one) for one in given),
-            *parse_keywords(mapper.entity, named),
-        ]
-    )
+    parts = [as_criterion(one.criteria if isinstance(one, QueryObject) else one) for one in given]
+    if equals:
+        parts += parse_keywords(mapper.entity, equals)
     return Selection(
-        map_leaves(criterion, mapper.bind),
+        map_leaves(all_of(parts), mapper.bind),
         _order(mapper, order_by),
-        _rows("limit", limit),
-        _rows("offset", offset) or 0,
+        _row_count("limit", limit),
+        _row_count("offset", offset) or 0,
     )
+
+
+def select_targets(
+    mapper: Mapper[Any], criteria: Iterable[object], equals: Mapping[str, Any], *, everything: bool
+) -> Condition:
+    """Combine the criteria of a set form, which must say ``everything`` if they match all rows.
+
+    Raises:
+        QueryError: a query object among the criteria, or criteria that match all rows without ``everything``.
+    """
+    given = tuple(criteria)
+    if any(isinstance(criterion, QueryObject) for criterion in given):
+        raise QueryError("update_where and delete_where take criteria only; pass the query object's .criteria")
+    selection = select(mapper, given, equals)
+    if matches_all(selection.criterion) and not everything:
+        raise QueryError("the criteria match all rows; pass everything=True if that is meant")
+    return selection.where
+
+
+def values_equal(mapper: Mapper[Any], values: Mapping[str, Any]) -> Criterion:
+    """Build the criterion that some columns have these values."""
+    return And(tuple(Compare(mapper.ref(name), "==", value) for name, value in values.items()))
+
+
+def key_chunks(mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]) -> Iterator[Criterion]:
+    """Build criteria for many keys, each small enough for one statement."""
+    names, keys = mapper.schema.key, list(keys)
+    size = _KEYS_AT_ONCE if len(names) == 1 else _COMPOSITE_KEYS_AT_ONCE
+    for start in range(0, len(keys), size):
+        chunk = keys[start : start + size]
+        if len(names) == 1:
+            yield OneOf(mapper.ref(names[0]), tuple(value for (value,) in chunk))
+        else:
+            yield Or(tuple(values_equal(mapper, dict(zip(names, key, strict=True))) for key in chunk))
+
+
+def require_limit(query: QueryObject[Any], selection: Selection) -> int:
+    if selection.limit is None:
+        raise QueryError(f"{type(query).__name__} has no limit; a page needs one")
+    return selection.limit
 
 
 def require_position(limit: int, offset: int, after: str | None, before: str | None) -> None:
-    """Refuse what gives no page by position.
-
-    Raises:
-        InvalidLiteralError: no row, an offset, or both ways at once.
-    """
+    """Refuse options that do not fit a page by position."""
     if limit < 1:
-        raise InvalidLiteralError("limit", "a page by position has one row at least")
+        raise InvalidLiteralError("limit", "must be 1 or more for a page by position")
     if offset:
-        raise InvalidLiteralError("offset", "a page by position begins at a cursor")
+        raise InvalidLiteralError("offset", "does not fit a page by position, which begins at a cursor")
     if after is not None and before is not None:
-        raise InvalidLiteralError("before", "a page is either after or before a cursor")
+        raise InvalidLiteralError("before", "cannot be combined with `after`")
+
+
+def check_lock(lock: Lock | None) -> None:
+    if lock not in (None, *get_args(Lock)):
+        raise QueryError(f"lock is {lock!r}; it can be {', '.join(get_args(Lock))}")
 
 
 def _once(option: str, query: QueryObject[Any], given: Any) -> Any:
-    """An option said by the query object or by the call, not by both."""
+    """Return an option that the query object or the call gives, but not both."""
     own = getattr(query, option, None)
     if own is not None and given is not None:
         raise QueryError(f"{option} is given twice: by {type(query).__name__} and by the call")
     return given if own is None else own
 
 
-def _rows(name: str, number: Any) -> int | None:
+def _row_count(name: str, number: Any) -> int | None:
     if number is None:
         return None
     if not isinstance(number, int) or isinstance(number, bool):
-        raise QueryError(f"{name} is a number of rows, not {type(number).__name__}")
+        raise QueryError(f"{name} must be a number of rows, not {type(number).__name__}")
     if not 0 <= number <= _MOST_ROWS:
         raise InvalidLiteralError(name, f"cannot be {'negative' if number < 0 else 'so large'}")
     return number

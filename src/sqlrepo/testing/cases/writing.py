@@ -332,12 +332,16 @@ class WritingCases(Generic[T]):
 
     @clause("6.12")
     def test_delete_where_deletes_matching_rows(self, subject: Subject[T]) -> None:
-        """Delete all but one, then none."""
+        """Delete all but one, then none, then the last by keyword equality."""
         stored = subject.store_new(4)
         with subject.open() as repository:
             assert repository.delete_where(not_(subject.is_(stored[2]))) == 3
             assert repository.delete_where(not_(subject.is_(stored[2]))) == 0
         subject.check_stored([stored[2]])
+        [values] = subject.natural_keys([stored[2]])
+        with subject.open() as repository:
+            assert repository.delete_where(**dict(zip(subject.natural_key, values, strict=True))) == 1
+        subject.check_stored([])
 
     @clause("6.13")
     def test_update_where_changes_matching_rows(self, subject: Subject[T]) -> None:
@@ -354,18 +358,18 @@ class WritingCases(Generic[T]):
 
     @clause("6.14")
     def test_set_forms_need_a_criterion(self, subject: Subject[T]) -> None:
-        """Delete without a criterion, with a contradiction, and with everything=True."""
+        """Delete without a criterion, and with everything=True beside a criterion and alone."""
         stored = subject.store_new(3)
         with subject.open() as repository:
             refused: tuple[Callable[[], object], ...] = (
                 repository.delete_where,
-                lambda: repository.delete_where(subject.is_(stored[0]), everything=True),
                 lambda: repository.delete_where(cast(Any, subject.query(limit=1))),
                 lambda: repository.update_where(subject.is_(stored[0]), set_={}),
             )
             check_raises(QueryError, *refused)
             assert repository.count() == 3
-            assert repository.delete_where(everything=True) == 3
+            assert repository.delete_where(subject.is_(stored[0]), everything=True) == 1
+            assert repository.delete_where(everything=True) == 2
         assert subject.find_all() == []
 
     @clause("6.15")
