@@ -42,7 +42,7 @@ def at_fork(owner: ForkAware) -> None:
     _OWNERS[next(_NUMBERS)] = owner
 
 
-def process() -> int:
+def get_pid() -> int:
     """Return the process id as of the last fork that was noticed."""
     return _process
 

@@ -1,4 +1,4 @@
-"""Protocols for callers to type against: repositories and units of work, whoever implements them."""
+"""Protocols that callers can type against instead of the base classes."""
 
 # The methods of a protocol have no body.
 # pyright: reportReturnType=false

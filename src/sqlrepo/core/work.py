@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlrepo.core.definition import RepositoryConfig
 from sqlrepo.driver import PROBES, AsyncSource, Callback, Driver, Joined, Source, Transaction, is_source, run_callbacks
 from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, add_failure_note
-from sqlrepo.forks import check_pid, process
+from sqlrepo.forks import check_pid, get_pid
 from sqlrepo.tables.mapper import Mapper
 
 R = TypeVar("R")
@@ -92,7 +92,7 @@ class Work:
         self._read_only = read_only
         self._log = UnitLog()
         self.label(kind)
-        self._process = process()
+        self._process = get_pid()
         self._inherited = False  # open in the process that this one was forked from
         self._call = Lock()
         self._open = self._joined is not None
@@ -112,7 +112,7 @@ class Work:
 
     @property
     def is_open(self) -> bool:
-        return self._open and self._process == process()
+        return self._open and self._process == get_pid()
 
     def label(self, kind: type[Any]) -> None:
         """Take the name of the class that the application knows: of the async unit, or of a repository alone."""
@@ -311,11 +311,11 @@ class Work:
         Raises:
             UnitStateError: the unit has joined a session, which is the parent's too.
         """
-        if self._process == process():
+        if self._process == get_pid():
             return
         if self._joined is not None:
             raise UnitStateError("not_open", "it joined a session before the process forked; join one of this process")
-        self._process, self._inherited = process(), self._open
+        self._process, self._inherited = get_pid(), self._open
         self._call, self._open, self._leaving = Lock(), False, None
         self._driver, self._transaction = None, Transaction(self._log)
 

@@ -55,7 +55,7 @@ class ValueType:
     high: int | None = None
     precision: int | None = None  # digits of a decimal in all, and after the point; a value is never rounded to them
     scale: int | None = None
-    aware: bool | None = None  # True: datetimes have a zone, and are kept in UTC; False: they have none; None: either
+    aware: bool | None = None  # True: datetimes have a zone, and are stored in UTC; False: they have none; None: either
     labels: Mapping[Any, str] | None = field(default=None, hash=False)  # the stored text of each enumeration member
     bind: Callable[[Any], Any] | None = None  # a TypeDecorator's two functions; the limits hold for the bound value
     result: Callable[[Any], Any] | None = None
