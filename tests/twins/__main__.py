@@ -31,9 +31,10 @@ def agrees(name, operations, seed):
     """Run all shapes on one database, and print a line."""
     done, differences, driver = 0, [], name
     for unit, queries in SHAPES.items():
-        stores = Stores(UnitUnderTest(unit, queries), connect(name, None))
+        stores = Stores(UnitUnderTest(unit, queries), connect(name, unit))
         driver = stores.name
-        run = Run(stores, Effort(programs=300, operations=-(-operations // len(SHAPES)), seed=seed))
+        share = -(-operations // len(SHAPES))
+        run = Run(stores, Effort(programs=min(300, share // 50 + 1), operations=share, seed=seed))
         try:
             stores.create_tables()
             run.execute()

@@ -204,6 +204,23 @@ class UniquesAreOfOneColumn(Mutant):
         return replace(schema, uniques=tuple(replace(one, columns=one.columns[:1]) for one in schema.uniques))
 
 
+class UpdatesDoNotCascade(Mutant):
+    """A key that others refer to cannot change."""
+
+    @staticmethod
+    def demanded(schema):
+        return replace(schema, foreign_keys=tuple(replace(one, on_update="RESTRICT") for one in schema.foreign_keys))
+
+
+class DeletesDoNotCascade(Mutant):
+    """A row that others refer to is deleted and the others' references are set to NULL."""
+
+    @staticmethod
+    def demanded(schema):
+        keys = (replace(one, on_delete="SET NULL") for one in schema.foreign_keys)
+        return replace(schema, foreign_keys=tuple(keys))
+
+
 class DeletingNothingCounts(Mutant):
     """delete says that there was a row."""
 

@@ -11,13 +11,14 @@ ASYNCHRONOUS = {
 }
 
 
-def connect(name, directory):
-    """Connect to a database of a kind of server, or by an asynchronous driver."""
+def connect(name, unit, directory=None):
+    """Connect to a database for a unit of work, by the name of a server or of an asynchronous driver."""
+    variant = f"twins_{unit.__name__.lower()}"
     if name == "sqlite":
         return Database("sqlite://")
     if name in servers.KINDS:
-        return Database(servers.made_for_tests(name, "twins"))
+        return Database(servers.made_for_tests(name, variant))
     server, driver = ASYNCHRONOUS[name]
     if not server:
         return AsyncDatabase(f"{driver}:///{directory}/twins.db")
-    return AsyncDatabase(servers.made_for_tests(server, "twins").set(drivername=driver))
+    return AsyncDatabase(servers.made_for_tests(server, variant).set(drivername=driver))

@@ -1,4 +1,4 @@
-"""The units of work that twins are run on, each of another shape, with their query objects."""
+"""The units of work that the twins run on, each of a different shape, with their query objects."""
 
 from tests.chinook.domain import CustomerQuery, InvoiceQuery, TrackQuery
 from tests.chinook.storage import MusicShop
@@ -15,6 +15,12 @@ from tests.twins.domain import (
     TodoQuery,
 )
 from tests.twins.linked import OrderQuery, Sales, Tree
+from tests.units import references
+
+
+class References(references.Shop):
+    """Tables that refer to each other in every way."""
+
 
 SHAPES = {
     Shop: {"todos": TodoQuery},
@@ -24,5 +30,6 @@ SHAPES = {
     Shelf: {"labels": LabelQuery},
     Sales: {"orders": OrderQuery},
     Tree: {},
+    References: {},
     MusicShop: {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery},
 }

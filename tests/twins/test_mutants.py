@@ -11,7 +11,7 @@ from tests.twins import mutants as own
 from tests.twins.domain import Bank, Lab, Shelf, Theatre
 from tests.twins.linked import Sales
 from tests.twins.places import connect
-from tests.twins.shapes import SHAPES
+from tests.twins.shapes import SHAPES, References
 
 # The shape that finds a fault soonest is tried first.
 SOONEST = {
@@ -21,6 +21,7 @@ SOONEST = {
     Bank: "VersionIsIgnored VersionIsNotCounted UpsertsDoNotCount",
     Lab: "IntegersAreFloats MicrosecondsAreDropped MomentsComeInAnotherZone WholeFloatsAreIntegers ZeroIsNegative",
     Sales: "ChecksAreIgnored ReferencesAreIgnored",
+    References: "DeletesDoNotCascade UpdatesDoNotCascade",
     Shelf: "BatchKeepsWhatFits CaseIsIgnored SavepointRollbackDoesNothing",
 }
 
@@ -56,7 +57,7 @@ def plant(mutant, patch):
 
 
 def is_found(unit, queries, database="sqlite"):
-    stores = Stores(UnitUnderTest(unit, queries), connect(database, None))
+    stores = Stores(UnitUnderTest(unit, queries), connect(database, unit))
     stores.create_tables()
     try:
         Run(stores, Effort(programs=PROFILES["quick"].programs, reduce=False)).execute()

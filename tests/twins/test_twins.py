@@ -15,7 +15,7 @@ class OnDatabases(TwinContract):
 
     @pytest.fixture(params=SYNCHRONOUS)
     def database(self, request, tmp_path):
-        return connect(request.param, tmp_path)
+        return connect(request.param, self.unit, tmp_path)
 
 
 class OnAsyncDrivers(TwinContract):
@@ -23,7 +23,7 @@ class OnAsyncDrivers(TwinContract):
 
     @pytest.fixture(params=ASYNCHRONOUS)
     def database(self, request, tmp_path):
-        return connect(request.param, tmp_path)
+        return connect(request.param, self.unit, tmp_path)
 
 
 for _unit, _queries in SHAPES.items():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
@@ -10,6 +11,18 @@ from tests.databases import servers
 from tests.units.domain import Base, create, database
 
 ON_A_DATABASE = ("backend", "engine", "filled", "specimens", "stored")  # fixtures whose parameter is a kind of database
+
+
+def bounded(examples):
+    """As many Hypothesis examples, the same ones in every run."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def pytest_collection_modifyitems(items):

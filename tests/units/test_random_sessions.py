@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlrepo import UniqueViolationError
+from tests.units.conftest import bounded
 from tests.units.domain import Shop, Todo, TodoRow, Todos, connections_out, database, todo
-from tests.units.test_random_queries import bounded
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from sqlrepo import ConstraintError, NotFoundError, RepositoryError, TransactionConflictError
 from sqlrepo.memory import InMemoryDatabase
+from tests.units.conftest import bounded
 from tests.units.domain import Shop, Todo, Todos
-from tests.units.test_random_queries import bounded
 
 KEYS = "abc"
 STEPS = st.lists(

@@ -215,8 +215,11 @@ class PendingCall:
         if one_by_one and self._counts_cascades and all(form[0] == "returned" for form in forms):
             memory, count = (int(form[1][1]) for form in forms)
             return 0 < count <= memory  # rows that a cascade reached first are not counted
+        # References from other tables are checked before or after the table's own constraints.
+        tables = {one for form in forms if form[1] == "ForeignKeyViolationError" for one in form[4:]}
+        elsewhere = bool(tables - {self._table.schema.name})
         kinds = {form[1] if form[0] == "raised" else "" for form in forms}
-        if not kinds <= {kind.__name__ for kind in _VIOLATIONS} or (len(kinds) > 1 and not one_by_one):
+        if not kinds <= {kind.__name__ for kind in _VIOLATIONS} or not (one_by_one or elsewhere or len(kinds) == 1):
             return False
         match database:
             case Raised(UniqueViolationError() as error):
@@ -239,7 +242,7 @@ class PendingCall:
     def _breaks(self, error: ForeignKeyViolationError) -> bool:
         """Return True if rows would lack the row they refer to, or lose it by a deletion."""
         named = (error.constraint, error.fields)
-        if self._call.method not in _DELETES:
+        if self._call.method not in _DELETES and (not self._details or error.table == self._table.schema.name):
             own = self._table.references
             return any(self._dangles(one) for one in own if not self._details or (one.key.name, one.fields) == named)
         pairs = [(table.schema.name, one) for table in self._side.tables.values() for one in table.references]
