@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlrepo import (
     BaseRepository,
     InvalidValueError,
+    NotFoundError,
     NotNullViolationError,
     QueryError,
     StaleEntityError,
@@ -121,6 +122,15 @@ def test_a_set_form_stamps_too(notes):
     assert notes.one(text="a").seen > 1
     assert notes.update_where(note.text == "a", set_={"seen": 3}) == 1
     assert notes.one(text="a").seen == 3
+
+
+def test_an_empty_patch_changes_nothing(notes):
+    stored = notes.add(Note(text="a"))
+
+    assert notes.patch(stored.id, {}) == stored
+    assert notes.get(stored.id) == stored
+    with pytest.raises(NotFoundError):
+        notes.patch(99, {})
 
 
 def test_a_default_is_checked_like_any_value(empty):
