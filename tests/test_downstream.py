@@ -96,7 +96,7 @@ def test_failure_shows_the_clause_and_the_values(run):
     assert "clause 2.1 of sqlrepo's contract" in result.stdout
 
 
-def test_capability_that_is_declared_off_but_there_is_told(run):
+def test_capability_that_is_declared_off_but_there_is_reported(run):
     declared = TESTS.replace("import Harness", "import Capabilities, Harness").replace(
         "make=lambda", "capabilities=Capabilities(concurrent_writers=False), make=lambda"
     )

@@ -31,7 +31,7 @@ def test_every_clause_is_cited_and_every_citation_is_a_clause():
     assert set(CLAUSE.findall(before)) == clauses
 
 
-def test_every_capability_is_told_of():
+def test_every_capability_is_described():
     cited = set(re.findall(r"`(\w+)`", PAGE.partition("## Capabilities")[0])) & NAMES
 
     assert cited == NAMES

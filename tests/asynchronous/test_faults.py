@@ -258,7 +258,7 @@ def test_a_missing_database_is_unavailable(db, loop):
     loop.run(work())
 
 
-def test_a_wrong_password_is_unavailable_and_told_to_nobody(db, loop):
+def test_a_wrong_password_is_unavailable_and_not_shown(db, loop):
     async def work():
         stranger = AsyncDatabase(db.engine.url.set(username="sqlrepo_nobody", password="secret"))
         with pytest.raises(DatabaseUnavailableError) as caught:

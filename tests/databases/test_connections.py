@@ -30,12 +30,12 @@ def codes(db):
     ("options", "level"),
     [({}, "read committed"), ({"isolation": "REPEATABLE READ"}, "repeatable read")],
 )
-def test_units_run_at_read_committed_unless_told_otherwise(opened, kind, options, level):
+def test_units_run_at_read_committed_by_default(opened, kind, options, level):
     with Attic(opened(**options)) as unit:
         assert unit.connection.exec_driver_sql(LEVELS[kind]).scalar_one() == level
 
 
-def test_a_unit_that_reads_again_sees_what_was_committed_unless_told_otherwise(opened):
+def test_a_unit_that_reads_again_sees_what_was_committed_by_default(opened):
     for db, seen in ((opened(), ["x"]), (opened(isolation="REPEATABLE READ"), [])):
         for read_only in (False, True):
             with Attic(db) as unit:

@@ -110,7 +110,7 @@ def tried(connection, statements):
         ([sa.insert(ThingRow).values(ROW | {"owner": 9})], (ForeignKeyViolationError, "fk_owner", {("owner",)})),
     ],
 )
-def test_constraints_are_told_alike(url, tables, statements, expected):
+def test_constraint_violations_are_translated_alike(url, tables, statements, expected):
     error, constraint, names = expected
     found = translate(failing(url, *statements), tables, (None, statements[-1].table.name))
 
@@ -132,7 +132,7 @@ def test_constraints_are_told_alike(url, tables, statements, expected):
         ("SELEKT 1", ProgrammingError),
     ],
 )
-def test_wrong_statements_are_told_alike(url, tables, statement, error):
+def test_wrong_statements_are_translated_alike(url, tables, statement, error):
     assert type(translate(failing(url, statement), tables)) is error
 
 
@@ -164,20 +164,20 @@ SERVED = {
         ("killed", DatabaseUnavailableError),
     ],
 )
-def test_what_servers_refuse_is_told_alike(url, tables, what, error):
+def test_refusals_of_the_server_are_translated_alike(url, tables, what, error):
     if url.get_backend_name() == "sqlite":
         pytest.skip("no server")
     assert type(translate(failing(url, *SERVED[url.get_backend_name()][what]), tables)) is error
 
 
 @pytest.mark.parametrize("change", [{"port": 1}, {"database": "sqlrepo_test_missing"}, {"username": "sqlrepo_nobody"}])
-def test_what_happens_at_the_door_is_told_alike(url, tables, change):
+def test_failures_to_connect_are_translated_alike(url, tables, change):
     if url.get_backend_name() == "sqlite":
         pytest.skip("no server")
     assert type(translate(failing(url.set(**change), "SELECT 1"), tables)) is DatabaseUnavailableError
 
 
-def test_a_lock_that_is_not_waited_for_is_told_alike(url, tables):
+def test_a_lock_that_is_not_waited_for_is_translated_alike(url, tables):
     if url.get_backend_name() == "sqlite":
         pytest.skip("no locks on rows")
     with sa.create_engine(servers.emptied(DRIVERS[url.drivername], Base), poolclass=sa.NullPool).connect() as holder:
@@ -188,7 +188,7 @@ def test_a_lock_that_is_not_waited_for_is_told_alike(url, tables):
     assert type(translate(locked, tables)) is LockTimeoutError
 
 
-def test_a_program_s_own_fault_is_none_of_the_database_s(tables):
+def test_a_program_s_own_error_is_not_translated(tables):
     assert translate(ZeroDivisionError(), tables) is None
     assert translate(TypeError(5), tables) is None
 

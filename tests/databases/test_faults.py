@@ -50,7 +50,7 @@ def attic(db):
 @pytest.mark.parametrize(
     "statement", [sa.insert(ThingRow).values(size=1, weight=1), sa.update(ThingRow).values(code=None)]
 )
-def test_a_violation_through_the_session_is_told_when_the_unit_ends(attic, statement):
+def test_a_violation_through_the_session_is_raised_when_the_unit_ends(attic, statement):
     with pytest.raises(TransactionAbortedError) as aborted, Attic(attic) as unit, pytest.raises(sa.exc.DBAPIError):
         unit.session.execute(statement)
     found = aborted.value.__cause__
@@ -101,7 +101,7 @@ def test_a_deferred_constraint_is_refused_at_commit(attic, kind):
         ("SELEKT 1", ProgrammingError),
     ],
 )  # fmt: skip
-def test_what_a_statement_of_the_user_s_own_gets_wrong_is_told(attic, statement, error):
+def test_an_error_of_the_user_s_own_statement_is_translated(attic, statement, error):
     with pytest.raises(TransactionAbortedError) as aborted, Attic(attic) as unit:
         unit.things.add(Thing(code="z"))
         with pytest.raises(sa.exc.DBAPIError):
@@ -156,7 +156,7 @@ def test_a_deadlock_ends_one_unit_and_all_of_it(db, nested):
     assert "half the work" not in codes(db)
 
 
-def test_a_deadlock_is_mended_by_retry_and_nothing_is_done_twice(db):
+def test_retry_survives_a_deadlock_and_does_nothing_twice(db):
     seeded(db, "a", "b")
     both = threading.Barrier(2)
 
@@ -178,7 +178,7 @@ def test_a_deadlock_is_mended_by_retry_and_nothing_is_done_twice(db):
     assert codes(db) == {"a", "b", "by a", "by b"}
 
 
-def test_a_serialization_failure_is_mended_by_retry(opened):
+def test_retry_survives_a_serialization_failure(opened):
     db = opened(isolation="SERIALIZABLE")
     seeded(db, "a", "b")
     both = threading.Barrier(2)
@@ -199,7 +199,7 @@ def test_a_serialization_failure_is_mended_by_retry(opened):
     assert sorted(one.size for one in Things(db).find()) == [2, 3]
 
 
-def test_a_lost_connection_is_mended_by_retry(db, kind):
+def test_retry_survives_a_lost_connection(db, kind):
     tries = []
 
     def work(unit):
@@ -213,7 +213,7 @@ def test_a_lost_connection_is_mended_by_retry(db, kind):
     assert (len(tries), codes(db)) == (2, {"a", "b"})
 
 
-def test_a_lock_timeout_is_mended_by_retry(opened, kind):
+def test_retry_survives_a_lock_timeout(opened, kind):
     db = impatient(opened(), kind)
     seeded(db, "a")
     holder, tries = Attic(db), []

@@ -71,7 +71,7 @@ def db(request):
             connection.exec_driver_sql(f"DROP SCHEMA {name} {'CASCADE' * (request.param == 'postgresql')}")
 
 
-def test_a_violation_is_told_of_the_table_it_is_in(db):
+def test_a_violation_names_the_table_it_is_in(db):
     with Both(db) as both:
         both.named.add(Named(id=1, k=1, v=1))
         both.unnamed.add(Unnamed(id=1, kk=1, vv=1))

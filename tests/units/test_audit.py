@@ -277,7 +277,7 @@ def test_a_textual_check_is_named():
     assert {one.rule for one in audit(metadata, "sqlite")} == {"memory-table"}
 
 
-def test_a_finding_is_a_value_that_tells_itself():
+def test_a_finding_is_a_value_that_prints_itself():
     [one] = [one for one in audit(table(sa.Column("name", sa.String(5)), schema="shop"), "mariadb") if one.column]
 
     assert (one.rule, one.table, one.place, one.what, one.assumed) == (

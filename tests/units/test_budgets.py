@@ -102,7 +102,7 @@ def test_an_operation_costs_the_same_on_every_backend(filled, backend, name, cos
     assert spent.count == DIFFERENT.get((backend, name), cost)
 
 
-def test_a_budget_that_is_exceeded_tells_what_was_sent_and_no_values(filled, backend):
+def test_an_exceeded_budget_shows_what_was_sent_and_no_values(filled, backend):
     with pytest.raises(QueryBudgetError) as caught:
         spend(
             1,
@@ -169,7 +169,7 @@ def test_nested_budgets_both_count(filled):
     assert (outer.count, inner.count) == (3, 1)
 
 
-def test_a_budget_counts_one_database_where_it_is_told_to(filled):
+def test_a_budget_can_count_one_database_only(filled):
     other = create(InMemoryDatabase())
     with query_budget(9, on=filled) as here, query_budget(9, on=other) as there, query_budget(9) as everywhere:
         Todos(filled).count()
@@ -199,7 +199,7 @@ def test_a_budget_is_open_once():
         pass
 
 
-def test_a_budget_is_none_of_less_than_nothing():
+def test_a_negative_budget_is_refused():
     with pytest.raises(ValueError, match="-1"):
         query_budget(-1)
 

@@ -281,14 +281,14 @@ def test_an_isolation_that_is_none_is_refused(url, level):
 
 
 @pytest.mark.parametrize("given", ["secret of mine", None, 5])
-def test_what_is_no_url_is_refused_without_being_told_to_anybody(given):
+def test_what_is_no_url_is_refused_without_being_shown(given):
     with pytest.raises(UnsupportedError) as caught:
         Database(given)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["postgres://x", "postgresql://x"])
-def test_a_url_without_driver_is_told_what_to_write(url):
+def test_the_error_of_a_url_without_driver_says_what_to_write(url):
     with pytest.raises(UnsupportedError, match=r"write postgresql\+psycopg://"):
         Database(url)
 

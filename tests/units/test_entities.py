@@ -183,7 +183,7 @@ def test_a_value_object_is_kept_in_columns_of_its_own(db):
     assert caught.value.field == "street"
 
 
-def test_a_record_names_the_column_that_was_meant(db):
+def test_a_record_suggests_the_nearest_column(db):
     class Misread(People):
         def to_domain(self, row):
             return row.stret
@@ -234,7 +234,7 @@ class Keyless(BaseRepository[Card, int]):
     model = UserRow
 
 
-def test_an_entity_without_key_is_told_by_its_identity(db):
+def test_an_entity_without_key_is_identified_by_its_natural_key(db):
     with Cards(db) as cards:
         cards.add_many([Card(mail="a@x", user_id=1), Card(mail="b@x", user_id=2)])
 
@@ -279,7 +279,7 @@ class Stricts(BaseRepository[Strict, int]):
     model = UserRow
 
 
-def test_a_row_the_entity_refuses_is_a_mapping_error_that_tells_no_values(db):
+def test_a_row_the_entity_refuses_is_a_mapping_error_without_values(db):
     with Cards(db) as cards:
         cards.add(Card(mail="secret"))
 

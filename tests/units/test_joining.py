@@ -379,7 +379,7 @@ def test_callbacks_go_with_what_is_undone(session):
     assert called == []
 
 
-def test_a_failing_callback_is_told_and_undoes_nothing(engine, session):
+def test_a_failing_callback_is_reported_and_undoes_nothing(engine, session):
     shop = Shop(session)
     shop.todos.add(Todo(key="a"))
     shop.on_commit(lambda: {}["missing"])
@@ -436,7 +436,7 @@ def test_what_waits_in_a_session_on_a_joined_connection_is_committed_with_it(eng
     assert keys(engine) == ["a"]
 
 
-def test_a_connection_tells_nothing_of_its_commit(engine):
+def test_a_connection_does_not_announce_its_commit(engine):
     with engine.connect() as connection, pytest.raises(UnsupportedError, match="join a Session"):
         Shop(connection).on_commit(print)
 
@@ -526,7 +526,7 @@ def test_a_connection_that_has_not_begun_is_joined(tmp_path):
     db.dispose()
 
 
-def test_a_session_that_has_not_begun_and_does_not_of_itself_is_told(engine):
+def test_a_session_without_autobegin_that_has_not_begun_is_refused(engine):
     with Session(engine, autobegin=False) as session:
         shop = Shop(session)
         with pytest.raises(UnitStateError) as caught:

@@ -46,14 +46,14 @@ def test_beginning_and_end(db, told):
     assert not any("s3cret" in line or "todo" in line.lower() for line in told())
 
 
-def test_units_are_told_apart(db, told):
+def test_log_lines_name_each_unit(db, told):
     with Shop(db, read_only=True), Shop(db, read_only=True):
         pass
     begun = [line for line in told() if "began" in line]
     assert len(set(begun)) == 2
 
 
-def test_an_error_is_told_by_its_class(db, told):
+def test_an_error_is_logged_by_its_class(db, told):
     with pytest.raises(KeyError):
         leave_by(KeyError("s3cret"), Shop(db), lambda shop: shop.todos.count())
     assert words(told(), *ENDS) == ["began", "rolled back"]
@@ -61,7 +61,7 @@ def test_an_error_is_told_by_its_class(db, told):
     assert "s3cret" not in told()[-1]
 
 
-def test_an_abort_is_told_once(db, told):
+def test_an_abort_is_logged_once(db, told):
     with pytest.raises(UniqueViolationError), Shop(db) as shop:
         shop.todos.add_many([Todo(key="s3cret"), Todo(key="s3cret")])
     assert words(told(), *ENDS) == ["began", "aborted by UniqueViolationError", "rolled back"]
@@ -76,14 +76,14 @@ def test_a_savepoint_that_is_rolled_back_ends_no_unit(db, told):
     assert words(told(), *ENDS) == ["began", "aborted by UniqueViolationError", "committed"]
 
 
-def test_a_commit_that_fails_is_told(db, told):
+def test_a_commit_that_fails_is_logged(db, told):
     error = UniqueViolationError(None)
     with pytest.raises(UniqueViolationError), fail_next("commit", error), Shop(db) as shop:
         shop.todos.add(Todo(key="a"))
     assert words(told(), *ENDS) == ["began", "could not commit"]
 
 
-def test_a_repository_alone_is_told_by_its_name(db, told):
+def test_a_repository_alone_is_logged_by_its_name(db, told):
     Todos(db).count()
     assert words(told(), *ENDS) == ["began", "committed"]
     assert all(line.startswith("Todos ") for line in told())
@@ -94,7 +94,7 @@ def test_messages_name_what_the_application_has(db):
         Todos(db).unit.commit()
 
 
-def test_messages_tell_too_early_from_too_late(db):
+def test_messages_distinguish_too_early_from_too_late(db):
     shop = Shop(db)
     with pytest.raises(UnitStateError, match="enter it first"):
         shop.todos.count()

@@ -109,7 +109,7 @@ def test_a_schema_by_hand_cannot_be_kept_in_a_database(sqlite):
     assert Kept(InMemoryDatabase()).count() == 0
 
 
-def test_a_unit_takes_a_repository_on_memory_only():
+def test_a_unit_takes_a_repository_of_memory_alone():
     class Library(BaseUnitOfWork):
         books: Books
 

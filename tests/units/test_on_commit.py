@@ -107,7 +107,7 @@ def test_what_cannot_be_called_is_refused(db):
     assert Todos(db).count() == 1
 
 
-def test_a_callback_that_turns_out_to_be_async_is_told(db):
+def test_a_callback_that_turns_out_to_be_async_is_reported(db):
     async def send():
         """Never awaited."""
 

@@ -442,7 +442,7 @@ def test_statements_of_a_session_meet_none(db):
 
 
 @pytest.mark.parametrize(("verb", "meant"), [("comit", "commit"), ("select", "delete"), ("rollback-to", "rollback_to")])
-def test_an_unknown_verb_is_told_the_nearest(verb, meant):
+def test_an_unknown_verb_is_answered_with_the_nearest(verb, meant):
     with pytest.raises(ValueError, match=f"'{meant}'"):
         fail_next(verb, LockTimeoutError)
 

@@ -46,7 +46,7 @@ def test_batches_in_opposite_orders_all_get_through(shared):
     assert len({todo.value for todo in found}) == 1
 
 
-def test_the_first_to_commit_wins_on_memory():
+def test_the_first_to_commit_wins_in_memory():
     db = InMemoryDatabase()
     shop = Shop(db)
 
