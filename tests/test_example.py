@@ -1,4 +1,4 @@
-"""The to-do service over HTTP, on memory, SQLite and PostgreSQL; its filters and writes are tested in the example."""
+"""The to-do service over HTTP on each store; its filters and writes are tested in the example itself."""
 
 import os
 import re

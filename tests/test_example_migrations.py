@@ -216,8 +216,8 @@ def alembic(*arguments, url, directory):
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_alembic_can_be_called_by_hand(url, modelled, tmp_path):
-    told = alembic("upgrade", "head", url=url, directory=tmp_path).stderr
-    assert "0001 -> 0002" in told
+    log = alembic("upgrade", "head", url=url, directory=tmp_path).stderr
+    assert "0001 -> 0002" in log
     assert tables(url) == modelled
     assert "0002 (head)" in alembic("current", url=url, directory=tmp_path).stdout
 

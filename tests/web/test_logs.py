@@ -119,11 +119,13 @@ def test_begin_and_end_are_logged_with_the_route(sync_db, caplog):
     with serving(app) as address, client(address) as ask:
         assert ask.post("/things", json={"key": "s3cret"}).status_code == 201
         assert ask.post("/things", json={"key": "s3cret"}).status_code == 409
-    told = [record.getMessage() for record in caplog.records if getattr(record, "route", "").startswith("POST /things")]
-    assert [any(word in line for line in told) for word in ("began", "committed", "aborted", "rolled back")] == [
+    lines = [
+        record.getMessage() for record in caplog.records if getattr(record, "route", "").startswith("POST /things")
+    ]
+    assert [any(word in line for line in lines) for word in ("began", "committed", "aborted", "rolled back")] == [
         True
     ] * 4
-    assert not any("s3cret" in line for line in told)
+    assert not any("s3cret" in line for line in lines)
 
 
 def test_records_outside_of_requests_have_no_route(sync_db, clock, caplog):

@@ -171,9 +171,9 @@ UNITS = [
     item(200, "ensured", "/ensured", size=77),
     item(409, "milk", "/careless"),
     get(200, "/items", key="careless"),
-    item(201, "told", "/announced"),
-    get(200, "/items", key="after told"),  # asked until it is there
-    item(409, "told", "/announced"),
+    item(201, "announced", "/announced"),
+    get(200, "/items", key="after announced"),  # sent until the row is there
+    item(409, "announced", "/announced"),
     item(201, "called back", "/failing-callback"),
     get(200, "/items", key="called back"),
     item(503, "no", "/planted/conflict"),
@@ -226,7 +226,7 @@ class Asking:
     def _given(self, value):
         return self.made[value.kind][value.number] if isinstance(value, Of) else value
 
-    def told(self, answer):
+    def comparable(self, answer):
         """The parts of a response that are compared."""
         kind = next((kind for kind in ("keeper", "pet") if f"/{kind}s" in str(answer.url)), "item")
         if answer.status_code in (200, 201) and answer.request.method == "POST":
@@ -251,11 +251,11 @@ class Asking:
     def walk(self, start):
         """The responses along the links to the end and back to the beginning."""
         answer = self.ask.get(start)
-        yield self.told(answer)
+        yield self.comparable(answer)
         for relation in ("next", "prev", "first"):
             while link := answer.links.get(relation):
                 answer = self.ask.get(answer.url.join(link["url"]))
-                yield self.told(answer)
+                yield self.comparable(answer)
                 if relation == "first":
                     break
 
@@ -266,16 +266,16 @@ def answers(name, directory):
     with opened(name.removesuffix("-async"), directory, LATE.Base, EARLY.Base) as db:
         app = application(db, rows, asynchronous=name in ("memory-async", *ASYNC))
         with serving(app) as address, client(address) as ask:
-            asking, told = Asking(ask), []
+            asking, responses = Asking(ask), []
             for step in STEPS:
-                if step.options.get("params") == {"key": "after told"}:
+                if step.options.get("params") == {"key": "after announced"}:
                     assert eventually(lambda step=step: asking.follow(step).json()["items"])
                     asking._meet("item", asking.follow(step).json()["items"][0]["id"])
-                told.append((f"{step.method} {step.path} {step.options}", asking.told(asking.follow(step))))
-            told += [(start, given) for start in WALKS for given in asking.walk(start)]
+                responses.append((f"{step.method} {step.path} {step.options}", asking.comparable(asking.follow(step))))
+            responses += [(start, given) for start in WALKS for given in asking.walk(start)]
         if isinstance(db, Database):
             assert Capabilities.of(db).fk_error_details == ("fk_error_details" not in LACKING.get(name, ()))
-    return told
+    return responses
 
 
 @pytest.fixture(scope="module")
@@ -285,10 +285,10 @@ def expected(tmp_path_factory):
 
 
 def test_each_request_gets_its_status(expected):
-    found = [(what, told[0]) for what, told in expected[: len(STEPS)]]
+    found = [(what, response[0]) for what, response in expected[: len(STEPS)]]
 
     assert found == [(f"{step.method} {step.path} {step.options}", step.status) for step in STEPS]
-    assert [told for _, told in expected[len(STEPS) :] if told[0] != 200] == []
+    assert [response for _, response in expected[len(STEPS) :] if response[0] != 200] == []
 
 
 @pytest.mark.parametrize("key", ["careless", "no"])
@@ -305,9 +305,9 @@ def test_each_store_gives_equal_responses(name, expected, tmp_path):
         assert found == (without_fields(wanted) if "fk_error_details" in lacking else wanted), what
 
 
-def without_fields(told):
+def without_fields(response):
     """An answer by a store without the capability `fk_error_details`, which names no field of a foreign key."""
-    status, headers, text = told
+    status, headers, text = response
     return status, headers, re.sub(r'("code":"foreign_key","fields":)\["\w+"\]', r"\1[]", text)
 
 

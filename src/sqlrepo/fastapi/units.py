@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlrepo.memory import InMemoryDatabase
     from sqlrepo.sqlalchemy import AsyncDatabase, Database
 
-# That scope="function" ends a dependency before the response, tests prove with the oldest and the newest FastAPI.
+# Tests with the oldest and the newest FastAPI prove that scope="function" ends a dependency before the response.
 if "scope" not in signature(params.Depends).parameters:
     raise UnsupportedError(
         f"FastAPI {fastapi.__version__} would report a failed COMMIT as success; install FastAPI 0.121 or later"
