@@ -135,7 +135,7 @@ def test_a_pool_without_connections_needs_no_thread_to_close_them_before_a_fork(
     monkeypatch.setattr(connecting, "Thread", lambda **_: closed.append("thread"))
     db = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/idle.db")
 
-    db._engines.before_fork()
+    db.source._engines.before_fork()
 
     asyncio.run(db.dispose())
     assert closed == []
