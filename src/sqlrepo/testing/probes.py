@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast, get_ar
 
 from sqlrepo import DatabaseUnavailableError
 from sqlrepo.driver import PROBES, AsyncSource, Driver, Source, Transaction, is_source
-from sqlrepo.errors import add_failure_note, make_commit_lost_error
+from sqlrepo.errors import add_failure_note, make_commit_lost_error, nearest
 
 _Statement: TypeAlias = Literal["fetch", "count", "insert", "update", "upsert", "delete"]
 
@@ -217,7 +217,7 @@ def fail_next(
         FaultNotMetError: when its block ends normally and nothing met the fault.
     """
     if verb not in _VERBS:
-        raise ValueError(f"fail_next() does not know the verb {verb!r}; use one of {', '.join(map(repr, _VERBS))}")
+        raise ValueError(f"fail_next() has no verb {verb!r}{nearest(str(verb), _VERBS)}")
     raised = cast("object", error if isinstance(error, BaseException) else error())
     if not isinstance(raised, BaseException):
         raise TypeError(f"fail_next({verb!r}, ...) needs an exception or an exception class, got {error!r}")
