@@ -42,7 +42,7 @@ def test_memory_lets_nobody_commit_between_reading_a_row_and_locking_it(monkeypa
     store = InMemoryDatabase()
     with Bank(store) as bank:
         bank.accounts.add(Account("a"))
-    found, rivals = driver.ordered, []
+    found, rivals = driver.sort_rows, []
 
     def delayed(*request):
         if not rivals:
@@ -51,7 +51,7 @@ def test_memory_lets_nobody_commit_between_reading_a_row_and_locking_it(monkeypa
             rivals[0].join(0.3)  # time enough, if nothing held it up
         return found(*request)
 
-    monkeypatch.setattr(driver, "ordered", delayed)
+    monkeypatch.setattr(driver, "sort_rows", delayed)
     retry(lambda: Bank(store), by_lock)
     rivals[0].join()
     with Bank(store) as bank:
