@@ -168,7 +168,8 @@ class AsyncSource(Protocol):
 
 def is_source(given: object) -> bool:
     # isinstance() would read `missing_capabilities`, which may ask a server.
-    return all(callable(getattr(type(given), verb, None)) for verb in ("register_table", "begin"))
+    kind = type(given)
+    return callable(getattr(kind, "register_table", None)) and callable(getattr(kind, "begin", None))
 
 
 # -- requests
@@ -280,7 +281,12 @@ class Transaction:
     @property
     def failure(self) -> BaseException | None:
         """The first error that aborts the transaction and was not rolled back."""
-        return self.fatal or next((level.failure for level in self._levels if level.failure), None)
+        if self.fatal is not None:
+            return self.fatal
+        for level in self._levels:  # a loop, because each call passes here several times
+            if level.failure is not None:
+                return level.failure
+        return None
 
     @property
     def depth(self) -> int:

@@ -1,14 +1,14 @@
 """Backends that are broken on purpose fail the contract, by the right clauses."""
 
-from contextlib import nullcontext
 from dataclasses import fields, replace
+from unittest.mock import MagicMock
 from uuid import uuid4
 
 import pytest
 
 from sqlrepo import BaseRepository, BaseUnitOfWork
+from sqlrepo.core import work
 from sqlrepo.core.scope import Scope, ScopedDriver
-from sqlrepo.core.work import Work as UnitWork
 from sqlrepo.driver import Transaction
 from sqlrepo.language.values import ValueType
 from sqlrepo.memory import InMemoryDatabase
@@ -88,7 +88,7 @@ def patched_always(self, id, changes):
         pytest.param(Transaction, "roll_back_savepoint", Transaction.close_savepoint, {"13.4"}, id="callbacks"),
         pytest.param(ValueType, "check", lambda self, value: value, {"2.4", "3.15", "8.8", "8.9", "8.10"}, id="values"),
         pytest.param(Changes, "_index", lambda self, key: None, {"8.11"}, id="own-uniques"),
-        pytest.param(UnitWork, "_calling", lambda self: nullcontext(), {"10.13"}, id="busy"),
+        pytest.param(work, "Lock", MagicMock, {"10.13"}, id="busy"),
         pytest.param(Tasks, "patch", patched_always, {"6.16"}, id="empty-patch"),
         pytest.param(Table, "unique_values", lambda self, row: [(row[0],), (row[1],), (row[4],)], {"8.4"}, id="nulls"),
         pytest.param(Scope, "within", lambda self, driver: driver, OF_SCOPES - {"15.5", "15.9"}, id="scope"),

@@ -15,7 +15,6 @@ from sqlrepo.language.criteria import (
     OneOf,
     Or,
     all_of,
-    as_criterion,
     map_leaves,
     matches_all,
 )
@@ -70,24 +69,29 @@ def select(
         QueryError: two query objects, an option given twice, or an unknown field.
         InvalidLiteralError: a negative limit or offset, or one that no database can count to.
     """
-    given = tuple(criteria)
-    queries = [one for one in given if isinstance(one, QueryObject)]
-    if len(queries) > 1:
-        raise QueryError("a call takes one query object; combine the .criteria of several with &")
-    if queries:
-        if not issubclass(mapper.entity, entity_of(queries[0])):
-            raise QueryError(f"{type(queries[0]).__name__} does not query {mapper.entity.__name__}")
-        order_by = _once("order_by", queries[0], order_by)
-        limit = _once("limit", queries[0], limit)
-        offset = _once("offset", queries[0], offset)
-    parts = [as_criterion(one.criteria if isinstance(one, QueryObject) else one) for one in given]
+    parts: list[object] = []
+    query: QueryObject[Any] | None = None
+    for given in criteria:
+        if isinstance(given, QueryObject):
+            if query is not None:
+                raise QueryError("a call takes one query object; combine the .criteria of several with &")
+            query = given
+            parts.append(query.criteria)
+        else:
+            parts.append(given)
+    if query is not None:
+        if not issubclass(mapper.entity, entity_of(query)):
+            raise QueryError(f"{type(query).__name__} does not query {mapper.entity.__name__}")
+        order_by = _once("order_by", query, order_by)
+        limit = _once("limit", query, limit)
+        offset = _once("offset", query, offset)
     if equals:
         parts += parse_keywords(mapper.entity, equals)
     return Selection(
         map_leaves(all_of(parts), mapper.bind),
         _order(mapper, order_by),
-        _row_count("limit", limit),
-        _row_count("offset", offset) or 0,
+        None if limit is None else _check_count("limit", limit),
+        0 if offset is None else _check_count("offset", offset),
     )
 
 
@@ -154,9 +158,7 @@ def _once(option: str, query: QueryObject[Any], given: Any) -> Any:
     return given if own is None else own
 
 
-def _row_count(name: str, number: Any) -> int | None:
-    if number is None:
-        return None
+def _check_count(name: str, number: Any) -> int:
     if not isinstance(number, int) or isinstance(number, bool):
         raise QueryError(f"{name} must be a number of rows, not {type(number).__name__}")
     if not 0 <= number <= _MOST_ROWS:
@@ -166,6 +168,8 @@ def _row_count(name: str, number: Any) -> int | None:
 
 def _order(mapper: Mapper[Any], order_by: OrderBy) -> tuple[Sort, ...]:
     """Bind an order to columns and append the key, in the direction of the last sort key."""
+    if order_by is None:
+        return mapper.key_order
     order = [mapper.bind_sort(sort) for sort in parse_order(mapper.entity, order_by)]
     descending = order[-1].descending if order else False
     present = {sort.ref.name for sort in order}

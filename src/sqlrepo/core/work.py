@@ -57,10 +57,8 @@ class UnitLog:
     def log_failed_commit(self, error: BaseException) -> None:
         _log.debug("%s could not commit after %.3f s because of %s", self, self._age, type(error).__name__)
 
-    def warn_if_idle(self, answered: float | None) -> None:
+    def warn_if_idle(self, answered: float) -> None:
         """Warn of a connection that was held for nothing since its last answer."""
-        if answered is None:
-            return
         idle = monotonic() - answered
         if idle > self.idle_warning:
             _log.warning(
@@ -166,12 +164,15 @@ class Work:
             self._enter_joined()
             return
         check_pid()
-        with self._calling():
+        self._begin_call()
+        try:
             if self._open:
                 raise self._already_open()
             self._open, self._inherited = True, False
             self._transaction = Transaction(self._log)
             self._log.log_entered()
+        finally:
+            self._end_call()
 
     def exit(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -180,7 +181,8 @@ class Work:
             nested, self._nested = self._nested, None
             nested.__exit__(kind, error, traceback)
             return
-        self._check_fork()
+        if self._process != get_pid():
+            self._give_up_in_child()
         if self._inherited:
             if error is None:
                 self._require_open()
@@ -190,7 +192,7 @@ class Work:
             return
         callbacks: list[Callback] = []
         try:
-            self._begin_call()
+            self._see_transaction()
             if error is None:
                 callbacks = self._commit()
             else:
@@ -241,7 +243,8 @@ class Work:
             TransactionAbortedError: an earlier error aborted the transaction.
             ReadOnlyError: a write in a read-only unit.
         """
-        with self._calling():
+        self._begin_call()
+        try:
             if write and self._read_only:
                 self.require_transaction()
                 raise ReadOnlyError(f"{self._log.name} was made with read_only=True")
@@ -253,6 +256,8 @@ class Work:
             except BaseException as error:
                 self._transaction.fail(error)
                 raise
+        finally:
+            self._end_call()
 
     def unwrap(self, kind: Literal["session", "connection"]) -> Any:
         """Return the back end's own session or connection, begun.
@@ -287,32 +292,43 @@ class Work:
     @contextmanager
     def _calling(self) -> Generator[None]:
         """Serve one call at a time, whoever calls."""
-        self._check_fork()
+        self._begin_call()
+        try:
+            yield
+        finally:
+            self._end_call()
+
+    def _begin_call(self) -> None:
+        if self._process != get_pid():
+            self._give_up_in_child()
         if not self._call.acquire(blocking=False):
             raise self._busy()
         try:
-            self._begin_call()
-            yield
-        finally:
-            if self._driver is not None:
-                self._transaction.answered = monotonic()
-            self._call.release()
+            self._see_transaction()
+        except BaseException:
+            self._end_call()
+            raise
+
+    def _end_call(self) -> None:
+        if self._driver is not None:
+            self._transaction.answered = monotonic()
+        self._call.release()
+        if self._leaving is not None:
             self._end_if_left()
 
-    def _begin_call(self) -> None:
+    def _see_transaction(self) -> None:
+        """Look at the transaction as it is now: the application may have begun another, or held this one idle."""
         if self._joined is not None:
             self._transaction = self._joined.transaction
-        else:
+        elif self._transaction.answered is not None:
             self._log.warn_if_idle(self._transaction.answered)
 
-    def _check_fork(self) -> None:
+    def _give_up_in_child(self) -> None:
         """Give up, in a child of a fork, what the unit had open: the transaction goes on in the parent.
 
         Raises:
             UnitStateError: the unit has joined a session, which is the parent's too.
         """
-        if self._process == get_pid():
-            return
         if self._joined is not None:
             raise UnitStateError("not_open", "it joined a session before the process forked; join one of this process")
         self._process, self._inherited = get_pid(), self._open
@@ -389,7 +405,7 @@ class Work:
             self._driver = self._begin()
         if self._transaction.attached is not None:
             self._transaction.attached.join(self._driver)
-        return self._probed(self._driver)
+        return self._probed(self._driver) if PROBES else self._driver
 
     def _begin(self) -> Driver:
         for probe in PROBES:
@@ -459,7 +475,7 @@ class Work:
     def _take_driver(self) -> Driver | None:
         """Return the driver of the transaction that ends now; the next statement begins another."""
         driver, self._driver, self._transaction = self._driver, None, Transaction(self._log)
-        return None if driver is None else self._probed(driver)
+        return self._probed(driver) if PROBES and driver is not None else driver
 
     def _probed(self, driver: Driver) -> Driver:
         for probe in PROBES:

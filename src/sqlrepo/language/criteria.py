@@ -173,7 +173,7 @@ NOTHING = Or(())
 
 
 def all_of(criteria: Iterable[object]) -> Criterion:
-    parts = tuple(as_criterion(criterion) for criterion in criteria)
+    parts = tuple(map(as_criterion, criteria))
     return parts[0] if len(parts) == 1 else And(parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from operator import eq, ge, gt, le, lt, ne
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from sqlrepo.errors import QueryError, nearest
 from sqlrepo.language import fields as operators
-from sqlrepo.language.criteria import Criterion, all_of, as_criterion
+from sqlrepo.language.criteria import all_of
 from sqlrepo.language.entities import EntityField, describe, parse_annotation
 from sqlrepo.language.fields import Field, fields, find_field, parse_order
 from sqlrepo.language.values import Kind
@@ -67,9 +67,10 @@ _SUFFIXES: Mapping[str, _Suffix] = {
     "is_null": _Suffix(lambda field, null: (eq if null else ne)(field, None), "flag"),
 }
 
-_Filter: TypeAlias = Callable[[Any], Criterion]
+_Filter: TypeAlias = Callable[[Any], object]  # makes a criterion
 
 _FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
+_ENTITIES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
 
 class QueryObject(BaseModel, Generic[T]):
@@ -94,19 +95,18 @@ class QueryObject(BaseModel, Generic[T]):
     @property
     def criteria(self) -> bool:
         """The filters that are not None, combined into one criterion."""
-        return cast(bool, all_of(self._applied()))
-
-    def _applied(self) -> Iterator[Criterion]:
+        applied: list[object] = []
         for name, make in _filters_of(type(self)).items():
             value = getattr(self, name)
             if value is not None:
-                yield make(value)
+                applied.append(make(value))
+        return cast(bool, all_of(applied))
 
 
 def entity_of(query: QueryObject[Any]) -> type:
     """Return the entity class of a query object."""
     _filters_of(type(query))
-    return cast(type, _entity(type(query)))
+    return _ENTITIES[type(query)]
 
 
 def _filters_of(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
@@ -141,6 +141,7 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
         raise QueryError(
             f"{cls.__name__} does not name its entity class; write class {cls.__name__}(QueryObject[Todo])"
         )
+    _ENTITIES[cls] = entity
     filters: dict[str, _Filter] = {}
     for name, info in cls.model_fields.items():
         try:
@@ -157,7 +158,7 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
         raise QueryError("the name is reserved; name the filter criteria_eq")
     _refuse_nested(info.annotation)
     if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
-        return lambda value: as_criterion(where.criterion(fields(entity), value))
+        return lambda value: where.criterion(fields(entity), value)
     if name == "order_by":
         _check_order(entity, info.annotation)
         return None
@@ -168,7 +169,7 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
     field, operator = _parse_name(entity, name)
     suffix = _SUFFIXES[operator]
     _check_fit(field, operator, info.annotation)
-    return lambda value: as_criterion(suffix.build(field, value))
+    return lambda value: suffix.build(field, value)
 
 
 def _parse_name(entity: type, name: str) -> tuple[Field, str]:

@@ -103,8 +103,7 @@ def _make_reporter(name: str) -> Callable[..., None]:
 
 
 def _on_send(connection: sa.Connection, _: Any, statement: str, *more: Any) -> None:
-    probes = [probe for probe in PROBES if probe.counts_statements]
-    if not probes:
+    if not PROBES or not (probes := [probe for probe in PROBES if probe.counts_statements]):
         return
     _, context, _ = more
     sources = [listener.source for listener in _LISTENERS.get(connection, ())]

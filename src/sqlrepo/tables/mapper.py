@@ -64,6 +64,7 @@ class Mapper(Generic[T]):
         kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
         # The columns to fetch, in schema order.
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
+        self.key_order = tuple(Sort(self.ref(name)) for name in schema.key)
         # Builds the entities of rows of the selected columns.
         self.load: Callable[[Sequence[Row]], list[T]] = self.hydrator(entity)
 
