@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests import floors
+
 # Import names of everything optional: the backend, the edges' tools, the drivers and their machinery.
 OPTIONAL = {
     "aiosqlite", "alembic", "asyncmy", "asyncpg", "fastapi", "greenlet", "hypothesis", "psycopg", "psycopg_pool",
@@ -33,3 +35,20 @@ def test_the_web_edge_loads_no_backend():
 
 def test_the_probe_sees_what_an_import_loads():
     assert {"sqlrepo", "sqlite3", "pytest"} <= loaded_by("sqlrepo, sqlite3, pytest")
+
+
+def test_the_house_is_small_enough_to_be_drawn():
+    names = [module.relative_to(floors.HOUSE) for module in floors.modules()]
+
+    assert len(names) <= 75
+    assert len([name for name in names if len(name.parts) == 1]) <= 9
+
+
+def test_no_module_has_more_than_800_lines():
+    assert [str(module) for module in floors.modules() if len(module.read_text("utf-8").splitlines()) > 800] == []
+
+
+def test_no_function_has_more_than_30_lines():
+    sizes = {f"{module}:{name}": lines for module in floors.modules() for name, lines in floors.functions(module)}
+
+    assert {name: lines for name, lines in sizes.items() if lines > 30} == {}
