@@ -27,7 +27,7 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.sqlalchemy.dialects import Dialect
-from sqlrepo.sqlalchemy.mapping import mapper_of, table_of
+from sqlrepo.tables.reflection import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
 
 

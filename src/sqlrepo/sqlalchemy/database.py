@@ -18,7 +18,7 @@ from sqlrepo.sqlalchemy.dialects.base import MakeEngine
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import KnownTables, raise_translated, translate
 from sqlrepo.sqlalchemy.events import listen, subscribe, unsubscribe
-from sqlrepo.sqlalchemy.mapping import mapper_of
+from sqlrepo.tables.reflection import mapper_of
 from sqlrepo.tables.schema import Schema
 
 

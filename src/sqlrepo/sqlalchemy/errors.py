@@ -27,7 +27,7 @@ from sqlrepo.errors import (
     TransactionConflictError,
     UniqueViolationError,
 )
-from sqlrepo.sqlalchemy.mapping import table_of
+from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema, Unique
 
 #: The name of a table behind that of its schema, which is None for the default schema.

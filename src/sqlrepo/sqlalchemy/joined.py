@@ -17,8 +17,8 @@ from sqlrepo.sqlalchemy.database import Database, Engines
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import raise_translated
 from sqlrepo.sqlalchemy.events import subscribe, unsubscribe
-from sqlrepo.sqlalchemy.mapping import mapper_of
 from sqlrepo.sqlalchemy.session import UnitSession
+from sqlrepo.tables.reflection import mapper_of
 from sqlrepo.tables.schema import Schema
 
 _SESSION_EVENTS = (

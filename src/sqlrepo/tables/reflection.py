@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import NoReferenceError
+from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import elements, operators
 
 from sqlrepo.errors import MappingError, QueryError, UnsupportedError
@@ -69,6 +70,17 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
     if complete:
         schema = _KNOWN[model] = _complete(schema, table, names, mapper.columns)
     return schema
+
+
+def mapper_of(schema: Schema) -> Mapper[Any]:
+    """Return SQLAlchemy's mapper of a table; raises MappingError if the table was declared by hand."""
+    if schema.model is None:
+        raise MappingError(f"table {schema.name} has no mapped class, so it can only be kept in memory")
+    return cast("Mapper[Any]", sa.inspect(schema.model))
+
+
+def table_of(schema: Schema) -> sa.Table:
+    return cast(sa.Table, mapper_of(schema).local_table)
 
 
 def refusals(table: sa.Table) -> Iterator[Refusal]:

@@ -19,7 +19,7 @@ from sqlrepo.sqlalchemy.dialects.base import (
     successor,
 )
 from sqlrepo.sqlalchemy.events import UNCOUNTED
-from sqlrepo.sqlalchemy.mapping import table_of
+from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema
 
 _EXACT = "utf8mb4_nopad_bin"

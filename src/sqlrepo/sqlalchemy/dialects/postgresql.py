@@ -10,7 +10,7 @@ from sqlalchemy import event, func, literal
 
 from sqlrepo.language.criteria import Match, MatchKind, Operator
 from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, compare
-from sqlrepo.sqlalchemy.mapping import mapper_of, table_of
+from sqlrepo.tables.reflection import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
 
 _BY_CODE_POINT = frozenset({"C", "POSIX"})
