@@ -96,6 +96,51 @@ def test_an_entity_that_cannot_be_built_loses_nothing_else(db):
 # -- two errors
 
 
+class Refusing:
+    """What a driver refuses on request."""
+
+    def __init__(self, monkeypatch):
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, db, verb, error):
+        target = (
+            "sqlrepo.sqlalchemy.driver.SQLAlchemyDriver"
+            if isinstance(db, Database)
+            else "sqlrepo.memory.driver.MemoryDriver"
+        )
+        owner, _, name = target.rpartition(".")
+        cls = getattr(__import__(owner, fromlist=[name]), name)
+        genuine = getattr(cls, verb)
+
+        def refuse(driver, *arguments):
+            genuine(driver, *arguments)
+            raise error
+
+        self._monkeypatch.setattr(cls, verb, refuse)
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    return Refusing(monkeypatch)
+
+
+def test_a_savepoint_that_cannot_be_rolled_back_aborts_and_is_a_note(db, refusing):
+    first = KeyError("first")
+    refusing(db, "rollback_to", RuntimeError("second"))
+
+    def work(shop):
+        write(shop)
+        with pytest.raises(KeyError) as caught:
+            leave_by(first, shop.savepoint(), lambda _: shop.todos.add(Todo(key="b")))
+        assert caught.value is first
+        shop.todos.count()
+
+    with pytest.raises(TransactionAbortedError):
+        leave_by(KeyError("never"), Shop(db), work)
+    assert "RuntimeError" in first.__notes__[0]
+    assert nothing_happened(db)
+
+
 def test_a_rollback_the_connection_refuses_is_a_note(sqlite):
     first = KeyError("first")
 

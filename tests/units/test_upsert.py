@@ -12,6 +12,7 @@ from sqlrepo import (
     BaseRepository,
     BaseUnitOfWork,
     QueryError,
+    ReadOnlyError,
     UniqueViolationError,
 )
 
@@ -176,6 +177,11 @@ def test_on_must_be_unique(office, on):
 def test_what_cannot_be_written_over_is_refused(office, update):
     with office() as unit, pytest.raises(QueryError):
         unit.settings.upsert(setting(), on=ON, update=update)
+
+
+def test_read_only_unit_refuses(office):
+    with office(read_only=True) as unit, pytest.raises(ReadOnlyError):
+        unit.settings.upsert(setting(), on=ON)
 
 
 class DraftRow(Base):
