@@ -72,19 +72,16 @@ def select(
     parts: list[object] = []
     query: QueryObject[Any] | None = None
     for given in criteria:
-        if isinstance(given, QueryObject):
-            if query is not None:
-                raise QueryError("a call takes one query object; combine the .criteria of several with &")
-            query = given
-            parts.append(query.criteria)
-        else:
+        if not isinstance(given, QueryObject):
             parts.append(given)
-    if query is not None:
+            continue
+        if query is not None:
+            raise QueryError("a call takes one query object; combine the .criteria of several with &")
+        query = given
         if not issubclass(mapper.entity, entity_of(query)):
             raise QueryError(f"{type(query).__name__} does not query {mapper.entity.__name__}")
-        order_by = _once("order_by", query, order_by)
-        limit = _once("limit", query, limit)
-        offset = _once("offset", query, offset)
+        parts.append(query.criteria)
+        order_by, limit, offset = _merge_options(query, order_by=order_by, limit=limit, offset=offset)
     if equals:
         parts += parse_keywords(mapper.entity, equals)
     return Selection(
@@ -150,12 +147,13 @@ def check_lock(lock: Lock | None) -> None:
         raise QueryError(f"lock is {lock!r}; it can be {', '.join(get_args(Lock))}")
 
 
-def _once(option: str, query: QueryObject[Any], given: Any) -> Any:
-    """Return an option that the query object or the call gives, but not both."""
-    own = getattr(query, option, None)
-    if own is not None and given is not None:
-        raise QueryError(f"{option} is given twice: by {type(query).__name__} and by the call")
-    return given if own is None else own
+def _merge_options(query: QueryObject[Any], **given: Any) -> Iterator[Any]:
+    """Yield each option as the query object or the call gives it; both may not."""
+    for option, value in given.items():
+        own = getattr(query, option, None)
+        if own is not None and value is not None:
+            raise QueryError(f"{option} is given twice: by {type(query).__name__} and by the call")
+        yield value if own is None else own
 
 
 def _check_count(name: str, number: Any) -> int:
