@@ -1,8 +1,8 @@
 """Pydantic models, dataclasses, value objects and renamed columns: what is stored comes back as an equal entity."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from datetime import date, datetime
+from typing import Annotated, Literal
 
 import pytest
 import sqlalchemy as sa
@@ -324,6 +324,30 @@ def test_annotations_with_constraints_are_read_through(empty):
     with Events(empty(EventRow)) as events:
         assert events.add(Event(at=moment)).at == moment
         assert events.exists(fields(Event).at <= moment)
+
+
+class Forward(BaseModel):
+    id: int | None = None
+    key: "ShortKey"
+    value: str = ""
+    done: bool = False
+    priority: int = 0
+    due: date | None = None
+
+
+ShortKey = Annotated[str, Field(max_length=3)]
+
+
+def test_a_model_with_forward_references_validates_patches(other):
+    class Forwards(BaseRepository[Forward, int]):
+        model = TodoRow
+
+    with Forwards(other) as forwards:
+        added = forwards.add(Forward(key="abc"))
+        with pytest.raises(InvalidValueError) as caught:
+            forwards.patch(added.id, {"key": "abcd"})
+
+    assert caught.value.field == "key"
 
 
 def test_the_model_of_a_base_class_serves_derived_entities(other):

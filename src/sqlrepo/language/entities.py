@@ -58,10 +58,11 @@ def describe(entity: type) -> Mapping[str, EntityField]:
     """
     if entity in _DESCRIBED:
         return _DESCRIBED[entity]
+    annotations = _annotations(entity)  # which completes a Pydantic model, so that its fields have their final types
     adapters = _adapters(cast("type[BaseModel]", entity)) if is_validating_model(entity) else {}
     known = {
         name: replace(parse_annotation(name, annotation), adapter=adapters.get(name))
-        for name, annotation in _annotations(entity).items()
+        for name, annotation in annotations.items()
     }
     return _DESCRIBED.setdefault(entity, types.MappingProxyType(known))
 
