@@ -119,7 +119,7 @@ PROBES: list[Probe] = []
 
 
 class Joined(Protocol):
-    """A transaction of the application's that a unit takes part in, but neither begins nor ends."""
+    """The application's transaction, which a unit joins but neither begins nor ends."""
 
     @property
     def source(self) -> Source: ...
@@ -339,7 +339,7 @@ class Transaction:
         del self._levels[1:]
 
     def restart(self) -> None:
-        """Start over, unless a fatal error ended the transaction."""
+        """Forget everything except a fatal error."""
         self._levels = [_Level("")]
 
     def has_savepoint(self, savepoint: str) -> bool:
@@ -409,5 +409,6 @@ def refuse_awaitable(result: R) -> R:
     if inspect.iscoroutine(result):
         result.close()  # otherwise Python warns that it was never awaited
     raise UnsupportedError(
-        "a synchronous unit of work, or run(), was given an async function, which nothing awaits; use an async unit"
+        "an async function was passed to a synchronous unit of work or to run(), which do not await it; pass a "
+        "synchronous function, or use an async unit"
     )

@@ -65,8 +65,8 @@ class ConstraintError(RepositoryError):
 
     Attributes:
         constraint: the constraint's name in the metadata; None if it is unnamed.
-        fields: the entity's fields that the constraint covers, in its order; empty if the backend does not report them.
-        table: the table's name; None if the backend does not report it.
+        fields: the entity's fields that the constraint covers, in their declared order; empty if not reported.
+        table: the table's name; None if not reported.
     """
 
     kind: ClassVar[str] = "constraint"
@@ -237,7 +237,7 @@ class InvalidLiteralError(InvalidValueError, QueryError):
 
 
 class ProgrammingError(QueryError):
-    """A query is wrong whatever its values: the table is missing, say, or the repository's scope is no criterion.
+    """A query is wrong whatever its values: the table is missing, say, or the repository's scope is not a criterion.
 
     The name is taken from PEP 249.
     """

@@ -1,4 +1,4 @@
-"""Forks of the process: what takes part in one, and what a child leaves to its parent."""
+"""Notification of objects when the process forks, and the parent's objects that a child must not collect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 
 class ForkAware:
-    """The base of what a fork concerns: connections, locks, rows."""
+    """An object that must act when the process forks: it has connections, locks or rows."""
 
     __slots__ = ("__weakref__",)
 
@@ -30,11 +30,11 @@ class ForkAware:
 _OWNERS: WeakValueDictionary[int, ForkAware] = WeakValueDictionary()
 _NUMBERS = count()
 
-# By thread, the owners that are prepared for its fork; none registered since has anything to resume.
+# By thread, the owners that are prepared for its fork; owners registered since have nothing to resume.
 _PREPARED: dict[int, list[ForkAware]] = {}
 
 _process = os.getpid()
-_noticing = Lock()
+_pid_lock = Lock()
 
 
 def at_fork(owner: ForkAware) -> None:
@@ -51,7 +51,7 @@ def check_pid() -> None:
     """Notice a fork that bypassed Python: servers written in C, such as uWSGI, call fork(2) themselves."""
     if os.getpid() == _process:
         return
-    with _noticing:  # other threads of the child wait until every owner has started over
+    with _pid_lock:  # other threads of the child wait until every owner has started over
         if os.getpid() != _process:
             _start_over()
 
@@ -119,10 +119,10 @@ def _call_all(calls: Iterable[Callable[[], None]]) -> None:
     for call in calls:
         try:
             call()
-        except Exception as error:  # noqa: BLE001  # the other owners take part too; all errors are raised below
+        except Exception as error:  # noqa: BLE001  # the other owners are called too; all errors are raised below
             failures.append(error)
     if failures:
-        raise ExceptionGroup("the process forked, and some objects failed to take part", failures)
+        raise ExceptionGroup("the process forked, and some objects could not prepare or resume", failures)
 
 
 if hasattr(os, "register_at_fork"):  # absent on Windows, which has no fork

@@ -23,7 +23,7 @@ K_contra = TypeVar("K_contra", contravariant=True)
 class Repository(Protocol[T, K_contra]):
     """A collection of entities of one class, found by key or by criteria; `BaseRepository` documents each method.
 
-    The Repository of Eric Evans's *Domain-Driven Design*. A protocol of yours declares repositories as properties:
+    The Repository of Eric Evans's *Domain-Driven Design*. Your own protocols declare repositories as properties:
     ``@property`` / ``def todos(self) -> Repository[Todo, int]: ...``
     """
 
@@ -147,7 +147,7 @@ class UnitOfWork(Protocol):
 class AsyncRepository(Protocol[T, K_contra]):
     """A collection of entities of one class, found by key or by criteria; `AsyncBaseRepository` documents each method.
 
-    The Repository of Eric Evans's *Domain-Driven Design*. A protocol of yours declares repositories as properties:
+    The Repository of Eric Evans's *Domain-Driven Design*. Your own protocols declare repositories as properties:
     ``@property`` / ``def todos(self) -> AsyncRepository[Todo, int]: ...``
     """
 

@@ -196,8 +196,8 @@ def test_a_program_s_own_error_is_not_translated(tables):
 def test_tables_without_a_repository_are_known_by_their_metadata():
     known = KnownTables()
     known.register(Schema("owner", Owners.definition().schema.columns, ("id",), model=OwnerRow))
-    assert known.named("thing").unique("ux_code").columns == ("code",)
-    assert known.named("nowhere") is None
+    assert known.find("thing").unique("ux_code").columns == ("code",)
+    assert known.find("nowhere") is None
 
 
 def test_a_driver_that_lost_its_place_has_lost_the_connection(tables):

@@ -167,7 +167,7 @@ class Definition(Generic[T]):
         if not is_entity(into):
             raise QueryError(f"into= takes an entity class; {into!r} is {NO_ENTITY}")
         columns = tuple(self.mapper.column(name).name for name in describe(into))
-        return columns, self.mapper.hydrator(into, columns)
+        return columns, self.mapper.make_hydrator(into, columns)
 
 
 def _names(given: str | Iterable[str]) -> tuple[str, ...]:

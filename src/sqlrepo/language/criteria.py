@@ -32,7 +32,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """The number of a literal, in its place; criteria that differ in literals only share a compiled form."""
+    """Stands for a literal, by its number; criteria that differ only in literals share a compiled form."""
 
     index: int
 
@@ -67,7 +67,7 @@ class Combinable:
         raise QueryError(f"~ does not negate a criterion; write not_({self})")
 
     def __contains__(self, item: object) -> bool:
-        raise QueryError("`in` is no criterion; write in_(field, values) or contains(field, text)")
+        raise QueryError("`in` does not make a criterion; write in_(field, values) or contains(field, text)")
 
     def __iter__(self) -> Any:
         raise QueryError(f"{self} cannot be iterated; it is a field or criterion, not a value")
@@ -82,7 +82,7 @@ class Compare(Combinable):
     value: Any
 
     def __str__(self) -> str:
-        return f"{self.ref} {self.op} {_shown(self.value)}"
+        return f"{self.ref} {self.op} {_format(self.value)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,13 @@ class CompareFields(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class OneOf(Combinable):
-    """A field among values other than None; unknown if the field is NULL. Never empty: that would be NOTHING."""
+    """A field among values other than None; unknown if the field is NULL. Never empty; NOTHING is used instead."""
 
     ref: Ref
     values: Any
 
     def __str__(self) -> str:
-        return f"in_({self.ref}, {_shown(self.values)})"
+        return f"in_({self.ref}, {_format(self.values)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Match(Combinable):
     case: Case = "exact"
 
     def __str__(self) -> str:
-        return f"{'' if self.case == 'exact' else 'i'}{self.kind}({self.ref}, {_shown(self.text)})"
+        return f"{'' if self.case == 'exact' else 'i'}{self.kind}({self.ref}, {_format(self.text)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +187,12 @@ def as_criterion(given: object) -> Criterion:
             "values: write &, |, not_() and in_() on fields(...)"
         )
     if hasattr(given, "__clause_element__"):
-        raise QueryError(f"{given} is SQLAlchemy's, not a criterion; write fields(...).name, which works in memory too")
-    raise QueryError(f"{type(given).__name__} is no criterion; write one with fields(...), keywords or a QueryObject")
+        raise QueryError(
+            f"{given} is a SQLAlchemy expression, not a criterion; write fields(...).name, which works in memory too"
+        )
+    raise QueryError(
+        f"{type(given).__name__} is not a criterion; write one with fields(...), keywords or a QueryObject"
+    )
 
 
 def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Criterion:
@@ -248,5 +252,5 @@ def _parts(kind: type[And | Or], given: object) -> tuple[Criterion, ...]:
     return criterion.parts if isinstance(criterion, And | Or) and type(criterion) is kind else (criterion,)
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return f"[{', '.join(map(repr, value))}]" if isinstance(value, tuple) else repr(value)

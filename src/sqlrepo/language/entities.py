@@ -21,7 +21,7 @@ from typing_extensions import TypeAliasType
 from sqlrepo.errors import InvalidValueError, MappingError, QueryError
 from sqlrepo.language.values import Kind, ValueType, WrongValueError, kind_of
 
-NO_ENTITY = "no Pydantic model, dataclass, attrs class or mapped class"  # the end of an error message
+NO_ENTITY = "not a Pydantic model, dataclass, attrs class or mapped class"  # the end of an error message
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class EntityField:
     """One field of an entity."""
 
     name: str
-    type: ValueType  # OPAQUE if the annotation is no scalar
+    type: ValueType  # OPAQUE if the annotation is not a scalar
     optional: bool  # None is allowed
     annotation: Any
     # Makes the validator of a Pydantic field, constraints included; None for other classes.
@@ -140,7 +140,7 @@ def fields_outside_init(entity: type) -> tuple[str, ...]:
 
 
 def _orm_columns(cls: Any) -> dict[str, Any]:
-    """Return the columns by attribute; relationships and computed attributes are no fields."""
+    """Return the columns by attribute; relationships and computed attributes are not fields."""
     mapper = cls.__mapper__
     return {
         name: column for name, column in mapper.columns.items() if getattr(column, "table", None) is mapper.local_table

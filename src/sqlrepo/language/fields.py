@@ -69,9 +69,9 @@ def not_(criterion: bool) -> bool:
 
 def in_(field: V | None, values: Iterable[V | None]) -> bool:
     """Match a field that equals one of some values; None among them matches NULL, and no values match nothing."""
-    subject, given = _field(field), _several(values)
+    subject, given = _field(field), _to_values(values)
     if not subject.spec.type.kind.ordered:
-        raise QueryError(f"in_() does not fit {subject!r}, which is {_annotation(subject.spec)}")
+        raise QueryError(f"in_() does not fit {subject!r}, which is {_type_name(subject.spec)}")
     literals = tuple(dict.fromkeys(subject.literal(value) for value in given if value is not None))
     parts: list[Criterion] = [OneOf(subject.ref, literals)] if literals else []
     if any(value is None for value in given):
@@ -155,7 +155,7 @@ class Field(Combinable):
     def criterion(self) -> Criterion:
         """Return the criterion that a bool field is by itself."""
         if self.spec.type.kind is not Kind.BOOLEAN:
-            raise QueryError(f"{self!r} is not a bool field, so it is no criterion; compare it with a value")
+            raise QueryError(f"{self!r} is not a bool field, so it is not a criterion; compare it with a value")
         return Compare(self.ref, "==", True)
 
     def __str__(self) -> str:
@@ -192,7 +192,7 @@ class Field(Combinable):
 
     def _compare(self, op: Operator, other: object) -> Criterion:
         if op not in ("==", "!=") and not self.spec.type.kind.ordered:
-            raise QueryError(f"{op} does not fit {self!r}, which is {_annotation(self.spec)} and has no order")
+            raise QueryError(f"{op} does not fit {self!r}, which is {_type_name(self.spec)} and has no order")
         if isinstance(other, Field):
             if other.spec.type.kind is not self.spec.type.kind:
                 raise QueryError(f"{self!r} and {other!r} have different types, so they cannot be compared")
@@ -250,7 +250,7 @@ def _field(given: object) -> Field:
     return given
 
 
-def _several(values: object) -> tuple[Any, ...]:
+def _to_values(values: object) -> tuple[Any, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable) or isinstance(values, Combinable):
         raise QueryError(f"in_() and not_in() take a collection of values, not {type(values).__name__}")
     return tuple(values)
@@ -260,11 +260,11 @@ def _match(given: object, kind: MatchKind, text: object, case: Case = "exact") -
     subject = _field(given)
     operator = kind if case == "exact" else f"i{kind}"
     if subject.spec.type.kind is not Kind.TEXT:
-        raise QueryError(f"{operator} does not fit {subject!r}, which is {_annotation(subject.spec)}, not text")
+        raise QueryError(f"{operator} does not fit {subject!r}, which is {_type_name(subject.spec)}, not text")
     return cast(bool, Match(subject.ref, kind, subject.literal(text), case))
 
 
-def _annotation(spec: EntityField) -> str:
+def _type_name(spec: EntityField) -> str:
     return getattr(spec.annotation, "__name__", None) or str(spec.annotation)
 
 
@@ -305,7 +305,7 @@ def _sorts(entity: type, order_by: OrderBy) -> Iterable[Sort]:
     if isinstance(order_by, Sequence):
         return [sort for part in order_by for sort in _sorts(entity, part)]
     raise QueryError(
-        f"{type(order_by).__name__} is no order; give fields, asc() or desc() of them, or text such as '-priority,key'"
+        f"{type(order_by).__name__} is not an order; give fields, asc() or desc() of them, or text like '-priority,key'"
     )
 
 
@@ -318,7 +318,7 @@ def _orderable(field: object) -> Field:
     if not isinstance(field, Field):
         raise QueryError(f"an order consists of fields, such as fields(Todo).key, not of {type(field).__name__}")
     if not field.spec.type.kind.ordered:
-        raise QueryError(f"{field!r} has no order, because it is {_annotation(field.spec)}")
+        raise QueryError(f"{field!r} has no order, because it is {_type_name(field.spec)}")
     return field
 
 

@@ -58,7 +58,9 @@ def matches(criterion: bool | HasCriteria, entity: object) -> bool:
 
     def label(leaf: Leaf) -> Leaf:
         if not isinstance(entity, leaf.ref.entity):
-            raise QueryError(f"a criterion on {leaf.ref.entity.__name__}.{leaf.ref} got a {type(entity).__name__}")
+            raise QueryError(
+                f"the criterion is on {leaf.ref.entity.__name__}.{leaf.ref}, not on {type(entity).__name__}"
+            )
         return _label(leaf)
 
     shape, params = parametrize(map_leaves(as_criterion(getattr(criterion, "criteria", criterion)), label))
@@ -88,18 +90,18 @@ def _source(node: Criterion, read: Reader, wanted: bool) -> str:
         case IsNull(ref):
             return f"{read(ref)} is {'' if wanted else 'not '}None"
         case Compare(ref, op, value):
-            return _known([read(ref)], "{} " + (op if wanted else _OPPOSITE[op]) + " " + _param(value))
+            return _guard_nulls([read(ref)], "{} " + (op if wanted else _OPPOSITE[op]) + " " + _param(value))
         case CompareFields(ref, op, other):
-            return _known([read(ref), read(other)], "{} " + (op if wanted else _OPPOSITE[op]) + " {}")
+            return _guard_nulls([read(ref), read(other)], "{} " + (op if wanted else _OPPOSITE[op]) + " {}")
         case OneOf(ref, values):
-            return _known([read(ref)], "{} " + ("in " if wanted else "not in ") + _param(values))
+            return _guard_nulls([read(ref)], "{} " + ("in " if wanted else "not in ") + _param(values))
         case Match():
-            return _known([read(node.ref)], ("" if wanted else "not ") + _text_test(node))
+            return _guard_nulls([read(node.ref)], ("" if wanted else "not ") + _text_test(node))
         case _:
             assert_never(node)
 
 
-def _known(sources: list[str], test: str) -> str:
+def _guard_nulls(sources: list[str], test: str) -> str:
     return " and ".join([*(f"{source} is not None" for source in sources), test.format(*sources)])
 
 
@@ -161,7 +163,7 @@ def _read_attribute(ref: Ref) -> str:
 
 
 def _is_compared_by_name(ref: Ref) -> bool:
-    """Return True if a field holds members of an enumeration that are no texts or numbers themselves."""
+    """Return True if a field holds members of an enumeration that are neither text nor numbers."""
     type_ = describe(ref.entity)[ref.name].type
     return type_.kind is Kind.ENUM and not issubclass(type_.python, str | int)
 

@@ -78,7 +78,7 @@ class QueryObject(BaseModel, Generic[T]):
 
     Each field is a filter: an entity's field, alone for equality or followed by an operator (``priority_ge``,
     ``key_contains``), or a custom filter annotated with `Where`. A filter that is None is not applied. The fields
-    ``limit``, ``offset`` and ``order_by`` are no filters; ``order_by`` is annotated with a ``Literal`` of sort keys.
+    ``limit``, ``offset`` and ``order_by`` are not filters; ``order_by`` is annotated with a ``Literal`` of sort keys.
 
     Raises:
         QueryError: at class definition, for an unknown field, an unsuitable operator or an ambiguous name.

@@ -74,7 +74,7 @@ class CursorPage(Generic[T]):
 
 # -- cursors
 
-# Bytes. The digest ties a cursor to its query and finds damage; it is no secret and no protection against forgery.
+# Bytes. The digest ties a cursor to its query and detects damage; it does not prevent forgery.
 _DIGEST = 12
 
 # How stored values are written to JSON and read back, where JSON has no such type.

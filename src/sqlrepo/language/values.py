@@ -80,7 +80,7 @@ class ValueType:
         return stored if self.kind is Kind.OPAQUE else _CHECKS[self.kind](self, stored)
 
     def accepts(self, other: ValueType) -> bool:
-        """Return False if no value of another type can pass the check; opaque types are given the benefit of doubt."""
+        """Return False if no value of another type can pass the check; for opaque types that is unknown."""
         kinds = (other.kind, self.kind)
         if self.kind is Kind.OPAQUE and self.python is not object:
             return other.python in (object, self.python)
@@ -222,14 +222,14 @@ def _time(_: ValueType, value: Any) -> time:
     if not isinstance(value, time):
         raise _wrong_class("time", value)
     if value.tzinfo is not None:
-        raise WrongValueError("a time with a zone, which no database stores")
+        raise WrongValueError("the time must not have a time zone, which no database stores")
     return value
 
 
 def _enum(limits: ValueType, value: Any) -> Any:
     _instance(limits, value)
     if limits.labels is not None and value not in limits.labels:
-        raise WrongValueError(f"a member of {limits.python.__name__} that the column does not store")
+        raise WrongValueError(f"the column does not store this member of {limits.python.__name__}")
     return value
 
 

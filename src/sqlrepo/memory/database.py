@@ -39,7 +39,7 @@ class InMemoryDatabase:
         self._tables = Tables()
 
     def __repr__(self) -> str:
-        return f"InMemoryDatabase({', '.join(name for _, name in self._tables.by_place)})"
+        return f"InMemoryDatabase({', '.join(name for _, name in self._tables.by_name)})"
 
     @property
     def missing_capabilities(self) -> frozenset[str]:
@@ -65,7 +65,7 @@ class InMemoryDatabase:
             MappingError: a different table of this name is registered already.
         """
         with self._tables.lock:
-            known = self._tables.by_place.get(schema.place)
+            known = self._tables.by_name.get(schema.full_name)
             if reasons := [_describe(refusal) for refusal in schema.refusals]:
                 raise UnsupportedError(f"table {schema.name} cannot be kept in memory: {'; '.join(reasons)}")
             if known is None:

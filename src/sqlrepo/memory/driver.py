@@ -118,7 +118,7 @@ class MemoryDriver:
         statement.finish()
 
     def _table(self, schema: Schema) -> Table:
-        return self._tables.by_place[schema.place]
+        return self._tables.by_name[schema.full_name]
 
     def _changes_of(self, table: Table) -> Changes:
         if table not in self._changes:

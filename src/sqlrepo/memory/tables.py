@@ -23,7 +23,18 @@ from sqlrepo.language.criteria import Not
 from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.values import WrongValueError
 from sqlrepo.memory.compiler import compile_filter
-from sqlrepo.tables.schema import Action, Check, Column, ConstantDefault, ForeignKey, Row, RowFunction, Schema, Unique
+from sqlrepo.tables.schema import (
+    Action,
+    Check,
+    Column,
+    ConstantDefault,
+    ForeignKey,
+    Row,
+    RowFunction,
+    Schema,
+    TableName,
+    Unique,
+)
 
 Key: TypeAlias = tuple[Any, ...]
 
@@ -88,23 +99,23 @@ class Tables(ForkAware):
         self.lock = RLock()  # held during a statement, a commit and a fork, so that a child finds the tables whole
         self.copied = False  # by a fork, which is yet to be logged
         at_fork(self)
-        self.by_place: dict[tuple[str | None, str], Table] = {}
+        self.by_name: dict[TableName, Table] = {}
 
     def add(self, table: Table) -> None:
         """Add a table, and resolve its foreign keys and those that refer to it."""
-        place = table.schema.place
-        known = {**self.by_place, place: table}
+        name = table.schema.full_name
+        known = {**self.by_name, name: table}
         found = [
             (reference, known[reference.rule.table])
             for other in known.values()
             for reference in other.references
-            if place in (other.schema.place, reference.rule.table) and reference.rule.table in known
+            if name in (other.schema.full_name, reference.rule.table) and reference.rule.table in known
         ]
         for reference, parent in found:
             reference.resolve(parent)
         for reference, parent in found:
             parent.referred_by.append(reference)
-        self.by_place[place] = table
+        self.by_name[name] = table
 
     def before_fork(self) -> None:
         """Keep other threads from leaving a statement half done in the child."""
@@ -137,7 +148,7 @@ class Changes:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.written: dict[Key, Row | None] = {}  # None for a deleted row
-        self._seen: dict[Key, Row | None] = {}  # what was committed when the transaction first wrote the row
+        self._originals: dict[Key, Row | None] = {}  # what was committed when the transaction first wrote the row
         self._locked: dict[Key, Row] = {}
         self._upserted: set[tuple[int, Key]] = set()
         self._indexes: list[dict[Key, Key]] = [{} for _ in table.uniques]
@@ -174,14 +185,14 @@ class Changes:
         committed = self.table.indexes[number].get(values)
         return (committed is not None and committed not in self.written) or values in self._indexes[number]
 
-    def children(self, number: int, values: Key) -> list[Key]:
+    def find_children(self, number: int, values: Key) -> list[Key]:
         """Return the keys of rows that refer to these values by a foreign key, as the transaction sees them."""
         committed = self.table.reference_indexes[number].get(values, ())
         own = self._reference_indexes[number].get(values, set())
         return sorted({key for key in committed if key not in self.written} | own)
 
-    def seen(self, key: Key) -> Row | None:
-        return self._seen.get(key)
+    def original(self, key: Key) -> Row | None:
+        return self._originals.get(key)
 
     def lock(self, rows: Iterable[Row]) -> None:
         """Make the commit a conflict if another transaction changes these rows."""
@@ -201,7 +212,7 @@ class Changes:
         while len(self._undo) > mark:
             key, *before = self._undo.pop()
             self._unindex(key)
-            for entries, value in zip((self.written, self._seen), before, strict=True):
+            for entries, value in zip((self.written, self._originals), before, strict=True):
                 if value is _MISSING:
                     entries.pop(key, None)
                 else:
@@ -213,11 +224,11 @@ class Changes:
         if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
             raise self._conflict()
         for key, row in self.written.items():
-            seen, now = self._seen[key], self.table.rows.get(key)
-            if now is not seen and seen is not None:
+            original, now = self._originals[key], self.table.rows.get(key)
+            if now is not original and original is not None:
                 raise self._conflict()
             if row is not None:
-                number = 0 if now is not seen else self._find_clash(row, key)
+                number = 0 if now is not original else self._find_clash(row, key)
                 if number is not None:
                     upserted = (number, self.table.unique_values(row)[number]) in self._upserted
                     raise self._conflict() if upserted else self._violation(number)
@@ -254,10 +265,10 @@ class Changes:
         return UniqueViolationError(unique.name, unique.columns, table=self.table.schema.name)
 
     def _put(self, key: Key, row: Row | None) -> None:
-        self._undo.append((key, self.written.get(key, _MISSING), self._seen.get(key, _MISSING)))
-        seen = self._seen.setdefault(key, self.table.rows.get(key))
+        self._undo.append((key, self.written.get(key, _MISSING), self._originals.get(key, _MISSING)))
+        original = self._originals.setdefault(key, self.table.rows.get(key))
         self._unindex(key)
-        if row is None and seen is None:
+        if row is None and original is None:
             self.written.pop(key, None)  # the transaction deletes its own row
         else:
             self.written[key] = row
@@ -331,8 +342,8 @@ class Reference:
             return False
         return changes_of(self.parent).has(self.unique, tuple(values[index] for index in self._order))
 
-    def children(self, changes_of: ChangesOf, values: Key) -> list[Key]:
-        return changes_of(self.child).children(self.number, values)
+    def find_children(self, changes_of: ChangesOf, values: Key) -> list[Key]:
+        return changes_of(self.child).find_children(self.number, values)
 
     def with_values(self, row: Row, values: Key | None) -> Row:
         """Return a child that refers to other values, or to none."""
@@ -396,7 +407,7 @@ class Statement:
     def finish(self) -> None:
         """Check the references that may be broken while the statement runs, but not afterwards."""
         for reference, values in self._to_check:
-            if not reference.has_parent(self._changes_of, values) and reference.children(self._changes_of, values):
+            if not reference.has_parent(self._changes_of, values) and reference.find_children(self._changes_of, values):
                 raise reference.violation()
 
     def _require_parents(self, table: Table, row: Row) -> None:
@@ -409,7 +420,7 @@ class Statement:
             old = reference.target_values(before)
             if old is None or (after is not None and reference.target_values(after) == old):
                 continue
-            if children := reference.children(self._changes_of, old):
+            if children := reference.find_children(self._changes_of, old):
                 self._act(reference, children, old, after)
 
     def _act(self, reference: Reference, children: Iterable[Key], old: Key, after: Row | None) -> None:
@@ -457,9 +468,9 @@ def verify_references(all_changes: Iterable[Changes], changes_of: ChangesOf) -> 
 def _verify_children(changes: Changes, reference: Reference, changes_of: ChangesOf) -> None:
     """Raise an error if rows refer to a parent that this transaction has changed or deleted."""
     for key, row in changes.written.items():
-        seen = changes.seen(key)
-        old = None if seen is None else reference.target_values(seen)
-        if old is None or reference.has_parent(changes_of, old) or not reference.children(changes_of, old):
+        original = changes.original(key)
+        old = None if original is None else reference.target_values(original)
+        if old is None or reference.has_parent(changes_of, old) or not reference.find_children(changes_of, old):
             continue
         if reference.action(row) in ("CASCADE", "SET NULL"):
             name = changes.table.schema.name
@@ -512,7 +523,7 @@ class RowRules:
         if isinstance(column.memory_default, ConstantDefault):
             return column.memory_default.stored
         assert column.memory_default is not None
-        value = column.memory_default(_loaded(self._schema, row))
+        value = column.memory_default(_load_values(self._schema, row))
         if value is None and not column.nullable:
             raise NotNullViolationError(None, (column.name,), table=self._schema.name)
         try:
@@ -533,9 +544,9 @@ def _compile_check(schema: Schema, check: Check) -> Callable[[Row], bool]:
 
 
 def _is_denied(test: RowFunction, schema: Schema, row: Row) -> bool:
-    answer = test(_loaded(schema, row))
+    answer = test(_load_values(schema, row))
     return answer is not None and not answer
 
 
-def _loaded(schema: Schema, row: Row) -> Mapping[str, Any]:
+def _load_values(schema: Schema, row: Row) -> Mapping[str, Any]:
     return {column.name: column.type.load(value) for column, value in zip(schema.columns, row, strict=True)}

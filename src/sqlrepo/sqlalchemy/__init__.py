@@ -8,7 +8,8 @@ from sqlrepo.sqlalchemy.aio import (
     SQLAlchemyRepository,
     SQLAlchemyUnitOfWork,
 )
-from sqlrepo.sqlalchemy.audit import Finding, audit
+from sqlrepo.sqlalchemy.audit import audit
+from sqlrepo.sqlalchemy.audit.rules import Finding
 from sqlrepo.sqlalchemy.database import Database
 from sqlrepo.sqlalchemy.translator import apply_query
 

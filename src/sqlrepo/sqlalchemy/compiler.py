@@ -26,7 +26,7 @@ from sqlrepo.language.criteria import (
     matches_all,
 )
 from sqlrepo.language.fields import Sort
-from sqlrepo.sqlalchemy.dialects import Dialect
+from sqlrepo.sqlalchemy.dialects.base import Dialect
 from sqlrepo.tables.reflection import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
 

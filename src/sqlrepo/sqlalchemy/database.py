@@ -159,7 +159,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: the server cannot be reached.
         """
-        if self.dialect.asks_server and not self.dialect.examined:
+        if self.dialect.asks_server and not self.dialect.inspected:
             with self._connect(self.engine) as connection:
                 self.dialect.inspect_server(connection, foreign=self._engines.foreign)
         return self.dialect.missing_capabilities

@@ -21,10 +21,10 @@ from sqlrepo.errors import (
     make_commit_lost_error,
 )
 from sqlrepo.language.values import Kind
-from sqlrepo.sqlalchemy.errors import TableName, raise_translated, translate
+from sqlrepo.sqlalchemy.errors import raise_translated, translate
 from sqlrepo.sqlalchemy.events import unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
-from sqlrepo.tables.schema import Row, Schema
+from sqlrepo.tables.schema import Row, Schema, TableName
 
 if TYPE_CHECKING:
     from sqlrepo.sqlalchemy.database import Database

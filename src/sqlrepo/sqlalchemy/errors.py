@@ -28,10 +28,7 @@ from sqlrepo.errors import (
     UniqueViolationError,
 )
 from sqlrepo.tables.reflection import table_of
-from sqlrepo.tables.schema import Schema, Unique
-
-#: The name of a table behind that of its schema, which is None for the default schema.
-TableName: TypeAlias = tuple[str | None, str]
+from sqlrepo.tables.schema import Schema, TableName, Unique
 
 
 class TableNames:
@@ -68,7 +65,7 @@ class TableNames:
     def foreign_key(self, name: str | None, columns: Sequence[str] = ()) -> Unique | None:
         """Find the foreign key that a server names, or whose columns it names."""
         fields = self.fields(columns)
-        generated = {f"{self.table}_{'_'.join(self._stored(one))}_fkey": one for one in self._foreign}
+        generated = {f"{self.table}_{'_'.join(self._column_names(one))}_fkey": one for one in self._foreign}
         return (
             next((one for one in self._foreign if name and one.name == name), None)
             or next((one for one in self._foreign if fields and one.columns == fields), None)
@@ -76,7 +73,7 @@ class TableNames:
         )
 
     def check(self, name: str | None) -> str | None:
-        """Return the name of a check if it stands in the metadata."""
+        """Return the name of a check if the metadata has it."""
         return name if name in self._checks else None
 
     def _unique(self, given: Any) -> Unique:
@@ -84,7 +81,7 @@ class TableNames:
         name = str(given.name) if isinstance(given.name, str) else None
         return Unique(self.fields(column.name for column in given.columns) if plain else (), name)
 
-    def _stored(self, unique: Unique) -> tuple[str, ...]:
+    def _column_names(self, unique: Unique) -> tuple[str, ...]:
         columns = {field: column for column, field in self._fields.items()}
         return tuple(columns[field] for field in unique.columns)
 
@@ -94,8 +91,8 @@ class TableNames:
             return (f"{self.table}_pkey", "PRIMARY")
         if unique.name is not None:
             return ()
-        stored = self._stored(unique)
-        alike = [one for one in self._uniques[1:] if one.name is None and self._stored(one)[:1] == stored[:1]]
+        stored = self._column_names(unique)
+        alike = [one for one in self._uniques[1:] if one.name is None and self._column_names(one)[:1] == stored[:1]]
         number = alike.index(unique)
         return (f"{self.table}_{'_'.join(stored)}_key", f"{stored[0]}_{number + 1}" if number else stored[0])
 
@@ -109,11 +106,11 @@ class KnownTables:
 
     def register(self, schema: Schema) -> bool:
         """Add a table; return True if it is new."""
-        new = self._schemas.get(schema.place) is not schema
-        self._schemas[schema.place] = schema
+        new = self._schemas.get(schema.full_name) is not schema
+        self._schemas[schema.full_name] = schema
         return new
 
-    def named(self, name: str | None, namespace: str | None = None) -> TableNames | None:
+    def find(self, name: str | None, namespace: str | None = None) -> TableNames | None:
         """Find a table as a server names it, which also names the default schema; metadata does not."""
         alike = [known for known in self._all() if known[1] == name]
         rank = {namespace: 0, None: 1}
@@ -127,7 +124,7 @@ class KnownTables:
 
     def with_check(self, name: str, written: TableName | None) -> TableNames | None:
         """Find the table with a check of this name: the one that was written, or one that a cascade has reached."""
-        own = self.named(written[1], written[0]) if written else None
+        own = self.find(written[1], written[0]) if written else None
         found = [names for names in map(self._names_of, self._schemas) if names.check(name)]
         return own if (own and own.check(name)) or len(found) != 1 else found[0]
 
@@ -188,8 +185,10 @@ def is_broken(original: BaseException) -> bool:
 def _without_code(error: BaseException, original: BaseException) -> RepositoryError | None:
     """Translate what a driver or the pool raises by itself, without an answer of the server."""
     if isinstance(error, exc.TimeoutError):
-        reason = "no pooled connection became free in time; make units shorter, or the pool larger"
-        return DatabaseUnavailableError(reason)
+        return DatabaseUnavailableError(
+            "no pooled connection became free in time; make units shorter, or the pool larger (SQLite in memory has "
+            "one connection, and so one unit at a time)"
+        )
     if isinstance(original, UnicodeEncodeError | OverflowError | LookupError):
         return InvalidValueError("a parameter", f"cannot be sent to the database ({type(original).__name__})")
     if isinstance(original, OSError):
@@ -275,7 +274,7 @@ def _not_null(names: TableNames | None, columns: Sequence[str]) -> NotNullViolat
 
 
 def _sqlite(error: sqlite3.Error, tables: KnownTables, table: TableName | None) -> RepositoryError:
-    name: str = getattr(error, "sqlite_errorname", "")  # which the sqlite3 module's own errors have not
+    name: str = getattr(error, "sqlite_errorname", "")  # which errors of the sqlite3 module itself lack
     text = str(error)
     if name in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"):
         if index := re.search(r"index '([^']+)'", text):
@@ -300,8 +299,8 @@ def _failed_columns(text: str, tables: KnownTables) -> tuple[TableNames | None, 
     """Read the columns in ``... failed: todo.key, todo.owner``, where each name may contain a dot."""
     places = text.partition(": ")[2]
     dots = [index for index, character in enumerate(places) if character == "."]
-    table = next((places[:dot] for dot in dots if tables.named(places[:dot])), places.partition(".")[0])
-    return tables.named(table), tuple(places.removeprefix(f"{table}.").split(f", {table}."))
+    table = next((places[:dot] for dot in dots if tables.find(places[:dot])), places.partition(".")[0])
+    return tables.find(table), tuple(places.removeprefix(f"{table}.").split(f", {table}."))
 
 
 # By the beginning of the name; the first match counts.
@@ -319,7 +318,7 @@ _SQLITE: Mapping[str, Make] = {
 }
 
 
-# -- PostgreSQL reports five characters, of which the first two are the class
+# -- PostgreSQL reports a code of five characters, which begins with its class
 
 
 def _sqlstate(original: BaseException) -> str | None:
@@ -331,7 +330,7 @@ def _sqlstate(original: BaseException) -> str | None:
 
 
 def _postgresql(state: str, original: BaseException, tables: KnownTables) -> RepositoryError:
-    names = tables.named(_detail(original, "table_name"), _detail(original, "schema_name"))
+    names = tables.find(_detail(original, "table_name"), _detail(original, "schema_name"))
     server = _detail(original, "constraint_name")
     if state in ("23505", "23P01"):
         return _unique(names, server, _key_columns(original))
@@ -396,7 +395,7 @@ _POSTGRESQL: Mapping[str, Make] = {
 
 
 def _mariadb_number(original: BaseException) -> int | None:
-    """Read the number of an error of a MariaDB driver; all of them have a class MySQLError."""
+    """Read the number of an error of a MariaDB driver; each driver has a class MySQLError."""
     if not any(base.__name__ == "MySQLError" for base in type(original).__mro__):
         return None
     return original.args[0] if original.args and isinstance(original.args[0], int) else None
@@ -406,9 +405,9 @@ _AT_ROW = r"for column (?:`[^`]*`\.)*['`]([^'`]+)['`] at row"
 
 
 def _mariadb(number: int, text: str, tables: KnownTables, table: TableName | None) -> RepositoryError:
-    names = tables.named(table[1], table[0]) if table else None
+    names = tables.find(table[1], table[0]) if table else None
     if number in (1062, 1586, 1169):
-        # The value stands first in the text, and may contain anything.
+        # The text begins with the value, which may contain anything.
         found = re.search(r".* for key '(.+)'$", text, re.DOTALL)
         server = found[1].rpartition(".")[2] if found else None
         return _unique(names or tables.with_unique(server), server)
@@ -419,10 +418,10 @@ def _mariadb(number: int, text: str, tables: KnownTables, table: TableName | Non
         found = re.search(r"`([^`]+)`\.`([^`]+)`, CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]+)\)", text)
         if found is None:
             return ForeignKeyViolationError(None)
-        return _foreign_key(tables.named(found[2], found[1]), found[3], found[4].strip("`").split("`, `"))
+        return _foreign_key(tables.find(found[2], found[1]), found[3], found[4].strip("`").split("`, `"))
     if number in (4025, 3819):
         found = re.search(r"CONSTRAINT `([^`]+)` failed for `([^`]*)`\.`([^`]+)`", text)
-        return _check(tables.named(found[3], found[2]) if found else names, found[1] if found else None)
+        return _check(tables.find(found[3], found[2]) if found else names, found[1] if found else None)
     make = _MARIADB.get(number)
     error = make() if make else ProgrammingError(f"the database refused the statement (MariaDB reports {number})")
     if names and isinstance(error, InvalidValueError) and (found := re.search(_AT_ROW, text)):

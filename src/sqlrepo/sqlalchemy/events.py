@@ -12,7 +12,8 @@ from sqlalchemy import event
 
 from sqlrepo.driver import PROBES, Source
 from sqlrepo.forks import ForkAware, at_fork, leak
-from sqlrepo.sqlalchemy.errors import TableName, is_broken
+from sqlrepo.sqlalchemy.errors import is_broken
+from sqlrepo.tables.schema import TableName
 
 #: An execution option of the library's own statements, which no query budget counts.
 UNCOUNTED = "sqlrepo_uncounted"

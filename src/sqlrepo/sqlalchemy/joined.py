@@ -151,7 +151,7 @@ class SharedSession:
         self._committed = False
         self.database = database
         self.transaction = Transaction()
-        for nested in reversed(list(_nested(session))):
+        for nested in reversed(list(_nested_transactions(session))):
             self.transaction.open_savepoint(_name_of(nested))
         event.listen(session, "after_transaction_create", self._on_create)
         event.listen(session, "before_commit", self._before_commit)
@@ -251,7 +251,7 @@ class JoinedDriver(SQLAlchemyDriver):
 
     def on_event(self, event: str, savepoint: str | None) -> None:
         if event == "rollback_savepoint" and not self._transaction.has_savepoint(savepoint or ""):
-            if self._session is None or not any(_nested(self._session)):
+            if self._session is None or not any(_nested_transactions(self._session)):
                 self._transaction.restart()  # a savepoint set before the unit joined: all of the unit's work is undone
         elif event not in ("commit", "rollback"):
             super().on_event(event, savepoint)
@@ -283,7 +283,7 @@ class JoinedDriver(SQLAlchemyDriver):
         super()._flush()
 
 
-def _nested(session: Session) -> Iterator[SessionTransaction]:
+def _nested_transactions(session: Session) -> Iterator[SessionTransaction]:
     """Yield the session's savepoints from the innermost, including those it has not set yet."""
     nested = session.get_nested_transaction()
     while nested is not None and nested.nested:

@@ -19,8 +19,8 @@ class UnitSession(Session):
     """A session on a unit of work's connection, in the unit's transaction.
 
     Its ``commit()`` only flushes, and the unit commits. Its ``rollback()`` rolls back the whole unit. Its
-    ``begin_nested()`` sets a savepoint that holds for the unit's repositories too; a plain session would wait for its
-    own next statement with that.
+    ``begin_nested()`` sets a savepoint for the unit's repositories too, at once; a plain session would set it with its
+    own next statement.
     """
 
     def __init__(self, start: Callable[[], object]) -> None:

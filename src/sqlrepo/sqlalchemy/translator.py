@@ -13,7 +13,8 @@ from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import Param
 from sqlrepo.language.query import QueryObject, entity_of
 from sqlrepo.sqlalchemy.compiler import Change, Columns, Compiler, PerDialect, columns_of, where_clause
-from sqlrepo.sqlalchemy.dialects import Dialect, dialect_of
+from sqlrepo.sqlalchemy.dialects import dialect_of
+from sqlrepo.sqlalchemy.dialects.base import Dialect
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.reflection import schema_of
 from sqlrepo.tables.schema import Schema

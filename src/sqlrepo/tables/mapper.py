@@ -66,7 +66,7 @@ class Mapper(Generic[T]):
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
         self.key_order = tuple(Sort(self.ref(name)) for name in schema.key)
         # Builds the entities of rows of the selected columns.
-        self.load: Callable[[Sequence[Row]], list[T]] = self.hydrator(entity)
+        self.load: Callable[[Sequence[Row]], list[T]] = self.make_hydrator(entity)
 
     def _verify(self, custom_load: bool, custom_dump: bool) -> None:
         self._verify_names()
@@ -141,7 +141,7 @@ class Mapper(Generic[T]):
 
     # -- rows to entities
 
-    def hydrator(self, model: type[Any], columns: Iterable[str] | None = None) -> Hydrator:
+    def make_hydrator(self, model: type[Any], columns: Iterable[str] | None = None) -> Hydrator:
         """Return a builder of entities of a class from rows of some columns, by default the selected ones."""
         return Hydrator(model, self.schema, tuple(columns or self.selected), self._fields)
 
@@ -332,21 +332,21 @@ class Hydrator:
         self._model = model
         self._schema = schema
         self._columns = tuple(columns)
-        named = [(fields.get(column, column), place) for place, column in enumerate(columns)]
-        self._given = [(name, place) for name, place in named if name in known]
+        named = [(fields.get(column, column), position) for position, column in enumerate(columns)]
+        self._given = [(name, position) for name, position in named if name in known]
         listed: Any = list.__class_getitem__(model)  # the class is known only at run time
         self._adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if is_validating_model(model) else None
         self._make = make_constructor(model)
         # Enumerations whose members the column stores as plain text or numbers.
         self._members = [
             (name, known[name].type.python)
-            for name, place in self._given
-            if known[name].type.kind is Kind.ENUM and schema.by_name[columns[place]].type.kind is not Kind.ENUM
+            for name, position in self._given
+            if known[name].type.kind is Kind.ENUM and schema.by_name[columns[position]].type.kind is not Kind.ENUM
         ]
 
     def __call__(self, rows: Sequence[Row]) -> list[Any]:
         """Build an entity of each row; `MappingError` names table, key and reason if the class refuses one."""
-        values = [{name: row[place] for name, place in self._given} for row in rows]
+        values = [{name: row[position] for name, position in self._given} for row in rows]
         if self._members:
             values = [value | self._members_of(value, row) for value, row in zip(values, rows, strict=True)]
         if self._adapter is None:
@@ -355,8 +355,8 @@ class Hydrator:
             return self._adapter.validate_python(values, by_alias=False, by_name=True)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            index, *place = first["loc"]
-            where = ".".join(map(str, place)) or "the whole row"
+            index, *path = first["loc"]
+            where = ".".join(map(str, path)) or "the whole row"
             raise self._error(rows[int(index)], f"{where}: {first['type']}") from error
 
     def _build(self, value: Mapping[str, Any], row: Row) -> Any:

@@ -172,7 +172,7 @@ def _read_type(type_: Any) -> tuple[ValueType, str | None]:
     """Return the value type of a column type, and the reason why memory refuses it, if any."""
     if isinstance(portable := getattr(type_, "value_type", None), ValueType):
         return portable, None
-    for base, read in _readers():
+    for base, read in _type_readers():
         if isinstance(type_, base):
             found = read(type_)
             return found if isinstance(found, tuple) else (found, None)
@@ -194,7 +194,7 @@ def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
     return replace(below, bind=bind, result=result, form=form), refused
 
 
-def _readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:
+def _type_readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:
     # SQLAlchemy's types, each subclass before its base.
 
     yield (
@@ -393,12 +393,12 @@ class _UnreadableError(Exception):
 def _read_criterion(condition: sa.ColumnElement[Any], names: Mapping[str, str], schema: Schema) -> Criterion:
     """Read a condition; ``names`` maps the database's names of columns to those in the mapped class."""
     try:
-        return map_leaves(_Reader(names, schema).read(condition), lambda leaf: leaf)
+        return map_leaves(_ConditionReader(names, schema).read(condition), lambda leaf: leaf)
     except QueryError as error:
         raise _UnreadableError(str(error)) from error
 
 
-class _Reader:
+class _ConditionReader:
     """Converts the nodes of one expression."""
 
     def __init__(self, names: Mapping[str, str], schema: Schema) -> None:
@@ -579,11 +579,11 @@ def _parse_quoted(text: str, type_: ValueType) -> ConstantDefault | None:
 def _parse_literal(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.ENUM:
         return ConstantDefault(text) if type_.labels and text in type_.labels.values() else None
-    if type_.kind not in _READERS or (type_.kind in _NUMBERS and not _NUMBER.fullmatch(text)):
+    if type_.kind not in _PARSERS or (type_.kind in _NUMBERS and not _NUMBER.fullmatch(text)):
         return None
     bare = replace(type_, bind=None, result=None)  # a server default bypasses the user's functions
     try:
-        return ConstantDefault(bare.check(_READERS[type_.kind](text)))
+        return ConstantDefault(bare.check(_PARSERS[type_.kind](text)))
     except (ValueError, WrongValueError):
         return None
 
@@ -596,4 +596,4 @@ def _parse_date(text: str) -> date:
 
 
 _NUMBERS: Mapping[Kind, Callable[[str], Any]] = {Kind.INTEGER: int, Kind.FLOAT: float, Kind.DECIMAL: Decimal}
-_READERS: Mapping[Kind, Callable[[str], Any]] = {**_NUMBERS, Kind.TEXT: str, Kind.DATE: _parse_date}
+_PARSERS: Mapping[Kind, Callable[[str], Any]] = {**_NUMBERS, Kind.TEXT: str, Kind.DATE: _parse_date}

@@ -12,6 +12,8 @@ from sqlrepo.errors import MappingError
 from sqlrepo.language.criteria import Criterion
 from sqlrepo.language.values import ValueType, WrongValueError
 
+# The database's schema, None for the default one, and the name.
+TableName: TypeAlias = tuple[str | None, str]
 # One value per column, in the order of the schema's columns.
 Row: TypeAlias = tuple[Any, ...]
 Default: TypeAlias = Callable[[Mapping[str, Any]], Any]
@@ -97,7 +99,7 @@ class ForeignKey:
     """Columns whose values, unless one is NULL, must exist in a row of another table, or of the same table."""
 
     columns: tuple[str, ...]
-    table: tuple[str | None, str]  # namespace and name
+    table: TableName
     targets: tuple[str, ...]  # columns of that table, by their names in the database
     name: str | None = None
     on_delete: Action = "NO ACTION"
@@ -189,6 +191,5 @@ class Schema:
                 yield Refusal("", "table", check.refusal)
 
     @property
-    def place(self) -> tuple[str | None, str]:
-        """Namespace and name, which identify the table in its database."""
+    def full_name(self) -> TableName:
         return (self.namespace, self.name)

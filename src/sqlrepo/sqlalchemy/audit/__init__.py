@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -14,12 +14,11 @@ from sqlrepo.sqlalchemy.audit.server import UNKNOWN, Server, read_collations
 from sqlrepo.sqlalchemy.connecting import check_url, load_dialect
 from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.dialects.base import is_first, log
+from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema
 
-__all__ = ["DIALECTS", "Finding", "audit"]
-
-#: The names of the databases. URLs and table options call MariaDB by two names.
-DIALECTS = ("sqlite", "postgresql", "mariadb", "mysql")
+# URLs and table options call MariaDB by two names.
+_DIALECTS = ("sqlite", "postgresql", "mariadb", "mysql")
 
 
 def audit(tables: sa.MetaData | type[Any], database: str | sa.Engine | sa.Connection) -> tuple[Finding, ...]:
@@ -40,7 +39,7 @@ def audit(tables: sa.MetaData | type[Any], database: str | sa.Engine | sa.Connec
         DatabaseUnavailableError: the database cannot be reached.
     """
     metadata = _metadata(tables)
-    dialect, server = _asked(database)
+    dialect, server = _ask(database)
     return tuple(found for table in metadata.sorted_tables for found in findings_of(table, dialect, server))
 
 
@@ -49,10 +48,9 @@ def log_once(engine: sa.Engine, schema: Schema) -> None:
 
     Findings that depend on the database's default collation are left out, because no database was asked.
     """
-    if not is_first(engine, schema.place):
+    if not is_first(engine, schema.full_name):
         return
-    table = cast(sa.Table, sa.inspect(schema.model).local_table)
-    found = [one for one in findings_of(table, engine.dialect, UNKNOWN) if not one.assumed]
+    found = [one for one in findings_of(table_of(schema), engine.dialect, UNKNOWN) if not one.assumed]
     if found:
         places = dict.fromkeys(one.place or one.what for one in found)  # each once, in their order
         log.warning(
@@ -73,26 +71,26 @@ def _metadata(tables: Any) -> sa.MetaData:
     return found
 
 
-def _asked(database: str | sa.Engine | sa.Connection) -> tuple[sa.Dialect, Server]:
+def _ask(database: str | sa.Engine | sa.Connection) -> tuple[sa.Dialect, Server]:
     if isinstance(database, sa.Connection):
         dialect_of(database.dialect).inspect_server(database, foreign=False)
         return database.dialect, read_collations(database)
     if isinstance(database, sa.Engine):
-        return _connected(database)
+        return _ask_engine(database)
     if "://" not in database:
-        return _named(database), UNKNOWN
+        return _load_named(database), UNKNOWN
     engine = _reading_engine(check_url(database, asynchronous=False))
     try:
-        return _connected(engine)
+        return _ask_engine(engine)
     finally:
         engine.dispose()
 
 
-def _connected(engine: sa.Engine) -> tuple[sa.Dialect, Server]:
+def _ask_engine(engine: sa.Engine) -> tuple[sa.Dialect, Server]:
     try:
         with engine.connect() as connection:
             # Without the option, SQLite's connections would begin a writing transaction.
-            return _asked(connection.execution_options(sqlrepo_read_only=True))
+            return _ask(connection.execution_options(sqlrepo_read_only=True))
     except exc.DBAPIError as error:
         raise DatabaseUnavailableError("the database cannot be reached, or its catalogue cannot be read") from error
 
@@ -104,7 +102,7 @@ def _reading_engine(url: sa.URL) -> sa.Engine:
     return dialect.make_reader(url, ping=False) or sa.create_engine(url)
 
 
-def _named(name: str) -> sa.Dialect:
-    if name not in DIALECTS:
-        raise UnsupportedError(f"{name!r} is not a known database{nearest(name, DIALECTS)}")
+def _load_named(name: str) -> sa.Dialect:
+    if name not in _DIALECTS:
+        raise UnsupportedError(f"{name!r} is not a known database{nearest(name, _DIALECTS)}")
     return sa.make_url(f"{name}://").get_dialect()()

@@ -46,7 +46,7 @@ class ColumnInfo:
 
     column: sa.Column[Any]
     dialect: sa.Dialect
-    asked: Collation | None  # None if there was no database to ask, or the column is not there
+    reported: Collation | None  # by the database; None if no database was asked, or it lacks the column
     default: Collation
 
     @property
@@ -105,8 +105,8 @@ class ColumnInfo:
     @cached_property
     def collation(self) -> Collation:
         """The collation that the database reports, else the declared one, else the database's default."""
-        if self.asked is not None:
-            return self.asked
+        if self.reported is not None:
+            return self.reported
         declared = Collation.named(_attribute(self.type, "collation"), _attribute(self.type, "charset"))
         if declared == Collation():
             declared = Collation.named(self._table_option("collate"), self._table_option("charset", "default_charset"))

@@ -10,8 +10,6 @@ from sqlrepo.sqlalchemy.dialects.mariadb import MariaDB
 from sqlrepo.sqlalchemy.dialects.postgresql import PostgreSQL
 from sqlrepo.sqlalchemy.dialects.sqlite import SQLite
 
-__all__ = ["Dialect", "dialect_of"]
-
 _KNOWN: dict[str, type[Dialect]] = {
     "sqlite": SQLite,
     "postgresql": PostgreSQL,

@@ -52,7 +52,7 @@ class Dialect(ABC):
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         self.sql = sql
         self.isolation = isolation
-        self.examined = False  # the server was inspected
+        self.inspected = False
         self.no_unicode_fold: str | None = None  # the reason, if the server cannot fold case by Unicode
 
     # -- engines
@@ -104,7 +104,7 @@ class Dialect(ABC):
 
     def inspect_server(self, connection: sa.Connection, *, foreign: bool) -> None:
         """Inspect the server once, and log what it lacks, or what the application's engine lacks."""
-        if self.examined:
+        if self.inspected:
             return
         begun = connection.in_transaction()
         for problem in (*self._inspect(connection), *(self._engine_problems(connection) if foreign else ())):
@@ -112,7 +112,7 @@ class Dialect(ABC):
                 log.warning("%r: %s", connection.engine.url, problem)
         if connection.in_transaction() and not begun:
             connection.rollback()
-        self.examined = True
+        self.inspected = True
 
     def begin(self, connection: sa.Connection, *, read_only: bool) -> None:
         """Begin a unit's transaction on a connection of our own engine."""

@@ -10,17 +10,10 @@ from sqlalchemy import event, func, literal
 
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.language.criteria import Match, Operator
-from sqlrepo.sqlalchemy.dialects.base import (
-    READ_COMMITTED,
-    AnyColumn,
-    Dialect,
-    Needle,
-    compare,
-    successor,
-)
+from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, compare, successor
 from sqlrepo.sqlalchemy.events import UNCOUNTED
 from sqlrepo.tables.reflection import table_of
-from sqlrepo.tables.schema import Schema
+from sqlrepo.tables.schema import Schema, TableName
 
 _EXACT = "utf8mb4_nopad_bin"
 _UNICODE_FOLD = "utf8mb4_uca1400_ai_ci"  # whose LOWER knows current Unicode; older collations know that of 2003
@@ -40,7 +33,7 @@ class MariaDB(Dialect):
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)
-        self._collations: dict[tuple[str | None, str], dict[str, tuple[str, str]]] = {}
+        self._collations: dict[TableName, dict[str, tuple[str, str]]] = {}
 
     # -- engines
 
@@ -91,13 +84,13 @@ class MariaDB(Dialect):
 
     def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:
         """Read the collations of a table's columns, which a mapped class need not declare."""
-        if schema.place in self._collations:
+        if schema.full_name in self._collations:
             return
         namespace = connection.schema_for_object(table_of(schema))  # which honours schema_translate_map
         found = connection.execute(_COLUMNS, {"namespace": namespace, "name": schema.name})
         known = {name: (charset, collation) for name, charset, collation in found}
         if known:  # else the table does not exist yet
-            self._collations[schema.place] = known
+            self._collations[schema.full_name] = known
 
     def forbid_writes(self, connection: sa.Connection, *, forbidden: bool) -> None:
         """Do nothing: the transaction was begun as a read-only one."""
@@ -120,7 +113,7 @@ class MariaDB(Dialect):
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
         """Search by functions, and for a prefix by range: with an index, LIKE misses characters above U+FFFF."""
-        subject, needle = self._folded(node, column), text(None)
+        subject, needle = self._fold_column(node, column), text(None)
         match node.kind:
             case "contains":
                 return func.instr(subject, needle) > literal(0)
@@ -138,7 +131,7 @@ class MariaDB(Dialect):
             case _:
                 assert_never(node.kind)
 
-    def _folded(self, node: Match, column: AnyColumn) -> AnyColumn:
+    def _fold_column(self, node: Match, column: AnyColumn) -> AnyColumn:
         if node.case == "exact":
             return self.exact(column)
         if node.case == "ascii":
@@ -157,12 +150,12 @@ class MariaDB(Dialect):
         return self._is_text(column) and self._collation(column) != _EXACT and self._charset(column) == "utf8mb4"
 
     def _collation(self, column: AnyColumn) -> str | None:
-        return self._reported(column)[1] or getattr(self.stored_type(column), "collation", None)
+        return self._server_collation(column)[1] or getattr(self.stored_type(column), "collation", None)
 
     def _charset(self, column: AnyColumn) -> str | None:
-        return self._reported(column)[0] or getattr(self.stored_type(column), "charset", None)
+        return self._server_collation(column)[0] or getattr(self.stored_type(column), "charset", None)
 
-    def _reported(self, column: AnyColumn) -> tuple[str | None, str | None]:
+    def _server_collation(self, column: AnyColumn) -> tuple[str | None, str | None]:
         """Return the character set and the collation that the server reported."""
         table = getattr(column, "table", None)
         if not isinstance(table, sa.Table) or not isinstance(column, sa.Column):
@@ -171,7 +164,7 @@ class MariaDB(Dialect):
 
 
 def _fix_ping(engine: sa.Engine) -> None:
-    """Let asyncmy ping: early releases of SQLAlchemy 2.0 call it as an old PyMySQL wants to be called."""
+    """Let asyncmy ping, although early releases of SQLAlchemy 2.0 pass it the argument that only PyMySQL needs."""
     dialect: Any = engine.dialect
     if dialect.driver == "asyncmy":
         dialect.do_ping = _ping

@@ -126,12 +126,12 @@ class PostgreSQL(Dialect):
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
         """Search with LIKE, which can use an index; by functions if no pattern can be built from the text."""
-        subject = self._folded(node, column)
+        subject = self._fold_column(node, column)
         if node.kind == "equals":
             return subject == text(None)
         return _like(node.kind, subject, text) if plain else _by_function(node.kind, subject, text(None))
 
-    def _folded(self, node: Match, column: AnyColumn) -> AnyColumn:
+    def _fold_column(self, node: Match, column: AnyColumn) -> AnyColumn:
         if node.case == "exact":
             return column
         if node.case == "ascii":

@@ -74,29 +74,29 @@ class SQLite(Dialect):
 
     def set_up(self, engine: Engine) -> None:
         self._in_memory = _in_memory(engine.url)
-        event.listen(engine, "connect", self._connected)
-        event.listen(engine, "begin", self._begun)
+        event.listen(engine, "connect", self._on_connect)
+        event.listen(engine, "begin", self._on_begin)
 
     def reader_options(self, url: URL, *, ping: bool) -> dict[str, Any] | None:
         """Return options; read-only units have transactions, because BEGIN costs no round trip."""
         return None if _in_memory(url) else self.engine_options(url, ping=ping)
 
     def set_up_reader(self, engine: Engine) -> None:
-        event.listen(engine, "connect", self._reader_connected)
-        event.listen(engine, "begin", self._begun)
+        event.listen(engine, "connect", self._on_reader_connect)
+        event.listen(engine, "begin", self._on_begin)
 
-    def _connected(self, connection: Any, entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver sends no BEGIN; `_begun` does
+    def _on_connect(self, connection: Any, entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver sends no BEGIN; `_on_begin` does
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
         self._prepare(connection, entry.info)
 
-    def _reader_connected(self, connection: Any, entry: ConnectionPoolEntry) -> None:
+    def _on_reader_connect(self, connection: Any, entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA query_only = ON")
         self._prepare(connection, entry.info)
 
-    def _begun(self, connection: Connection) -> None:
+    def _on_begin(self, connection: Connection) -> None:
         # A transaction that takes the write lock later than its first read fails at once if another one holds it (see
         # SQLITE_BUSY in SQLite's documentation). IMMEDIATE takes the lock, or waits for it, at the beginning.
         mode = "" if connection.get_execution_options().get("sqlrepo_read_only") else " IMMEDIATE"
@@ -123,12 +123,12 @@ class SQLite(Dialect):
             self._forked = _EMPTY
         elif engine in self._unlocked:
             self._forked = _UNLOCKED
-        self.examined = False
+        self.inspected = False
 
     # -- connections
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:
-        """Begin a transaction, for which `_begun` sends BEGIN."""
+        """Begin a transaction, for which `_on_begin` sends BEGIN."""
         connection.execution_options(sqlrepo_read_only=read_only)
         connection.begin()
 
@@ -180,7 +180,7 @@ class SQLite(Dialect):
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
         """Search by functions: LIKE ignores the case of A to Z and has wildcards."""
-        subject = self._folded(node, column)
+        subject = self._fold_column(node, column)
         needle = text(None)
         match node.kind:
             case "contains":
@@ -197,7 +197,7 @@ class SQLite(Dialect):
             case _:
                 assert_never(node.kind)
 
-    def _folded(self, node: Match, column: AnyColumn) -> AnyColumn:
+    def _fold_column(self, node: Match, column: AnyColumn) -> AnyColumn:
         if node.case == "exact":
             return column
         return func.lower(column) if node.case == "ascii" else func.sqlrepo_fold(column, type_=column.type)

@@ -58,7 +58,7 @@ def _self_reference(subject: Subject[T]) -> FieldInfo:
     """Find a field that refers to the key of its own table."""
     schema = subject.schema
     key = tuple(schema.by_name[name].column for name in schema.key)
-    own = {one.columns for one in schema.foreign_keys if (one.table, one.targets) == (schema.place, key)}
+    own = {one.columns for one in schema.foreign_keys if (one.table, one.targets) == (schema.full_name, key)}
     found = (field for _, field in _references(subject) if (field.column.name,) in own)
     return next(found, None) or subject.not_applicable("no field that refers to the key of its own table")
 

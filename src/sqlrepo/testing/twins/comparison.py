@@ -231,7 +231,7 @@ class PendingCall:
 
     @property
     def _counts_cascades(self) -> bool:
-        keys = [one.key for one in self._table.references if one.key.table == self._table.schema.place]
+        keys = [one.key for one in self._table.references if one.key.table == self._table.schema.full_name]
         return self._call.method == "delete_where" and any(key.on_delete == "CASCADE" for key in keys)
 
     def _violates(self, constraint: str | None, names: tuple[str, ...]) -> bool:
@@ -246,7 +246,7 @@ class PendingCall:
             own = self._table.references
             return any(self._dangles(one) for one in own if not self._details or (one.key.name, one.fields) == named)
         pairs = [(table.schema.name, one) for table in self._side.tables.values() for one in table.references]
-        meant = (error.table, *named, self._table.schema.place)
+        meant = (error.table, *named, self._table.schema.full_name)
         return any((name, one.key.name, one.fields, one.key.table) == meant for name, one in pairs)
 
     def _dangles(self, reference: Reference) -> bool:

@@ -67,7 +67,7 @@ class Table(UnderTest[Any]):
 
     @property
     def refers_to_itself(self) -> bool:
-        return any(one.table == self.schema.place for one in self.schema.foreign_keys)
+        return any(one.table == self.schema.full_name for one in self.schema.foreign_keys)
 
     def key_of(self, entity: Any) -> tuple[Any, ...] | None:
         return tuple(getattr(entity, one.name) for one in self.key) if self.key else None
@@ -108,7 +108,7 @@ class UnitUnderTest:
         fields = tuple(map(table.mapper.field, key.columns))
         for parent in self.tables.values():
             names = {one.column.column: one.name for one in parent.fields}
-            if parent.schema.place == key.table and all(target in names for target in key.targets):
+            if parent.schema.full_name == key.table and all(target in names for target in key.targets):
                 return Reference(key, fields, parent, tuple(names[target] for target in key.targets))
         return Reference(key, fields, None, ())
 
@@ -122,7 +122,7 @@ def _origin(
     for key in schemas[name].foreign_keys:
         target = dict(zip(key.columns, key.targets, strict=True)).get(column)
         for other, schema in schemas.items():
-            for one in schema.columns if schema.place == key.table else ():
+            for one in schema.columns if schema.full_name == key.table else ():
                 if one.column == target and (other, one.name) not in seen:
                     return _origin(schemas, other, one.name, seen | {(other, one.name)})
     return None
