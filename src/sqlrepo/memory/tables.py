@@ -38,9 +38,6 @@ from sqlrepo.tables.schema import (
 
 Key: TypeAlias = tuple[Any, ...]
 
-#: The keys of the rows that refer to given values by one foreign key.
-ReferenceIndex: TypeAlias = dict[Key, set[Key]]
-
 
 # -- committed rows
 
@@ -52,10 +49,9 @@ class Table:
         self.schema = schema
         self.rows: dict[Key, Row] = {}
         self.uniques = (Unique(schema.key, schema.key_name), *schema.uniques)
-        self.indexes: list[dict[Key, Key]] = [{} for _ in self.uniques]  # for each, from values to the row's key
         self.rules = RowRules(schema)
         self.references = tuple(Reference(self, number) for number in range(len(schema.foreign_keys)))
-        self.reference_indexes: list[ReferenceIndex] = [{} for _ in self.references]
+        self.indexes = Indexes(self)
         self.referred_by: list[Reference] = []
         self._positions = [[schema.positions[name] for name in unique.columns] for unique in self.uniques]
         self._last_key = 0
@@ -70,26 +66,44 @@ class Table:
 
     def put(self, key: Key, row: Row) -> None:
         self.rows[key] = row
-        for index, value in zip(self.indexes, self.unique_values(row), strict=True):
-            if value is not None:
-                index[value] = key
-        for reference in self.references:
-            reference.add_to(self.reference_indexes, key, row)
+        self.indexes.add(key, row)
 
     def remove(self, key: Key) -> None:
         """Remove a row if it exists."""
-        if (old := self.rows.pop(key, None)) is None:
-            return
-        for index, value in zip(self.indexes, self.unique_values(old), strict=True):
-            if value is not None:
-                index.pop(value, None)
-        for reference in self.references:
-            reference.remove_from(self.reference_indexes, key, old)
+        if (old := self.rows.pop(key, None)) is not None:
+            self.indexes.remove(key, old)
 
     def take_key(self, given: int | None) -> int:
         """Return the given key, or generate the next one. Keys are never reused, so a rollback leaves a gap."""
         self._last_key = max(self._last_key, given) if given is not None else self._last_key + 1
         return self._last_key if given is None else given
+
+
+class Indexes:
+    """The keys of rows by their values, for each unique constraint and each foreign key of a table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.uniques: list[dict[Key, Key]] = [{} for _ in table.uniques]
+        self.references: list[dict[Key, set[Key]]] = [{} for _ in table.references]
+
+    def add(self, key: Key, row: Row) -> None:
+        for unique, value in zip(self.uniques, self._table.unique_values(row), strict=True):
+            if value is not None:
+                unique[value] = key
+        for index, reference in zip(self.references, self._table.references, strict=True):
+            if (values := reference.values(row)) is not None:
+                index.setdefault(values, set()).add(key)
+
+    def remove(self, key: Key, row: Row) -> None:
+        for unique, value in zip(self.uniques, self._table.unique_values(row), strict=True):
+            if value is not None and unique.get(value) == key:
+                del unique[value]
+        for index, reference in zip(self.references, self._table.references, strict=True):
+            if (values := reference.values(row)) is not None and (keys := index.get(values)):
+                keys.discard(key)
+                if not keys:
+                    del index[values]
 
 
 class Tables(ForkAware):
@@ -151,8 +165,7 @@ class Changes:
         self._originals: dict[Key, Row | None] = {}  # what was committed when the transaction first wrote the row
         self._locked: dict[Key, Row] = {}
         self._upserted: set[tuple[int, Key]] = set()
-        self._indexes: list[dict[Key, Key]] = [{} for _ in table.uniques]
-        self._reference_indexes: list[ReferenceIndex] = [{} for _ in table.references]
+        self._indexes = Indexes(table)  # of the written rows
         self._undo: list[tuple[Key, Row | _Missing | None, Row | _Missing | None]] = []
 
     def rows(self) -> Iterable[Row]:
@@ -182,13 +195,13 @@ class Changes:
 
     def has(self, number: int, values: Key) -> bool:
         """Return True if the transaction sees a row with these values of a unique constraint."""
-        committed = self.table.indexes[number].get(values)
-        return (committed is not None and committed not in self.written) or values in self._indexes[number]
+        committed = self.table.indexes.uniques[number].get(values)
+        return (committed is not None and committed not in self.written) or values in self._indexes.uniques[number]
 
     def find_children(self, number: int, values: Key) -> list[Key]:
         """Return the keys of rows that refer to these values by a foreign key, as the transaction sees them."""
-        committed = self.table.reference_indexes[number].get(values, ())
-        own = self._reference_indexes[number].get(values, set())
+        committed = self.table.indexes.references[number].get(values, ())
+        own = self._indexes.references[number].get(values, set())
         return sorted({key for key in committed if key not in self.written} | own)
 
     def original(self, key: Key) -> Row | None:
@@ -250,9 +263,9 @@ class Changes:
         for number, value in enumerate(self.table.unique_values(row)):
             if value is None:
                 continue
-            committed = self.table.indexes[number].get(value)
+            committed = self.table.indexes.uniques[number].get(value)
             holder = committed if committed not in self.written else None
-            if {holder, self._indexes[number].get(value)} - {None, own}:
+            if {holder, self._indexes.uniques[number].get(value)} - {None, own}:
                 return number
         return None
 
@@ -276,19 +289,11 @@ class Changes:
 
     def _index(self, key: Key) -> None:
         if (row := self.written.get(key)) is not None:
-            for index, value in zip(self._indexes, self.table.unique_values(row), strict=True):
-                if value is not None:
-                    index[value] = key
-            for reference in self.table.references:
-                reference.add_to(self._reference_indexes, key, row)
+            self._indexes.add(key, row)
 
     def _unindex(self, key: Key) -> None:
         if (row := self.written.get(key)) is not None:
-            for index, value in zip(self._indexes, self.table.unique_values(row), strict=True):
-                if value is not None and index.get(value) == key:
-                    del index[value]
-            for reference in self.table.references:
-                reference.remove_from(self._reference_indexes, key, row)
+            self._indexes.remove(key, row)
 
 
 ChangesOf: TypeAlias = Callable[[Table], Changes]
@@ -351,16 +356,6 @@ class Reference:
         for index, position in enumerate(self._columns):
             changed[position] = None if values is None else values[index]
         return tuple(changed)
-
-    def add_to(self, indexes: list[ReferenceIndex], key: Key, row: Row) -> None:
-        if (values := self.values(row)) is not None:
-            indexes[self.number].setdefault(values, set()).add(key)
-
-    def remove_from(self, indexes: list[ReferenceIndex], key: Key, row: Row) -> None:
-        if (values := self.values(row)) is not None and (keys := indexes[self.number].get(values)):
-            keys.discard(key)
-            if not keys:
-                del indexes[self.number][values]
 
     def violation(self) -> ForeignKeyViolationError:
         error = ForeignKeyViolationError(self.rule.name, self.rule.columns, table=self.child.schema.name)
