@@ -125,7 +125,7 @@ class FilterDependency(Dependency):
         self._fields = [(field_keys(name, info), _is_sequence(info)) for name, info in fields]
         self.keys = {key for keys, _ in self._fields for key in keys}  # of several for a field, one is documented
         request = Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request)
-        super().__init__(query, parameters=[request, *(_to_parameter(name, info) for name, info in fields)])
+        super().__init__([request, *(_to_parameter(name, info) for name, info in fields)])
 
     async def __call__(self, **values: Any) -> QueryObject[Any]:
         """Read the query object once FastAPI has validated its parameters one by one."""

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from functools import partial
 from inspect import Parameter, Signature, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from sys import exc_info
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar, Union, get_args
 from weakref import WeakKeyDictionary
 
 import fastapi
@@ -110,8 +110,9 @@ class Stream(Generic[U]):
     ``StreamingResponse(stream(lambda shop: map(line, shop.todos.stream())))``.
     """
 
-    def __init__(self, open_unit: Callable[[], AbstractAsyncContextManager[tuple[U, Limiter]]]) -> None:
+    def __init__(self, open_unit: Callable[[], AbstractAsyncContextManager[U]], db: DatabaseOrFactory) -> None:
         self._open_unit = open_unit
+        self._db = db
         self._started: list[AsyncGenerator[Any]] = []
 
     def __call__(self, read: Callable[[U], Iterable[T] | AsyncIterable[T]]) -> AsyncGenerator[T]:
@@ -130,8 +131,9 @@ class Stream(Generic[U]):
             await started.aclose()
 
     async def _read(self, read: Callable[[U], Iterable[T] | AsyncIterable[T]]) -> AsyncGenerator[T]:
-        async with self._open_unit() as (unit, limiter):
+        async with self._open_unit() as unit:
             values = read(unit)
+            limiter = get_limiter(await get_database(self._db))
             source = values if isinstance(values, AsyncIterable) else _iterate_in_threads(values, limiter)
             async with aclosing(source) if isinstance(source, AsyncGenerator) else nullcontext():
                 async for value in source:
@@ -142,19 +144,14 @@ class Stream(Generic[U]):
 # -- dependencies
 
 
-class Dependency:
-    """A callable dependency; two with equal parts are equal, so FastAPI runs them once and can override them."""
+class Dependency(tuple[object, ...]):  # noqa: SLOT001  # a tuple cannot have slots, and FastAPI reads `__signature__`
+    """A callable dependency, the tuple of its parts: FastAPI runs equal ones once, and can override them."""
 
-    def __init__(self, *parts: object, parameters: Sequence[Parameter] = ()) -> None:
-        self._parts = (type(self), *parts)
-        self._hash = hash(self._parts)
+    def __new__(cls, *parts: object, **options: object) -> Self:
+        return super().__new__(cls, (cls, *parts, *options.values()))
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
         self.__signature__ = Signature(list(parameters))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Dependency) and self._parts == other._parts
-
-    def __hash__(self) -> int:
-        return self._hash
 
 
 class UnitDependency(Dependency):
@@ -163,8 +160,8 @@ class UnitDependency(Dependency):
     ) -> None:
         _require_unit(unit)
         asked = [] if context is None else [Parameter("context", Parameter.KEYWORD_ONLY, default=Depends(context))]
-        super().__init__(unit, require_database(db), read_only, context, parameters=asked)
-        self.unit, self.db, self.read_only, self.context = unit, db, read_only, context
+        super().__init__(asked)
+        self.unit, self.db, self.read_only, self.context = unit, require_database(db), read_only, context
         if (database := get_made_database(db)) is not None:
             _require_matching_database(unit, database)
 
@@ -172,8 +169,23 @@ class UnitDependency(Dependency):
         return f"provide({self.unit.__name__}, {self.db!r})"
 
     async def __call__(self, context: Any = None) -> AsyncGenerator[Any]:
-        async with self.open_unit(context) as (unit, _):
-            yield unit
+        """Open a unit once there is a connection for it, and end it even if the request is cancelled."""
+        require_asyncio()
+        database = await get_database(self.db)
+        limiter = get_limiter(database)
+        async with limiter.slot():
+            unit = self.make_unit(database, context)
+            if isinstance(unit, BaseUnitOfWork):
+                await limiter.run(unit.__enter__)
+            else:
+                await unit.__aenter__()
+            try:
+                yield unit
+            except BaseException:
+                await _leave(unit, limiter, *exc_info())
+                raise
+            with suppress(ExceptionGroup):  # of on_commit callbacks: they are logged, and the commit has succeeded
+                await _leave(unit, limiter)
 
     def with_database(self, db: DatabaseOrFactory) -> UnitDependency:
         return type(self)(self.unit, db, read_only=self.read_only, context=self.context)
@@ -182,27 +194,10 @@ class UnitDependency(Dependency):
         source: Any = database  # the unit itself refuses a sync database where it needs an async one
         return self.unit(source, read_only=self.read_only, context=context)
 
-    @asynccontextmanager
-    async def open_unit(self, context: Any) -> AsyncGenerator[tuple[Any, Limiter]]:
-        """Open a unit once there is a connection for it, and end it even if the request is cancelled."""
-        require_asyncio()
-        database = await get_database(self.db)
-        limiter = get_limiter(database)
-        async with limiter.slot():
-            unit = self.make_unit(database, context)
-            await (limiter.run(unit.__enter__) if isinstance(unit, BaseUnitOfWork) else unit.__aenter__())
-            try:
-                yield unit, limiter
-            except BaseException:
-                await _leave(unit, limiter, *exc_info())
-                raise
-            with suppress(ExceptionGroup):  # of on_commit callbacks: they are logged, and the commit has succeeded
-                await _leave(unit, limiter)
-
 
 class StreamDependency(UnitDependency):
     async def __call__(self, context: Any = None) -> AsyncGenerator[Any]:
-        stream = Stream[Any](partial(self.open_unit, context))
+        stream = Stream[Any](partial(asynccontextmanager(super().__call__), context), self.db)
         try:
             yield stream
         finally:
@@ -230,11 +225,11 @@ def _require_matching_database(unit: type[AnyUnit], database: AnyDatabase) -> No
         )
 
 
-async def _leave(unit: AnyUnit, limiter: Limiter, kind: Any = None, error: Any = None, traceback: Any = None) -> None:
+def _leave(unit: AnyUnit, limiter: Limiter, *error: Any) -> Awaitable[None]:
+    ending = error or (None, None, None)
     if isinstance(unit, BaseUnitOfWork):
-        await limiter.run(partial(unit.__exit__, kind, error, traceback))
-    else:
-        await run_shielded(unit.__aexit__(kind, error, traceback))
+        return limiter.run(partial(unit.__exit__, *ending))
+    return run_shielded(unit.__aexit__(*ending))
 
 
 async def _iterate_in_threads(values: Iterable[T], limiter: Limiter) -> AsyncGenerator[T]:
@@ -266,7 +261,7 @@ def get_made_database(db: DatabaseOrFactory) -> AnyDatabase | None:
 
 async def get_database(db: DatabaseOrFactory) -> AnyDatabase:
     """Return the database; the first call of its function runs in a thread, for it may block."""
-    database = get_made_database(db)
+    database = _MADE.get(db) if callable(db) else db
     return database if database is not None else await asyncio.to_thread(_make_database, db)
 
 
@@ -317,11 +312,11 @@ class Limiter:
         finally:
             self._slots.release()
 
-    async def run(self, work: Callable[[], R]) -> R:
+    def run(self, work: Callable[[], R]) -> Awaitable[R]:
         # anyio's threads would let the event loop run another endpoint first, which may block the loop until the very
         # transaction ends that this thread is to commit.
         loop = asyncio.get_running_loop()
-        return await run_shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
+        return run_shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
 
 
 class _Limiters(ForkAware):

@@ -172,6 +172,16 @@ EVERYTHING = And(())
 NOTHING = Or(())
 
 
+def one_of(ref: Ref, values: Iterable[Any]) -> Criterion:
+    """Match any of some values; None among them matches NULL, and no values match nothing."""
+    different = dict.fromkeys(values)
+    literals = tuple(value for value in different if value is not None)
+    parts: list[Criterion] = [OneOf(ref, literals)] if literals else []
+    if None in different:
+        parts.append(IsNull(ref))
+    return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+
 def all_of(criteria: Iterable[object]) -> Criterion:
     parts = tuple(map(as_criterion, criteria))
     return parts[0] if len(parts) == 1 else And(parts)
@@ -211,7 +221,8 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
             case Compare() | CompareFields() | OneOf() | Match() | IsNull():
                 leaves += 1
                 values += len(node.values) if isinstance(node, OneOf) and isinstance(node.values, tuple) else 1
-                _check_size(node, leaves, values)
+                if leaves > MAX_LEAVES or values > MAX_VALUES:
+                    raise _make_size_error(node, leaves)
                 return leaf(node)
             case _:
                 assert_never(node)
@@ -219,15 +230,12 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
     return visit(criterion, 0)
 
 
-def _check_size(node: Leaf, leaves: int, values: int) -> None:
+def _make_size_error(node: Leaf, leaves: int) -> QueryError:
     if leaves > MAX_LEAVES:
-        raise QueryError(
+        return QueryError(
             f"criteria have more than {MAX_LEAVES} comparisons; write alternatives of one field with in_()"
         )
-    if values > MAX_VALUES:
-        raise InvalidLiteralError(
-            node.ref.name, f"a query has at most {MAX_VALUES} values; split it into several queries"
-        )
+    return InvalidLiteralError(node.ref.name, f"a query has at most {MAX_VALUES} values; split it into several queries")
 
 
 def matches_all(criterion: Criterion) -> bool:

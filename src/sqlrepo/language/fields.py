@@ -20,11 +20,11 @@ from sqlrepo.language.criteria import (
     Match,
     MatchKind,
     Not,
-    OneOf,
     Operator,
     Or,
     Ref,
     as_criterion,
+    one_of,
 )
 from sqlrepo.language.entities import EntityField, describe
 from sqlrepo.language.values import Kind, WrongValueError
@@ -72,11 +72,7 @@ def in_(field: V | None, values: Iterable[V | None]) -> bool:
     subject, given = _field(field), _to_values(values)
     if not subject.spec.type.kind.ordered:
         raise QueryError(f"in_() does not fit {subject!r}, which is {_type_name(subject.spec)}")
-    literals = tuple(dict.fromkeys(subject.literal(value) for value in given if value is not None))
-    parts: list[Criterion] = [OneOf(subject.ref, literals)] if literals else []
-    if any(value is None for value in given):
-        parts.append(IsNull(subject.ref))
-    return cast(bool, parts[0] if len(parts) == 1 else Or(tuple(parts)))
+    return cast(bool, one_of(subject.ref, [None if value is None else subject.literal(value) for value in given]))
 
 
 def not_in(field: V | None, values: Iterable[V | None]) -> bool:

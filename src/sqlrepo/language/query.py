@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from operator import eq, ge, gt, le, lt, ne
+from functools import partial
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 from weakref import WeakKeyDictionary
 
@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from sqlrepo.errors import QueryError, nearest
-from sqlrepo.language import fields as operators
-from sqlrepo.language.criteria import all_of
+from sqlrepo.language.criteria import And, Compare, Criterion, IsNull, Match, Not, Ref, as_criterion, one_of
 from sqlrepo.language.entities import EntityField, describe, parse_annotation
 from sqlrepo.language.fields import Field, fields, find_field, parse_order
 from sqlrepo.language.values import Kind
@@ -42,32 +41,34 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class _Suffix:
-    build: Callable[[Any, Any], Any]
+    build: Callable[[Ref, Any], Criterion]  # of a value that Pydantic has checked; the column's check follows
     takes: Literal["value", "several", "pair", "flag", "text"] = "value"
     ordered: bool = False  # the field must have an order
 
 
 _SUFFIXES: Mapping[str, _Suffix] = {
-    "eq": _Suffix(eq),
-    "ne": _Suffix(ne),
-    "lt": _Suffix(lt, ordered=True),
-    "le": _Suffix(le, ordered=True),
-    "gt": _Suffix(gt, ordered=True),
-    "ge": _Suffix(ge, ordered=True),
-    "in": _Suffix(operators.in_, "several"),
-    "not_in": _Suffix(operators.not_in, "several"),
-    "between": _Suffix(lambda field, pair: operators.between(field, *pair), "pair", ordered=True),
-    "contains": _Suffix(operators.contains, "text"),
-    "icontains": _Suffix(operators.icontains, "text"),
-    "startswith": _Suffix(operators.startswith, "text"),
-    "istartswith": _Suffix(operators.istartswith, "text"),
-    "endswith": _Suffix(operators.endswith, "text"),
-    "iendswith": _Suffix(operators.iendswith, "text"),
-    "iequals": _Suffix(operators.iequals, "text"),
-    "is_null": _Suffix(lambda field, null: (eq if null else ne)(field, None), "flag"),
+    "eq": _Suffix(lambda ref, value: Compare(ref, "==", value)),
+    "ne": _Suffix(lambda ref, value: Compare(ref, "!=", value)),
+    "lt": _Suffix(lambda ref, value: Compare(ref, "<", value), ordered=True),
+    "le": _Suffix(lambda ref, value: Compare(ref, "<=", value), ordered=True),
+    "gt": _Suffix(lambda ref, value: Compare(ref, ">", value), ordered=True),
+    "ge": _Suffix(lambda ref, value: Compare(ref, ">=", value), ordered=True),
+    "in": _Suffix(one_of, "several"),
+    "not_in": _Suffix(lambda ref, values: Not(one_of(ref, values)), "several"),
+    "between": _Suffix(
+        lambda ref, pair: And((Compare(ref, ">=", pair[0]), Compare(ref, "<=", pair[1]))), "pair", ordered=True
+    ),
+    "contains": _Suffix(lambda ref, text: Match(ref, "contains", text), "text"),
+    "icontains": _Suffix(lambda ref, text: Match(ref, "contains", text, "folded"), "text"),
+    "startswith": _Suffix(lambda ref, text: Match(ref, "startswith", text), "text"),
+    "istartswith": _Suffix(lambda ref, text: Match(ref, "startswith", text, "folded"), "text"),
+    "endswith": _Suffix(lambda ref, text: Match(ref, "endswith", text), "text"),
+    "iendswith": _Suffix(lambda ref, text: Match(ref, "endswith", text, "folded"), "text"),
+    "iequals": _Suffix(lambda ref, text: Match(ref, "equals", text, "folded"), "text"),
+    "is_null": _Suffix(lambda ref, null: IsNull(ref) if null else Not(IsNull(ref)), "flag"),
 }
 
-_Filter: TypeAlias = Callable[[Any], object]  # makes a criterion
+_Filter: TypeAlias = Callable[[Any], Criterion]
 
 _FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
 _ENTITIES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
@@ -95,17 +96,18 @@ class QueryObject(BaseModel, Generic[T]):
     @property
     def criteria(self) -> bool:
         """The filters that are not None, combined into one criterion."""
-        applied: list[object] = []
+        applied: list[Criterion] = []
         for name, make in _filters_of(type(self)).items():
             value = getattr(self, name)
             if value is not None:
                 applied.append(make(value))
-        return cast(bool, all_of(applied))
+        return cast(bool, applied[0] if len(applied) == 1 else And(tuple(applied)))
 
 
 def entity_of(query: QueryObject[Any]) -> type:
     """Return the entity class of a query object."""
-    _filters_of(type(query))
+    if type(query) not in _ENTITIES:
+        _filters_of(type(query))
     return _ENTITIES[type(query)]
 
 
@@ -158,7 +160,7 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
         raise QueryError("the name is reserved; name the filter criteria_eq")
     _refuse_nested(info.annotation)
     if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
-        return lambda value: where.criterion(fields(entity), value)
+        return lambda value: as_criterion(where.criterion(fields(entity), value))
     if name == "order_by":
         _check_order(entity, info.annotation)
         return None
@@ -167,9 +169,8 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
             raise QueryError("must be an int")
         return None
     field, operator = _parse_name(entity, name)
-    suffix = _SUFFIXES[operator]
     _check_fit(field, operator, info.annotation)
-    return lambda value: suffix.build(field, value)
+    return partial(_SUFFIXES[operator].build, field.ref)
 
 
 def _parse_name(entity: type, name: str) -> tuple[Field, str]:
