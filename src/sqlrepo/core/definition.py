@@ -1,4 +1,4 @@
-"""What a repository class says of itself: its entity, its table, its options, checked where the class is defined."""
+"""The definition of a repository class: entity, table and options, checked when the class is defined."""
 
 from __future__ import annotations
 
@@ -18,125 +18,27 @@ from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
-from sqlrepo.tables.schema import Check, Column, ConstantDefault, Row, RowFunction, Schema
-
-
-def apply_memory_options(
-    schema: Schema,
-    fields: Mapping[str, str],
-    defaults: Mapping[str, Any],
-    checks: Mapping[str, Callable[[Mapping[str, Any]], bool | None]],
-) -> Schema:
-    """Add to a table what the user says memory shall do in the database's place.
-
-    Args:
-        schema: the table.
-        fields: the column of each field that has another name.
-        defaults: values, or functions of the row, by field.
-        checks: functions of the row, by the name of the check.
-
-    Raises:
-        MappingError: a name is unknown, or the database does nothing there to stand in for.
-    """
-    if defaults:
-        given = {_filled(schema, fields.get(name, name)): value for name, value in defaults.items()}
-        schema = replace(schema, columns=tuple(_standing_in(one, given, fields) for one in schema.columns))
-    if checks:
-        for name in checks:
-            _refuse_unknown(schema, name)
-        schema = replace(schema, checks=tuple(_asked(check, checks, fields) for check in schema.checks))
-    return schema
-
-
-def _filled(schema: Schema, name: str) -> str:
-    if name not in schema.by_name:
-        raise MappingError(
-            f"`memory_defaults` names {name!r}, which is no column of table {schema.name}"
-            f"{nearest(name, schema.by_name)}"
-        )
-    if schema.by_name[name].filled_by_database is None:
-        raise MappingError(f"`memory_defaults` names {name!r}, which table {schema.name} does not fill in by itself")
-    return name
-
-
-def _standing_in(column: Column, given: Mapping[str, Any], fields: Mapping[str, str]) -> Column:
-    if column.name not in given:
-        return column
-    value = given[column.name]
-    if callable(value):
-        return replace(column, memory_default=RowFunction(value, fields))
-    try:
-        return replace(column, memory_default=ConstantDefault(column.type.store(column.check(value))))
-    except WrongValueError as wrong:
-        raise MappingError(f"the value that `memory_defaults` gives {column.name!r} {wrong}") from wrong
-
-
-def _refuse_unknown(schema: Schema, name: str) -> None:
-    known = [check.name for check in schema.checks if check.name]
-    if name not in known:
-        raise MappingError(
-            f"`memory_checks` names {name!r}, which is no check of table {schema.name}{nearest(name, known)}"
-        )
-
-
-def _asked(check: Check, given: Mapping[str, Any], fields: Mapping[str, str]) -> Check:
-    function = given.get(check.name or "")
-    return check if function is None else replace(check, test=RowFunction(function, fields))
-
-
-def type_arguments(cls: type, generic: type) -> tuple[Any, ...]:
-    """Tell what a class puts in the place of a generic base's type variables.
-
-    Follows generic classes in between, mixins, and parameters in another order, by substitution.
-
-    Args:
-        cls: the class to read.
-        generic: the generic class it is derived from.
-
-    Returns:
-        one argument per type variable; a TypeVar where it is still open.
-    """
-    for arguments in _bound(cls, generic, {}):
-        return arguments
-    return tuple(getattr(generic, "__parameters__", ()))
-
-
-def _bound(cls: type, generic: type, known: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
-    if not issubclass(cls, generic):
-        return
-    for base in get_original_bases(cls):
-        origin = get_origin(base) or base
-        arguments = tuple(_substituted(argument, known) for argument in get_args(base))
-        if origin is generic and arguments:
-            yield arguments
-        elif isinstance(origin, type) and origin is not cls:
-            parameters = getattr(origin, "__parameters__", ())
-            yield from _bound(origin, generic, dict(zip(parameters, arguments, strict=False)))
-
-
-def _substituted(argument: Any, known: dict[Any, Any]) -> Any:
-    return known.get(argument, argument) if isinstance(argument, TypeVar) else argument
-
+from sqlrepo.tables.schema import Column, ConstantDefault, Row, RowFunction, Schema
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Definition(Generic[T]):
-    """What the body of a repository class declares, checked."""
+    """A repository class, read and checked."""
 
     mapper: Mapper[T]
     natural_key: tuple[str, ...]  # the columns that identify an entity's row
-    custom_load: bool
-    scoped: bool  # the class overrides scope or write_scope
-    lets_leave: bool  # the class overrides write_scope
+    custom_load: bool  # the class overrides to_domain
+    has_scope: bool  # the class overrides scope or write_scope
+    has_write_scope: bool
 
     @property
     def schema(self) -> Schema:
         return self.mapper.schema
 
     def key_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that identify an entity's row, by column; None if they are not known yet."""
+        """Return the values that identify an entity's row, by column; None where the database generates the value."""
         if missing := [name for name in self.natural_key if name not in values and not self.mapper.has_field(name)]:
             raise MappingError(
                 f"{self.mapper.entity.__name__} has no {', '.join(missing)}, so it identifies no row; "
@@ -146,16 +48,16 @@ class Definition(Generic[T]):
 
     def conflict_target(self, on: str | Sequence[str]) -> tuple[str, ...]:
         """Return the columns of the key or unique constraint that ``on`` names, in the constraint's order."""
-        named = {self.mapper.column(name).name for name in _names(on)}
-        known = [self.schema.key, *(unique.columns for unique in self.schema.uniques)]
-        for columns in known:
-            if named and set(columns) == named:
+        wanted = {self.mapper.column(name).name for name in _names(on)}
+        constraints = [self.schema.key, *(unique.columns for unique in self.schema.uniques)]
+        for columns in constraints:
+            if wanted and set(columns) == wanted:
                 return columns
-        listed = ", ".join(f"({', '.join(map(self.mapper.field, columns))})" for columns in known)
-        raise QueryError(f"on={on!r} is neither the key nor a unique constraint; there are {listed}")
+        listed = ", ".join(f"({', '.join(map(self.mapper.field, columns))})" for columns in constraints)
+        raise QueryError(f"on={on!r} is neither the key nor a unique constraint; use one of {listed}")
 
     def updatable(self, update: Iterable[str], target: tuple[str, ...]) -> frozenset[str]:
-        """Return the columns that ``update`` names, which an upsert must be able to change."""
+        """Return the columns that ``update`` names, or raise if an upsert cannot change one."""
         columns = [self.mapper.column(name) for name in _names(update)]
         for column in columns:
             if column.computed or column.name in {*target, *self.schema.key, self.schema.version}:
@@ -163,7 +65,7 @@ class Definition(Generic[T]):
         return frozenset(column.name for column in columns)
 
     def projection(self, into: type[Any]) -> tuple[tuple[str, ...], Callable[[Sequence[Row]], list[Any]]]:
-        """Return the columns that a smaller model needs, and a builder of it."""
+        """Return the columns that a smaller model needs, and a function that builds the model from rows."""
         if not is_entity(into):
             raise QueryError(f"into= takes an entity class; {into!r} is {NO_ENTITY}")
         columns = tuple(self.mapper.column(name).name for name in describe(into))
@@ -175,27 +77,27 @@ def _names(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 class RepositoryConfig(Generic[T]):
-    """The class half of a repository: what its body declares, checked when it is defined and read once."""
+    """The declarations of a repository class; checked when the class is defined, and read once."""
 
     #: The mapped class.
     model: ClassVar[type[Any] | None] = None
-    #: The table, described by hand, where there is no mapped class yet.
+    #: The table, if there is no mapped class.
     schema: ClassVar[Schema | None] = None
-    #: The column of a field, where the names differ.
+    #: The column of each field whose column has another name.
     columns: ClassVar[Mapping[str, str]] = {}
-    #: The fields of a declared unique constraint that stand for the key in entities without one.
+    #: The fields of a unique constraint that identify an entity without key fields.
     natural_key: ClassVar[tuple[str, ...]] = ()
-    #: The integer field that counts writes; the mapped class's ``version_id_col`` by default.
+    #: The integer field that counts writes; by default the mapped class's ``version_id_col``.
     version: ClassVar[str | None] = None
-    #: How text is compared without regard to case: by Unicode, or A to Z only.
+    #: The letters that are compared without regard to case: all of Unicode's, or A to Z only.
     fold: ClassVar[Fold] = "unicode"
 
-    #: What memory puts where only the database can fill a field in: a value, or a function of the row's values.
+    #: The values that memory uses for server defaults: by field, a value or a function of the row's values.
     memory_defaults: ClassVar[Mapping[str, Any]] = {}
-    #: What memory asks in the place of a check written as text, by its name: a function of the row's values.
+    #: The functions that memory uses for checks written in SQL: by name of the check, a function of the row's values.
     memory_checks: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], bool | None]]] = {}
 
-    #: Whether it may write past the ORM's listeners and validators where it joins a session.
+    #: True to write in a joined session although ORM listeners and validators will not see the writes.
     bypass_orm_events: ClassVar[bool] = False
 
     _definition: ClassVar[Definition[Any] | None] = None
@@ -207,81 +109,72 @@ class RepositoryConfig(Generic[T]):
 
     @classmethod
     def definition(cls) -> Definition[T]:
-        """What the class says: its entity, table and options, complete and checked.
+        """Return the class's entity, table and options, complete and checked.
 
         Raises:
-            MappingError: the parts do not fit, or one is missing.
+            MappingError: the entity and the table do not fit, or one is missing.
         """
         if cls._definition is None:
             cls._definition = _define(cls, complete=True)
         if cls._definition is None:
-            raise MappingError(f"{cls.__name__} does not say which entity it keeps, or in which table (`model`)")
+            raise MappingError(f"{cls.__name__} has no entity or no table; declare `model`, the mapped class")
         return cls._definition
 
     def to_domain(self, row: Record) -> T:
-        """Build an entity from a row; override where fields and columns do not correspond one to one."""
+        """Build an entity from a row; override if fields and columns do not correspond one to one."""
         return self.definition().mapper.to_entity(row)
 
     def to_row(self, entity: T) -> Mapping[str, Any]:
-        """Read an entity into values by column; a column left out is left as it is."""
+        """Return an entity's values by column; columns that are left out keep their values."""
         return self.definition().mapper.to_values(entity)
 
     def scope(self) -> bool:
-        """Say which rows there are for this repository; override to keep to a tenant's, or to those not deleted.
+        """Return the criterion for the rows of this repository; override for one tenant's, or those not deleted.
 
-        It is added to what every call asks, and a new row must answer it. What a class says by default is everything,
-        so that `super().scope()` can be narrowed, or said where all rows are meant.
+        The criterion is added to every call, and a new row must meet it. The default matches all rows.
         """
         return cast(bool, EVERYTHING)
 
     def write_scope(self) -> bool:
-        """Say what a row of the scope must answer once it is changed: the scope, so that no row leaves it unnoticed.
+        """Return the criterion that a changed row must meet: by default the scope, so that no row leaves it unnoticed.
 
-        Override to let rows leave: where the scope leaves out deleted rows, `super().scope()` lets them be deleted by
-        a change.
+        Override to let rows leave: if the scope excludes deleted rows, return `super().scope()` to allow a change that
+        deletes one.
         """
         return self.scope()
 
 
+# -- reading a repository class
+
+
 def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[Any] | None:
-    """Read a repository class.
+    """Read a repository class; None if it is abstract: its entity is a type variable, or its table is unknown.
 
-    Args:
-        cls: the class.
-        complete: whether constraints are read too; while classes are still being defined, columns must do.
-
-    Returns:
-        None where the class is abstract: its entity is a type variable, or its table is not known yet.
-
-    Raises:
-        MappingError: the parts do not fit.
+    Constraints are left out unless ``complete``: they cannot be read while other classes are still being defined.
     """
     (entity,) = type_arguments(cls, RepositoryConfig)
-    schema = _schema(cls, entity, complete)
+    schema = _read_schema(cls, entity, complete)
     if isinstance(entity, TypeVar) or schema is None:
         return None
     if not is_entity(entity):
-        raise MappingError(f"{cls.__name__} keeps {entity!r}, which is {NO_ENTITY}")
+        raise MappingError(f"the entity of {cls.__name__} is {entity!r}, which is {NO_ENTITY}")
     if cls.fold not in get_args(Fold):
-        raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; there are {', '.join(get_args(Fold))}")
-    custom_load = cls.to_domain is not RepositoryConfig.to_domain
-    mapper: Mapper[Any] = Mapper(
-        entity,
-        schema,
-        cls.columns,
-        fold=cls.fold,
-        custom_load=custom_load,
-        custom_dump=cls.to_row is not RepositoryConfig.to_row,
-    )
-    for method in (cls.scope, cls.write_scope):
+        raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; use one of {', '.join(get_args(Fold))}")
+    for name in ("scope", "write_scope"):
+        method = getattr(cls, name)
         if iscoroutinefunction(method) or not isroutine(method):
-            raise MappingError(f"{cls.__name__}.scope and write_scope are plain methods, also on async repositories")
-    lets_leave = cls.write_scope is not RepositoryConfig.write_scope
-    scoped = lets_leave or cls.scope is not RepositoryConfig.scope
-    return Definition(mapper, _identity(cls, mapper, complete), custom_load, scoped, lets_leave)
+            raise MappingError(f"{cls.__name__}.{name} is not a plain method; declare it with `def`")
+    custom_load = cls.to_domain is not RepositoryConfig.to_domain
+    custom_dump = cls.to_row is not RepositoryConfig.to_row
+    mapper: Mapper[Any] = Mapper(
+        entity, schema, cls.columns, fold=cls.fold, custom_load=custom_load, custom_dump=custom_dump
+    )
+    has_write_scope = cls.write_scope is not RepositoryConfig.write_scope
+    has_scope = has_write_scope or cls.scope is not RepositoryConfig.scope
+    return Definition(mapper, _read_natural_key(cls, mapper, complete), custom_load, has_scope, has_write_scope)
 
 
-def _schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Schema | None:
+def _read_schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Schema | None:
     schema = cls.schema
     model = cls.model
     if model is None and schema is None and isinstance(entity, type) and is_mapped(entity):
@@ -295,10 +188,51 @@ def _schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Sc
         schema = schema_of(model, complete=complete)
     if schema is None:
         return None
-    schema = apply_memory_options(schema, cls.columns, cls.memory_defaults, cls.memory_checks if complete else {})
+    schema = _with_memory_defaults(schema, cls.memory_defaults, cls.columns)
+    if complete:
+        schema = _with_memory_checks(schema, cls.memory_checks, cls.columns)
     version = schema.version if cls.version is None else cls.columns.get(cls.version, cls.version)
-    if version is None:
-        return schema
+    return schema if version is None else _with_version(schema, version)
+
+
+def _with_memory_defaults(schema: Schema, defaults: Mapping[str, Any], fields: Mapping[str, str]) -> Schema:
+    columns = dict(schema.by_name)
+    for field, value in defaults.items():
+        column = columns.get(fields.get(field, field))
+        if column is None:
+            raise MappingError(
+                f"`memory_defaults` names {field!r}, which is no column of table {schema.name}{nearest(field, columns)}"
+            )
+        if column.filled_by_database is None:
+            raise MappingError(f"`memory_defaults` names {field!r}, which has no server default in table {schema.name}")
+        columns[column.name] = _with_memory_default(column, value, fields)
+    return replace(schema, columns=tuple(columns.values())) if defaults else schema
+
+
+def _with_memory_default(column: Column, value: Any, fields: Mapping[str, str]) -> Column:
+    if callable(value):
+        return replace(column, memory_default=RowFunction(value, fields))
+    try:
+        return replace(column, memory_default=ConstantDefault(column.type.store(column.check(value))))
+    except WrongValueError as wrong:
+        raise MappingError(f"the value of {column.name!r} in `memory_defaults` {wrong}") from wrong
+
+
+def _with_memory_checks(schema: Schema, functions: Mapping[str, Any], fields: Mapping[str, str]) -> Schema:
+    known = [check.name for check in schema.checks if check.name]
+    for name in functions:
+        if name not in known:
+            raise MappingError(
+                f"`memory_checks` names {name!r}, which is no check of table {schema.name}{nearest(name, known)}"
+            )
+    checks = tuple(
+        replace(check, test=RowFunction(function, fields)) if (function := functions.get(check.name or "")) else check
+        for check in schema.checks
+    )
+    return replace(schema, checks=checks) if functions else schema
+
+
+def _with_version(schema: Schema, version: str) -> Schema:
     if version not in schema.by_name:
         raise MappingError(f"version {version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}")
     if schema.by_name[version].type.kind is not Kind.INTEGER:
@@ -306,82 +240,90 @@ def _schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Sc
     return schema if version == schema.version else replace(schema, version=version)
 
 
-def _identity(cls: type[RepositoryConfig[Any]], mapper: Mapper[Any], complete: bool) -> tuple[str, ...]:
+def _read_natural_key(cls: type[RepositoryConfig[Any]], mapper: Mapper[Any], complete: bool) -> tuple[str, ...]:
+    schema = mapper.schema
     if not cls.natural_key:
-        return mapper.schema.key
-    columns = tuple(cls.columns.get(name, name) for name in cls.natural_key)
+        return schema.key
     for name in cls.natural_key:
         if name not in describe(mapper.entity):
             raise MappingError(f"natural_key {name!r} is no field{nearest(name, describe(mapper.entity))}")
-    declared = {frozenset(unique.columns) for unique in mapper.schema.uniques} | {frozenset(mapper.schema.key)}
-    if complete and frozenset(columns) not in declared:
-        raise MappingError(
-            f"natural_key {', '.join(cls.natural_key)} is no declared unique of table {mapper.schema.name}"
-        )
+    columns = tuple(cls.columns.get(name, name) for name in cls.natural_key)
+    if complete and set(columns) not in [set(schema.key), *(set(unique.columns) for unique in schema.uniques)]:
+        raise MappingError(f"natural_key {', '.join(cls.natural_key)} is no unique constraint of table {schema.name}")
     return columns
 
 
-class Declarations:
-    """The annotations of a class and of its bases, resolved at first use.
+# -- reading annotations
 
-    Args:
-        cls: the class.
-        names: the local names around its definition, for classes defined inside a function.
-    """
+
+def type_arguments(cls: type, generic: type) -> tuple[Any, ...]:
+    """Return a class's arguments for a generic base, through generic classes in between; a TypeVar if still open."""
+    return next(_find_arguments(cls, generic, {}), getattr(generic, "__parameters__", ()))
+
+
+def _find_arguments(cls: type, generic: type, known: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
+    if not issubclass(cls, generic):
+        return
+    for base in get_original_bases(cls):
+        origin = get_origin(base) or base
+        arguments = tuple(known.get(one, one) if isinstance(one, TypeVar) else one for one in get_args(base))
+        if origin is generic and arguments:
+            yield arguments
+        elif isinstance(origin, type) and origin is not cls:
+            parameters = getattr(origin, "__parameters__", ())
+            yield from _find_arguments(origin, generic, dict(zip(parameters, arguments, strict=False)))
+
+
+class Declarations:
+    """The repositories that a class of units declares by annotations, which are resolved at first use."""
 
     def __init__(self, cls: type, names: Mapping[str, Any]) -> None:
         self._cls = cls
-        self.names = names
+        self.names = names  # the local names around the class definition
 
     @cached_property
     def repositories(self) -> Mapping[str, type[RepositoryConfig[Any]]]:
-        """The repositories by attribute; annotations of other types declare nothing."""
+        """The repository classes by attribute; annotations of other types declare nothing."""
         found: dict[str, type[RepositoryConfig[Any]]] = {}
         for name, annotation in self._annotations():
             origin = get_origin(annotation) or annotation
             if isinstance(origin, type) and issubclass(origin, RepositoryConfig):
-                self._refuse_taken(name)
+                if hasattr(self._cls, name) or name in ("context", "_work"):
+                    raise MappingError(
+                        f"{self._cls.__name__}.{name}: every unit of work has an attribute {name!r}; rename yours"
+                    )
                 found[name] = origin
         return found
 
-    def named(self, name: str) -> Any:
-        """The repository class of an attribute.
-
-        Raises:
-            MappingError: its annotation cannot be resolved when the program runs.
-            AttributeError: there is no such repository.
-        """
+    def find(self, name: str) -> type[Any]:
+        """Return the repository class of an attribute; `AttributeError` if there is none."""
         if name in self.repositories:
             return self.repositories[name]
         for annotated, annotation in self._annotations():
             if annotated == name and isinstance(annotation, str):
-                raise MappingError(f"{self._cls.__name__}.{name}: there is no {annotation!r} when the program runs")
+                raise MappingError(
+                    f"{self._cls.__name__}.{name}: {annotation!r} is not defined at run time; "
+                    "import it outside `if TYPE_CHECKING`"
+                )
         raise AttributeError(f"{self._cls.__name__!r} has no attribute {name!r}")
 
-    def _refuse_taken(self, name: str) -> None:
-        if hasattr(self._cls, name) or name in ("context", "_work"):
-            raise MappingError(
-                f"{self._cls.__name__}.{name}: units of work have a {name!r} of their own; choose another name"
-            )
-
     def _annotations(self) -> Iterator[tuple[str, Any]]:
-        """Each annotation, the bases' first; one that cannot be resolved stays the text it is."""
+        """Yield all annotations, those of bases first; one that cannot be resolved stays text."""
         for base in reversed(self._cls.__mro__):
             own = base.__dict__.get("_declarations")
-            local = own.names if isinstance(own, Declarations) else {}
-            names = {**vars(sys.modules[base.__module__]), **local}
+            names = {**vars(sys.modules[base.__module__]), **(own.names if isinstance(own, Declarations) else {})}
             for name, annotation in inspect.get_annotations(base).items():
-                yield name, _resolved(annotation, names)
+                yield name, _resolve(annotation, names)
 
 
-def surrounding_names(frame: FrameType | None) -> Mapping[str, Any]:
-    """The local names of the function a class statement stands in; none at the level of a module."""
+def local_names(frame: FrameType | None) -> Mapping[str, Any]:
+    """Return the local names around a class statement; none at module level."""
     while frame is not None and frame.f_code.co_name == "__init_subclass__":
         frame = frame.f_back
     return {} if frame is None or frame.f_locals is frame.f_globals else dict(frame.f_locals)
 
 
-def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
+def _resolve(annotation: Any, names: dict[str, Any]) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:

@@ -545,10 +545,10 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def _evaluate_scope(self) -> Scope:
         """Evaluate the scope, once in each call; `ProgrammingError` if the methods return no criterion."""
-        if not self._config.scoped:
+        if not self._config.has_scope:
             return self._unscoped
         rows = evaluate_scope(self._mapper, f"{self._name}.scope()", self.scope)
-        if not self._config.lets_leave:
+        if not self._config.has_write_scope:
             return Scope(self._mapper, rows, rows)
         return Scope(self._mapper, rows, evaluate_scope(self._mapper, f"{self._name}.write_scope()", self.write_scope))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from typing_extensions import TypeVar
 
-from sqlrepo.core.definition import Declarations, surrounding_names
+from sqlrepo.core.definition import Declarations, local_names
 from sqlrepo.core.work import Work
 from sqlrepo.driver import Callback, Joinable, Source, is_async, refuse_awaitable
 from sqlrepo.errors import RepositoryError, UnsupportedError
@@ -36,7 +36,7 @@ class DeclaresRepositories:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._declarations = Declarations(cls, surrounding_names(inspect.currentframe()))
+        cls._declarations = Declarations(cls, local_names(inspect.currentframe()))
 
     def __dir__(self) -> Iterable[str]:
         return {*super().__dir__(), *self._declarations.repositories}
@@ -44,7 +44,7 @@ class DeclaresRepositories:
     if not TYPE_CHECKING:  # or every misspelt attribute would be one
 
         def __getattr__(self, name: str) -> Any:
-            built = self._declarations.named(name)(self)
+            built = self._declarations.find(name)(self)
             self.__dict__[name] = built
             return built
 
