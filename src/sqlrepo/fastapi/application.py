@@ -200,7 +200,7 @@ def _find_doubles(units: list[_Use]) -> Iterator[str]:
     databases = [get_made_database(use.call.db) or use.call.db for use in separate]
     for database, count in Counter(databases).items():
         if count > 1:
-            yield ", ".join(str(use) for use, other in zip(separate, databases, strict=True) if other is database)
+            yield ", ".join(str(use) for use, other in zip(separate, databases, strict=True) if other == database)
 
 
 def _find_bare_queries(route: AppRoute, dependants: list[Dependant]) -> Iterator[str]:
