@@ -435,8 +435,8 @@ class ReadingCases(Generic[T]):
         field = subject.comparable_field(Kind.BOOLEAN)
         subject.store_samples()
         with _criteria(subject) as criteria:
-            criteria.check_on(field, field.expression, lambda own: own)
-            criteria.check_on(field, not_(field.expression), lambda own: not own)
+            criteria.check_on(field, field.expression, lambda own: own is True)
+            criteria.check_on(field, not_(field.expression), lambda own: own is False)
 
     @clause("3.12")
     def test_fields_compare_with_each_other(self, subject: Subject[T]) -> None:

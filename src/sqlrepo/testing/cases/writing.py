@@ -302,7 +302,7 @@ class WritingCases(Generic[T]):
     def test_save_inserts_or_updates(self, subject: Subject[T]) -> None:
         """Save an entity that is new, and again after a change."""
         if not subject.tells_rows:
-            subject.not_applicable("neither its key nor a `natural_key` in its field")
+            subject.not_applicable("neither its key nor a `natural_key` in its place")
         with subject.open() as repository:
             stored = repository.save(subject.make(1))
             subject.check_found(repository, [stored])
