@@ -10,25 +10,14 @@ import pytest
 from sqlrepo.testing.cases.reading import ReadingCases
 from sqlrepo.testing.cases.units import UnitCases
 from sqlrepo.testing.cases.writing import WritingCases
-from sqlrepo.testing.harness import Harness, clause_of, is_deliberate
+from sqlrepo.testing.harness import Harness, NotCollected, clause_of, is_deliberate
 from sqlrepo.testing.subject import Subject
-
-__all__ = ["CAPABILITIES_OFF", "RepositoryContract", "cases_of"]
 
 # The property of a test's report that names the capabilities that are off.
 CAPABILITIES_OFF = "sqlrepo_capabilities_off"
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-
-class _NotCollected:
-    """The ``__test__`` that keeps pytest from collecting the contract itself, but not its subclasses."""
-
-    def __get__(self, instance: object, owner: type) -> bool:
-        if owner.__module__ == __name__:
-            return False
-        raise AttributeError("__test__")
 
 
 class RepositoryContract(ReadingCases[T], WritingCases[T], UnitCases[T], Generic[T, K]):
@@ -42,7 +31,7 @@ class RepositoryContract(ReadingCases[T], WritingCases[T], UnitCases[T], Generic
         TypeError: when the class is defined, if a method hides a case and is not marked `deliberate`.
     """
 
-    __test__: Any = _NotCollected()
+    __test__: Any = NotCollected()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

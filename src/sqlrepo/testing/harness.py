@@ -107,6 +107,18 @@ def is_deliberate(case: object) -> bool:
     return bool(getattr(case, "deliberate", None))
 
 
+class NotCollected:
+    """The `__test__` of a contract, which keeps pytest from collecting the contract itself but not its subclasses."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._contract = owner
+
+    def __get__(self, instance: object, owner: type) -> bool:
+        if owner is self._contract:
+            return False
+        raise AttributeError("__test__")
+
+
 # -- async stores
 
 

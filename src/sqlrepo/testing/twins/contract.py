@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from sqlrepo.testing.harness import NotCollected
 from sqlrepo.testing.twins.comparison import Difference, Runner, Tally
 from sqlrepo.testing.twins.generation import ProgramGenerator
 from sqlrepo.testing.twins.model import Program, UnitUnderTest
@@ -148,15 +149,6 @@ PROFILES: Mapping[str, Effort] = {
 }
 
 
-class _NotCollected:
-    """The `__test__` of `TwinContract`; its subclasses have none, so pytest judges them by their names."""
-
-    def __get__(self, instance: object, owner: type) -> bool:
-        if owner.__module__ == __name__:
-            return False
-        raise AttributeError("__test__")
-
-
 class TwinContract:
     """Test that random programs over a unit of work have equal outcomes in memory and on a database.
 
@@ -188,7 +180,7 @@ class TwinContract:
         may_empty: True if rows that exist at the start may be deleted.
     """
 
-    __test__: Any = _NotCollected()
+    __test__: Any = NotCollected()
 
     unit: ClassVar[type[Any]]
     queries: ClassVar[Mapping[str, Any]] = {}
