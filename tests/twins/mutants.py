@@ -8,22 +8,9 @@ from sqlrepo.driver import Fetch
 from sqlrepo.language.criteria import Compare, IsNull, Match, Not, OneOf, Or
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.tables import Table
-from tests.contract.mutants import Misread, Mutant, leaves, map_leaves, negations
+from tests.contract.mutants import Misread, MisreadLeaf, Mutant, leaves, negations
 
 # -- criteria
-
-
-class MisreadLeaf(Misread):
-    """The base of those that change criteria without parts, with their parameters."""
-
-    def change(self, leaf, params):
-        raise NotImplementedError
-
-    def misread(self, schema, where):
-        params = list(where.params)
-        return replace(
-            where, shape=map_leaves(where.shape, lambda leaf: self.change(leaf, params)), params=tuple(params)
-        )
 
 
 class UnequalFindsNull(MisreadLeaf):

@@ -34,7 +34,7 @@ def shapes(fault):
 # These show between units that are open at once; on SQLite one of them waits. That the last commit wins does not show
 # at all: on servers, two units that write the same row wait for each other, so programs have none.
 CONCURRENT = {general.LastCommitWins, general.EveryoneSeesEverything}
-BASES = {general.Mutant, general.Misread, own.MisreadLeaf, own.Resorted, own.Reread}
+BASES = {general.Mutant, general.Misread, general.MisreadLeaf, own.Resorted, own.Reread}
 
 
 def drivers(module):
