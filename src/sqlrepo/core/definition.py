@@ -226,7 +226,7 @@ def _with_memory_checks(schema: Schema, functions: Mapping[str, Any], fields: Ma
                 f"`memory_checks` names {name!r}, which is no check of table {schema.name}{nearest(name, known)}"
             )
     checks = tuple(
-        replace(check, test=RowFunction(function, fields)) if (function := functions.get(check.name or "")) else check
+        replace(check, test=RowFunction(test, fields)) if (test := functions.get(check.name or "")) else check
         for check in schema.checks
     )
     return replace(schema, checks=checks) if functions else schema
