@@ -42,9 +42,8 @@ class Source(Protocol):
     def register_table(self, schema: Schema) -> None:
         """Register a table, once per repository class.
 
-        Raises:
-            MappingError: another table of that name is registered.
-            UnsupportedError: the back end cannot behave as the table requires; names column and reason.
+        MappingError if a different table of that name is registered, UnsupportedError if the back end cannot behave as
+        the table requires.
         """
 
     def begin(self, transaction: Transaction, *, read_only: bool) -> Driver:
@@ -129,21 +128,15 @@ class Joined(Protocol):
         """The current transaction's state; a new object after it ends."""
 
     def register_table(self, schema: Schema, *, bypass_orm_events: bool) -> None:
-        """Register a table.
+        """Register a table; MappingError if it is in another database than the unit's other tables.
 
-        Raises:
-            MappingError: the table is on another database than the unit's other tables; or ORM listeners would miss
-                the writes, and the repository does not set ``bypass_orm_events``.
+        Also if ORM listeners would miss the writes, and the repository does not set ``bypass_orm_events``.
         """
 
     def driver(self) -> Driver: ...
 
     def on_commit(self, callback: Callback) -> None:
-        """Call a function after the application's commit.
-
-        Raises:
-            UnsupportedError: the commit cannot be observed.
-        """
+        """Call a function after the application's commit; UnsupportedError if the commit cannot be observed."""
 
 
 class Joinable(Protocol):

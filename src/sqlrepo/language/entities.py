@@ -51,11 +51,7 @@ _DESCRIBED: WeakKeyDictionary[type, Mapping[str, EntityField]] = WeakKeyDictiona
 
 
 def describe(entity: type) -> Mapping[str, EntityField]:
-    """Return the fields of an entity class in the order of their declaration.
-
-    Raises:
-        MappingError: the class is of no supported kind, or has unresolved annotations.
-    """
+    """Return the fields of an entity class as declared; MappingError if the class is unsupported or incomplete."""
     if entity in _DESCRIBED:
         return _DESCRIBED[entity]
     annotations = _annotations(entity)  # which completes a Pydantic model, so that its fields have their final types
@@ -96,11 +92,7 @@ def _attributes(cls: Any) -> Iterable[Any]:
 
 
 def read_fields(entity: object, names: Iterable[str]) -> dict[str, Any]:
-    """Return an entity's values by field, without those a new instance of a mapped class has not set.
-
-    Raises:
-        InvalidValueError: an instance from the database has not loaded a field.
-    """
+    """Return an entity's values by field, without those that a new instance of a mapped class has not set."""
     if is_mapped(type(entity)):
         return _orm_values(entity, names)
     return {name: getattr(entity, name) for name in names}

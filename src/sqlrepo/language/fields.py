@@ -97,12 +97,12 @@ def contains(field: str | None, text: str) -> bool:
 
 
 def startswith(field: str | None, text: str) -> bool:
-    """Match a field that begins with a text; case matters, and no character is a wildcard."""
+    """Match a field that begins with a text; case matters."""
     return _match(field, "startswith", text)
 
 
 def endswith(field: str | None, text: str) -> bool:
-    """Match a field that ends with a text; case matters, and no character is a wildcard."""
+    """Match a field that ends with a text; case matters."""
     return _match(field, "endswith", text)
 
 
@@ -326,13 +326,8 @@ def reverse_order(order: Iterable[Sort]) -> tuple[Sort, ...]:
 def after_position(order: Sequence[Sort], position: Sequence[Any], nullable: Container[str]) -> Criterion:
     """Match the rows after a position: past it by the first key, or tied there and after it by the others.
 
-    Correct for ties, NULLs and mixed directions; an index can serve the outer condition on the first key. This is
-    the keyset or "seek" method of Markus Winand's *SQL Performance Explained*.
-
-    Args:
-        order: sort keys that together distinguish any two rows.
-        position: a row's values of the keys.
-        nullable: the names of the keys that may be NULL.
+    The keys together distinguish any two rows; ``nullable`` are those that may be NULL. An index can serve the outer
+    condition on the first key: the keyset or "seek" method of Markus Winand's *SQL Performance Explained*.
     """
     (sort, *others), (value, *values) = order, position
     may_be_null = sort.ref.name in nullable

@@ -211,8 +211,8 @@ def _suggest(name: str, known: Iterable[str]) -> str:
     if operator in _ELSEWHERE and stem.rstrip("_") in known:
         return f"; did you mean {stem.rstrip('_') + '_' + _ELSEWHERE[operator]!r}?"
     candidates = [*known, *(f"{field}_{operator}" for field in known for operator in _SUFFIXES)]
-    field = next((field for field in known if name.startswith(f"{field}_")), None)
-    return nearest(name, candidates) if field is None else nearest(name, [c for c in candidates if c.startswith(field)])
+    prefix = next((field for field in known if name.startswith(f"{field}_")), "")
+    return nearest(name, [one for one in candidates if one.startswith(prefix)])
 
 
 def _check_fit(field: Field, operator: str, annotation: Any) -> None:

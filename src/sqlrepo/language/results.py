@@ -90,13 +90,7 @@ _CODECS: Mapping[Kind, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 
 
 def encode_cursor(query: str, types: Sequence[ValueType], position: Sequence[Any]) -> str:
-    """Encode a row's position as an opaque text.
-
-    Args:
-        query: the printed criteria and order; only the same query can decode the cursor.
-        types: the types of the order's columns.
-        position: the row's values of these columns.
-    """
+    """Encode a row's position, its values of the order's columns, as a text that only the printed query can decode."""
     values = [_to_json(type_, value) for type_, value in zip(types, position, strict=True)]
     body = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
     return base64.urlsafe_b64encode(_digest(query, body) + body).decode().rstrip("=")

@@ -90,9 +90,7 @@ class AsyncDatabase:
         Returns:
             its result.
         """
-        from sqlalchemy.util import greenlet_spawn
-
-        return await greenlet_spawn(work)
+        return await _spawn(work)
 
     async def dispose(self) -> None:
         """Close all pooled connections; the database can be used again afterwards."""
@@ -116,9 +114,7 @@ class JoinedAwaitable:
 
     async def call(self, work: Callable[[], R]) -> R:
         """Run a synchronous function in a greenlet, and await its calls to the database."""
-        from sqlalchemy.util import greenlet_spawn
-
-        return await greenlet_spawn(work)
+        return await _spawn(work)
 
     def to_sync_callback(self, callback: Callable[[], Any]) -> Callback:
         """Wrap a callback that may be async: a session ends its transaction, and calls callbacks, in a greenlet."""
@@ -164,6 +160,12 @@ def is_async(given: object) -> bool:
     names = ("AsyncSession", "AsyncConnection", "async_scoped_session")
     bases = type(given).__mro__
     return any(base.__name__ in names and base.__module__.startswith("sqlalchemy.") for base in bases)
+
+
+async def _spawn(work: Callable[[], R]) -> R:
+    from sqlalchemy.util import greenlet_spawn
+
+    return await greenlet_spawn(work)
 
 
 def _make(url: sa.URL, **options: Any) -> sa.Engine:

@@ -17,7 +17,6 @@ from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.dialects.base import Dialect
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.reflection import schema_of
-from sqlrepo.tables.schema import Schema
 
 S = TypeVar("S", bound=GenerativeSelect)
 
@@ -55,27 +54,22 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     if selection.limit is not None and selected._limit_clause is not None:  # noqa: SLF001  # which has no public name
         raise QueryError(f"limit is given twice: by the statement and by {type(query).__name__}")
     columns = columns_of(mapper.schema)
-    clauses = [_Clauses(selection, mapper.schema, columns, dialect) for dialect in _DIALECTS]
-    result = selected.where(PerDialect({one.name: one.where for one in clauses}))
-    for index in range(len(selection.order)):
-        result = result.order_by(PerDialect({one.name: one.order[index] for one in clauses}))
+    result = selected.where(PerDialect({one.sql.name: _where(selection, columns, one) for one in _DIALECTS}))
+    orders = [Compiler(one).order(mapper.schema, columns, selection.order) for one in _DIALECTS]
+    for choices in zip(*orders, strict=True):
+        result = result.order_by(PerDialect({one.sql.name: key for one, key in zip(_DIALECTS, choices, strict=True)}))
     result = result if selection.limit is None else result.limit(selection.limit)
     return cast(S, result.offset(selection.offset) if selection.offset else result)
 
 
-class _Clauses:
-    """The WHERE and ORDER BY of a selection in the SQL of one database."""
+def _where(selection: Selection, columns: Columns, dialect: Dialect) -> sa.ColumnElement[bool]:
+    where = selection.where
 
-    def __init__(self, selection: Selection, schema: Schema, columns: Columns, dialect: Dialect) -> None:
-        where = selection.where
+    def bind(
+        param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
+    ) -> sa.BindParameter[Any]:
+        value = where.params[param.index]
+        value = value if change is None else change(value)
+        return sa.bindparam(None, value, type_=type_, expanding=expanding, unique=True)
 
-        def bind(
-            param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
-        ) -> sa.BindParameter[Any]:
-            value = where.params[param.index]
-            value = value if change is None else change(value)
-            return sa.bindparam(None, value, type_=type_, expanding=expanding, unique=True)
-
-        self.name = dialect.sql.name
-        self.where = where_clause(where.shape, columns, bind, dialect)
-        self.order = Compiler(dialect).order(schema, columns, selection.order)
+    return where_clause(where.shape, columns, bind, dialect)

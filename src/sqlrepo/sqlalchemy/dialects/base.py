@@ -66,7 +66,7 @@ class Dialect(ABC):
         """Return options for the engine of units that may write."""
         return {"pool_pre_ping": ping, "isolation_level": self.isolation or READ_COMMITTED}
 
-    def set_up(self, engine: sa.Engine) -> None:  # noqa: B027  # most have nothing to do
+    def set_up(self, engine: sa.Engine) -> None:
         """Configure connections of the writing engine."""
 
     def reader_options(self, url: sa.URL, *, ping: bool) -> dict[str, Any] | None:
@@ -78,7 +78,7 @@ class Dialect(ABC):
         usual = self.isolation in (None, READ_COMMITTED)
         return {"pool_pre_ping": ping, "isolation_level": "AUTOCOMMIT" if usual else self.isolation}
 
-    def set_up_reader(self, engine: sa.Engine) -> None:  # noqa: B027  # most have nothing to do
+    def set_up_reader(self, engine: sa.Engine) -> None:
         """Make the server refuse writes on connections of the reading engine."""
 
     def make_reader(self, url: sa.URL, *, ping: bool, make: MakeEngine = sa.create_engine) -> sa.Engine | None:
@@ -92,7 +92,7 @@ class Dialect(ABC):
 
     # -- forks
 
-    def before_fork(self, engine: sa.Engine) -> None:  # noqa: B027  # most have nothing to do
+    def before_fork(self, engine: sa.Engine) -> None:
         """Close connections that must not be open when the process forks."""
 
     def after_fork(self, engine: sa.Engine) -> None:
@@ -145,7 +145,7 @@ class Dialect(ABC):
             return ()
         return (f"this engine's isolation is {level}, not {READ_COMMITTED}; set it, or give Database the URL instead",)
 
-    def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:  # noqa: B027  # most have nothing to do
+    def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:
         """Read a table's properties that the SQL of statements on it depends on."""
 
     @abstractmethod
@@ -156,10 +156,10 @@ class Dialect(ABC):
         """Discard a connection whose COMMIT failed, so that no other unit finds its transaction open."""
         connection.invalidate()
 
-    def after_interrupt(self, connection: sa.Connection) -> None:  # noqa: B027  # most have nothing to do
+    def after_interrupt(self, connection: sa.Connection) -> None:
         """Clean up after an interrupted statement, when its transaction is over."""
 
-    def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:  # noqa: B027  # most have nothing to do
+    def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:
         """Keep the database from generating key numbers that were inserted explicitly."""
 
     # -- statements
