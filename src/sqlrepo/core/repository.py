@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from sqlrepo.core.definition import Definition, RepositoryConfig
-from sqlrepo.core.scope import Scope, evaluate_scope, read_back
+from sqlrepo.core.scope import Scope, ScopedDriver, evaluate_scope
 from sqlrepo.core.selection import (
     Selection,
     check_lock,
@@ -339,7 +339,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         values = [self._dump(entity) for entity in entities]
         rows = self._complete(lambda: [self._mapper.complete_insert(value) for value in values])
         scope = self._evaluate_scope()
-        scope.admit(rows)
+        scope.check_new(rows)
         return self._load_written(self._write(lambda driver: self._insert(driver, rows), scope))
 
     def update(self, entity: T) -> T:
@@ -386,8 +386,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         )
         version = values.get(self._schema.version or "")
         scope = self._evaluate_scope()
-        scope.keep(changes)
-        outside = scope.refusal(row)
+        scope.check_changes(changes)
+        outside = scope.find_violation(row)
 
         def work(driver: Driver) -> list[Row] | Exception:
             found = self._apply(driver, key, changes, version)
@@ -491,8 +491,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             raise QueryError("set_ names no field")
         row = self._complete(lambda: self._mapper.complete_update(values, explicit=True))
         scope = self._evaluate_scope()
-        if not scope.keep(row):
-            raise QueryError("whether rows stay in the scope depends on fields that are not set; patch them one by one")
+        if not scope.check_changes(row):
+            raise QueryError("the scope depends on fields that set_ does not name; patch the entities one by one")
         return self._write(lambda driver: driver.update(self._schema, tuple(row), tuple(row.values()), where), scope)
 
     def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
@@ -555,7 +555,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     def _scoped(self, work: Callable[[Driver], R], scope: Scope | None) -> Callable[[Driver], R]:
         """Confine statements to the scope: the one given, where the call has evaluated it already."""
         scope = scope or self._evaluate_scope()
-        return work if scope is self._unscoped else lambda driver: work(scope.within(driver))
+        return work if scope is self._unscoped else lambda driver: work(scope.confine(driver))
 
     def _stand_alone(self, kind: type[Any]) -> None:
         work = self._unit._work
@@ -687,7 +687,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             return driver.fetch(self._schema, Fetch(self._mapper.selected, where))
         if not driver.update(self._schema, tuple(changes), tuple(changes.values()), where):
             return []
-        return read_back(driver, self._schema, Fetch(self._mapper.selected, self._where_key(key)))
+        fetch = driver.fetch_changed if isinstance(driver, ScopedDriver) else driver.fetch
+        return fetch(self._schema, Fetch(self._mapper.selected, self._where_key(key)))
 
     def _exists(self, driver: Driver, key: Mapping[str, Any]) -> bool:
         return driver.count(self._schema, self._where_key(key), limit=1) > 0
@@ -695,7 +696,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     def _change(self, key: Mapping[str, Any], changes: Mapping[str, Any], version: Any) -> T:
         """Change one row and load it, or raise the reason why it could not be changed."""
         scope = self._evaluate_scope()
-        scope.keep(changes)
+        scope.check_changes(changes)
 
         def work(driver: Driver) -> tuple[list[Row], bool]:
             rows = self._apply(driver, key, changes, version)
@@ -722,7 +723,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         chosen = None if update is None else self._config.updatable(update, target)
         requests = [self._upsert_request(self._dump(entity), target, chosen) for entity in entities]
         scope = self._evaluate_scope()
-        scope.admit(request.row for request in requests)
+        scope.check_new(request.row for request in requests)
         last = {request.conflict_values or index: index for index, request in enumerate(requests)}
 
         def work(driver: Driver) -> list[tuple[Row, bool]]:

@@ -1,4 +1,4 @@
-"""Which rows a repository keeps to, whatever is asked of it: the one place where that is added to what a call asks."""
+"""The scope of a repository: a criterion that is added to every call, and that written rows must meet."""
 
 from __future__ import annotations
 
@@ -28,66 +28,48 @@ Values: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A repository's scope, for one call.
-
-    Attributes:
-        mapper: the entity and its table.
-        rows: what every row answers that the call sees, changes or adds.
-        stays: what a row of them must answer once it is changed.
-    """
+    """A repository's scope, as evaluated for one call."""
 
     mapper: Mapper[Any]
-    rows: Criterion = EVERYTHING
-    write_scope: Criterion = EVERYTHING
+    rows: Criterion = EVERYTHING  # met by every row that the call reads, changes or inserts
+    write_scope: Criterion = EVERYTHING  # met by changed rows
 
-    def within(self, driver: Driver) -> Driver:
-        """A driver that knows no other rows."""
+    def confine(self, driver: Driver) -> Driver:
         everything = matches_all(self.rows) and matches_all(self.write_scope)
         return driver if everything else cast(Driver, ScopedDriver(driver, self))
 
-    def admit(self, rows: Iterable[Values]) -> None:
-        """Refuse new rows that are known to be outside before they are stored.
-
-        Raises:
-            InvalidValueError: a value puts one there.
-        """
+    def check_new(self, rows: Iterable[Values]) -> None:
+        """Raise `InvalidValueError` for a row that is outside, as far as its values are known before it is stored."""
         for row in rows:
-            if (refused := self.refusal(row)) is not None:
-                raise refused
+            if (violation := self.find_violation(row)) is not None:
+                raise violation
 
-    def refusal(self, row: Values) -> InvalidValueError | None:
-        """Why a new row cannot be stored, as far as it is known before it is."""
-        return self._refusal((part for part in _parts(self.rows) if _columns(part) <= row.keys()), row)
+    def find_violation(self, row: Values) -> InvalidValueError | None:
+        """Return the error for a new row that is outside, as far as its values are known."""
+        return self._find_violation((part for part in _parts(self.rows) if _columns(part) <= row.keys()), row)
 
-    def keep(self, changes: Values) -> bool:
-        """Refuse changes that are known to take rows outside; tell whether no others do.
-
-        Raises:
-            InvalidValueError: a value takes them there.
-        """
-        touched = [part for part in _parts(self.write_scope) if _columns(part) & {*changes, *self._moving}]
+    def check_changes(self, changes: Values) -> bool:
+        """Raise `InvalidValueError` if the changes take rows outside; False if that depends on other columns."""
+        touched = [part for part in _parts(self.write_scope) if _columns(part) & {*changes, *self._self_changing}]
         known = [part for part in touched if _columns(part) <= changes.keys()]
-        if (refused := self._refusal(known, changes)) is not None:
-            raise refused
+        if (violation := self._find_violation(known, changes)) is not None:
+            raise violation
         return len(known) == len(touched)
 
     @property
-    def _moving(self) -> Iterable[str]:
-        """The columns that change with whatever is changed."""
+    def _self_changing(self) -> Iterable[str]:
+        """The columns that change with every change of the row."""
         schema = self.mapper.schema
         return (c.name for c in schema.columns if c.computed or c.server_onupdate or c.name == schema.version)
 
-    def check(self, demanded: Criterion, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Refuse rows that were stored already, which aborts.
-
-        Raises:
-            InvalidValueError: one is outside.
-        """
+    def check_stored(self, criterion: Criterion, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Raise `InvalidValueError` for a stored row that does not meet the criterion, which aborts."""
         for row in rows:
-            if (refused := self._refusal(_parts(demanded), dict(zip(columns, row, strict=True)))) is not None:
-                raise refused
+            violation = self._find_violation(_parts(criterion), dict(zip(columns, row, strict=True)))
+            if violation is not None:
+                raise violation
 
-    def _refusal(self, parts: Iterable[Criterion], values: Values) -> InvalidValueError | None:
+    def _find_violation(self, parts: Iterable[Criterion], values: Values) -> InvalidValueError | None:
         for part in parts:
             names = _columns(part)
             read = {name: self.mapper.schema.by_name[name].type.store(values[name]) for name in names}
@@ -99,22 +81,18 @@ class Scope:
 
 
 def evaluate_scope(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Criterion:
-    """Ask a repository for what its rows must answer, in terms of columns.
-
-    Raises:
-        ProgrammingError: what it says is no criterion, or it cannot say it.
-    """
+    """Return the criterion of a scope method, bound to columns."""
     try:
         return map_leaves(as_criterion(scope()), mapper.bind)
     except Exception as error:
         if isinstance(error, RepositoryError) and not isinstance(error, QueryError):
-            raise  # a scope that asks the database meets what any call does
+            raise  # a scope may query the database; its errors are those of any call
         reason = str(error) if isinstance(error, QueryError) else type(error).__name__
-        raise ProgrammingError(f"{name} gives no criterion: {reason}") from error
+        raise ProgrammingError(f"{name} returned no criterion: {reason}") from error
 
 
 class ScopedDriver:
-    """A driver beneath which there are no rows outside a scope."""
+    """A driver that hides the rows outside a scope."""
 
     def __init__(self, beneath: Driver, scope: Scope) -> None:
         self.beneath = beneath
@@ -134,7 +112,7 @@ class ScopedDriver:
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
     ) -> list[Row]:
         stored = self.beneath.insert(schema, columns, rows, returning)
-        self._scope.check(self._scope.rows, returning, stored)
+        self._scope.check_stored(self._scope.rows, returning, stored)
         return stored
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
@@ -142,26 +120,21 @@ class ScopedDriver:
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         row, created = self.beneath.upsert(schema, replace(request, scope=self._rows), returning)
-        self._scope.check(self._scope.rows if created else self._scope.write_scope, returning, [row])
+        self._scope.check_stored(self._scope.rows if created else self._scope.write_scope, returning, [row])
         return row, created
 
     def delete(self, schema: Schema, where: Condition) -> int:
         return self.beneath.delete(schema, where.and_also(self._rows))
 
-    def read_back(self, schema: Schema, request: Fetch) -> list[Row]:
-        """Read rows that the call has changed, wherever they are now."""
+    def fetch_changed(self, schema: Schema, request: Fetch) -> list[Row]:
+        """Read rows that the call has changed; the write scope may have let them leave the scope."""
         rows = self.beneath.fetch(schema, request)
-        self._scope.check(self._scope.write_scope, request.columns, rows)
+        self._scope.check_stored(self._scope.write_scope, request.columns, rows)
         return rows
 
 
-def read_back(driver: Driver, schema: Schema, request: Fetch) -> list[Row]:
-    """Read rows that the call has just changed, which may have left the scope if they were allowed to."""
-    return driver.read_back(schema, request) if isinstance(driver, ScopedDriver) else driver.fetch(schema, request)
-
-
 def _parts(criterion: Criterion) -> list[Criterion]:
-    """What must hold all together."""
+    """Return the criteria that must all hold."""
     if not isinstance(criterion, And):
         return [criterion]
     return [each for part in criterion.parts for each in _parts(part)]
