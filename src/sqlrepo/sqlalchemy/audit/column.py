@@ -32,12 +32,11 @@ class Collation:
 
     name: str = ""  # empty for the database's default, if the database was not asked
     charset: str = ""  # empty if the column has none of its own
-    exact: bool = False  # compares by code point
     nondeterministic: bool = False  # PostgreSQL's word for a collation that treats different texts as equal
 
-    @classmethod
-    def named(cls, name: str, charset: str = "", *, nondeterministic: bool = False) -> Collation:
-        return cls(name, charset, name in BY_CODE_POINT, nondeterministic)
+    @property
+    def exact(self) -> bool:
+        return self.name in BY_CODE_POINT
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,9 @@ class ColumnInfo:
         """The collation that the database reports, else the declared one, else the database's default."""
         if self.reported is not None:
             return self.reported
-        declared = Collation.named(_attribute(self.type, "collation"), _attribute(self.type, "charset"))
+        declared = Collation(_attribute(self.type, "collation"), _attribute(self.type, "charset"))
         if declared == Collation():
-            declared = Collation.named(self._table_option("collate"), self._table_option("charset", "default_charset"))
+            declared = Collation(self._table_option("collate"), self._table_option("charset", "default_charset"))
         return self.default if declared == Collation() else declared
 
     @property

@@ -55,26 +55,26 @@ UNKNOWN = Server()
 def _mariadb(connection: sa.Connection) -> Server:
     schema, default, default_charset = connection.execute(_MARIADB_DEFAULT).one()
     columns = {
-        (namespace, table, column): Collation.named(collation, charset)
+        (namespace, table, column): Collation(collation, charset)
         for namespace, table, column, collation, charset in connection.execute(_MARIADB_COLUMNS)
     }
-    return Server(schema, Collation.named(default, default_charset), columns)
+    return Server(schema, Collation(default, default_charset), columns)
 
 
 def _postgresql(connection: sa.Connection) -> Server:
     schema, provider, libc, icu, builtin = connection.execute(_POSTGRESQL_DEFAULT).one()
-    default = Collation.named(libc if provider == "c" else (builtin or icu or provider))
+    default = Collation(libc if provider == "c" else (builtin or icu or provider))
     columns = {
         (namespace, table, column): default
         if collation == "default"
-        else Collation.named(collation, nondeterministic=not deterministic)
+        else Collation(collation, nondeterministic=not deterministic)
         for namespace, table, column, collation, deterministic in connection.execute(_POSTGRESQL_COLUMNS)
     }
     return Server(schema, default, columns)
 
 
 def _sqlite(connection: sa.Connection) -> Server:
-    return Server("main", Collation.named("BINARY"), dict(_sqlite_columns(connection)))
+    return Server("main", Collation("BINARY"), dict(_sqlite_columns(connection)))
 
 
 def _sqlite_columns(connection: sa.Connection) -> Iterator[tuple[_ColumnName, Collation]]:
@@ -87,7 +87,7 @@ def _sqlite_columns(connection: sa.Connection) -> Iterator[tuple[_ColumnName, Co
                 compared = f"SELECT value = 'A', value = 'a ' FROM ({source})"  # noqa: S608  # made of the line above
                 nocase, trimmed = connection.exec_driver_sql(compared).one()
                 name = "NOCASE" if nocase else "RTRIM" if trimmed else "BINARY"
-                yield ("main", table, column["name"]), Collation.named(name)
+                yield ("main", table, column["name"]), Collation(name)
 
 
 _READERS: Mapping[str, Callable[[sa.Connection], Server]] = {

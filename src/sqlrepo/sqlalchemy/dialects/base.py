@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
@@ -132,11 +132,11 @@ class Dialect(ABC):
                 "isolation level"
             )
 
-    def _inspect(self, connection: sa.Connection) -> Sequence[str]:
+    def _inspect(self, connection: sa.Connection) -> Iterable[str]:
         """Read the server's properties; return what it lacks."""
         return ()
 
-    def _engine_problems(self, connection: sa.Connection) -> Sequence[str]:
+    def _engine_problems(self, connection: sa.Connection) -> Iterable[str]:
         """Return what the application's engine lacks."""
         if _autocommits(connection):
             return ("this engine is in autocommit mode; units of work set READ COMMITTED on their connections",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, assert_never
 
 import sqlalchemy as sa
@@ -75,7 +75,7 @@ class MariaDB(Dialect):
         self.no_unicode_fold = f"MariaDB {'.'.join(map(str, version))} cannot fold case by Unicode (10.10 can)"
         return (f'{self.no_unicode_fold}; for icontains and its family, set `fold = "ascii"` on the repository',)
 
-    def _engine_problems(self, connection: sa.Connection) -> Sequence[str]:
+    def _engine_problems(self, connection: sa.Connection) -> Iterable[str]:
         (mode,) = connection.exec_driver_sql("SELECT @@SESSION.sql_mode").one()
         problems = super()._engine_problems(connection)
         if "STRICT_" in mode:

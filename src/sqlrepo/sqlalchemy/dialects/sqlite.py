@@ -157,8 +157,18 @@ class SQLite(Dialect):
     def _inspect(self, connection: Connection) -> Sequence[str]:
         return () if self._forked is None else (self._forked,)
 
-    def _engine_problems(self, connection: Connection) -> Sequence[str]:
-        return tuple(_problems(connection))
+    def _engine_problems(self, connection: Connection) -> Iterator[str]:
+        pool = connection.engine.pool
+        if isinstance(pool, StaticPool | SingletonThreadPool):
+            yield (
+                f"this engine's {type(pool).__name__} shares one connection between units of work, so their "
+                "transactions mix; give Database the URL instead"
+            )
+        if not connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
+            yield (
+                "this engine does not enforce foreign keys; give Database the URL instead, or send PRAGMA "
+                "foreign_keys = ON when it connects"
+            )
 
     def forbid_writes(self, connection: Connection, *, forbidden: bool) -> None:
         connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if forbidden else 'OFF'}")
@@ -201,20 +211,6 @@ class SQLite(Dialect):
         if node.case == "exact":
             return column
         return func.lower(column) if node.case == "ascii" else func.sqlrepo_fold(column, type_=column.type)
-
-
-def _problems(connection: Connection) -> Iterator[str]:
-    pool = connection.engine.pool
-    if isinstance(pool, StaticPool | SingletonThreadPool):
-        yield (
-            f"this engine's {type(pool).__name__} shares one connection between units of work, so their transactions "
-            "mix; give Database the URL instead"
-        )
-    if not connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
-        yield (
-            "this engine does not enforce foreign keys; give Database the URL instead, or send PRAGMA "
-            "foreign_keys = ON when it connects"
-        )
 
 
 def _has_begun(connection: Connection) -> bool:
