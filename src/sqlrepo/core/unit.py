@@ -27,7 +27,7 @@ _NOTHING: Any = None  # the context of a unit that is given none
 
 
 class DeclaresRepositories:
-    """The class half of sync and async units of work: annotations declare repositories, made at first use."""
+    """The declarations of sync and async units of work: annotated repositories, created at first use."""
 
     #: The seconds a unit may hold a connection between two calls; more is logged as a warning.
     idle_warning: ClassVar[float] = 1.0
@@ -41,20 +41,15 @@ class DeclaresRepositories:
     def __dir__(self) -> Iterable[str]:
         return {*super().__dir__(), *self._declarations.repositories}
 
-    if not TYPE_CHECKING:  # or every misspelt attribute would be one
+    if not TYPE_CHECKING:  # or type checkers would accept every misspelt attribute
 
         def __getattr__(self, name: str) -> Any:
-            built = self._declarations.find(name)(self)
-            self.__dict__[name] = built
-            return built
+            repository = self.__dict__[name] = self._declarations.find(name)(self)
+            return repository
 
     @classmethod
     def _register(cls, work: Work, *, asynchronous: bool) -> None:
-        """Register the tables of the declared repositories.
-
-        Raises:
-            UnsupportedError: a repository is async in a sync unit, or the other way round; or the source refuses it.
-        """
+        """Register the tables of the declared repositories, which must be sync or async as the unit is."""
         repositories = cls._declarations.repositories.values()
         for repository in repositories:
             if hasattr(repository, "__aenter__") is not asynchronous:
@@ -66,7 +61,7 @@ class DeclaresRepositories:
 
 
 class BaseUnitOfWork(DeclaresRepositories, Generic[C]):
-    """The base of units of work: all that happens inside ``with`` is committed together, or not at all.
+    """The base of units of work: everything inside ``with`` is committed together, or not at all.
 
     Annotations declare the repositories: ``class Shop(BaseUnitOfWork): todos: Todos``. A unit connects at its first
     statement, commits on a clean exit and rolls back on any exception; it may be entered again afterwards. It serves
@@ -74,7 +69,7 @@ class BaseUnitOfWork(DeclaresRepositories, Generic[C]):
 
     Args:
         source: a `Database` or an `InMemoryDatabase`; or a SQLAlchemy session or connection of your application, which
-            the unit joins. It is open from the start then, ``with`` is a savepoint, and your application commits.
+            the unit joins: it is open from the start, ``with`` is a savepoint, and your application commits.
         read_only: whether a write raises `ReadOnlyError`; such a unit takes no write lock.
         context: your application's data about the request (tenant, user, clock), for the repositories to read.
 
@@ -118,18 +113,18 @@ class BaseUnitOfWork(DeclaresRepositories, Generic[C]):
         self._work.rollback()
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Nest: what happens inside is undone by an exception, without ending the transaction.
+        """Return a context manager that undoes its block after an exception, without ending the transaction.
 
         Raises:
-            TransactionAbortedError: on leaving normally after a refused statement; what is inside is rolled back.
+            TransactionAbortedError: the block ends normally after a failed statement; the block is rolled back.
         """
         return self._work.savepoint()
 
     def on_commit(self, callback: Callback) -> None:
         """Call a function after the commit, once the connection is given back; in order of registration.
 
-        It is dropped with the savepoint or the transaction it was registered in. One that raises undoes nothing and
-        does not stop the others: it is logged, and raised in an `ExceptionGroup` when all have run.
+        A rollback of the savepoint or transaction in which it was registered drops it. An error in a callback undoes
+        nothing and does not stop the others: it is logged, and raised in an `ExceptionGroup` when all have run.
         """
         if not callable(callback):
             raise TypeError(f"on_commit takes a function to call, not {type(callback).__name__}")
@@ -140,52 +135,50 @@ class BaseUnitOfWork(DeclaresRepositories, Generic[C]):
 
 U = TypeVar("U", bound=BaseUnitOfWork[Any])
 
-
 _FIRST_PAUSE = 0.02  # seconds
 _LONGEST_PAUSE = 1.0
 
 
 def retry(make: Callable[[], U], work: Callable[[U], R], *, attempts: int = 3) -> R:
-    """Do something in a unit of work, and do all of it again after an error that says it may help.
+    """Run a function in a unit of work, and run it again after a retryable error.
 
-    Each attempt gets a unit of its own, commit included, so nothing of a failed one is left. What the function does
-    outside the unit it does again as well; leave that to `on_commit`. The pauses between grow and are jittered
-    ("full jitter", Marc Brooker, AWS Architecture Blog), so that those who met do not meet again.
+    Each attempt gets a unit of its own, commit included, so nothing of a failed attempt is left. Side effects outside
+    the unit happen again; leave them to `on_commit`. The pauses grow and are jittered, so that two units in conflict
+    do not meet again. ("Full jitter": Marc Brooker, AWS Architecture Blog.)
 
     Args:
         make: makes the unit of work, ``lambda: Shop(db)``.
-        work: what is done in it, given the open unit.
-        attempts: how often it is tried at most.
+        work: the function, which takes the open unit.
+        attempts: the largest number of attempts.
 
     Returns:
-        what ``work`` gave in the attempt that was committed.
+        The result of ``work`` in the attempt that was committed.
 
     Raises:
-        RepositoryError: one that is not retryable, or the last attempt's.
+        RepositoryError: an error that is not retryable, or the last attempt's.
         UnsupportedError: ``work`` is an async function; see `retry_async`.
     """
-    for pause in pauses(attempts):
+    pauses = make_pauses(attempts)
+    while True:
         try:
             with make() as unit:
                 return refuse_awaitable(work(unit))
         except RepositoryError as error:
-            if not worth_another(error, pause):
-                raise
-            time.sleep(pause)
-    with make() as unit:
-        return refuse_awaitable(work(unit))
+            time.sleep(next_pause(pauses, error))
 
 
-def worth_another(error: RepositoryError, pause: float) -> bool:
-    """Whether to try again after an error, which is then logged."""
-    if error.retryable:
-        _log.debug("the unit of work is run again in %.3f s: %s", pause, type(error).__name__)
-    return error.retryable
-
-
-def pauses(attempts: int) -> Iterator[float]:
-    """The seconds to wait between so many attempts; nothing follows the last."""
+def make_pauses(attempts: int) -> Iterator[float]:
+    """Make the pauses between attempts, in seconds."""
     if attempts < 1:
-        raise ValueError(f"attempts is {attempts}; there is one at least")
-    for number in range(attempts - 1):
-        yield random.uniform(0, min(_FIRST_PAUSE * 2**number, _LONGEST_PAUSE))  # noqa: S311  # no secret
+        raise ValueError(f"attempts is {attempts}; pass 1 or more")
+    longest = (min(_FIRST_PAUSE * 2**number, _LONGEST_PAUSE) for number in range(attempts - 1))
+    return (random.uniform(0, seconds) for seconds in longest)  # noqa: S311  # no secret
+
+
+def next_pause(pauses: Iterator[float], error: RepositoryError) -> float:
+    """Return the pause before the next attempt, or raise the error if there is none."""
+    pause = next(pauses, None) if error.retryable else None
+    if pause is None:
+        raise error
+    _log.debug("the unit of work is run again in %.3f s: %s", pause, type(error).__name__)
+    return pause
