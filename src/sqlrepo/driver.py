@@ -276,10 +276,7 @@ class Transaction:
         """The first error that aborts the transaction and was not rolled back."""
         if self.fatal is not None:
             return self.fatal
-        for level in self._levels:  # a loop, because each call passes here several times
-            if level.failure is not None:
-                return level.failure
-        return None
+        return next((level.failure for level in self._levels if level.failure is not None), None)
 
     @property
     def depth(self) -> int:
@@ -302,6 +299,8 @@ class Transaction:
 
     def check(self) -> None:
         """Raise `TransactionAbortedError`, with the cause, if the transaction is aborted."""
+        if self.fatal is None and len(self._levels) == 1 and self._levels[0].failure is None:
+            return  # each call passes here several times
         if (failure := self.failure) is not None:
             raise TransactionAbortedError from failure
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
@@ -29,6 +28,7 @@ from sqlrepo.tables.schema import Row, Schema, TableName
 if TYPE_CHECKING:
     from sqlrepo.sqlalchemy.database import Database
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -60,12 +60,14 @@ class SQLAlchemyDriver:
         self._interrupted = False
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
-        self._inspect_table(schema)
+        if self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
         statement, parameters = self._database.compiler.select(schema, request)
         return _with_utc(schema, request.columns, self._execute(statement, parameters).all())
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
-        self._inspect_table(schema)
+        if self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
         statement, parameters = self._database.compiler.count(schema, where, limit)
         return int(self._execute(statement, parameters).scalar_one())
 
@@ -90,11 +92,13 @@ class SQLAlchemyDriver:
         return self._insert_or_update(schema, request, returning)
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
-        self._inspect_table(schema)
+        if self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
         return self._write(*self._database.compiler.update(schema, columns, values, where))
 
     def delete(self, schema: Schema, where: Condition) -> int:
-        self._inspect_table(schema)
+        if self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
         return self._write(*self._database.compiler.delete(schema, where))
 
     def savepoint(self) -> str:
@@ -137,7 +141,7 @@ class SQLAlchemyDriver:
             return
         if self._session is not None:
             # The session was made within this savepoint, so it holds no objects from before.
-            self._call(partial(Session.rollback, self._session))
+            self._call(Session.rollback, self._session)
             self._session.expunge_all()
         if nested.is_active:
             self._call(nested.rollback)
@@ -259,7 +263,7 @@ class SQLAlchemyDriver:
     # -- calls into SQLAlchemy
 
     def _after_insert(self, schema: Schema, keys: Sequence[Any]) -> None:
-        self._call(lambda: self._database.dialect.after_insert(self._connection, schema, keys))
+        self._call(self._database.dialect.after_insert, self._connection, schema, keys)
 
     def _commit(self) -> None:
         try:
@@ -268,22 +272,22 @@ class SQLAlchemyDriver:
             raise make_commit_lost_error() from error
 
     def _inspect_table(self, schema: Schema) -> None:
-        self._call(lambda: self._database.dialect.inspect_table(self._connection, schema))
+        self._call(self._database.dialect.inspect_table, self._connection, schema)
 
     def _execute(self, statement: sa.Executable, parameters: Any) -> sa.CursorResult[Any]:
         self._flush()
-        return self._call(lambda: self._connection.execute(statement, parameters))
+        return self._call(self._connection.execute, statement, parameters)
 
     def _write(self, statement: sa.Executable, parameters: Any) -> int:
         count = self._execute(statement, parameters).rowcount
         self._expire()
         return count
 
-    def _call(self, function: Callable[[], R]) -> R:
+    def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function, and translate what it raises."""
         self._reported.clear()
         try:
-            return function()
+            return function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  # raised below, translated if it can be
             raise_translated(error, self._database.tables, next(iter(self._reported), None))
 
@@ -327,8 +331,10 @@ class SQLAlchemyDriver:
 
 def _with_utc(schema: Schema, columns: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:
     """Set UTC on aware datetimes, which a database without time zones returns naive."""
-    rows = [tuple(row) for row in found]
-    return _convert(rows, {index for index, name in enumerate(columns) if schema.by_name[name].type.aware}, _to_utc)
+    rows = list(map(tuple, found))
+    if not schema.aware:
+        return rows
+    return _convert(rows, {index for index, name in enumerate(columns) if name in schema.aware}, _to_utc)
 
 
 def _to_utc(moment: datetime) -> datetime:

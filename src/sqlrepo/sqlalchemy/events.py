@@ -66,11 +66,11 @@ def subscribe(connection: sa.Connection, listener: Listener) -> None:
 
 
 def unsubscribe(connection: sa.Connection, listener: Listener) -> None:
-    left = tuple(one for one in _LISTENERS.get(connection, ()) if one is not listener)
+    left = list(_LISTENERS.pop(connection, ()))
+    if listener in left:
+        left.remove(listener)
     if left:
-        _LISTENERS[connection] = left
-    else:
-        _LISTENERS.pop(connection, None)
+        _LISTENERS[connection] = tuple(left)
 
 
 class _OpenConnections(ForkAware):

@@ -176,6 +176,10 @@ class Schema:
     def nullable(self) -> frozenset[str]:
         return frozenset(column.name for column in self.columns if column.nullable)
 
+    @cached_property
+    def aware(self) -> frozenset[str]:
+        return frozenset(column.name for column in self.columns if column.type.aware)
+
     @property
     def refusals(self) -> Iterator[Refusal]:
         """The reasons why memory cannot behave as the database would."""

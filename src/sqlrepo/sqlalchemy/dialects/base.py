@@ -47,6 +47,7 @@ class Dialect(ABC):
     name: ClassVar[str]
     has_upsert: ClassVar[bool] = False  # one statement that also returns whether it inserted
     survives_interrupts: ClassVar[bool] = False  # a connection can be used after an interrupt during a statement
+    inspects_tables: ClassVar[bool] = False  # the SQL of statements depends on properties of their table
     asks_server: ClassVar[bool] = True  # its missing capabilities depend on the server
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:

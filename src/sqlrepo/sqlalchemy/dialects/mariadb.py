@@ -29,6 +29,7 @@ class MariaDB(Dialect):
     """MariaDB through PyMySQL or asyncmy; URLs may begin with ``mysql`` or ``mariadb``."""
 
     name: ClassVar[str] = "mariadb"
+    inspects_tables: ClassVar[bool] = True
     # No native upsert: ON DUPLICATE KEY reacts to any key, and does not tell insert from update.
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
