@@ -33,7 +33,8 @@ _NUMBERS = count()
 # By thread, the owners that are prepared for its fork; owners registered since have nothing to resume.
 _PREPARED: dict[int, list[ForkAware]] = {}
 
-_process = os.getpid()
+# The process id as of the last fork that was noticed.
+pid = os.getpid()
 _pid_lock = Lock()
 
 
@@ -42,17 +43,12 @@ def at_fork(owner: ForkAware) -> None:
     _OWNERS[next(_NUMBERS)] = owner
 
 
-def get_pid() -> int:
-    """Return the process id as of the last fork that was noticed."""
-    return _process
-
-
 def check_pid() -> None:
     """Notice a fork that bypassed Python: servers written in C, such as uWSGI, call fork(2) themselves."""
-    if os.getpid() == _process:
+    if os.getpid() == pid:
         return
     with _pid_lock:  # other threads of the child wait until every owner has started over
-        if os.getpid() != _process:
+        if os.getpid() != pid:
             _start_over()
 
 
@@ -102,12 +98,12 @@ def _resume() -> None:
 
 
 def _start_over() -> None:
-    global _process  # noqa: PLW0603  # there is one process
+    global pid  # noqa: PLW0603  # there is one process
     _PREPARED.clear()
     try:
         _call_all(owner.after_fork for owner in _owners())
     finally:
-        _process = os.getpid()
+        pid = os.getpid()
 
 
 def _owners() -> list[ForkAware]:

@@ -70,6 +70,7 @@ def select(
         InvalidLiteralError: a negative limit or offset, or one that no database can count to.
     """
     parts: list[object] = []
+    options: Mapping[str, Any] = {"order_by": order_by, "limit": limit, "offset": offset}
     query: QueryObject[Any] | None = None
     for given in criteria:
         if not isinstance(given, QueryObject):
@@ -81,14 +82,14 @@ def select(
         if not issubclass(mapper.entity, entity_of(query)):
             raise QueryError(f"{type(query).__name__} does not query {mapper.entity.__name__}")
         parts.append(query.criteria)
-        order_by, limit, offset = _merge_options(query, order_by=order_by, limit=limit, offset=offset)
+        options = _merge_options(query, options)
     if equals:
         parts += parse_keywords(mapper.entity, equals)
     return Selection(
         map_leaves(all_of(parts), mapper.bind),
-        _order(mapper, order_by),
-        None if limit is None else _check_count("limit", limit),
-        0 if offset is None else _check_count("offset", offset),
+        _order(mapper, options["order_by"]),
+        _check_count("limit", options["limit"], None),
+        _check_count("offset", options["offset"], 0),
     )
 
 
@@ -147,16 +148,20 @@ def check_lock(lock: Lock | None) -> None:
         raise QueryError(f"lock is {lock!r}; it can be {', '.join(get_args(Lock))}")
 
 
-def _merge_options(query: QueryObject[Any], **given: Any) -> Iterator[Any]:
-    """Yield each option as the query object or the call gives it; both may not."""
+def _merge_options(query: QueryObject[Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return each option as the query object or the call gives it; both may not."""
+    merged = dict(given)
     for option, value in given.items():
         own = getattr(query, option, None)
         if own is not None and value is not None:
             raise QueryError(f"{option} is given twice: by {type(query).__name__} and by the call")
-        yield value if own is None else own
+        merged[option] = value if own is None else own
+    return merged
 
 
-def _check_count(name: str, number: Any) -> int:
+def _check_count(name: str, number: Any, default: Any) -> Any:
+    if number is None:
+        return default
     if not isinstance(number, int) or isinstance(number, bool):
         raise QueryError(f"{name} must be a number of rows, not {type(number).__name__}")
     if not 0 <= number <= _MOST_ROWS:

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakSet
 
+from sqlrepo import forks
 from sqlrepo.core.definition import RepositoryConfig
 from sqlrepo.driver import PROBES, AsyncSource, Callback, Driver, Joined, Source, Transaction, is_source, run_callbacks
 from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, add_failure_note
-from sqlrepo.forks import check_pid, get_pid
 from sqlrepo.tables.mapper import Mapper
 
 R = TypeVar("R")
@@ -90,7 +90,7 @@ class Work:
         self._read_only = read_only
         self._log = UnitLog()
         self.label(kind)
-        self._process = get_pid()
+        self._process = forks.pid
         self._inherited = False  # open in the process that this one was forked from
         self._call = Lock()
         self._open = self._joined is not None
@@ -110,7 +110,7 @@ class Work:
 
     @property
     def is_open(self) -> bool:
-        return self._open and self._process == get_pid()
+        return self._open and self._process == forks.pid
 
     def label(self, kind: type[Any]) -> None:
         """Take the name of the class that the application knows: of the async unit, or of a repository alone."""
@@ -163,13 +163,12 @@ class Work:
         if self._joined is not None:
             self._enter_joined()
             return
-        check_pid()
+        forks.check_pid()
         self._begin_call()
         try:
             if self._open:
                 raise self._already_open()
             self._open, self._inherited = True, False
-            self._transaction = Transaction(self._log)
             self._log.log_entered()
         finally:
             self._end_call()
@@ -181,7 +180,7 @@ class Work:
             nested, self._nested = self._nested, None
             nested.__exit__(kind, error, traceback)
             return
-        if self._process != get_pid():
+        if self._process != forks.pid:
             self._give_up_in_child()
         if self._inherited:
             if error is None:
@@ -299,7 +298,7 @@ class Work:
             self._end_call()
 
     def _begin_call(self) -> None:
-        if self._process != get_pid():
+        if self._process != forks.pid:
             self._give_up_in_child()
         if not self._call.acquire(blocking=False):
             raise self._busy()
@@ -331,7 +330,7 @@ class Work:
         """
         if self._joined is not None:
             raise UnitStateError("not_open", "it joined a session before the process forked; join one of this process")
-        self._process, self._inherited = get_pid(), self._open
+        self._process, self._inherited = forks.pid, self._open
         self._call, self._open, self._leaving = Lock(), False, None
         self._driver, self._transaction = None, Transaction(self._log)
 

@@ -282,7 +282,7 @@ class Mapper(Generic[T]):
         """Replace a field by its column."""
         if not issubclass(self.entity, ref.entity):
             raise QueryError(f"a repository of {self.entity.__name__} cannot query {ref.entity.__name__}.{ref.name}")
-        return self.ref(self.column(ref.name).name)
+        return Ref(self.entity, self.column(ref.name).name)
 
     def ref(self, column: str) -> Ref:
         """Return the reference to a column that bound criteria and orders use."""
