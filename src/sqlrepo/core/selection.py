@@ -83,8 +83,7 @@ def select(
             raise QueryError(f"{type(query).__name__} does not query {mapper.entity.__name__}")
         parts.append(query.criteria)
         options = _merge_options(query, options)
-    if equals:
-        parts += parse_keywords(mapper.entity, equals)
+    parts += parse_keywords(mapper.entity, equals) if equals else ()
     return Selection(
         map_leaves(all_of(parts), mapper.bind),
         _order(mapper, options["order_by"]),
