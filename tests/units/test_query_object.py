@@ -79,6 +79,15 @@ def test_a_filter_that_does_not_fit_its_field_is_refused(name, annotation):
         define(Todo, **{name: annotation})
 
 
+@pytest.mark.parametrize("name", ["tags_in", "tags_not_in", "tags_lt"])
+def test_values_without_order_are_not_searched_in_a_collection(name):
+    class Tagged(BaseModel):
+        tags: list[str]
+
+    with pytest.raises(QueryError):
+        define(Tagged, **{name: list[list[str]] | None})
+
+
 @pytest.mark.parametrize(
     "annotation",
     [Nested, Nested | None, list[Nested], Annotated[Nested | None, Field()], NestedData | None, dict[str, Nested]],

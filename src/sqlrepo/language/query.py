@@ -53,8 +53,8 @@ _SUFFIXES: Mapping[str, _Suffix] = {
     "le": _Suffix(lambda ref, value: Compare(ref, "<=", value), ordered=True),
     "gt": _Suffix(lambda ref, value: Compare(ref, ">", value), ordered=True),
     "ge": _Suffix(lambda ref, value: Compare(ref, ">=", value), ordered=True),
-    "in": _Suffix(one_of, "several"),
-    "not_in": _Suffix(lambda ref, values: Not(one_of(ref, values)), "several"),
+    "in": _Suffix(one_of, "several", ordered=True),
+    "not_in": _Suffix(lambda ref, values: Not(one_of(ref, values)), "several", ordered=True),
     "between": _Suffix(
         lambda ref, pair: And((Compare(ref, ">=", pair[0]), Compare(ref, "<=", pair[1]))), "pair", ordered=True
     ),
