@@ -107,7 +107,7 @@ def _link_offsets(page: Page[Any], query: QueryObject[Any]) -> Iterator[tuple[st
     if page.has_next:
         yield "next", {key: str(offset + limit)}
     if offset:
-        yield "prev", {key: str(max(0, offset - limit)) if offset > limit else None}
+        yield "prev", {key: str(offset - limit) if offset > limit else None}
 
 
 # -- the dependency
