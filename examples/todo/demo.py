@@ -1,4 +1,4 @@
-"""Shows the to-do service at work: real requests to a real server, on SQLite and then on memory, answers compared."""
+"""Shows the to-do service at work: real requests to a real server, on SQLite and then in memory, answers compared."""
 
 import difflib
 import json
@@ -195,7 +195,7 @@ def verdict(on_sqlite: list[Answer], on_memory: list[Answer]) -> int:
     if wrong or differences:
         print("The answers are NOT as they should be; see above.")
         return 1
-    print(f"The {len(STEPS)} answers are equal on SQLite and on memory (ids compared by order of creation).")
+    print(f"The {len(STEPS)} answers are equal on SQLite and in memory (ids compared by order of creation).")
     return 0
 
 
