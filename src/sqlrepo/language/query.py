@@ -15,7 +15,20 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from sqlrepo.errors import QueryError, nearest
-from sqlrepo.language.criteria import And, Compare, Criterion, IsNull, Match, Not, Ref, as_criterion, one_of
+from sqlrepo.language.criteria import (
+    And,
+    Case,
+    Compare,
+    Criterion,
+    IsNull,
+    Match,
+    MatchKind,
+    Not,
+    Operator,
+    Ref,
+    as_criterion,
+    one_of,
+)
 from sqlrepo.language.entities import EntityField, describe, parse_annotation
 from sqlrepo.language.fields import Field, fields, find_field, parse_order
 from sqlrepo.language.values import Kind
@@ -46,25 +59,33 @@ class _Suffix:
     ordered: bool = False  # the field must have an order
 
 
+def _comparison(op: Operator, *, ordered: bool = True) -> _Suffix:
+    return _Suffix(lambda ref, value: Compare(ref, op, value), ordered=ordered)
+
+
+def _search(kind: MatchKind, case: Case = "exact") -> _Suffix:
+    return _Suffix(lambda ref, text: Match(ref, kind, text, case), "text")
+
+
 _SUFFIXES: Mapping[str, _Suffix] = {
-    "eq": _Suffix(lambda ref, value: Compare(ref, "==", value)),
-    "ne": _Suffix(lambda ref, value: Compare(ref, "!=", value)),
-    "lt": _Suffix(lambda ref, value: Compare(ref, "<", value), ordered=True),
-    "le": _Suffix(lambda ref, value: Compare(ref, "<=", value), ordered=True),
-    "gt": _Suffix(lambda ref, value: Compare(ref, ">", value), ordered=True),
-    "ge": _Suffix(lambda ref, value: Compare(ref, ">=", value), ordered=True),
+    "eq": _comparison("==", ordered=False),
+    "ne": _comparison("!=", ordered=False),
+    "lt": _comparison("<"),
+    "le": _comparison("<="),
+    "gt": _comparison(">"),
+    "ge": _comparison(">="),
     "in": _Suffix(one_of, "several", ordered=True),
     "not_in": _Suffix(lambda ref, values: Not(one_of(ref, values)), "several", ordered=True),
     "between": _Suffix(
         lambda ref, pair: And((Compare(ref, ">=", pair[0]), Compare(ref, "<=", pair[1]))), "pair", ordered=True
     ),
-    "contains": _Suffix(lambda ref, text: Match(ref, "contains", text), "text"),
-    "icontains": _Suffix(lambda ref, text: Match(ref, "contains", text, "folded"), "text"),
-    "startswith": _Suffix(lambda ref, text: Match(ref, "startswith", text), "text"),
-    "istartswith": _Suffix(lambda ref, text: Match(ref, "startswith", text, "folded"), "text"),
-    "endswith": _Suffix(lambda ref, text: Match(ref, "endswith", text), "text"),
-    "iendswith": _Suffix(lambda ref, text: Match(ref, "endswith", text, "folded"), "text"),
-    "iequals": _Suffix(lambda ref, text: Match(ref, "equals", text, "folded"), "text"),
+    "contains": _search("contains"),
+    "icontains": _search("contains", "folded"),
+    "startswith": _search("startswith"),
+    "istartswith": _search("startswith", "folded"),
+    "endswith": _search("endswith"),
+    "iendswith": _search("endswith", "folded"),
+    "iequals": _search("equals", "folded"),
     "is_null": _Suffix(lambda ref, null: IsNull(ref) if null else Not(IsNull(ref)), "flag"),
 }
 

@@ -57,9 +57,6 @@ class InMemoryDatabase:
     def register_table(self, schema: Schema) -> None:
         """Register a table.
 
-        Args:
-            schema: the table.
-
         Raises:
             UnsupportedError: memory cannot behave as the table declares; the message names each column and reason.
             MappingError: a different table of this name is registered already.
@@ -93,14 +90,7 @@ class InMemoryDatabase:
         return self
 
     async def call(self, work: Callable[[], R]) -> R:
-        """Run a synchronous function; it never waits.
-
-        Args:
-            work: the function.
-
-        Returns:
-            its result.
-        """
+        """Run a synchronous function; it never waits."""
         return work()
 
     def dispose(self) -> None:

@@ -82,14 +82,7 @@ class AsyncDatabase:
         return self._source
 
     async def call(self, work: Callable[[], R]) -> R:
-        """Run a synchronous function in a greenlet, and await its calls to the database.
-
-        Args:
-            work: the function.
-
-        Returns:
-            its result.
-        """
+        """Run a synchronous function in a greenlet, and await its calls to the database."""
         return await _spawn(work)
 
     async def dispose(self) -> None:
@@ -233,11 +226,7 @@ class AsyncSQLAlchemyRepository(AsyncBaseRepository[T, K], Generic[T, K]):
         return session_of(self.unit)
 
     async def connection(self) -> AsyncConnection:
-        """Return the unit of work's connection, in its transaction; connects if need be.
-
-        Returns:
-            the connection.
-        """
+        """Return the unit of work's connection, in its transaction; connects if need be."""
         return await self.session.connection()
 
 
@@ -250,9 +239,5 @@ class AsyncSQLAlchemyUnitOfWork(AsyncBaseUnitOfWork[C]):
         return session_of(self)
 
     async def connection(self) -> AsyncConnection:
-        """Return the unit's connection, in its transaction; connects if need be.
-
-        Returns:
-            the connection.
-        """
+        """Return the unit's connection, in its transaction; connects if need be."""
         return await self.session.connection()

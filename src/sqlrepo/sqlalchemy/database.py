@@ -167,9 +167,6 @@ class Database:
     def register_table(self, schema: Schema) -> None:
         """Register a table; the parts of it that are not portable are logged once.
 
-        Args:
-            schema: the table.
-
         Raises:
             MappingError: the table has no mapped class.
         """

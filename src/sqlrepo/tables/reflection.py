@@ -424,7 +424,7 @@ class _ConditionReader:
             case sa.TextClause():
                 return _refuse("it is written as text; write it with columns")
             case _:
-                return _refuse(f"{node} is a condition that memory cannot evaluate")
+                return _refuse_condition(node)
 
     def _list(self, node: Any) -> Criterion:
         parts = tuple(self.read(part) for part in node.clauses)
@@ -435,7 +435,7 @@ class _ConditionReader:
             return Not(self.read(node.element))
         if node.operator is operators.is_true:
             return self.read(node.element)
-        return _refuse(f"{node} is a condition that memory cannot evaluate")
+        return _refuse_condition(node)
 
     def _flag(self, node: Any) -> Criterion:
         column = self._column(node)
@@ -463,7 +463,7 @@ class _ConditionReader:
             operators.ge: ">=",
         }
         if node.operator not in compared:
-            _refuse(f"{node} is a condition that memory cannot evaluate")
+            _refuse_condition(node)
         return self._compare(node.left, compared[node.operator], node.right)
 
     def _compare(self, left: Any, op: Operator, right: Any) -> Criterion:
@@ -482,7 +482,7 @@ class _ConditionReader:
 
     def _is_null(self, node: Any) -> Criterion:
         if not isinstance(node.right, sa.Null):
-            _refuse(f"{node} is a condition that memory cannot evaluate")
+            _refuse_condition(node)
         return IsNull(_ref(self._column(node.left)))
 
     def _one_of(self, node: Any) -> Criterion:
@@ -531,6 +531,10 @@ def _ref(column: Column) -> Ref:
 
 def _refuse(reason: str) -> NoReturn:
     raise _UnreadableError(reason)
+
+
+def _refuse_condition(node: Any) -> NoReturn:
+    _refuse(f"{node} is a condition that memory cannot evaluate")
 
 
 # -- server defaults
