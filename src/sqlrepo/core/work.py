@@ -30,7 +30,7 @@ _REGISTERED: WeakKeyDictionary[Source, WeakSet[type[Any]]] = WeakKeyDictionary()
 
 
 class UnitLog:
-    """The log lines of one unit of work; as a text, the unit's name and number."""
+    """The log lines of one unit of work, which begin with its name and number."""
 
     __slots__ = ("_entered", "_number", "idle_warning", "name")
 
@@ -47,18 +47,12 @@ class UnitLog:
         self._entered = monotonic()
         _log.debug("%s began", self)
 
-    def log_committed(self) -> None:
-        _log.debug("%s committed after %.3f s", self, self._age)
-
-    def log_rolled_back(self, error: BaseException | None) -> None:
+    def log_ended(self, outcome: str, error: BaseException | None = None) -> None:
         why = f" because of {type(error).__name__}" if error is not None else ""
-        _log.debug("%s rolled back after %.3f s%s", self, self._age, why)
-
-    def log_failed_commit(self, error: BaseException) -> None:
-        _log.debug("%s could not commit after %.3f s because of %s", self, self._age, type(error).__name__)
+        _log.debug("%s %s after %.3f s%s", self, outcome, monotonic() - self._entered, why)
 
     def warn_if_idle(self, answered: float) -> None:
-        """Warn of a connection that was held for nothing since its last answer."""
+        """Warn if the connection has not been used for long since its last answer."""
         idle = monotonic() - answered
         if idle > self.idle_warning:
             _log.warning(
@@ -72,16 +66,12 @@ class UnitLog:
     def was_entered(self) -> bool:
         return self._entered > 0
 
-    @property
-    def _age(self) -> float:
-        return monotonic() - self._entered
-
 
 class Work:
-    """The transaction of one unit of work, and the calls that share it: what repositories and back ends need of a unit.
+    """The transaction of one unit of work, which begins with the first statement and serves one call at a time.
 
-    The transaction begins with the first statement. It serves one call at a time, is given up in a child of a fork,
-    and may be the application's own, which the unit has joined and neither begins nor ends.
+    A child of a fork abandons the transaction. If the unit has joined the application's transaction, the unit neither
+    begins nor ends it.
     """
 
     def __init__(self, kind: type[Any], given: object, *, read_only: bool) -> None:
@@ -90,44 +80,37 @@ class Work:
         self._read_only = read_only
         self._log = UnitLog()
         self.label(kind)
-        self._process = forks.pid
-        self._inherited = False  # open in the process that this one was forked from
+        self._process = forks.pid  # that used the unit last
+        self._opened_in = None if self._joined is None else self._process  # the process in which the unit was entered
         self._call = Lock()
-        self._open = self._joined is not None
         self._nested: AbstractContextManager[None] | None = None
-        self._leaving: BaseException | None = None
+        self._leaving: BaseException | None = None  # the unit was left with this error while a call was running
         self._driver: Driver | None = None
         self._transaction = Transaction(self._log)
         self._declared: tuple[type[RepositoryConfig[Any]], ...] = ()
         self._mappers: dict[str, Mapper[Any]] = {}
-        #: Takes the callbacks once the transaction is committed and its connection given back.
-        self.after_commit: Callable[[list[Callback]], None] = run_callbacks
+        self.after_commit: Callable[[list[Callback]], None] = run_callbacks  # called without a connection
 
     @property
     def source(self) -> Source:
-        """The source of its transactions; the database beneath a session that it joined."""
+        """The source of the transactions; for a joined session, the database beneath."""
         return cast(Source, self._given) if self._joined is None else self._joined.source
 
     @property
     def is_open(self) -> bool:
-        return self._open and self._process == forks.pid
+        return self._opened_in == forks.pid
 
     def label(self, kind: type[Any]) -> None:
-        """Take the name of the class that the application knows: of the async unit, or of a repository alone."""
+        """Take name and options of the class that the user has defined: an async unit, or a repository alone."""
         self._log.name = kind.__name__
         self._log.idle_warning = getattr(kind, "idle_warning", self._log.idle_warning)
 
     # -- tables
 
     def register_tables(self, kind: type[Any], repositories: Iterable[type[RepositoryConfig[Any]]]) -> None:
-        """Register the tables of a class of units or repositories with the source, once for each source.
-
-        Raises:
-            MappingError: a table does not go with the others, or rows would bypass the ORM of a joined session.
-            UnsupportedError: the back end cannot keep a table.
-        """
+        """Register the tables of a class of units or repositories with the source, once for each source."""
         self._declared = (*self._declared, *repositories)
-        if self._joined is not None:  # a listener may have been added to its session since
+        if self._joined is not None:  # each time: its session may have new listeners
             for repository in repositories:
                 schema = repository.definition().schema
                 self._joined.register_table(schema, bypass_orm_events=repository.bypass_orm_events)
@@ -139,14 +122,13 @@ class Work:
             registered.add(kind)
 
     def add_mapper(self, mapper: Mapper[Any]) -> None:
-        """Let the errors of a commit name the fields of a repository's entity."""
+        """Add a mapper by which errors of a commit name fields."""
         self._mappers[mapper.schema.name] = mapper
 
     def name_fields(self, error: ConstraintError, mapper: Mapper[Any] | None = None) -> None:
-        """Replace columns by fields in a constraint error: back ends know columns only.
+        """Replace a constraint error's columns by fields.
 
-        The mapper is that of the repository called; a cascade, or the commit, may violate a constraint of another
-        repository's table.
+        A cascade, or the commit, may violate a constraint of another table than the mapper's.
         """
         if mapper is None or error.table not in (None, mapper.schema.name):
             mapper = self._mappers.get(error.table or "") or self._declared_mapper(error.table)
@@ -161,14 +143,18 @@ class Work:
 
     def enter(self) -> None:
         if self._joined is not None:
-            self._enter_joined()
+            if self._nested is not None:
+                raise self._already_open()
+            nested = self.savepoint()
+            nested.__enter__()
+            self._nested = nested
             return
         forks.check_pid()
         self._begin_call()
         try:
-            if self._open:
+            if self._opened_in == self._process:
                 raise self._already_open()
-            self._open, self._inherited = True, False
+            self._opened_in = self._process
             self._log.log_entered()
         finally:
             self._end_call()
@@ -181,8 +167,8 @@ class Work:
             nested.__exit__(kind, error, traceback)
             return
         if self._process != forks.pid:
-            self._give_up_in_child()
-        if self._inherited:
+            self._abandon_in_child()
+        if self._is_inherited:
             if error is None:
                 self._require_open()
             return
@@ -197,7 +183,7 @@ class Work:
             else:
                 self._undo(error)
         finally:
-            self._open = False
+            self._opened_in = None
             self._call.release()
         self.after_commit(callbacks)
 
@@ -235,13 +221,7 @@ class Work:
     # -- calls
 
     def run(self, work: Callable[[Driver], R], *, write: bool = False) -> R:
-        """Run the statements of one call; a failure aborts the transaction.
-
-        Raises:
-            UnitStateError: the unit is not open, or busy.
-            TransactionAbortedError: an earlier error aborted the transaction.
-            ReadOnlyError: a write in a read-only unit.
-        """
+        """Run the statements of one call; a failure aborts the transaction."""
         self._begin_call()
         try:
             if write and self._read_only:
@@ -259,38 +239,27 @@ class Work:
             self._end_call()
 
     def unwrap(self, kind: Literal["session", "connection"]) -> Any:
-        """Return the back end's own session or connection, begun.
-
-        Raises:
-            UnsupportedError: the back end has none.
-        """
+        """Return the back end's own session or connection, begun."""
         with self._calling():
             return self._start().unwrap(kind)
 
     def add_callback(self, callback: Callback) -> None:
-        """Keep a function, sync or async, to be called after the commit."""
         with self._calling():
             transaction = self.require_transaction()
             (self._joined or transaction).on_commit(callback)
 
     def mark_rollback_only(self, error: BaseException) -> None:
-        """Abort the transaction because of an error that no statement raised."""
+        """Abort the transaction because of an error outside its statements."""
         self._transaction.mark_rollback_only(error)
 
     def require_transaction(self) -> Transaction:
-        """Return the transaction, which may not have begun.
-
-        Raises:
-            UnitStateError: the unit is not open.
-            TransactionAbortedError: an earlier error aborted the transaction.
-        """
+        """Return the transaction, begun or not; raise if the unit is not open, or the transaction aborted."""
         self._require_open()
         self._transaction.check()
         return self._transaction
 
     @contextmanager
     def _calling(self) -> Generator[None]:
-        """Serve one call at a time, whoever calls."""
         self._begin_call()
         try:
             yield
@@ -299,7 +268,7 @@ class Work:
 
     def _begin_call(self) -> None:
         if self._process != forks.pid:
-            self._give_up_in_child()
+            self._abandon_in_child()
         if not self._call.acquire(blocking=False):
             raise self._busy()
         try:
@@ -316,26 +285,21 @@ class Work:
             self._end_if_left()
 
     def _see_transaction(self) -> None:
-        """Look at the transaction as it is now: the application may have begun another, or held this one idle."""
+        """Take the application's current transaction, or warn if the unit's own was idle."""
         if self._joined is not None:
             self._transaction = self._joined.transaction
         elif self._transaction.answered is not None:
             self._log.warn_if_idle(self._transaction.answered)
 
-    def _give_up_in_child(self) -> None:
-        """Give up, in a child of a fork, what the unit had open: the transaction goes on in the parent.
-
-        Raises:
-            UnitStateError: the unit has joined a session, which is the parent's too.
-        """
+    def _abandon_in_child(self) -> None:
+        """Forget the open transaction in a child of a fork; it continues in the parent."""
         if self._joined is not None:
-            raise UnitStateError("not_open", "it joined a session before the process forked; join one of this process")
-        self._process, self._inherited = forks.pid, self._open
-        self._call, self._open, self._leaving = Lock(), False, None
+            raise UnitStateError("not_open", "the unit joined a session before the process forked; join another one")
+        self._process, self._call, self._leaving = forks.pid, Lock(), None
         self._driver, self._transaction = None, Transaction(self._log)
 
     def _leave_while_busy(self, error: BaseException | None) -> None:
-        """Leave while another thread's or task's call is running: nothing is committed, and that call ends the unit."""
+        """Leave while a call is running in another thread or task, which then rolls back."""
         busy = self._busy()
         self._leaving = error or busy
         self._end_if_left()
@@ -344,34 +308,31 @@ class Work:
         add_failure_note(error, busy, "leaving the unit of work")
 
     def _end_if_left(self) -> None:
-        """Roll back a unit that was left while a call was running; the later of the two does it."""
+        """Roll back a unit that was left while a call was running, unless the call is still running."""
         while self._leaving is not None and self._call.acquire(blocking=False):
             try:
-                self._end_left()
+                error, self._leaving = self._leaving, None
+                if error is not None:  # otherwise another thread was faster
+                    self._undo(error)
+                    self._opened_in = None
             finally:
                 self._call.release()
 
-    def _end_left(self) -> None:
-        reason, self._leaving = self._leaving, None
-        if reason is not None:
-            self._undo(reason)
-            self._open = False
-
-    def _enter_joined(self) -> None:
-        """Nest in the transaction that the unit has joined."""
-        if self._nested is not None:
-            raise self._already_open()
-        nested = self.savepoint()
-        nested.__enter__()
-        self._nested = nested
+    @property
+    def _is_inherited(self) -> bool:
+        """Return True if the unit was entered in the process that this one was forked from."""
+        return self._opened_in not in (None, self._process)
 
     def _require_open(self) -> None:
-        if self._inherited:
-            raise UnitStateError("not_open", "it was opened before the process forked, and ends there; open one here")
-        if not self._open:
-            left = "it was left already; what comes after its `with` needs a unit of its own"
-            early = f"enter it first: `with {self._log.name}(...) as unit:`"
-            raise UnitStateError("not_open", left if self._log.was_entered else early)
+        if self._opened_in == self._process:
+            return
+        if self._is_inherited:
+            reason = "the unit was entered before the process forked; open another one in this process"
+        elif self._log.was_entered:
+            reason = "the unit was left already; open another one for what follows its `with`"
+        else:
+            reason = f"enter it first: `with {self._log.name}(...) as unit:`"
+        raise UnitStateError("not_open", reason)
 
     def _require_outermost(self) -> None:
         self._require_open()
@@ -395,7 +356,7 @@ class Work:
     # -- the transaction
 
     def _start(self) -> Driver:
-        """Return the driver, connected at the first statement of a transaction."""
+        """Return the driver, which connects at the first statement of a transaction."""
         self._require_open()
         self._transaction.check()
         if self._joined is not None:
@@ -428,16 +389,16 @@ class Work:
         except BaseException as error:
             if isinstance(error, ConstraintError):
                 self.name_fields(error)
-            self._log.log_failed_commit(error)
+            self._log.log_ended("could not commit", error)
             raise
-        self._log.log_committed()
+        self._log.log_ended("committed")
         return transaction.callbacks
 
     def _undo(self, error: BaseException) -> None:
-        """Roll back because of an error, which stays the one that is raised."""
+        """Roll back because of an error, whatever happens on the way."""
         try:
             self._roll_back(error)
-        except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
+        except Exception as second:  # noqa: BLE001  # the first error is raised
             add_failure_note(error, second, "rolling back")
 
     def _roll_back(self, error: BaseException | None) -> None:
@@ -446,10 +407,10 @@ class Work:
             if driver is not None:
                 driver.rollback()
         finally:
-            self._log.log_rolled_back(error)
+            self._log.log_ended("rolled back", error)
 
     def _roll_back_to(self, savepoint: str, transaction: Transaction, error: BaseException) -> None:
-        """Undo what was done since a savepoint because of an error, if its transaction is still open."""
+        """Roll back to a savepoint because of an error, if its transaction is still open."""
         if self._driver is None or transaction is not self._transaction:
             return
         if transaction.fatal is not None:
@@ -457,12 +418,12 @@ class Work:
             return
         try:
             self._probed(self._driver).rollback_to(savepoint)
-        except Exception as second:  # noqa: BLE001  # whatever it is, the first error is the one to be raised
+        except Exception as second:  # noqa: BLE001  # the first error is raised
             transaction.fail(second)
             add_failure_note(error, second, "rolling back to the savepoint")
 
     def _leave_savepoint(self, savepoint: str) -> None:
-        """Keep what was done since a savepoint, or undo it where that is refused."""
+        """Release a savepoint, or roll back to it if that fails."""
         transaction = self._transaction
         try:
             self._require_innermost(savepoint)
@@ -483,11 +444,7 @@ class Work:
 
 
 def _join_sync(given: Any, unit: str) -> Joined | None:
-    """Join a session or connection; None for a `Database` or an `InMemoryDatabase`.
-
-    Raises:
-        UnsupportedError: it is something else, or for async units.
-    """
+    """Join a session or connection; None for a `Database` or an `InMemoryDatabase`."""
     if is_source(given):
         return None
     found = _join("sqlrepo.sqlalchemy.joined", "join", given)
@@ -500,11 +457,7 @@ def _join_sync(given: Any, unit: str) -> Joined | None:
 
 
 def to_async_source(given: Any, unit: str) -> AsyncSource:
-    """Return the source of an async unit's transactions: the one given, or one made of a session to join.
-
-    Raises:
-        UnsupportedError: it is something else, or for sync units.
-    """
+    """Return the source given, or make one of a session to join."""
     found = given if isinstance(given, AsyncSource) else _join("sqlrepo.sqlalchemy.aio", "join_async", given)
     if found is None:
         raise UnsupportedError(
@@ -515,7 +468,7 @@ def to_async_source(given: Any, unit: str) -> AsyncSource:
 
 
 def _join(module: str, function: str, given: Any) -> Any:
-    """Ask the twin that knows sessions; its import is late because only who has a session has SQLAlchemy."""
+    """Call the function of a module that imports SQLAlchemy, which is installed if there is a session."""
     if not callable(getattr(given, "begin_nested", None)):
         return None
     return getattr(import_module(module), function)(given)
