@@ -255,8 +255,8 @@ class _Body(BaseRepository[T, K]):
     def write_scope(self) -> bool:
         return self._outer.write_scope()
 
-    def chunks(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[list[T]]:
-        return self._chunks(self._select(criteria, equals, order_by=order_by), self._evaluate_scope())
+    def chunks(self, criteria: Iterable[object], equals: Mapping[str, Any], order_by: OrderBy) -> Iterator[list[T]]:
+        return self._chunks(criteria, equals, order_by)
 
     @property
     def _kind(self) -> type[Any]:
@@ -375,7 +375,7 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> AsyncIterator[T]:
         """See `BaseRepository.stream`."""
-        return self._streamed(self._body.chunks(*criteria, order_by=order_by, **equals))
+        return self._stream_chunks(self._body.chunks(criteria, equals, order_by))
 
     # -- writing
 
@@ -432,7 +432,7 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     async def _call(self, work: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         return await self._unit._work.run(work, *args, **kwargs)
 
-    async def _streamed(self, chunks: Iterator[list[T]]) -> AsyncIterator[T]:
+    async def _stream_chunks(self, chunks: Iterator[list[T]]) -> AsyncIterator[T]:
         # An explicit end, because a greenlet cannot be left by StopIteration.
         while (chunk := await self._call(partial(next, chunks, None))) is not None:
             for entity in chunk:

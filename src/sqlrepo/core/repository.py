@@ -161,7 +161,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             NotFoundError: no entity matches.
             MultipleFoundError: several entities match.
         """
-        selection = self._select(criteria, equals)
+        selection = select(self._mapper, criteria, equals)
         found = self._find_only(selection)
         if found is None:
             raise NotFoundError(self._mapper.entity, str(selection.criterion))
@@ -173,11 +173,11 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         Raises:
             MultipleFoundError: several entities match.
         """
-        return self._find_only(self._select(criteria, equals))
+        return self._find_only(select(self._mapper, criteria, equals))
 
     def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
         """Return the first matching entity in an order, or None."""
-        selection = self._select(criteria, equals, order_by=order_by)
+        selection = select(self._mapper, criteria, equals, order_by=order_by)
         limit = 1 if selection.limit is None else min(selection.limit, 1)
         found = self._load(self._fetch(self._request(selection, limit=limit, offset=selection.offset)))
         return found[0] if found else None
@@ -228,7 +228,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         Raises:
             QueryError: the query is ambiguous or contradictory.
         """
-        selection = self._select(criteria, equals, order_by=order_by, limit=limit, offset=offset)
+        selection = select(self._mapper, criteria, equals, order_by=order_by, limit=limit, offset=offset)
         request = self._request(selection, limit=selection.limit, offset=selection.offset, lock=lock)
         if into is None:
             return self._load(self._fetch(request))
@@ -237,12 +237,12 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the entities that match; a query object's limit and offset are ignored."""
-        where = self._select(criteria, equals).where
+        where = select(self._mapper, criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where))
 
     def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
         """Return True if any entity matches."""
-        where = self._select(criteria, equals).where
+        where = select(self._mapper, criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
 
     def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[T]:
@@ -260,9 +260,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         Raises:
             QueryError: the query is ambiguous or contradictory; raised by the call, not at the first entity.
         """
-        return chain.from_iterable(
-            self._chunks(self._select(criteria, equals, order_by=order_by), self._evaluate_scope())
-        )
+        return chain.from_iterable(self._chunks(criteria, equals, order_by))
 
     # -- pages
 
@@ -273,7 +271,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             query: must have a limit.
             with_total: whether to count all matching entities, with a second statement unless the page shows it.
         """
-        selection = self._select((query,), {})
+        selection = select(self._mapper, (query,), {})
         limit = require_limit(query, selection)
         request = self._request(selection, limit=limit + 1, offset=selection.offset)
 
@@ -300,7 +298,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             InvalidLiteralError: the cursor belongs to another query, or both cursors are given; the limit is zero, or
                 there is an offset.
         """
-        selection, scope = self._select((query,), {}), self._evaluate_scope()
+        selection, scope = select(self._mapper, (query,), {}), self._evaluate_scope()
         limit = require_limit(query, selection)
         require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
@@ -312,7 +310,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             position = decode_cursor(question, types, cursor, "before" if backwards else "after")
             selection = selection.and_also(after_position(order, position, self._schema.nullable))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
-        rows = self._read(lambda driver: driver.fetch(self._schema, request), scope)
+        rows = self._fetch(request, scope)
         more, rows = len(rows) > limit, rows[:limit]
         rows = rows[::-1] if backwards else rows
         places = self._places(selection)
@@ -574,25 +572,14 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     # -- requests
 
-    def _select(
-        self,
-        criteria: Iterable[object],
-        equals: Mapping[str, Any],
-        *,
-        order_by: OrderBy = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> Selection:
-        return select(self._mapper, criteria, equals, order_by=order_by, limit=limit, offset=offset)
-
     def _request(self, selection: Selection, *, limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
         return Fetch(self._mapper.selected, selection.where, selection.order, limit, offset, lock)
 
-    def _fetch(self, request: Fetch) -> list[Row]:
+    def _fetch(self, request: Fetch, scope: Scope | None = None) -> list[Row]:
         """Read rows; a lock makes this a write, which needs a unit that may write."""
         check_lock(request.lock)
         call = self._read if request.lock is None else self._write
-        return call(lambda driver: driver.fetch(self._schema, request))
+        return call(lambda driver: driver.fetch(self._schema, request), scope)
 
     def _find_only(self, selection: Selection) -> T | None:
         rows = self._fetch(self._request(selection, limit=2))
@@ -600,11 +587,14 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
         return self._load(rows)[0] if rows else None
 
-    def _chunks(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
+    def _chunks(self, criteria: Iterable[object], equals: Mapping[str, Any], order_by: OrderBy) -> Iterator[list[T]]:
+        """Check the arguments of a stream, and evaluate the scope, before the first chunk is read."""
+        return self._read_chunks(select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope())
+
+    def _read_chunks(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
         places = self._places(selection)
         while True:
-            request = self._request(selection, limit=_ROWS_AT_ONCE)
-            rows = self._read(partial(_fetch_rows, self._mapper, request), scope)
+            rows = self._fetch(self._request(selection, limit=_ROWS_AT_ONCE), scope)
             yield self._load(rows)
             if len(rows) < _ROWS_AT_ONCE:
                 return
@@ -764,7 +754,3 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
 def _raise(error: Exception, _: Driver) -> None:
     raise error
-
-
-def _fetch_rows(mapper: Mapper[Any], request: Fetch, driver: Driver) -> list[Row]:
-    return driver.fetch(mapper.schema, request)
