@@ -22,6 +22,7 @@ from sqlalchemy.orm import (
 from sqlrepo import (
     BaseRepository,
     BaseUnitOfWork,
+    DatabaseUnavailableError,
     MappingError,
     ReadOnlyError,
     StaleEntityError,
@@ -102,6 +103,12 @@ def test_a_unit_goes_on_after_the_sessions_commit_and_rollback(engine, session):
         shop.todos.add(Todo(key=key))
         end()
     assert keys(engine) == ["a", "c"]
+
+
+def test_a_session_that_cannot_connect_raises_an_error_of_the_library(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/missing/a.db")
+    with Session(engine) as session, pytest.raises(DatabaseUnavailableError):
+        Todos(session).count()
 
 
 def test_a_repository_joins_alone(engine, session):
