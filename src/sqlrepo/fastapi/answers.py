@@ -259,7 +259,7 @@ def document_problems(app: FastAPI) -> None:
             _replace_validation_errors(schema)
         return schema
 
-    cast(Any, app).openapi = openapi  # the way FastAPI documents; type checkers refuse to assign a method
+    cast(Any, app).openapi = openapi  # as FastAPI documents; type checkers refuse to assign to a method
 
 
 def _replace_validation_errors(schema: dict[str, Any]) -> None:

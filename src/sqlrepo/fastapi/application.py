@@ -34,8 +34,8 @@ from sqlrepo.fastapi.units import (
 def install(app: FastAPI, *dbs: DatabaseOrFactory) -> None:
     """Add error responses, a check of the routes, log context and the closing of databases to an application.
 
-    The library's errors become problem responses (RFC 9457), unless the application has a handler for them. It does
-    not start if `check_routes` refuses a route. Log records name the route of their request.
+    The library's errors become problem responses (RFC 9457), unless the application has a handler for them. The
+    application does not start if `check_routes` refuses a route. Log records name the route of their request.
 
     Args:
         app: the application.
@@ -193,7 +193,7 @@ def _find_refusals(route: AppRoute) -> Iterator[Refusal]:
 
 
 def _find_doubles(units: list[_Use]) -> Iterator[str]:
-    """Yield the units that share a database; FastAPI makes one unit for equal dependencies, unless told not to."""
+    """Yield the units that share a database; FastAPI makes one of equal dependencies, except without `use_cache`."""
     provided = [use for use in units if isinstance(use.call, UnitDependency)]
     cached = {use.call: use for use in provided if use.here.use_cache}
     separate = [*cached.values(), *(use for use in provided if not use.here.use_cache)]
@@ -204,7 +204,7 @@ def _find_doubles(units: list[_Use]) -> Iterator[str]:
 
 
 def _find_bare_queries(route: AppRoute, dependants: list[Dependant]) -> Iterator[str]:
-    """Yield query objects that reject what else the route reads from the query."""
+    """Yield query objects that reject other query parameters of the route."""
     keys = set(query_keys(route.dependant, {}))
     for field in (field for each in dependants for field in each.query_params):
         for model in models_of(field):

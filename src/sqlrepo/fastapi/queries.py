@@ -113,7 +113,7 @@ def _link_offsets(page: Page[Any], query: QueryObject[Any]) -> Iterator[tuple[st
 # -- the dependency
 
 _SEQUENCES = (list, tuple, set, frozenset, deque, abc.Sequence, abc.Set)
-_REQUEST = "_request"  # not a possible field of a model
+_REQUEST = "_request"  # cannot be a field of a model
 
 
 class FilterDependency(Dependency):
@@ -123,7 +123,7 @@ class FilterDependency(Dependency):
         self._strict = query.model_config.get("extra") == "forbid"
         fields = query.model_fields.items()
         self._fields = [(field_keys(name, info), _is_sequence(info)) for name, info in fields]
-        self.keys = {key for keys, _ in self._fields for key in keys}  # of several for a field, one is documented
+        self.keys = {key for keys, _ in self._fields for key in keys}  # OpenAPI documents one key for a field
         request = Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request)
         super().__init__([request, *(_to_parameter(name, info) for name, info in fields)])
 
@@ -151,7 +151,7 @@ class FilterDependency(Dependency):
 
 
 def _forbid(request: Request, key: str) -> dict[str, Any]:
-    message = "Extra inputs are not permitted"  # as Pydantic says it
+    message = "Extra inputs are not permitted"  # the message of Pydantic
     return {"type": "extra_forbidden", "loc": ("query", key), "msg": message, "input": request.query_params[key]}
 
 
@@ -218,7 +218,7 @@ def iter_dependants(dependant: Dependant, overrides: Overrides) -> Iterator[Depe
 
 
 def parameter_keys(field: Any) -> Iterator[str]:
-    """Yield the keys of one parameter; a model has some for each field."""
+    """Yield the keys of one parameter; a model has keys for each field."""
     models = models_of(field)
     if not models:
         yield from field_keys(field.alias, field.field_info)

@@ -159,8 +159,8 @@ class UnitDependency(Dependency):
         self, unit: type[AnyUnit], db: DatabaseOrFactory, *, read_only: bool, context: Callable[..., Any] | None
     ) -> None:
         _require_unit(unit)
-        asked = [] if context is None else [Parameter("context", Parameter.KEYWORD_ONLY, default=Depends(context))]
-        super().__init__(asked)
+        depends = [] if context is None else [Parameter("context", Parameter.KEYWORD_ONLY, default=Depends(context))]
+        super().__init__(depends)
         self.unit, self.db, self.read_only, self.context = unit, require_database(db), read_only, context
         if (database := get_made_database(db)) is not None:
             _require_matching_database(unit, database)
@@ -216,7 +216,7 @@ def _require_unit(unit: Any) -> None:
 
 
 def _require_matching_database(unit: type[AnyUnit], database: AnyDatabase) -> None:
-    # No unit is made to find out: where an alias is defined, its repository classes may not exist yet.
+    # A unit would refuse too, but cannot be made yet: where an alias is defined, repository classes may be missing.
     verb = "begin" if issubclass(unit, BaseUnitOfWork) else "call"
     if not hasattr(database, verb):
         raise UnsupportedError(
@@ -260,7 +260,7 @@ def get_made_database(db: DatabaseOrFactory) -> AnyDatabase | None:
 
 
 async def get_database(db: DatabaseOrFactory) -> AnyDatabase:
-    """Return the database; the first call of its function runs in a thread, for it may block."""
+    """Return the database; the first call of its function runs in a thread, because it may block."""
     database = _MADE.get(db) if callable(db) else db
     return database if database is not None else await asyncio.to_thread(_make_database, db)
 
@@ -280,21 +280,21 @@ def _is_database(value: object) -> bool:
     return all(hasattr(type(value), name) for name in ("max_connections", "pool_timeout", "dispose"))
 
 
-# -- who may have a connection
+# -- limits on connections
 
 # Threads of a database without a limit of connections; FastAPI runs as many endpoints at a time.
 _THREADS = 40
 
 
 class Limiter:
-    """Opens no more units in an event loop than their database has connections, and runs the sync ones in threads."""
+    """Limits the open units of an event loop to the connections of their database, and runs sync ones in threads."""
 
     def __init__(self, database: AnyDatabase) -> None:
         slots = database.max_connections
         self._slots = None if slots is None else asyncio.Semaphore(slots)
         self._timeout = database.pool_timeout
-        # One thread for each slot, so no unit waits for a thread to end in. Not the endpoints' threads, which may all
-        # be waiting for a connection that such an end gives back.
+        # One thread for each slot, so that ending a unit never waits for a thread. FastAPI's own threads may all be
+        # running endpoints that wait for the connection.
         self._threads = ThreadPoolExecutor(slots or _THREADS, "sqlrepo")
 
     @asynccontextmanager
@@ -313,14 +313,14 @@ class Limiter:
             self._slots.release()
 
     def run(self, work: Callable[[], R]) -> Awaitable[R]:
-        # anyio's threads would let the event loop run another endpoint first, which may block the loop until the very
-        # transaction ends that this thread is to commit.
+        # Handing work to anyio's threads lets the event loop run another endpoint first, which may block the loop until
+        # the transaction ends that the thread should commit.
         loop = asyncio.get_running_loop()
         return run_shielded(loop.run_in_executor(self._threads, partial(copy_context().run, work)))
 
 
 class _Limiters(ForkAware):
-    """The limiters of each event loop, which may live on in a child; the threads of its limiters do not."""
+    """The limiters of each event loop. A forked child may go on with a loop, but has none of its limiters' threads."""
 
     def __init__(self) -> None:
         self.by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[AnyDatabase, Limiter]]
@@ -364,5 +364,5 @@ async def run_shielded(work: Awaitable[R]) -> R:
     if cancelled is None:
         return task.result()
     if (failure := task.exception()) is not None:
-        cancelled.add_note(f"the work that was to end before the cancellation failed: {failure!r}")
+        cancelled.add_note(f"the shielded work failed as well: {failure!r}")
     raise cancelled

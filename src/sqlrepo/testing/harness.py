@@ -1,4 +1,4 @@
-"""What a user gives the contract: how to open the store, how to make entities, and what the backend cannot do."""
+"""Harnesses, which open a store and make its entities; clauses of cases; sync proxies of async stores."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def clause(number: str) -> Callable[[F], F]:
 
     def mark(case: F) -> F:
         @wraps(case)
-        def checked(*args: Any, **kwargs: Any) -> None:
+        def run(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
             try:
                 case(*args, **kwargs)
@@ -65,8 +65,8 @@ def clause(number: str) -> Callable[[F], F]:
                 error.add_note(_explain(number, case))
                 raise
 
-        checked.__dict__["clause"] = number
-        return cast(F, checked)
+        run.__dict__["clause"] = number
+        return cast(F, run)
 
     return mark
 
@@ -182,7 +182,7 @@ class SyncProxy:
 
 
 def sync_proxy(given: Any, portal: Portal) -> Any:
-    """Make whatever is asynchronous wait for its results; return anything else as it is."""
+    """Await a coroutine, and wrap other async objects in a proxy; return anything else unchanged."""
     if inspect.iscoroutine(given):
         return sync_proxy(portal.run(given), portal)
     if hasattr(type(given), "__aenter__"):
@@ -198,7 +198,7 @@ def _iterate(stream: Any, portal: Portal) -> Iterator[Any]:
         yield entity
 
 
-# -- what the user gives
+# -- harnesses
 
 
 class Source(Protocol):
@@ -232,9 +232,9 @@ class Capabilities:
             is as safe: nobody else writes meanwhile (SQLite), or the unit gets a retryable conflict (memory).
         unicode_fold: `icontains` and its family fold case by Unicode. Off: they raise `UnsupportedError` unless the
             repository sets ``fold = "ascii"``.
-        references_at_end: foreign keys are checked when a statement ends, so rows of one call may refer to each other
-            in any order, and a set form counts all rows that matched, also those that a cascade reached first. Off:
-            rows are checked one by one (MariaDB; SQLite, to which SQLAlchemy sends batches so).
+        references_at_end: foreign keys are checked when a statement ends. Rows of one call may then refer to each other
+            in any order, and a set form also counts matching rows that a cascade reached first. Off: rows are checked
+            one by one (MariaDB; SQLite, to which SQLAlchemy sends the rows of a batch singly).
         fk_error_details: a `ForeignKeyViolationError` names constraint, fields and table. Off: it names none (SQLite).
     """
 
@@ -271,7 +271,7 @@ class Harness(Generic[T, K]):
             class and the table allow it.
         change: returns the entity with some field changed that is neither its key nor its version.
         capabilities: what the backend can do; by default what the backend reports.
-        close: ends what the harness began.
+        close: releases the resources of the harness.
     """
 
     open: Callable[[], AbstractContextManager[BaseUnitOfWork[Any] | BaseRepository[T, K]]]

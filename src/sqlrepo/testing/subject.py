@@ -1,4 +1,4 @@
-"""The repository under test: its entity and table, its store, and what cases do with them."""
+"""The repository under test: its entity, its table, its store, and the operations that cases share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SOON = 5.0
 _A_WHILE = 0.1
 
 
-# -- what the contract and the twins know of a repository
+# -- the repository as the contract and the twins see it
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +90,7 @@ class FieldInfo:
 
     @property
     def has_operators(self) -> bool:
-        """True if queries can ask for more than whether the field is NULL."""
+        """True if criteria on the field can do more than test for NULL."""
         return Kind.OPAQUE not in (self.kind, self.spec.type.kind)
 
 
@@ -125,8 +125,8 @@ class UnderTest(Generic[T]):
         return () if None in found else tuple(field for field in found if field)
 
     @cached_property
-    def tells_rows(self) -> bool:
-        """True if an entity names its row, by the key or by the natural key."""
+    def identifies_rows(self) -> bool:
+        """True if an entity identifies its row, by the key or by the natural key."""
         return all(name in self.by_name for name in self.natural_key)
 
     @cached_property
@@ -164,7 +164,7 @@ def _annotations(cls: type) -> Iterable[str]:
     return cast("Mapping[str, Any]", vars(cls).get("__annotations__", {}))
 
 
-# -- for concurrency and scopes
+# -- concurrency and scopes
 
 
 class Concurrent(Generic[R]):
@@ -195,13 +195,13 @@ class Concurrent(Generic[R]):
 
     @property
     def error(self) -> BaseException | None:
-        return self._started().exception()
+        return self._get_future().exception()
 
     @property
     def result(self) -> R:
-        return self._started().result()
+        return self._get_future().result()
 
-    def _started(self) -> Future[R]:
+    def _get_future(self) -> Future[R]:
         assert self._future is not None, "start() was not called"
         return self._future
 
@@ -238,11 +238,11 @@ class AppError(Exception):
     """An error of the application in the middle of a unit of work."""
 
 
-# -- what cases are given
+# -- the subject of cases
 
 
 class Subject(UnderTest[T], Generic[T]):
-    """The repository that a harness opens, and what cases do with it.
+    """The repository that a harness opens, with the operations that cases share.
 
     Raises:
         TypeError: the harness opens no repository of the entity, or a unit that declares none, or several.
@@ -314,7 +314,7 @@ class Subject(UnderTest[T], Generic[T]):
 
     @contextmanager
     def concurrently(self, work: Callable[[BaseRepository[T, Any]], R]) -> Generator[Concurrent[R]]:
-        """Prepare another unit of work, in another thread, and wait for it in the end; the caller's ends before."""
+        """Prepare another unit of work in a thread, and wait for its end; the caller's unit must have ended by then."""
         with ThreadPoolExecutor(1) as thread:
             yield Concurrent(lambda: thread.submit(self.run, work))
 
@@ -327,7 +327,7 @@ class Subject(UnderTest[T], Generic[T]):
         return [self.harness.make(number) for number in range(start, start + count)]
 
     def change(self, entity: T) -> T:
-        """Copy an entity with some field changed that is no key, for an update."""
+        """Copy an entity with a field changed that is not part of the key, for an update."""
         self.natural_keys([entity])
         return self.harness.change(copy.deepcopy(entity))
 
@@ -359,7 +359,7 @@ class Subject(UnderTest[T], Generic[T]):
         return values[0] if len(values) == 1 else values
 
     def natural_keys(self, entities: Iterable[T]) -> list[tuple[Any, ...]]:
-        if not self.tells_rows:
+        if not self.identifies_rows:
             self.not_applicable("neither its key nor a `natural_key` in its place")
         return [tuple(getattr(entity, name) for name in self.natural_key) for entity in entities]
 
@@ -370,7 +370,7 @@ class Subject(UnderTest[T], Generic[T]):
         equal = [getattr(named, name) == value for name, value in zip(self.natural_key, values, strict=True)]
         return cast(bool, reduce(and_, equal))
 
-    # -- what cases store
+    # -- storing
 
     def store(self, entities: Iterable[T]) -> list[T]:
         return self.run(lambda repository: repository.add_many(entities))
@@ -411,9 +411,9 @@ class Subject(UnderTest[T], Generic[T]):
         return stored
 
     def write(self, repository: BaseRepository[T, Any], stored: Sequence[T]) -> None:
-        """Insert; and update and delete, if entities tell their rows."""
+        """Insert; if entities identify their rows, also update and delete."""
         repository.add(self.make(9))
-        if self.tells_rows:
+        if self.identifies_rows:
             repository.update(self.change(stored[0]))
             repository.remove(stored[1])
         assert repository.count() != 0

@@ -257,7 +257,7 @@ class ReadingCases(Generic[T]):
 
     @clause("2.6")
     def test_one_of_none_is_not_found(self, subject: Subject[T]) -> None:
-        """Ask for the only entity of none."""
+        """Ask for the only matching entity where none matches."""
         gone = subject.store_and_remove()
         with subject.open() as repository:
             with pytest.raises(NotFoundError) as caught:
@@ -267,7 +267,7 @@ class ReadingCases(Generic[T]):
 
     @clause("2.6")
     def test_one_of_several_is_refused(self, subject: Subject[T]) -> None:
-        """Ask for the only entity of three."""
+        """Ask for the only matching entity where three match."""
         stored = subject.store_new(3)
         with subject.open() as repository:
             for ask in (repository.one, repository.one_or_none):
@@ -302,7 +302,7 @@ class ReadingCases(Generic[T]):
 
     @clause("2.9")
     def test_empty_store_gives_empty_results(self, subject: Subject[T]) -> None:
-        """Ask an empty store everything that needs no entity."""
+        """Make every call that needs no entity."""
         with subject.open() as repository:
             assert (repository.find(), repository.first(), repository.one_or_none()) == ([], None, None)
             assert (repository.count(), repository.exists()) == (0, False)

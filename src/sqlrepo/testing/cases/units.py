@@ -61,7 +61,7 @@ class _Scopes(Generic[T]):
 
 
 class _Cancellation(BaseException):
-    """What ends a program or a task in the middle."""
+    """Ends a program or a task, as KeyboardInterrupt and CancelledError do."""
 
 
 def _check_undone(subject: Subject[T], error: BaseException) -> None:
@@ -426,7 +426,7 @@ class UnitCases(Generic[T]):
 
     @clause("12.6")
     def test_violation_found_before_sending_aborts_too(self, subject: Subject[T]) -> None:
-        """Set a required field to None; no backend need be asked."""
+        """Set a required field to None, which is refused without a statement."""
         needed = [field for field in subject.fields if not (field.fixed or field.column.nullable)]
         field, *_ = subject.require(needed, "no field besides keys and uniques that must have a value")
         stored = subject.store_one()
@@ -685,7 +685,7 @@ class UnitCases(Generic[T]):
         with subject.open() as repository:
             within = scopes.narrow(repository)
             calls: list[Callable[[], object]] = [lambda: within.add(wrong), lambda: within.add_many([fine, wrong])]
-            if subject.tells_rows:
+            if subject.identifies_rows:
                 calls.append(lambda: within.save(wrong))
             for call in calls:
                 with pytest.raises(InvalidValueError) as caught:
@@ -708,7 +708,7 @@ class UnitCases(Generic[T]):
                 lambda: within.upsert(foreign, on, update=()),
                 lambda: within.upsert_many([foreign], on),
             ]
-            if subject.tells_rows:
+            if subject.identifies_rows:
                 calls.append(lambda: within.save(subject.copy_with(scopes.outside[0], scopes.inner)))
             for call in calls:
                 with pytest.raises(UniqueViolationError), repository.unit.savepoint():

@@ -69,7 +69,7 @@ def _writes(
     """Make calls that write a value in every way."""
     double = subject.copy_with(subject.make(2), {field.name: value})
     yield lambda: repository.add(double)
-    if subject.tells_rows and field.column.name not in subject.schema.key:
+    if subject.identifies_rows and field.column.name not in subject.schema.key:
         yield lambda: repository.update_where(subject.is_(stored), set_={field.name: value})
 
 
@@ -301,7 +301,7 @@ class WritingCases(Generic[T]):
     @clause("6.10")
     def test_save_inserts_or_updates(self, subject: Subject[T]) -> None:
         """Save an entity that is new, and again after a change."""
-        if not subject.tells_rows:
+        if not subject.identifies_rows:
             subject.not_applicable("neither its key nor a `natural_key` in its place")
         with subject.open() as repository:
             stored = repository.save(subject.make(1))
@@ -458,7 +458,7 @@ class WritingCases(Generic[T]):
         with subject.open() as repository:
             _check_unchanged(subject, repository.add, made[0])
             [stored] = repository.add_many([made[1]])
-            if not subject.tells_rows:
+            if not subject.identifies_rows:
                 return
             _check_unchanged(subject, repository.save, made[2])
             _check_unchanged(subject, repository.update, subject.change(stored))
@@ -723,17 +723,17 @@ class WritingCases(Generic[T]):
         stored = subject.store_one()
         versions = [getattr(stored, name)]
 
-        def noted(entity: T) -> None:
+        def check_and_note(entity: T) -> None:
             subject.check_stored([entity])
             versions.append(getattr(entity, name))
 
-        noted(subject.update(stored))
-        noted(subject.run(lambda repository: repository.save(subject.find_all()[0])))
+        check_and_note(subject.update(stored))
+        check_and_note(subject.run(lambda repository: repository.save(subject.find_all()[0])))
         subject.run(lambda repository: repository.update_where(subject.is_(stored), set_={field.name: field.low}))
-        noted(subject.find_all()[0])
+        check_and_note(subject.find_all()[0])
         if subject.mapper.has_key:
             changes = {field.name: field.high}
-            noted(subject.run(lambda repository: repository.patch(subject.key_of(stored), changes)))
+            check_and_note(subject.run(lambda repository: repository.patch(subject.key_of(stored), changes)))
         assert versions == list(range(versions[0], versions[0] + len(versions)))
 
     @clause("9.2")

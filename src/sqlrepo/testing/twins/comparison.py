@@ -201,7 +201,7 @@ class PendingCall:
             return False
         own = [one for one in self._table.references if one.parent is self._table]
         if self._call.method in _BATCHES:
-            pairs = list(combinations(self._written(), 2))
+            pairs = list(combinations(self._rows_to_write(), 2))
             return any(_values(row, one.fields) == _values(later, one.targets) for row, later in pairs for one in own)
         keeping = [one for one in own if one.key.on_delete in ("NO ACTION", "RESTRICT")]
         if self._call.method in ("delete", "remove") and keeping:
@@ -246,17 +246,17 @@ class PendingCall:
             own = self._table.references
             return any(self._dangles(one) for one in own if not self._details or (one.key.name, one.fields) == named)
         pairs = [(table.schema.name, one) for table in self._side.tables.values() for one in table.references]
-        meant = (error.table, *named, self._table.schema.full_name)
-        return any((name, one.key.name, one.fields, one.key.table) == meant for name, one in pairs)
+        expected = (error.table, *named, self._table.schema.full_name)
+        return any((name, one.key.name, one.fields, one.key.table) == expected for name, one in pairs)
 
     def _dangles(self, reference: Reference) -> bool:
         """Return True if rows would refer to none."""
         parent = reference.parent
         known = [_values(row, reference.targets) for row in self._before.get(parent.name, ())] if parent else []
-        given = [_values(row, reference.fields) for row in self._written()]
+        given = [_values(row, reference.fields) for row in self._rows_to_write()]
         return any(None not in values and values not in known for values in given)
 
-    def _written(self) -> list[dict[str, Any]]:
+    def _rows_to_write(self) -> list[dict[str, Any]]:
         """List the rows that the call would write."""
         if self._call.method in _CHANGES:
             return [{**row, **self._changes} for row in self._before.get(self._table.name, ())]
@@ -271,7 +271,7 @@ class PendingCall:
                 yield {**one, **self._changes}, other
                 yield {**one, **self._changes}, {**other, **self._changes}
             return
-        written = self._written()
+        written = self._rows_to_write()
         own = [field.name for field in self._table.key] if self._call.method in _UPDATES else []
         yield from ((new, old) for new in written for old in before if not own or not _agree(new, old, own))
         yield from combinations(written, 2)

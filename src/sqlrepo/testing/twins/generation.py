@@ -264,7 +264,7 @@ class CallGenerator:
             self._writes += [*[self._patch] * 3, partial(by_key, "delete")]
         if table.queries:
             self._reads += [*[self._page] * 2, *[self._scroll] * 2]
-        if table.tells_rows:
+        if table.identifies_rows:
             self._writes += [*[partial(entity, "update", existing=1)] * 3, *[partial(entity, "save", existing=2)] * 2]
             self._writes.append(partial(entity, "remove", existing=1))
         if self._targets:

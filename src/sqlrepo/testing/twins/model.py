@@ -225,7 +225,7 @@ class Names(Protocol):
     def key(self, node: KeyOf) -> str: ...
     def fresh_key(self, node: FreshKey) -> str: ...
     def fields(self, repository: str) -> str: ...
-    def imported(self, name: type | str) -> str: ...
+    def import_name(self, name: type | str) -> str: ...
 
 
 class Node(ABC):
@@ -317,7 +317,7 @@ class Operation(Node):
         arguments = [to_code(one, names) for one in self.arguments]
         if self.name in _OPERATORS:
             return f"({f' {self.name} '.join(arguments)})"
-        return f"{names.imported(self.name)}({', '.join(arguments)})"
+        return f"{names.import_name(self.name)}({', '.join(arguments)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +332,7 @@ class New(Node):
 
     def to_code(self, names: Names) -> str:
         given = (f"{_parameter(self.cls, name)}={to_code(value, names)}" for name, value in self.values.items())
-        return f"{names.imported(self.cls)}({', '.join(given)})"
+        return f"{names.import_name(self.cls)}({', '.join(given)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +345,7 @@ class Projection(Node):
         return dataclasses.make_dataclass("Projection", self.names)
 
     def to_code(self, names: Names) -> str:
-        return f"{names.imported('make_dataclass')}('Projection', {list(self.names)!r})"
+        return f"{names.import_name('make_dataclass')}('Projection', {list(self.names)!r})"
 
 
 def construct(cls: Any, values: Mapping[str, Any]) -> Any:
@@ -409,7 +409,7 @@ def to_code(value: Any, names: Names) -> str:
         case Node():
             return value.to_code(names)
         case Enum():
-            return f"{names.imported(type(value))}.{value.name}"
+            return f"{names.import_name(type(value))}.{value.name}"
         case float() if not math.isfinite(value):
             return f"float('{value}')"
         case str():

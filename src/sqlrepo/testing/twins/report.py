@@ -320,7 +320,7 @@ class Report(Runner):
         self._entities.add(repository)
         return f"{repository}_fields"
 
-    def imported(self, name: type | str) -> str:
+    def import_name(self, name: type | str) -> str:
         if isinstance(name, type):
             self._imports.add((name.__module__, name.__qualname__.partition(".")[0]))
             return name.__qualname__
@@ -339,7 +339,7 @@ class Report(Runner):
         program = "\n".join(lines)
         main = self._main()
         fields = [
-            f"{name}_fields = {self.imported('fields')}({self.imported(self._tables[name].entity)})"
+            f"{name}_fields = {self.import_name('fields')}({self.import_name(self._tables[name].entity)})"
             for name in sorted(self._entities)
         ]
         used = [text for name, text in _OPTIONAL_HELPERS.items() if name in self._helpers]
@@ -381,7 +381,7 @@ class Report(Runner):
     def _head(self, database: str, program: str) -> str:
         needed = (line for text, line in _STANDARD.items() if text in program)
         for name in ("suppress", "contextmanager", "RepositoryError"):
-            self.imported(name)
+            self.import_name(name)
         modules: dict[str, list[str]] = {}
         for module, name in sorted(self._imports):
             modules.setdefault(module, []).append(name)
@@ -394,7 +394,7 @@ class Report(Runner):
         self._imports |= {("sqlrepo.memory", "InMemoryDatabase"), ("sqlrepo.sqlalchemy", database)}
         if self._await:
             self._imports.add(("asyncio", "run"))
-        models = [self.imported(table.schema.model) for table in reversed([*self._tables.values()])]
+        models = [self.import_name(table.schema.model) for table in reversed([*self._tables.values()])]
         return _MAIN.format(
             tables=", ".join(f"{model}.__mapper__.local_table" for model in models),
             async_=self._async,
@@ -402,7 +402,7 @@ class Report(Runner):
             database=database,
             url=self._stores.url,
             prepare="await connection.run_sync(prepare)" if self._await else "prepare(connection)",
-            unit=self.imported(self._stores.subject.unit),
+            unit=self.import_name(self._stores.subject.unit),
             main="run(main())" if self._await else "main()",
         )
 

@@ -176,7 +176,7 @@ class EntityGenerator:
         # What a strategy of the user's puts into entities is not known here.
         self._plainest = {} if table.strategy is not None else self._find_plainest()
         own = [field for field in table.fields if field.origin is None]
-        self._valid = {field.name: self._accepted(field, [*_samples_of(field), None]) for field in own}
+        self._valid = {field.name: self._keep_accepted(field, [*_samples_of(field), None]) for field in own}
         self._invalid = {field.name: found for field in own if (found := self._refused_by_table(field))}
 
     @property
@@ -189,7 +189,7 @@ class EntityGenerator:
         if self.table.strategy is not None:
             values = self.table.values_of(self._pick.entity(self.table.name))
         else:
-            values = {name: self._pick.of(self._weighted(self.table.by_name[name])) for name in self._valid}
+            values = {name: self._pick.of(self._weigh(self.table.by_name[name])) for name in self._valid}
             if self._invalid and not valid and self._pick.one_in(_SELDOM):
                 name = self._pick.of(tuple(self._invalid))
                 values[name] = self._pick.of(self._invalid[name])
@@ -227,7 +227,7 @@ class EntityGenerator:
         if self.table.strategy is not None:
             return self._sample(field)
         invalid = self._invalid.get(field.name) if self._pick.one_in(_SELDOM) else None
-        return self._pick.of(invalid or self._weighted(field))
+        return self._pick.of(invalid or self._weigh(field))
 
     def _sample(self, field: FieldInfo) -> Any:
         if self.table.strategy is not None:
@@ -302,7 +302,7 @@ class EntityGenerator:
             f"provide a Hypothesis strategy: entities = {{{name!r}: st.builds({entity}, ...)}}"
         )
 
-    def _accepted(self, field: FieldInfo, values: Iterable[Any]) -> list[Any]:
+    def _keep_accepted(self, field: FieldInfo, values: Iterable[Any]) -> list[Any]:
         return [value for value in values if self._accepts(field.name, value)]
 
     def _accepts(self, name: str, value: Any) -> bool:
@@ -322,7 +322,7 @@ class EntityGenerator:
                 whole[name] = value
         return whole
 
-    def _weighted(self, field: FieldInfo) -> list[Any]:
+    def _weigh(self, field: FieldInfo) -> list[Any]:
         """List a field's values, each as often as its probability asks for."""
         valid = self._valid[field.name]
         if field.column.name == self.table.schema.version:
@@ -334,7 +334,7 @@ class EntityGenerator:
     def _refused_by_table(self, field: FieldInfo) -> list[Any]:
         """List values that the entity's class accepts and the table refuses."""
         missing = [] if field.column.fills_itself else [None]
-        return self._accepted(field, [*missing, *invalid_values(field.column.type)])
+        return self._keep_accepted(field, [*missing, *invalid_values(field.column.type)])
 
 
 def _samples_of(field: FieldInfo) -> list[Any]:
