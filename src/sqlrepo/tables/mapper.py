@@ -79,8 +79,8 @@ class Mapper(Generic[T]):
     def _verify_names(self) -> None:
         for name, column in self._renamed.items():
             for given, known, what in (
-                (name, describe(self.entity), f"no field of {self.entity.__name__}"),
-                (column, self.schema.by_name, f"no column of table {self.schema.name}"),
+                (name, describe(self.entity), f"not a field of {self.entity.__name__}"),
+                (column, self.schema.by_name, f"not a column of table {self.schema.name}"),
             ):
                 if given not in known:
                     raise MappingError(f"`columns` names {given!r}, which is {what}{nearest(given, known)}")
