@@ -201,7 +201,7 @@ def _with_memory_defaults(schema: Schema, defaults: Mapping[str, Any], fields: M
         column = columns.get(fields.get(field, field))
         if column is None:
             raise MappingError(
-                f"`memory_defaults` names {field!r}, which is no column of table {schema.name}{nearest(field, columns)}"
+                f"`memory_defaults` names {field!r}, which table {schema.name} does not have{nearest(field, columns)}"
             )
         if column.filled_by_database is None:
             raise MappingError(f"`memory_defaults` names {field!r}, which has no server default in table {schema.name}")
@@ -223,7 +223,7 @@ def _with_memory_checks(schema: Schema, functions: Mapping[str, Any], fields: Ma
     for name in functions:
         if name not in known:
             raise MappingError(
-                f"`memory_checks` names {name!r}, which is no check of table {schema.name}{nearest(name, known)}"
+                f"`memory_checks` names {name!r}, which is not a check of table {schema.name}{nearest(name, known)}"
             )
     checks = tuple(
         replace(check, test=RowFunction(test, fields)) if (test := functions.get(check.name or "")) else check
@@ -234,9 +234,9 @@ def _with_memory_checks(schema: Schema, functions: Mapping[str, Any], fields: Ma
 
 def _with_version(schema: Schema, version: str) -> Schema:
     if version not in schema.by_name:
-        raise MappingError(f"version {version!r} is no column of table {schema.name}{nearest(version, schema.by_name)}")
+        raise MappingError(f"table {schema.name} has no version column {version!r}{nearest(version, schema.by_name)}")
     if schema.by_name[version].type.kind is not Kind.INTEGER:
-        raise MappingError(f"version {version!r} of table {schema.name} is no integer, so it cannot count writes")
+        raise MappingError(f"version {version!r} of table {schema.name} is not an integer, so it cannot count writes")
     return schema if version == schema.version else replace(schema, version=version)
 
 
@@ -246,10 +246,12 @@ def _read_natural_key(cls: type[RepositoryConfig[Any]], mapper: Mapper[Any], com
         return schema.key
     for name in cls.natural_key:
         if name not in describe(mapper.entity):
-            raise MappingError(f"natural_key {name!r} is no field{nearest(name, describe(mapper.entity))}")
+            raise MappingError(f"natural_key {name!r} is not a field{nearest(name, describe(mapper.entity))}")
     columns = tuple(cls.columns.get(name, name) for name in cls.natural_key)
     if complete and set(columns) not in [set(schema.key), *(set(unique.columns) for unique in schema.uniques)]:
-        raise MappingError(f"natural_key {', '.join(cls.natural_key)} is no unique constraint of table {schema.name}")
+        raise MappingError(
+            f"table {schema.name} has no unique constraint on {', '.join(cls.natural_key)}, its natural_key"
+        )
     return columns
 
 

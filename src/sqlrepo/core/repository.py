@@ -104,7 +104,9 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         if self._source is not None:
             self._unit.__enter__()
         elif not self._unit.is_open:
-            raise UnitStateError("not_open", "enter the unit of work this repository belongs to first")
+            raise UnitStateError(
+                "not_open", f"{self._name} belongs to a unit of work that is not open; enter the unit first"
+            )
         return self
 
     def __exit__(
@@ -484,9 +486,11 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         where = select_targets(self._mapper, criteria, equals, everything=everything)
         values = self._check_assigned(read_changes(set_))
         if self._schema.version in values:
-            raise QueryError("the version counts itself; it cannot be set")
+            raise QueryError(
+                f"{self._mapper.field(self._schema.version)} is the version, which every write sets; leave it out"
+            )
         if not values:
-            raise QueryError("set_ names no field")
+            raise QueryError("update_where sets nothing; name at least one field")
         row = self._complete(lambda: self._mapper.complete_update(values, explicit=True))
         scope = self._evaluate_scope()
         if not scope.check_changes(row):
@@ -525,7 +529,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         work = self._scoped(work, scope)
         if self._source is not None and not self._unit.is_open:
             raise UnitStateError(
-                "write_outside", f"write inside `with {self._name}(...) as repository:`, or in a unit of work"
+                "write_outside", f"{self._name} cannot write outside `with`; enter it, or use it in a unit of work"
             )
         try:
             return self._work.run(work, write=True)
@@ -630,7 +634,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         columns = {self._mapper.column(name): value for name, value in values.items()}
         for column in columns:
             if column.name in self._schema.key or column.computed:
-                raise QueryError(f"{self._mapper.field(column.name)} is part of the key or computed; it cannot be set")
+                raise QueryError(f"{self._mapper.field(column.name)} cannot be set, as part of the key or computed")
         return {column.name: self._mapper.check_assignment(column, value) for column, value in columns.items()}
 
     def _complete_changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -735,7 +739,9 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         found = {name: row.get(name) for name in target}
         for name, value in found.items():
             if value is None and not (column := self._schema.by_name[name]).nullable and not column.generated:
-                raise InvalidValueError(self._mapper.field(name), "is left to the database, so it identifies no row")
+                raise InvalidValueError(
+                    self._mapper.field(name), "is left to the database; give a value, which finds the row"
+                )
         conflict = None if None in found.values() else tuple(found.values())
         where = self._where_key({name: value for name, value in found.items() if value is not None})
         return Upsert(row, target, where, self._upsert_changes(values, target, chosen), conflict)

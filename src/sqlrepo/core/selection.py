@@ -105,7 +105,7 @@ def select_targets(
         raise QueryError("update_where and delete_where take criteria only; pass the query object's .criteria")
     selection = select(mapper, given, equals)
     if matches_all(selection.criterion) and not everything:
-        raise QueryError("the criteria match all rows; pass everything=True if that is meant")
+        raise QueryError("the criteria match all rows; pass everything=True if you mean all rows")
     return selection.where
 
 
@@ -135,9 +135,9 @@ def require_limit(query: QueryObject[Any], selection: Selection) -> int:
 def require_position(limit: int, offset: int, after: str | None, before: str | None) -> None:
     """Refuse options that do not fit a page by position."""
     if limit < 1:
-        raise InvalidLiteralError("limit", "must be 1 or more for a page by position")
+        raise InvalidLiteralError("limit", "must be 1 or more in scroll()")
     if offset:
-        raise InvalidLiteralError("offset", "does not fit a page by position, which begins at a cursor")
+        raise InvalidLiteralError("offset", "does not fit scroll(), which begins at a cursor; pass after=")
     if after is not None and before is not None:
         raise InvalidLiteralError("before", "cannot be combined with `after`")
 

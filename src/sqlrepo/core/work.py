@@ -226,7 +226,7 @@ class Work:
         try:
             if write and self._read_only:
                 self.require_transaction()
-                raise ReadOnlyError(f"{self._log.name} was made with read_only=True")
+                raise ReadOnlyError(f"{self._log.name} is read-only; write in a unit without read_only=True")
             driver = self._start()
             try:
                 return work(driver)
@@ -345,10 +345,10 @@ class Work:
 
     def _require_innermost(self, savepoint: str) -> None:
         if self._transaction.innermost != savepoint:
-            raise UnitStateError("already_open", "leave savepoints in the opposite order of setting them")
+            raise UnitStateError("already_open", "a savepoint inside this one is open; leave that one first")
 
     def _already_open(self) -> UnitStateError:
-        return UnitStateError("already_open", f"{self._log.name} is open; use savepoint() to nest")
+        return UnitStateError("already_open", f"{self._log.name} is already open; use savepoint() to nest")
 
     def _busy(self) -> UnitStateError:
         return UnitStateError("busy", f"{self._log.name} is running another call; give each thread or task its own")

@@ -306,7 +306,7 @@ class Limiter:
             async with asyncio.timeout(self._timeout):
                 await self._slots.acquire()
         except TimeoutError as error:
-            raise DatabaseUnavailableError("all connections are in use") from error
+            raise DatabaseUnavailableError("no connection became free in time; make units shorter") from error
         try:
             yield
         finally:

@@ -360,7 +360,9 @@ class Reference:
     def violation(self) -> ForeignKeyViolationError:
         error = ForeignKeyViolationError(self.rule.name, self.rule.columns, table=self.child.schema.name)
         if self.parent is None:
-            error.add_note(f"no repository in this memory uses table {self.rule.table[1]}, so the table has no rows")
+            error.add_note(
+                f"no repository here uses table {self.rule.table[1]}, so it has no rows; add one to the unit"
+            )
         return error
 
 
