@@ -31,10 +31,10 @@ quick: export SQLREPO_TEST_MARIADB_URL :=
 quick: $(READY) ## run the tests that need no server and start no process (under a minute)
 	$(BIN)/pytest --quiet --numprocesses auto -m "not repeats" tests/units tests/asynchronous tests/contract $(ARGS)
 
-test: $(READY) ## run the suite, but for what only repeats a test elsewhere (5 minutes)
+test: $(READY) ## run the suite, except tests that only repeat others (5 minutes)
 	$(BIN)/pytest --numprocesses auto -m "not repeats" $(ARGS)
 
-repeats: $(READY) ## run what `make test` leaves out: further drivers, shapes and servers (5 minutes)
+repeats: $(READY) ## run what `make test` leaves out: further drivers, entities and servers (5 minutes)
 	$(BIN)/pytest --numprocesses auto -m repeats $(ARGS)
 
 cover: $(READY) ## run the whole suite, and report the lines and branches that did not run (15 minutes)
