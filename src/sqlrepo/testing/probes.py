@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from sqlrepo import DatabaseUnavailableError
 from sqlrepo.driver import PROBES, AsyncSource, Driver, Source, Transaction, is_source
@@ -65,30 +65,6 @@ class FaultNotMetError(AssertionError):
 T = TypeVar("T")
 
 
-class _Open(Generic[T]):
-    """The probes that are open. Each method is one operation on a list, so threads need no lock."""
-
-    def __init__(self) -> None:
-        self._probes: list[T] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._probes)
-
-    def now(self) -> tuple[T, ...]:
-        return tuple(self._probes)
-
-    def add(self, probe: T) -> None:
-        self._probes.append(probe)
-
-    def remove(self, probe: T) -> bool:
-        """Remove a probe; False if it is not open, or another thread removed it first."""
-        try:
-            self._probes.remove(probe)
-        except ValueError:
-            return False
-        return True
-
-
 class QueryBudget:
     """Counts the statements that a block sends; `query_budget` makes it.
 
@@ -112,14 +88,14 @@ class QueryBudget:
         return len(self._statements)
 
     def __enter__(self) -> Self:
-        if self in _BUDGETS.now():
+        if self in _BUDGETS:
             raise RuntimeError("this query budget is open already; make one for each block")
         self._statements.clear()
-        _BUDGETS.add(self)
+        _BUDGETS.append(self)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        _BUDGETS.remove(self)
+        _remove(_BUDGETS, self)
         if error is None and self.count > self.limit:
             raise QueryBudgetError(self.limit, self.statements)
 
@@ -153,15 +129,25 @@ class PlantedFault:
 
     def disarm(self) -> None:
         """Remove the fault if nothing has met it."""
-        _FAULTS.remove(self)
+        _remove(_FAULTS, self)
 
     def _matches(self, verb: str, source: Source) -> bool:
         return verb == self.verb and _covers(self._on, source)
 
 
-_BUDGETS: _Open[QueryBudget] = _Open()
-_FAULTS: _Open[PlantedFault] = _Open()
-_CALLS: _Open[Callable[[], None]] = _Open()
+# The probes that are open. Each use is one operation on a list or on a copy, so threads need no lock.
+_BUDGETS: list[QueryBudget] = []
+_FAULTS: list[PlantedFault] = []
+_CALLS: list[Callable[[], None]] = []
+
+
+def _remove(probes: list[T], probe: T) -> bool:
+    """Remove a probe; return False if another thread or its own end removed it first."""
+    try:
+        probes.remove(probe)
+    except ValueError:
+        return False
+    return True
 
 
 def query_budget(limit: int, *, on: Source | AsyncSource | None = None) -> QueryBudget:
@@ -222,7 +208,7 @@ def fail_next(
     if not isinstance(raised, BaseException):
         raise TypeError(f"fail_next({verb!r}, ...) needs an exception or an exception class, got {error!r}")
     fault = PlantedFault(verb, raised, _sync_source(on))
-    _FAULTS.add(fault)
+    _FAULTS.append(fault)
     return fault
 
 
@@ -242,11 +228,11 @@ def _covers(on: Source | None, source: Source) -> bool:
 @contextmanager
 def call_during(work: Callable[[], None]) -> Generator[None]:
     """Call a function in the middle of the next operation, and check that there was one."""
-    _CALLS.add(work)
+    _CALLS.append(work)
     try:
         yield
     finally:
-        waiting = _CALLS.remove(work)
+        waiting = _remove(_CALLS, work)
     assert not waiting, "no operation reached a driver"
 
 
@@ -257,8 +243,8 @@ def is_active() -> bool:
 
 def _take_fault(verb: str, source: Source) -> BaseException | None:
     """Remove the fault that was planted first for an operation, so that it is met once."""
-    for fault in _FAULTS.now():
-        if fault._matches(verb, source) and _FAULTS.remove(fault):  # noqa: SLF001  # of this file
+    for fault in tuple(_FAULTS):
+        if fault._matches(verb, source) and _remove(_FAULTS, fault):  # noqa: SLF001  # of this file
             fault.met = True
             return fault.error
     return None
@@ -279,7 +265,7 @@ class _Probe:
         return cast("Driver", ProbedDriver(driver, source, transaction)) if is_active() else driver
 
     def statement_sent(self, statement: str, sources: Sequence[Source]) -> None:
-        for budget in _BUDGETS.now():
+        for budget in tuple(_BUDGETS):
             budget._record(statement, sources)  # noqa: SLF001  # of this file
 
 
@@ -300,8 +286,8 @@ class ProbedDriver:
         return partial(self._call, name, found) if name in _VERBS else found
 
     def _call(self, verb: str, operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        for work in _CALLS.now():
-            if _CALLS.remove(work):
+        for work in tuple(_CALLS):
+            if _remove(_CALLS, work):
                 work()
         if (error := _take_fault(verb, self._source)) is not None:
             self._fail(verb, error, *arguments)

@@ -73,6 +73,13 @@ def _check_undone(subject: Subject[T], error: BaseException) -> None:
     subject.check_stored(stored)
 
 
+def _check_state_errors(reason: str, *calls: Callable[[], object]) -> None:
+    for call in calls:
+        with pytest.raises(UnitStateError) as caught:
+            call()
+        assert caught.value.reason == reason
+
+
 def _race(
     subject: Subject[T],
     first: Callable[[BaseRepository[T, Any], Callable[[], object]], None],
@@ -171,9 +178,7 @@ class UnitCases(Generic[T]):
         """Enter a unit that is open; it stays open and usable."""
         with subject.open() as repository:
             repository.add(subject.make(1))
-            with pytest.raises(UnitStateError) as caught:
-                repository.unit.__enter__()
-            assert caught.value.reason == "already_open"
+            _check_state_errors("already_open", repository.unit.__enter__)
             assert repository.count() == 1
         assert len(subject.find_all()) == 1
 
@@ -182,16 +187,10 @@ class UnitCases(Generic[T]):
         """Write, commit and ask for callbacks after the end."""
         with subject.open() as repository:
             unit = repository.unit
-        for call, reason in (
-            (lambda: repository.add(subject.make(1)), "write_outside" if subject.alone else "not_open"),
-            (unit.commit, "not_open"),
-            (unit.rollback, "not_open"),
-            (lambda: unit.on_commit(list), "not_open"),
-            (lambda: unit.savepoint().__enter__(), "not_open"),
-        ):
-            with pytest.raises(UnitStateError) as caught:
-                call()
-            assert caught.value.reason == reason
+        writing = "write_outside" if subject.alone else "not_open"
+        _check_state_errors(writing, lambda: repository.add(subject.make(1)))
+        _check_state_errors("not_open", unit.commit, unit.rollback, lambda: unit.on_commit(list))
+        _check_state_errors("not_open", lambda: unit.savepoint().__enter__())
         assert subject.find_all() == []
 
     @clause("10.9")
@@ -203,9 +202,7 @@ class UnitCases(Generic[T]):
         if subject.alone:
             subject.check_found(repository, stored)
             return
-        with pytest.raises(UnitStateError) as caught:
-            repository.find()
-        assert caught.value.reason == "not_open"
+        _check_state_errors("not_open", repository.find)
 
     @clause("10.10")
     def test_read_only_unit_refuses_to_write(self, subject: Subject[T]) -> None:
@@ -254,16 +251,9 @@ class UnitCases(Generic[T]):
         """Call a repository, and its unit of work, while a call of the unit is running."""
         with subject.open() as repository:
             repository.add(subject.make(1))
-
             calls = (repository.count, repository.exists, lambda: repository.add(subject.make(2)))
 
-            def overlap() -> None:
-                for call in calls:
-                    with pytest.raises(UnitStateError) as caught:
-                        call()
-                    assert caught.value.reason == "busy"
-
-            with call_during(overlap):
+            with call_during(lambda: _check_state_errors("busy", *calls)):
                 repository.find()
         assert len(subject.find_all()) == 1
 
@@ -328,10 +318,7 @@ class UnitCases(Generic[T]):
             unit = repository.unit
             with unit.savepoint():
                 stored = repository.add(subject.make(1))
-                for call in (unit.commit, unit.rollback):
-                    with pytest.raises(UnitStateError) as caught:
-                        call()
-                    assert caught.value.reason == "already_open"
+                _check_state_errors("already_open", unit.commit, unit.rollback)
         subject.check_stored([stored])
 
     # -- 12: aborted transactions
