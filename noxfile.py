@@ -1,4 +1,4 @@
-"""The tests of `make test` on every supported pair of Python and SQLAlchemy, the web's on both ends of FastAPI.
+"""The tests of `make test` on each supported Python and SQLAlchemy, the web tests on the oldest and newest FastAPI.
 
 Run ``nox``, or one of the cells that ``nox -l`` lists. A cell takes about five minutes on two cores.
 """
@@ -29,9 +29,9 @@ def tests(session: nox.Session, sqlalchemy: str) -> None:
 @nox.session(python=PYTHONS)
 @nox.parametrize("fastapi", list(FASTAPI), ids=list(FASTAPI))
 def web(session: nox.Session, fastapi: str) -> None:
-    """Run what knows FastAPI, on the oldest and the newest."""
+    """Run the tests that use FastAPI."""
     session.install("--quiet", "--editable", ".[tests]", f"fastapi{FASTAPI[fastapi]}")
     session.run("python", "-c", "import fastapi; print('FastAPI', fastapi.__version__)")
     local = os.environ.get("SQLREPO_TEST_LOCAL", "1")
-    places = ("tests/web", "tests/beside", "tests/test_example.py")
-    session.run("pytest", *places, "-m", "not repeats", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})
+    paths = ("tests/web", "tests/beside", "tests/test_example.py")
+    session.run("pytest", *paths, "-m", "not repeats", *session.posargs, env={"SQLREPO_TEST_LOCAL": local})
