@@ -124,7 +124,7 @@ class AsyncBaseUnitOfWork(DeclaresRepositories, Generic[C]):
 
     @property
     def is_open(self) -> bool:
-        """Return True inside ``async with``, or where the unit has joined a session."""
+        """Return True inside ``async with``, or if the unit has joined a session."""
         return self._work.sync_unit.is_open
 
     async def __aenter__(self) -> Self:

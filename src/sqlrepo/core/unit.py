@@ -87,7 +87,7 @@ class BaseUnitOfWork(DeclaresRepositories, Generic[C]):
 
     @property
     def is_open(self) -> bool:
-        """Return True inside ``with``, or where the unit has joined a session."""
+        """Return True inside ``with``, or if the unit has joined a session."""
         return self._work.is_open
 
     def __enter__(self) -> Self:

@@ -311,12 +311,15 @@ class Work:
         """Roll back a unit that was left while a call was running, unless the call is still running."""
         while self._leaving is not None and self._call.acquire(blocking=False):
             try:
-                error, self._leaving = self._leaving, None
-                if error is not None:  # otherwise another thread was faster
-                    self._undo(error)
-                    self._opened_in = None
+                self._end_left()
             finally:
                 self._call.release()
+
+    def _end_left(self) -> None:
+        error, self._leaving = self._leaving, None
+        if error is not None:  # otherwise another thread was faster
+            self._undo(error)
+            self._opened_in = None
 
     @property
     def _is_inherited(self) -> bool:
