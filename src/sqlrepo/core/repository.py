@@ -251,7 +251,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         """Iterate over the entities that match, however many, in chunks of bounded size.
 
         Each chunk is a statement that begins after the last row of the chunk before, so other statements, savepoints
-        and an early ``break`` are safe in between. It is no snapshot: rows committed by other transactions after the
+        and an early ``break`` are safe in between. It is not a snapshot: rows committed by other transactions after the
         current position are included. A query object's limit and offset are ignored.
 
         Args:
@@ -450,7 +450,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
         Raises:
             ConstraintError: the row violates a constraint, such as another unique one than ``on``.
-            QueryError: ``on`` is no unique constraint, or ``update`` names a field that cannot be changed.
+            QueryError: ``on`` is not a unique constraint, or ``update`` names a field that cannot be changed.
         """
         [(row, created)] = self._upsert_rows([entity], on, update)
         return Upserted(self._load_written([row])[0], created)

@@ -150,12 +150,12 @@ class Dependency(tuple[object, ...]):  # noqa: SLOT001  # a tuple cannot have sl
     def __new__(cls, *parts: object, **options: object) -> Self:
         return super().__new__(cls, (cls, *parts, *options.values()))
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, parameters: Sequence[Parameter]) -> None:  # pyright: ignore[reportInconsistentConstructor]
         self.__signature__ = Signature(list(parameters))
 
 
 class UnitDependency(Dependency):
-    def __init__(
+    def __init__(  # pyright: ignore[reportInconsistentConstructor]
         self, unit: type[AnyUnit], db: DatabaseOrFactory, *, read_only: bool, context: Callable[..., Any] | None
     ) -> None:
         _require_unit(unit)

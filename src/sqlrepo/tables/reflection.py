@@ -545,7 +545,7 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def _read_default(column: sa.Column[Any], type_: ValueType) -> ConstantDefault | None:
-    """Read a server default as a stored value; None if it is no literal, or differs between databases."""
+    """Read a server default as a stored value; None if it is not a literal, or differs between databases."""
     given = getattr(column.server_default, "arg", None)
     if isinstance(given, sa.True_ | sa.False_):
         return _parse_bare("true" if isinstance(given, sa.True_) else "false", type_)

@@ -84,7 +84,7 @@ def _explain(number: str, case: Callable[..., Any]) -> str:
 
 
 def clause_of(case: object) -> str | None:
-    """Return the number of the clause that a function checks; None if it is no case."""
+    """Return the number of the clause that a function checks; None if it is not a case."""
     return getattr(case, "clause", None)
 
 
