@@ -147,8 +147,8 @@ class Stream(Generic[U]):
 class Dependency(tuple[object, ...]):  # noqa: SLOT001  # a tuple cannot have slots, and FastAPI reads `__signature__`
     """A callable dependency, the tuple of its parts: FastAPI runs equal ones once, and can override them."""
 
-    def __new__(cls, *parts: object, **options: object) -> Self:
-        return super().__new__(cls, (cls, *parts, *options.values()))
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        return super().__new__(cls, (cls, *args, *kwargs.values()))
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:  # pyright: ignore[reportInconsistentConstructor]
         self.__signature__ = Signature(list(parameters))
