@@ -44,6 +44,7 @@ class TestModelWhereTextSortsByADictionary(TestModel):
     """Columns of default types, in databases whose collation is not the one that sqlrepo recommends."""
 
 
+@pytest.mark.repeats  # test_pairs.py has another shape in a file
 @on("sqlite-file")
 class TestModelInAFile(TestModel):
     """Several units have connections at once."""
@@ -98,7 +99,7 @@ def change_song(song):
     return Song(**{**known, "seconds": song.seconds + 1})
 
 
-@on("memory", "sqlite", "postgresql")
+@on("memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.repeats))
 class TestMappedClass(RepositoryContract[Song, int]):
     harness = harness(House, entities.make_song, change_song)
 
