@@ -10,8 +10,7 @@ from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, Ba
 from sqlrepo.sqlalchemy.types import Json
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class NoteRow(Base):

@@ -7,12 +7,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
-from sqlrepo import (
-    DatabaseUnavailableError,
-    LockTimeoutError,
-    TransactionAbortedError,
-    TransactionConflictError,
-)
+from sqlrepo import DatabaseUnavailableError, LockTimeoutError, TransactionAbortedError, TransactionConflictError
 from sqlrepo import retry_async as retry
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncSQLAlchemyUnitOfWork, Database

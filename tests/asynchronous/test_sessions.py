@@ -7,13 +7,7 @@ from sqlalchemy.orm import Session
 
 from sqlrepo import TransactionAbortedError, UniqueViolationError, UnitStateError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.sqlalchemy import (
-    AsyncDatabase,
-    AsyncSQLAlchemyRepository,
-    AsyncSQLAlchemyUnitOfWork,
-    Database,
-    events,
-)
+from sqlrepo.sqlalchemy import AsyncDatabase, AsyncSQLAlchemyRepository, AsyncSQLAlchemyUnitOfWork, Database, events
 from tests.asynchronous.conftest import SERVED
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note, NoteRow
 

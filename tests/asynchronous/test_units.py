@@ -4,11 +4,7 @@ import asyncio
 
 import pytest
 
-from sqlrepo import (
-    UnitStateError,
-    UnsupportedError,
-    retry_async,
-)
+from sqlrepo import UnitStateError, UnsupportedError, retry_async
 from sqlrepo.memory import InMemoryDatabase
 from tests.asynchronous.domain import AsyncBook, AsyncNotes, Book, Note
 

@@ -10,8 +10,7 @@ from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class Named(BaseModel):
@@ -91,8 +90,7 @@ def test_a_violation_names_the_table_it_is_in(db):
         assert (caught.value.constraint, caught.value.fields) == (name, fields)
 
 
-class Moved(DeclarativeBase):
-    pass
+class Moved(DeclarativeBase): ...
 
 
 class Folded(BaseModel):

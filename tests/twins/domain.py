@@ -36,8 +36,7 @@ from sqlrepo.sqlalchemy.types import (
 )
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 # -- the todo: a generated key, a unique text; beside it a composite key of two texts

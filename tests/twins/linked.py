@@ -8,8 +8,7 @@ from sqlrepo import BaseRepository, BaseUnitOfWork, QueryObject
 from sqlrepo.sqlalchemy.types import Text
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class Customer(BaseModel):

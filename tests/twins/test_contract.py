@@ -133,8 +133,7 @@ class Fussy(BaseModel):
     code: str = Field(pattern="^X-")
 
 
-class OwnBase(DeclarativeBase):
-    pass
+class OwnBase(DeclarativeBase): ...
 
 
 class FussyRow(OwnBase):

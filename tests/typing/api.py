@@ -40,8 +40,7 @@ from sqlrepo.sqlalchemy import AsyncDatabase, Database, SQLAlchemyRepository, SQ
 from sqlrepo.testing import Harness, RepositoryContract
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class TodoRow(Base):
@@ -209,8 +208,7 @@ class TestTodos(RepositoryContract[Todo, int]):
         )
 
 
-class SyncShop(BaseUnitOfWork):
-    pass
+class SyncShop(BaseUnitOfWork): ...
 
 
 class AsyncTodos(AsyncBaseRepository[Todo, int]):

@@ -32,8 +32,7 @@ from tests.databases import servers
 SERVED = ["postgresql", "mariadb", "postgresql-usual", "mariadb-usual"]
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 def own_base():

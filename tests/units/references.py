@@ -118,12 +118,10 @@ class Badge(BaseModel):
     code: str | None = None
 
 
-class Seal(Badge):
-    pass
+class Seal(Badge): ...
 
 
-class Stamp(Badge):
-    pass
+class Stamp(Badge): ...
 
 
 class Worker(BaseModel):

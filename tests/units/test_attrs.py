@@ -11,8 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryObject, desc, fields, matches
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class CoinRow(Base):

@@ -17,8 +17,7 @@ from sqlrepo.sqlalchemy.types import Exact, Member
 from tests.units.domain import database, own_base
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class Grade(Enum):
@@ -247,8 +246,7 @@ def test_checks_that_come_with_a_type_need_no_function(empty):
         assert flags.add(Labelled(on=True)).on is True
 
 
-class Slim(DeclarativeBase):
-    pass
+class Slim(DeclarativeBase): ...
 
 
 class SlimRow(Slim):

@@ -272,8 +272,7 @@ def test_matches_compares_aware_datetimes_as_instants():
 
 
 def test_fields_of_the_class_s_base_fit_its_repository(db):
-    class Wide(Todo):
-        pass
+    class Wide(Todo): ...
 
     with pytest.raises(QueryError):
         Todos(db).find(fields(Wide).priority == 1)

@@ -39,8 +39,7 @@ class Swapped(BaseRepository[E, K], Generic[K, E]):
     """Its parameters stand the other way round."""
 
 
-class IntKeyed(Counting[T, int], Generic[T]):
-    pass
+class IntKeyed(Counting[T, int], Generic[T]): ...
 
 
 class Loud:
@@ -75,8 +74,7 @@ def test_generic_classes_in_between_pass_their_arguments_on(db, base):
     class Kept(base):
         model = TodoRow
 
-    class Derived(Kept):
-        pass
+    class Derived(Kept): ...
 
     for repository in (Kept, Derived):
         assert repository.definition().mapper.entity is Todo
@@ -99,8 +97,7 @@ def test_a_table_may_be_named_before_the_entity(db):
     class Tabled(BaseRepository[T, K], Generic[T, K]):
         model = TodoRow
 
-    class Kept(Tabled[Todo, int]):
-        pass
+    class Kept(Tabled[Todo, int]): ...
 
     assert Kept(db).find() == []
     with pytest.raises(MappingError):
@@ -113,8 +110,7 @@ def test_a_class_that_does_not_fit_is_refused_where_its_last_parameter_is_known(
 
     with pytest.raises(MappingError):
 
-        class Kept(Tabled[Todo]):
-            pass
+        class Kept(Tabled[Todo]): ...
 
 
 def test_an_entity_given_by_name_is_refused():
@@ -148,8 +144,7 @@ def test_annotations_are_inherited_and_replaced(db):
         todos: Todos
         tags: Tags
 
-    class Louder(Todos):
-        pass
+    class Louder(Todos): ...
 
     class Own(Common):
         todos: Louder
@@ -209,11 +204,9 @@ def test_an_annotation_that_cannot_be_resolved_says_so_when_asked(db):
 
 def test_names_of_the_defining_function_are_found(db):
     def define():
-        class Local(Todos):
-            pass
+        class Local(Todos): ...
 
-        class Inner(Accounts):
-            pass
+        class Inner(Accounts): ...
 
         class Own(BaseUnitOfWork):
             local: Local
@@ -235,8 +228,7 @@ def test_a_repository_defined_after_its_unit_is_found(db):
     assert isinstance(Own(db).later, Later)
 
 
-class Later(Todos):
-    pass
+class Later(Todos): ...
 
 
 def test_generic_repositories_and_annotated_ones_are_built(db):
@@ -251,8 +243,7 @@ def test_generic_repositories_and_annotated_ones_are_built(db):
 
 
 def test_a_repository_that_is_not_complete_is_refused_when_the_unit_is_built(db):
-    class Incomplete(BaseRepository[Todo, int]):
-        pass
+    class Incomplete(BaseRepository[Todo, int]): ...
 
     class Own(BaseUnitOfWork):
         incomplete: Incomplete

@@ -41,8 +41,7 @@ def test_a_field_without_a_column_is_refused_with_the_nearest_name():
 
 
 def test_an_unmapped_class_is_refused_at_first_use(db):
-    class Plain:
-        pass
+    class Plain: ...
 
     repository = define(Todo, Plain)
 
@@ -65,8 +64,7 @@ def test_a_plain_class_is_refused():
 
 
 def test_a_repository_without_a_table_is_refused_at_first_use(db):
-    class Nowhere(BaseRepository[Todo, int]):
-        pass
+    class Nowhere(BaseRepository[Todo, int]): ...
 
     with pytest.raises(MappingError):
         Nowhere(db)
@@ -151,8 +149,7 @@ def test_relations_defined_later_are_not_touched_early(empty, backend):
 def test_a_model_that_is_mapped_later_is_checked_at_first_use(empty):
     base = own_base()
 
-    class NoteRow:
-        pass
+    class NoteRow: ...
 
     class Note(BaseModel):
         id: int | None = None

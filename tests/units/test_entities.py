@@ -351,8 +351,7 @@ def test_a_model_with_forward_references_validates_patches(other):
 
 
 def test_the_model_of_a_base_class_serves_derived_entities(other):
-    class Special(Todo):
-        pass
+    class Special(Todo): ...
 
     class Specials(BaseRepository[Special, int]):
         model = TodoRow

@@ -583,8 +583,7 @@ def test_a_session_without_a_database_is_refused():
         Shop(Session())
 
 
-class Heard(DeclarativeBase):
-    pass
+class Heard(DeclarativeBase): ...
 
 
 class Note(BaseModel):
@@ -674,8 +673,7 @@ def test_listeners_of_instances_are_named(session, target, name):
     Shop(session)
 
 
-class Noted(DeclarativeBase):
-    pass
+class Noted(DeclarativeBase): ...
 
 
 class NotedRow(Noted):

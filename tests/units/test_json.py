@@ -10,16 +10,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, computed_field
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import (
-    BaseRepository,
-    InvalidValueError,
-    MappingError,
-    QueryError,
-    asc,
-    fields,
-    in_,
-    is_null,
-)
+from sqlrepo import BaseRepository, InvalidValueError, MappingError, QueryError, asc, fields, in_, is_null
 from sqlrepo.sqlalchemy.types import Json
 
 

@@ -31,8 +31,7 @@ from sqlrepo.sqlalchemy import Database
 from tests.units.domain import own_base
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class Author(Base):
@@ -71,40 +70,12 @@ class Library(BaseUnitOfWork):
     books: Books
 
 
-b = fields(Book)
-
-
-# Foreign keys are still refused by memory: those tests have a table without one.
-class Plain(DeclarativeBase):
-    pass
-
-
-class Leaf(Plain):
-    __tablename__ = "mapped_leaf"
-    id: Mapped[int] = mapped_column("leaf_id", primary_key=True)
-    title: Mapped[str] = mapped_column(sa.String(40), unique=True)
-    pages: Mapped[int] = mapped_column(default=100)
-    note = mapped_column(sa.String(20))
-    version: Mapped[int] = mapped_column()
-    __mapper_args__ = {"version_id_col": version}
-
-
-class Leaves(BaseRepository[Leaf, int]):
-    pass
-
-
-class LeafQuery(QueryObject[Leaf]):
-    title_contains: str | None = None
-    note_is_null: bool | None = None
-    limit: int = 10
-
-
-leaf = fields(Leaf)
+book = fields(Book)
 
 
 @pytest.fixture
-def leaves(empty):
-    with Leaves(empty(Plain)) as repository:
+def books(empty):
+    with Books(empty(Base)) as repository:
         yield repository
 
 
@@ -112,52 +83,52 @@ def seen(entity):
     return {name: getattr(entity, name) for name in ("id", "title", "pages", "note", "version")}
 
 
-def test_they_are_written_and_come_back(leaves):
-    given = Leaf(title="a")
-    stored = leaves.add(given)
+def test_they_are_written_and_come_back(books):
+    given = Book(title="a")
+    stored = books.add(given)
     assert seen(stored) == {"id": stored.id, "title": "a", "pages": 100, "note": None, "version": 1}
-    assert seen(leaves.get(stored.id)) == seen(stored)
+    assert seen(books.get(stored.id)) == seen(stored)
     assert vars(given).keys() == {"_sa_instance_state", "title"}
     assert sa.inspect(given).transient
 
 
-def test_what_is_not_set_is_left_as_it_is(leaves):
-    stored = leaves.add(Leaf(title="a", pages=7, note="n"))
-    updated = leaves.update(Leaf(id=stored.id, title="b", version=1))
+def test_what_is_not_set_is_left_as_it_is(books):
+    stored = books.add(Book(title="a", pages=7, note="n"))
+    updated = books.update(Book(id=stored.id, title="b", version=1))
     assert seen(updated) == {"id": stored.id, "title": "b", "pages": 7, "note": "n", "version": 2}
-    assert leaves.save(Leaf(id=stored.id, title="b", note=None)).note is None
-    assert leaves.patch(stored.id, {"pages": 8}).pages == 8
+    assert books.save(Book(id=stored.id, title="b", note=None)).note is None
+    assert books.patch(stored.id, {"pages": 8}).pages == 8
 
 
-def test_versions_are_compared(leaves):
-    stored = leaves.add(Leaf(title="a"))
-    leaves.update(stored)
+def test_versions_are_compared(books):
+    stored = books.add(Book(title="a"))
+    books.update(stored)
     with pytest.raises(StaleEntityError):
-        leaves.update(stored)
+        books.update(stored)
     with pytest.raises(NotFoundError):
-        leaves.update(Leaf(id=stored.id + 1, title="z"))
+        books.update(Book(id=stored.id + 1, title="z"))
 
 
-def test_they_are_asked_for(leaves):
-    leaves.add_many([Leaf(title="a", pages=1), Leaf(title="b", pages=2, note="n"), Leaf(title="ab", pages=3)])
-    assert [one.title for one in leaves.find(leaf.pages > 1, order_by=desc(leaf.pages))] == ["ab", "b"]
-    assert [one.title for one in leaves.find(LeafQuery(title_contains="a", note_is_null=True))] == ["a", "ab"]
-    assert [one.title for one in leaves.stream(order_by="title")] == ["a", "ab", "b"]
-    assert matches(leaf.pages > 1, leaves.one(title="b"))
+def test_they_are_asked_for(books):
+    books.add_many([Book(title="a", pages=1), Book(title="b", pages=2, note="n"), Book(title="ab", pages=3)])
+    assert [one.title for one in books.find(book.pages > 1, order_by=desc(book.pages))] == ["ab", "b"]
+    assert [one.title for one in books.find(BookQuery(title_contains="a", note_is_null=True))] == ["a", "ab"]
+    assert [one.title for one in books.stream(order_by="title")] == ["a", "ab", "b"]
+    assert matches(book.pages > 1, books.one(title="b"))
 
 
-def test_a_column_of_sqlalchemys_is_no_criterion(leaves):
-    for wrong in (Leaf.title == "a", Leaf.title):
+def test_a_column_of_sqlalchemys_is_no_criterion(books):
+    for wrong in (Book.title == "a", Book.title):
         with pytest.raises(QueryError, match=r"write fields\(\.\.\.\)\.name"):
-            leaves.find(wrong)
+            books.find(wrong)
 
 
-def test_they_come_back_detached(leaves):
-    stored = leaves.add(Leaf(title="a"))
+def test_they_come_back_detached(books):
+    stored = books.add(Book(title="a"))
     assert sa.inspect(stored).detached
     assert sa.inspect(stored).identity == (stored.id,)
     stored.pages = 5
-    assert leaves.update(stored).pages == 5
+    assert books.update(stored).pages == 5
 
 
 # -- with the ORM
@@ -209,8 +180,7 @@ def test_an_instance_that_has_expired_is_not_taken_for_one_that_leaves_out(libra
 
 
 def test_a_class_that_is_a_dataclass_too_is_mapped_first(empty):
-    class Local(MappedAsDataclass, DeclarativeBase):
-        pass
+    class Local(MappedAsDataclass, DeclarativeBase): ...
 
     class Pen(Local):
         __tablename__ = "mapped_pen"
@@ -241,8 +211,7 @@ def test_a_class_that_was_mapped_by_hand_is_an_entity(empty):
     )
     registry(metadata=base.metadata).map_imperatively(Stone, table)
 
-    class Stones(BaseRepository[Stone, int]):
-        pass
+    class Stones(BaseRepository[Stone, int]): ...
 
     with Stones(empty(base)) as stones:
         stored = stones.add(Stone(7))
@@ -260,8 +229,7 @@ class HeroUpdate(SQLModel):
     age: int | None = None
 
 
-class Heroes(BaseRepository[Hero, int]):
-    pass
+class Heroes(BaseRepository[Hero, int]): ...
 
 
 def test_tables_of_sqlmodel_are_entities(empty):

@@ -22,8 +22,7 @@ from sqlmodel import Field, SQLModel
 from sqlrepo import BaseRepository, BaseUnitOfWork, CheckViolationError, ForeignKeyViolationError, MappingError
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,7 @@ def test_a_field_that_is_no_column_is_named_where_the_class_is_defined(name):
 # -- one pair of tables, mapped in four ways
 
 
-class Declarative(DeclarativeBase):
-    pass
+class Declarative(DeclarativeBase): ...
 
 
 class DeclaredOwner(Declarative):
@@ -100,8 +98,7 @@ class DeclaredPet(Declarative):
     __table_args__ = (sa.CheckConstraint(age >= 0, name="pet_age"),)
 
 
-class Dataclasses(MappedAsDataclass, DeclarativeBase):
-    pass
+class Dataclasses(MappedAsDataclass, DeclarativeBase): ...
 
 
 class DataclassOwner(Dataclasses):
@@ -129,20 +126,17 @@ pet_table = sa.Table(
 )
 
 
-class ImperativeOwner:
-    pass
+class ImperativeOwner: ...
 
 
-class ImperativePet:
-    pass
+class ImperativePet: ...
 
 
 imperative.map_imperatively(ImperativeOwner, owner_table)
 imperative.map_imperatively(ImperativePet, pet_table, properties={"owner": pet_table.c.owner_id})
 
 
-class Models(SQLModel, registry=registry()):
-    pass
+class Models(SQLModel, registry=registry()): ...
 
 
 class ModelOwner(Models, table=True):

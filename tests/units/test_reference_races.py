@@ -7,19 +7,7 @@ import pytest
 
 from sqlrepo import ConstraintError, ForeignKeyViolationError, RepositoryError, TransactionConflictError, fields
 from sqlrepo.memory import InMemoryDatabase
-from tests.units.references import (
-    Badge,
-    Customer,
-    Folder,
-    Line,
-    Order,
-    Remark,
-    Seal,
-    Shop,
-    Stamp,
-    Worker,
-    everything,
-)
+from tests.units.references import Badge, Customer, Folder, Line, Order, Remark, Seal, Shop, Stamp, Worker, everything
 
 customer = fields(Customer)
 order = fields(Order)

@@ -297,8 +297,7 @@ def test_what_a_foreign_key_writes_obeys_the_checks_of_its_table(empty):
         assert store.boxes.get(2) == Box(id=2)
 
 
-class DeferredBase(DeclarativeBase):
-    pass
+class DeferredBase(DeclarativeBase): ...
 
 
 class HenRow(DeferredBase):
@@ -364,8 +363,7 @@ def test_a_deferred_foreign_key_is_looked_at_when_the_transaction_ends(empty, ba
 
 @pytest.mark.parametrize("backend", ["memory", "sqlite", "postgresql"])
 def test_set_null_where_none_is_taken_is_a_not_null_violation(empty, backend):
-    class Local(DeclarativeBase):
-        pass
+    class Local(DeclarativeBase): ...
 
     class ParentRow(Local):
         __tablename__ = "mother"

@@ -32,8 +32,7 @@ from sqlrepo.testing import query_budget
 from tests.units.domain import Colour, Lab, Specimen, Specimens
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class Doc(BaseModel):

@@ -16,8 +16,7 @@ from sqlrepo.sqlalchemy.types import Exact, Instant, Member
 from tests.units.domain import database, own_base
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class Shade(Enum):

@@ -10,18 +10,7 @@ from sqlalchemy import event
 
 from sqlrepo import LockTimeoutError, ReadOnlyError, TransactionAbortedError
 from sqlrepo.sqlalchemy import Database
-from tests.units.domain import (
-    Shop,
-    Tag,
-    Tags,
-    Todo,
-    TodoQuery,
-    Todos,
-    connections_out,
-    create,
-    leave_by,
-    todo,
-)
+from tests.units.domain import Shop, Tag, Tags, Todo, Todos, connections_out, create, leave_by, todo
 
 
 def keys(db):
@@ -44,42 +33,17 @@ def sent(sqlite):
 # -- statements
 
 
-@pytest.mark.parametrize(
-    ("call", "statements"),
-    [
-        (lambda shop: shop.todos.get(1), 1),
-        (lambda shop: shop.todos.get_or_none(9), 1),
-        (lambda shop: shop.todos.get_many(range(1, 400)), 1),
-        (lambda shop: shop.todos.get_many(range(1, 1201)), 3),
-        (lambda shop: shop.todos.one(key="a"), 1),
-        (lambda shop: shop.todos.find(todo.priority > 1), 1),
-        (lambda shop: shop.todos.first(), 1),
-        (lambda shop: shop.todos.count(), 1),
-        (lambda shop: shop.todos.exists(), 1),
-        (lambda shop: shop.todos.page(TodoQuery(limit=2)), 1),
-        (lambda shop: shop.todos.page(TodoQuery(limit=2), with_total=True), 2),
-        (lambda shop: shop.todos.page(TodoQuery(limit=2, offset=2), with_total=True), 1),
-        (lambda shop: shop.todos.page(TodoQuery(limit=5), with_total=True), 1),
-        (lambda shop: shop.todos.page(TodoQuery(limit=5, offset=9), with_total=True), 2),
-        (lambda shop: shop.todos.scroll(TodoQuery(limit=2)), 1),
-        (lambda shop: shop.todos.add(Todo(key="x")), 1),
-        (lambda shop: shop.todos.update(Todo(id=1, key="x")), 2),
-        (lambda shop: shop.todos.patch(1, {"value": "v"}), 2),
-        (lambda shop: shop.todos.save(Todo(key="x")), 1),
-        (lambda shop: shop.todos.save(Todo(id=1, key="x")), 2),
-        (lambda shop: shop.todos.delete(1), 1),
-        (lambda shop: shop.todos.remove(Todo(id=1, key="a")), 1),
-        (lambda shop: shop.todos.delete_where(todo.done), 1),
-        (lambda shop: shop.todos.update_where(todo.done, set_={"value": "v"}), 1),
-        (lambda shop: shop.tags.find(), 1),
-    ],
-)
-def test_a_call_costs_few_statements(sqlite, sent, call, statements):
+def test_a_unit_takes_no_savepoint_unasked(sqlite, sent):
     with Shop(sqlite) as shop:
-        shop.todos.add_many([Todo(key="a"), Todo(key="b"), Todo(key="c")])
-        sent.clear()
-        call(shop)
-        assert len(sent) == statements, sent
+        shop.todos.add_many([Todo(key="a"), Todo(key="b")])
+        shop.todos.save(Todo(key="c"))
+        shop.todos.update(Todo(id=1, key="x"))
+        shop.todos.patch(1, {"value": "v"})
+        shop.todos.update_where(todo.done, set_={"value": "v"})
+        shop.todos.delete_where(todo.done)
+        shop.todos.delete(1)
+
+    assert [statement for statement in sent if "SAVEPOINT" in statement] == []
 
 
 def test_a_unit_that_does_nothing_sends_nothing(sqlite, sent):

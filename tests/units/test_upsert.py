@@ -8,13 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import DateTime, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import (
-    BaseRepository,
-    BaseUnitOfWork,
-    QueryError,
-    ReadOnlyError,
-    UniqueViolationError,
-)
+from sqlrepo import BaseRepository, BaseUnitOfWork, QueryError, ReadOnlyError, UniqueViolationError
 
 STAMPS = iter(range(1, 10_000))
 
@@ -23,8 +17,7 @@ def stamp():
     return datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=next(STAMPS))
 
 
-class Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase): ...
 
 
 class Setting(BaseModel):
