@@ -99,8 +99,7 @@ def test_invalid_body_is_422(ask: Ask, body: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "query",
-    ["key=milk", "kex_contains=m", "order_by=value", "limit=501", "offset=-1", "done=x", "key_contains=%00"],
+    "query", ["key=milk", "kex_contains=m", "order_by=value", "limit=501", "offset=-1", "done=x", "key_contains=%00"]
 )
 def test_undeclared_query_is_422(ask: Ask, query: str) -> None:
     assert ask("GET", f"/todos?{query}").status_code == 422

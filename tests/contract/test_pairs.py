@@ -9,12 +9,7 @@ from sqlrepo.testing import Harness, RepositoryContract, harness
 from tests.contract.task import AsyncWork, Base, Task, Work, change, make
 from tests.databases import servers
 
-SYNC = {
-    "memory": None,
-    "sqlite3": "sqlite",
-    "psycopg": "postgresql+psycopg",
-    "pymysql": "mysql+pymysql",
-}
+SYNC = {"memory": None, "sqlite3": "sqlite", "psycopg": "postgresql+psycopg", "pymysql": "mysql+pymysql"}
 ASYNC = {
     "memory": None,
     "aiosqlite": "sqlite+aiosqlite",

@@ -27,8 +27,7 @@ def codes(db):
 
 
 @pytest.mark.parametrize(
-    ("options", "level"),
-    [({}, "read committed"), ({"isolation": "REPEATABLE READ"}, "repeatable read")],
+    ("options", "level"), [({}, "read committed"), ({"isolation": "REPEATABLE READ"}, "repeatable read")]
 )
 def test_units_run_at_read_committed_by_default(opened, kind, options, level):
     with Attic(opened(**options)) as unit:

@@ -656,9 +656,7 @@ def test_mapper_listeners_are_named(session, name):
 
 
 @pytest.mark.parametrize(
-    ("target", "name"),
-    [(TodoRow, "load"), (TodoRow, "refresh"), (TodoRow.key, "set")],
-    ids=["load", "refresh", "set"],
+    ("target", "name"), [(TodoRow, "load"), (TodoRow, "refresh"), (TodoRow.key, "set")], ids=["load", "refresh", "set"]
 )
 def test_listeners_of_instances_are_named(session, target, name):
     def listener(*_):

@@ -74,12 +74,7 @@ def raced(db, mine, theirs, error):
             "badge_code",
             ("code",),
         ),
-        (
-            lambda shop: shop.workers.add(Worker(boss=1)),
-            lambda shop: shop.workers.delete(1),
-            "worker_boss",
-            ("boss",),
-        ),
+        (lambda shop: shop.workers.add(Worker(boss=1)), lambda shop: shop.workers.delete(1), "worker_boss", ("boss",)),
     ],
 )
 def test_a_row_whose_parent_another_unit_took_away_is_a_violation(db, child, parent, constraint, fields):
@@ -109,12 +104,7 @@ def test_a_row_whose_parent_another_unit_took_away_is_a_violation(db, child, par
             "seal_code",
             ("code",),
         ),
-        (
-            lambda shop: shop.workers.delete(1),
-            lambda shop: shop.workers.add(Worker(boss=1)),
-            "worker_boss",
-            ("boss",),
-        ),
+        (lambda shop: shop.workers.delete(1), lambda shop: shop.workers.add(Worker(boss=1)), "worker_boss", ("boss",)),
     ],
 )
 def test_a_row_that_another_unit_began_to_refer_to_stays(db, parent, child, constraint, fields):

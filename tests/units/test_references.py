@@ -120,13 +120,7 @@ def test_a_null_refers_to_nothing(shop):
 def test_two_columns_refer_together(shop):
     shop.remarks.add(Remark(id=1, order_id=1, line=2))
 
-    violated(
-        shop,
-        lambda: shop.remarks.add(Remark(order_id=2, line=1)),
-        "remark_line",
-        ("order_id", "line"),
-        "remark",
-    )
+    violated(shop, lambda: shop.remarks.add(Remark(order_id=2, line=1)), "remark_line", ("order_id", "line"), "remark")
     violated(shop, lambda: shop.remarks.patch(1, {"line": 3}), "remark_line", ("order_id", "line"), "remark")
 
 

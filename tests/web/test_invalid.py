@@ -111,8 +111,7 @@ def test_a_body_that_is_not_an_object_is_a_problem(ask, content):
 
 
 @pytest.mark.parametrize(
-    ("rest", "fields"),
-    [(r'"\ud800": 1', []), (r'"x\u0000": 1', ["x\0"]), (r'"pet": {"kind": "\ud800"}', ["pet"])],
+    ("rest", "fields"), [(r'"\ud800": 1', []), (r'"x\u0000": 1', ["x\0"]), (r'"pet": {"kind": "\ud800"}', ["pet"])]
 )
 def test_values_that_cannot_be_encoded_are_no_server_error(ask, rest, fields):
     body = f'{{"key": "a", {rest}}}'.encode()
