@@ -9,7 +9,6 @@ HOUSE = Path(__file__).parents[1] / "src" / "sqlrepo"
 
 
 def modules() -> list[Path]:
-    """List the modules of the package."""
     return sorted(HOUSE.rglob("*.py"))
 
 
@@ -19,7 +18,6 @@ def floor_of(module: Path) -> str:
 
 
 def functions(module: Path) -> Iterator[tuple[str, int]]:
-    """Give each function's name and how many lines it has, its docstring not counted."""
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             documented = node.body[0] if ast.get_docstring(node) is not None else None
@@ -28,7 +26,6 @@ def functions(module: Path) -> Iterator[tuple[str, int]]:
 
 
 def main() -> None:
-    """Print a row for each floor and the total."""
     sizes: dict[str, list[int]] = {}
     for module in modules():
         text = module.read_text("utf-8")

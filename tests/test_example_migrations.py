@@ -29,8 +29,6 @@ def kind(request):
 
 @pytest.fixture
 def database(kind, tmp_path):
-    """Makes an empty database and returns its URL."""
-
     def empty(variant):
         if kind == "sqlite":
             return f"sqlite:///{(tmp_path / variant).as_posix()}.db"
@@ -51,7 +49,6 @@ def url(database):
 
 @pytest.fixture
 def modelled(database):
-    """The description of the tables that the models make."""
     return tables(database("models_usual"), Base.metadata.create_all)
 
 
@@ -75,7 +72,6 @@ def at(url, revision):
 
 
 def run(url, statement):
-    """Execute a statement and return its rows."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         result = connection.execute(statement)

@@ -29,7 +29,6 @@ def engines(name, directory):
 
 @contextmanager
 def async_engines(name, directory):
-    """Engines of asynchronous drivers."""
     with engines(name, directory) as made:
         drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
         urls = [engine.url.set(drivername=drivers[engine.dialect.name]) for engine in made]

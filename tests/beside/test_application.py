@@ -28,7 +28,6 @@ def address(request, tmp_path_factory):
 
 @pytest.fixture
 def login(address):
-    """Makes clients of new tenants."""
     with ExitStack() as ending:
         yield lambda: ending.enter_context(client(address, headers={"X-Tenant": str(next(TENANTS))}))
 

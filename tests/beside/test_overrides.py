@@ -19,8 +19,6 @@ from tests.web.server import client, serving
 
 
 def requests(app, *asked):
-    """Send requests within the process, as tenant 1."""
-
     async def ask():
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers={"X-Tenant": "1"}) as made:

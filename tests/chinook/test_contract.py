@@ -31,8 +31,6 @@ def store(request):
 
 
 def changing(**changes):
-    """What alters an entity of any make."""
-
     def change(entity):
         values = {name: alter(getattr(entity, name)) for name, alter in changes.items()}
         if hasattr(entity, "model_copy"):

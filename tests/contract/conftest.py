@@ -29,7 +29,6 @@ def disable_fsync(connection, _):
 
 @pytest.fixture(params=["memory", "sqlite", *ON_A_SERVER])
 def database(request: pytest.FixtureRequest, directory: Path) -> Iterator[Database | InMemoryDatabase]:
-    """An empty database with all tables."""
     if request.param == "memory":
         yield InMemoryDatabase()
         return

@@ -162,8 +162,6 @@ class OnlyTheFirstOfSeveral(MisreadLeaf, found_by={"3.7"}):
 
 
 class VersionIsIgnored(Misread, found_by={"9.2", "9.3", "9.5"}):
-    """Updates and deletes do not look at the version they expect."""
-
     def misread(self, schema, where):
         if not isinstance(where.shape, And):
             return where
@@ -200,8 +198,6 @@ class NullIsLargest(Mutant, found_by={"5.3"}):
 
 
 class OrderIsForgotten(Mutant, found_by={"5.2"}):
-    """Rows come by key, whatever order was asked for."""
-
     def fetch(self, schema, request):
         return self.driver.fetch(
             schema, replace(request, order=tuple(s for s in request.order if s.ref.name in schema.key))
@@ -209,8 +205,6 @@ class OrderIsForgotten(Mutant, found_by={"5.2"}):
 
 
 class OffsetIsForgotten(Mutant, found_by={"5.5", "5.8"}):
-    """Every page is the first one."""
-
     def fetch(self, schema, request):
         return self.driver.fetch(schema, replace(request, offset=0))
 
@@ -222,15 +216,11 @@ def _cut(schema: Schema, request: Fetch, rows: Sequence[tuple[Any, ...]]) -> lis
 
 
 class CountIgnoresCriteria(Mutant, found_by={"3.1"}):
-    """count and exists are about the whole table."""
-
     def count(self, schema, where, limit=None):
         return self.driver.count(schema, Condition(), limit)
 
 
 class SomethingIsAlwaysThere(Mutant, found_by={"2.9"}):
-    """exists says yes."""
-
     def count(self, schema, where, limit=None):
         return self.driver.count(schema, where, limit) if limit is None else limit
 
@@ -239,34 +229,24 @@ class SomethingIsAlwaysThere(Mutant, found_by={"2.9"}):
 
 
 class NoneIsNotWritten(Mutant, found_by={"6.9", "6.15"}):
-    """An update passes over what is None."""
-
     def update(self, schema, columns, values, where):
         given = [(name, value) for name, value in zip(columns, values, strict=True) if value is not None]
         return self.driver.update(schema, [name for name, _ in given], tuple(value for _, value in given), where)
 
 
 class UniqueIsIgnored(Mutant, found_by={"8.1", "8.3", "12.1"}):
-    """Only the key is unique."""
-
     without = "uniques"
 
 
 class ReferencesAreIgnored(Mutant, found_by={"8.13"}):
-    """A row may refer to one that is not there."""
-
     without = "foreign_keys"
 
 
 class ChecksAreIgnored(Mutant, found_by={"8.14"}):
-    """What a check forbids is stored."""
-
     without = "checks"
 
 
 class OnlyTheFirstIsChanged(Mutant, found_by={"6.13"}):
-    """update_where stops after one row."""
-
     def update(self, schema, columns, values, where):
         keys = self.driver.fetch(schema, Fetch(schema.key, where, limit=1))
         ref = [replace(leaf.ref, name=name) for leaf in leaves(where.shape)[:1] for name in schema.key]
@@ -277,15 +257,11 @@ class OnlyTheFirstIsChanged(Mutant, found_by={"6.13"}):
 
 
 class UpsertsAlwaysInsert(Mutant, found_by={"6.17", "6.18", "9.6"}):
-    """Ignores the rows that are there."""
-
     def upsert(self, schema, request, returning):
         return self.driver.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
 
 
 class UpsertsNeverTellWhatTheyDid(Mutant, found_by={"6.17"}):
-    """Takes every row for a new one."""
-
     def upsert(self, schema, request, returning):
         return self.driver.upsert(schema, request, returning)[0], True
 
@@ -308,8 +284,6 @@ class UpsertsReplaceTheRow(Mutant, found_by={"6.18", "8.12"}):
 
 
 class UpsertsDoNotCount(Mutant, found_by={"9.6"}):
-    """An upsert does not count the version."""
-
     def upsert(self, schema, request, returning):
         return self.driver.upsert(replace(schema, version=None), request, returning)
 
@@ -322,22 +296,16 @@ class DeletesTooMuch(Mutant, found_by={"6.11", "6.12"}):
 
 
 class LastColumnIsForgotten(Mutant, found_by={"6.6", "6.8"}):
-    """An update leaves out its last column."""
-
     def update(self, schema, columns, values, where):
         return self.driver.update(schema, columns[:-1], values[:-1], where)
 
 
 class InsertedBackwards(Mutant, found_by={"6.2"}):
-    """add_many gives its entities in another order than it got them."""
-
     def insert(self, schema, columns, rows, returning):
         return self.driver.insert(schema, columns, rows, returning)[::-1]
 
 
 class InsertedOneByOne(Mutant, found_by={"8.6", "10.3"}):
-    """Each row of a batch is its own transaction."""
-
     def insert(self, schema, columns, rows, returning):
         return [stored for row in rows for stored in self._committed(schema, columns, row, returning)]
 
@@ -352,15 +320,11 @@ class InsertedOneByOne(Mutant, found_by={"8.6", "10.3"}):
 
 
 class RollbackDoesNothing(Mutant, found_by={"10.3", "10.5"}):
-    """Writes stay."""
-
     def rollback(self):
         self.driver.commit()
 
 
 class SavepointRollbackDoesNothing(Mutant, found_by={"11.1", "11.3"}):
-    """Writes inside a savepoint stay."""
-
     def rollback_to(self, savepoint):
         kept, self.driver._changes = self.driver._changes, {}
         self.driver.rollback_to(savepoint)
@@ -368,8 +332,6 @@ class SavepointRollbackDoesNothing(Mutant, found_by={"11.1", "11.3"}):
 
 
 class SavepointRollbackUndoesEverything(Mutant, found_by={"11.1"}):
-    """Writes before a savepoint go with it."""
-
     def rollback_to(self, savepoint):
         for changes in self.driver._changes.values():
             changes.undo(0)
@@ -378,8 +340,6 @@ class SavepointRollbackUndoesEverything(Mutant, found_by={"11.1"}):
 
 
 class CommitLosesRows(Mutant, found_by={"10.1"}):
-    """A commit forgets the last write."""
-
     def commit(self):
         for changes in self.driver._changes.values():
             changes.undo(max(0, changes.mark() - 1))
@@ -387,8 +347,6 @@ class CommitLosesRows(Mutant, found_by={"10.1"}):
 
 
 class LastCommitWins(Mutant, found_by={"14.4", "14.6"}):
-    """Concurrent writes of the same row are not detected."""
-
     def commit(self):
         verify, Changes.verify = Changes.verify, lambda self: None
         try:
@@ -398,8 +356,6 @@ class LastCommitWins(Mutant, found_by={"14.4", "14.6"}):
 
 
 class EveryoneSeesEverything(Mutant, found_by={"14.1"}):
-    """Uncommitted writes are visible to all."""
-
     def __init__(self, driver):
         super().__init__(driver)
         driver._changes = driver._tables.__dict__.setdefault("shared", {})

@@ -22,7 +22,6 @@ REPEATING = {"aiosqlite", "psycopg", "asyncmy"}
 
 
 def url(driver, tmp_path):
-    """The URL of a database with the tables, empty."""
     kind = driver.partition("+")[0]
     if kind == "sqlite":
         engine = sa.create_engine(f"sqlite:///{tmp_path}/pairs.db")

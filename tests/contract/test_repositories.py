@@ -17,8 +17,6 @@ def on(*databases):
 
 
 def harness(open, make, change):
-    """Make the fixture ``harness`` of a class."""
-
     @pytest.fixture
     def harness(self, database):
         return Harness(open=lambda: open(database), make=make, change=change)

@@ -57,7 +57,6 @@ def url(request, tmp_path):
 
 
 def failing(url, *statements):
-    """Run statements, the last of which fails, and give how."""
     if not url.get_dialect().is_async:
         engine = sa.create_engine(url)
         try:

@@ -364,7 +364,6 @@ def test_a_read_only_unit_is_read_only_on_the_server_too(attic):
 
 
 def killed(db, kind, connection):
-    """End a connection from another one."""
     mine = "pg_backend_pid()" if kind == "postgresql" else "connection_id()"
     number = connection.exec_driver_sql(f"SELECT {mine}").scalar_one()
 

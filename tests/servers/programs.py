@@ -66,7 +66,6 @@ class Child:
         os.write(self.went, b"x")
 
     def result(self):
-        """Wait for the child's exit and return what it wrote."""
         with os.fdopen(self.reading) as pipe:
             text = pipe.read()
         _, status = os.waitpid(self.number, 0)
@@ -87,8 +86,6 @@ def bare_fork():
 
 
 class Sync:
-    """A database of a synchronous driver."""
-
     def __init__(self, url, foreign=False):
         self.db = Database(sa.create_engine(url) if foreign else url)
         self.dialect = self.db.engine.dialect.name
@@ -119,8 +116,6 @@ class Sync:
 
 
 class Async(Sync):
-    """A database of an asynchronous driver."""
-
     def __init__(self, url, foreign=False):
         self.db = AsyncDatabase(create_async_engine(url) if foreign else url)
         self.dialect = self.db.engine.dialect.name

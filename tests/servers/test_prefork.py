@@ -30,7 +30,6 @@ WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
 
 def url_of(kind, directory):
-    """The URL of an empty database."""
     if kind in SERVERS:
         url = servers.emptied(SERVERS[kind], Prompt)
         if kind == "asyncpg":

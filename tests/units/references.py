@@ -184,6 +184,5 @@ class Shop(BaseUnitOfWork):
 
 
 def everything(shop):
-    """All rows of all tables."""
     names = ("customers", "orders", "lines", "remarks", "badges", "seals", "stamps", "workers", "folders")
     return {name: getattr(shop, name).find() for name in names}

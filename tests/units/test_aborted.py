@@ -14,7 +14,6 @@ from tests.units.domain import Lab, Shop, Tag, Tags, Todo, Todos, connections_ou
 
 
 def refuse(shop):
-    """Send a statement the table refuses, and catch the error."""
     with pytest.raises(UniqueViolationError) as caught:
         shop.todos.add_many([Todo(key="twice"), Todo(key="twice")])
     return caught.value

@@ -77,14 +77,12 @@ def closed():
 
 @pytest.fixture
 def filled(db):
-    """Rows that have the keys 1 to 3."""
     with Shop(db) as shop:
         shop.todos.add_many(Todo(id=number, key=f"k{number}") for number in (1, 2, 3))
     return db
 
 
 def spend(limit, db, *calls):
-    """Do some things in a unit that may send so many statements."""
     with query_budget(limit), Shop(db) as shop:
         for call in calls:
             call(shop)

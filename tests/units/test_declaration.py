@@ -50,8 +50,6 @@ class Loud:
 
 
 class Labelled(Generic[C]):
-    """A mixin with a parameter of its own."""
-
     label: ClassVar[Any] = None
 
 
@@ -124,7 +122,6 @@ def test_an_entity_given_by_name_is_refused():
 
 
 def names(unit):
-    """The attributes of a unit that are repositories."""
     return {name for name in dir(type(unit)) + list(_annotated(type(unit))) if _is_repository(unit, name)}
 
 

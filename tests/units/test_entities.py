@@ -219,8 +219,6 @@ def test_keyword_only_fields_and_fields_that_are_not_given_are_understood(db):
 
 
 class Card(BaseModel):
-    """A user without key: told by its address."""
-
     mail: str
     user_id: int | None = None
 

@@ -28,7 +28,6 @@ def keys(db):
 
 
 def conflicting(unit):
-    """Leave a unit whose commit must be refused."""
     with pytest.raises(TransactionConflictError) as caught:
         unit.__exit__(None, None, None)
     assert caught.value.retryable

@@ -123,7 +123,6 @@ def test_a_connection_held_between_two_calls_is_a_warning(db, clock, told):
 
 
 def leave_after(unit, clock, *, failing):
-    """Leave a unit some time after its last call."""
     with unit:
         unit.todos.count()
         clock.sleep(2)

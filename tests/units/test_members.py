@@ -53,8 +53,6 @@ class TaskData:
 
 @pytest.fixture(params=[Task, TaskData])
 def tasks(request, empty):
-    """A repository of all members, and its entity's fields."""
-
     class Tasks(BaseRepository[request.param, int]):
         model = TaskRow
 

@@ -121,8 +121,6 @@ def test_a_unit_takes_a_repository_of_memory_alone():
 
 
 def refused(*columns, args=()):
-    """Build a repository of a table with these columns besides its key, and give the error."""
-
     base = own_base()
 
     body = {"__tablename__": "odd", "id": mapped_column(sa.Integer, primary_key=True), "__table_args__": args}

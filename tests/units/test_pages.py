@@ -100,7 +100,6 @@ def test_pages_are_slices_that_know_what_follows(todos, limit, offset):
 
 
 def walk(repository, query):
-    """All pages of a scroll, forwards."""
     pages, cursor = [], None
     while True:
         pages.append(repository.scroll(query, after=cursor))

@@ -64,7 +64,6 @@ def add(key, shop):
 
 
 def work(db, *calls, **options):
-    """Do some things in a unit of work."""
     with Shop(db, **options) as shop:
         for call in calls:
             call(shop)
@@ -75,7 +74,6 @@ def keys(db):
 
 
 def survived(shop, call):
-    """Swallow what a call raises."""
     with pytest.raises(LockTimeoutError) as caught:
         call(shop)
     return caught.value

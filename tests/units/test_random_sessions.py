@@ -45,7 +45,6 @@ class Play:
         self.names = map(str, count())
 
     def steps(self, steps, held):
-        """Take steps; give what is held afterwards."""
         for step in steps:
             held = self.nested(step, held) if isinstance(step, Nested) else self.step(step, held)
         return held

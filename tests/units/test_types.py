@@ -34,8 +34,6 @@ Base = own_base()
 
 
 class Lowered(TypeDecorator):
-    """Text that is lowered on its way in."""
-
     impl = sa.String
     cache_ok = True
 
@@ -63,8 +61,6 @@ class Money:
 
 
 class Priced(TypeDecorator):
-    """A value object in one column."""
-
     impl = sa.String(20)
     cache_ok = True
 

@@ -12,7 +12,6 @@ from tests.units.domain import Shop, Tag, Tags, Todo, Todos, connections_out, le
 
 
 def reason(call):
-    """The reason of the `UnitStateError` a call raises."""
     with pytest.raises(UnitStateError) as caught:
         call()
     assert isinstance(caught.value, RuntimeError)

@@ -56,7 +56,6 @@ def opened(name, directory, base=Base, prompt=Prompt):
 
 @pytest.fixture
 def open_store(tmp_path):
-    """Opens databases by name."""
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(opened(name, tmp_path))
 
@@ -81,7 +80,6 @@ def store(request, tmp_path_factory):
 
 
 def in_use(db):
-    """The number of connections in use."""
     if isinstance(db, InMemoryDatabase):
         return 0
     engines = getattr(db, "source", db)._engines  # an AsyncDatabase has a synchronous one beneath

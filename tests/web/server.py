@@ -11,7 +11,6 @@ import uvicorn
 
 @contextmanager
 def serving(app, **options):
-    """The address an application answers on, as long as it is served."""
     # asyncio sends small answers at once (TCP_NODELAY) only on a socket that says it is TCP; else each waits 40 ms.
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
@@ -32,7 +31,6 @@ def serving(app, **options):
 
 @contextmanager
 def client(address, **options):
-    """A client with connections of its own."""
     with httpx.Client(base_url=address, trust_env=False, timeout=60, **options) as made:
         yield made
 

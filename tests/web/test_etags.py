@@ -52,7 +52,6 @@ def ask(app):
 
 @pytest.fixture
 def path(store, app):
-    """Where a new thing is."""
     app.state.meanwhile.clear()
     with Shop(store) as shop:
         return f"/things/{shop.things.add(Thing(key=f'{next(NUMBERS)}')).id}"

@@ -48,7 +48,6 @@ def keys(answer):
 
 
 def walked(ask, start, relation):
-    """The responses along one kind of link."""
     answers = [ask.get(start)]
     while link := answers[-1].links.get(relation):
         assert len(answers) < 10

@@ -35,8 +35,6 @@ class Of:
 
 @dataclass(frozen=True)
 class Step:
-    """A request and its expected status."""
-
     status: int
     method: str
     path: str
@@ -216,7 +214,6 @@ class Asking:
     made: dict[str, list[int]] = field(default_factory=lambda: {"item": [], "keeper": [], "pet": []})
 
     def follow(self, step):
-        """Send a request."""
         path = re.sub(r"\{(\w+) (\d+)\}", lambda found: str(self.made[found[1]][int(found[2])]), step.path)
         options = dict(step.options)
         if isinstance(options.get("json"), dict):
@@ -280,7 +277,6 @@ def answers(name, directory):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """The responses of memory."""
     return answers("memory", tmp_path_factory.mktemp("parity"))
 
 

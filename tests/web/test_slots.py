@@ -24,7 +24,6 @@ CLIENTS = 100
 
 
 def crowd(address, method, path, bodies):
-    """The statuses of a hundred simultaneous requests."""
     limits = httpx.Limits(max_connections=CLIENTS)
     with client(address, limits=limits) as ask, ThreadPoolExecutor(CLIENTS) as threads:
         return [answer.status_code for answer in threads.map(lambda body: ask.request(method, path, json=body), bodies)]

@@ -150,7 +150,6 @@ LATE, EARLY = tables(deferrable=True), tables(deferrable=False)
 
 
 def unit_for(rows, *, asynchronous):
-    """The unit of work over these tables."""
     repository = AsyncBaseRepository if asynchronous else BaseRepository
 
     class Items(repository[Item, int]):
@@ -181,7 +180,6 @@ PLANTED = {
 
 
 def application(db, rows, *, asynchronous):
-    """The application over a store."""
     unit = unit_for(rows, asynchronous=asynchronous)
     kit = SimpleNamespace(
         db=db,
