@@ -84,7 +84,13 @@ def blocks_of_tests(page: str) -> list:
     return [*found[:-1], *(last._replace(marks=()) for last in found[-1:])]
 
 
-@pytest.mark.parametrize("page", WITH_CODE)
+def page_to_import(page: str):
+    """Where the last block holds tests, their run under pytest executes the whole page too."""
+    ends_in_tests = blocks_of(read(page))[-1].holds_tests
+    return pytest.param(page, marks=[pytest.mark.repeats] if ends_in_tests else [])
+
+
+@pytest.mark.parametrize("page", [page_to_import(page) for page in WITH_CODE])
 def test_every_block_of_a_page_runs(page, tmp_path):
     result = run(blocks_of(read(page)), tmp_path, "-c", "import page")
 

@@ -93,7 +93,7 @@ def test_children_have_connections_of_their_own_over_the_applications_engine(url
     assert_apart(ran("used_by_all_over_a_foreign_engine", url), "sqlite" not in url)
 
 
-@on("postgresql", "asyncpg", "mariadb")
+@on(*with_repeats("postgresql", "asyncpg", "mariadb"))
 def test_children_have_connections_of_their_own_after_a_fork_in_c(url):
     assert_apart(ran("used_by_all_of_a_server_in_c", url), has_sessions=True)
 
@@ -107,7 +107,7 @@ def test_a_childs_commit_is_kept_when_the_parent_closes_its_connections(url):
 
 
 @pytest.mark.parametrize("program", ["open_at_the_fork", "open_at_the_fork_and_left_by_an_error"])
-@pytest.mark.parametrize("kind", [*SYNC, "memory"])
+@pytest.mark.parametrize("kind", ["memory", *with_repeats(*SYNC)])
 def test_a_unit_open_at_the_fork_stays_the_parents(kind, program, tmp_path):
     url = "memory" if kind == "memory" else url_of(kind, tmp_path)
 
