@@ -1,4 +1,4 @@
-"""What each call of a repository means, on memory and on SQLite."""
+"""What each call of a repository means, in memory and on SQLite."""
 
 from contextlib import suppress
 from dataclasses import dataclass

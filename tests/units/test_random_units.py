@@ -1,4 +1,4 @@
-"""Random units on memory, open at once: what one commits is whole, and what is refused changes nothing."""
+"""Random units in memory, open at once: what one commits is whole, and what is refused changes nothing."""
 
 from hypothesis import given
 from hypothesis import strategies as st

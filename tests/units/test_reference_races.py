@@ -1,4 +1,4 @@
-"""Units that are open at once on memory, whose rows refer to each other: the first to commit wins, and no row is left
+"""Units that are open at once in memory, whose rows refer to each other: the first to commit wins, and no row is left
 that refers to none."""
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""`.session` and `.connection` on SQLite take part in the unit; on memory there are none."""
+"""`.session` and `.connection` on SQLite take part in the unit; in memory there are none."""
 
 import pytest
 import sqlalchemy as sa

@@ -368,7 +368,7 @@ class Work:
             self._driver = self._begin()
         if self._transaction.attached is not None:
             self._transaction.attached.join(self._driver)
-        return self._probed(self._driver) if PROBES else self._driver
+        return self._add_probes(self._driver) if PROBES else self._driver
 
     def _begin(self) -> Driver:
         for probe in PROBES:
@@ -420,7 +420,7 @@ class Work:
             transaction.roll_back_savepoint(savepoint)  # the server has ended it with the whole transaction
             return
         try:
-            self._probed(self._driver).rollback_to(savepoint)
+            self._add_probes(self._driver).rollback_to(savepoint)
         except Exception as second:  # noqa: BLE001  # the first error is raised
             transaction.fail(second)
             add_failure_note(error, second, "rolling back to the savepoint")
@@ -438,9 +438,9 @@ class Work:
     def _take_driver(self) -> Driver | None:
         """Return the driver of the transaction that ends now; the next statement begins another."""
         driver, self._driver, self._transaction = self._driver, None, Transaction(self._log)
-        return self._probed(driver) if PROBES and driver is not None else driver
+        return self._add_probes(driver) if PROBES and driver is not None else driver
 
-    def _probed(self, driver: Driver) -> Driver:
+    def _add_probes(self, driver: Driver) -> Driver:
         for probe in PROBES:
             driver = probe.wrap(driver, self.source, self._transaction)
         return driver

@@ -66,20 +66,20 @@ class Engines(ForkAware):
 
     def dispose(self) -> None:
         """Close all pooled connections."""
-        for engine in self._made():
+        for engine in self._made_engines():
             engine.dispose()
 
     def before_fork(self) -> None:
         """Close the connections that must not be open when the process forks."""
-        for engine in self._made():
+        for engine in self._made_engines():
             self.dialect.before_fork(engine)
 
     def after_fork(self) -> None:
         """Give the child pools of its own."""
-        for engine in self._made():
+        for engine in self._made_engines():
             self.dialect.after_fork(engine)
 
-    def _made(self) -> set[sa.Engine]:
+    def _made_engines(self) -> set[sa.Engine]:
         return {self.writing} if self._reading is None else {self.writing, self._reading}
 
     def _make_reader(self) -> sa.Engine | None:
