@@ -255,9 +255,6 @@ class _Body(BaseRepository[T, K]):
     def write_scope(self) -> bool:
         return self._outer.write_scope()
 
-    def chunks(self, criteria: Iterable[object], equals: Mapping[str, Any], order_by: OrderBy) -> Iterator[list[T]]:
-        return self._chunks(criteria, equals, order_by)
-
     @property
     def _kind(self) -> type[Any]:
         return type(self._outer)
@@ -375,7 +372,7 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> AsyncIterator[T]:
         """See `BaseRepository.stream`."""
-        return self._stream_chunks(self._body.chunks(criteria, equals, order_by))
+        return self._stream_chunks(self._body.chunks(*criteria, order_by=order_by, **equals))
 
     # -- writing
 

@@ -262,7 +262,12 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         Raises:
             QueryError: the query is ambiguous or contradictory; raised by the call, not at the first entity.
         """
-        return chain.from_iterable(self._chunks(criteria, equals, order_by))
+        return chain.from_iterable(self.chunks(*criteria, order_by=order_by, **equals))
+
+    def chunks(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[list[T]]:
+        """Iterate as `stream` does, over lists of entities."""
+        # The arguments are checked, and the scope evaluated, before the first chunk is read.
+        return self._read_chunks(select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope())
 
     # -- pages
 
@@ -590,10 +595,6 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         if len(rows) > 1:
             raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
         return self._load(rows)[0] if rows else None
-
-    def _chunks(self, criteria: Iterable[object], equals: Mapping[str, Any], order_by: OrderBy) -> Iterator[list[T]]:
-        """Check the arguments of a stream, and evaluate the scope, before the first chunk is read."""
-        return self._read_chunks(select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope())
 
     def _read_chunks(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
         places = self._places(selection)

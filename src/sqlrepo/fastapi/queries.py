@@ -117,7 +117,7 @@ _REQUEST = "_request"  # cannot be a field of a model
 
 
 class FilterDependency(Dependency):
-    def __init__(self, query: type[QueryObject[Any]]) -> None:  # pyright: ignore[reportInconsistentConstructor]
+    def __init__(self, query: type[QueryObject[Any]]) -> None:
         query.model_rebuild()
         self._query = query
         self._strict = query.model_config.get("extra") == "forbid"

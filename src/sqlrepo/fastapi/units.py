@@ -150,12 +150,12 @@ class Dependency(tuple[object, ...]):  # noqa: SLOT001  # a tuple cannot have sl
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls, (cls, *args, *kwargs.values()))
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:  # pyright: ignore[reportInconsistentConstructor]
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
         self.__signature__ = Signature(list(parameters))
 
 
 class UnitDependency(Dependency):
-    def __init__(  # pyright: ignore[reportInconsistentConstructor]
+    def __init__(
         self, unit: type[AnyUnit], db: DatabaseOrFactory, *, read_only: bool, context: Callable[..., Any] | None
     ) -> None:
         _require_unit(unit)
