@@ -218,6 +218,13 @@ def test_a_stream_meets_every_entity_once_over_ties_and_nulls(db, order, size, m
         assert list(shop.todos.stream(done=True)) == []
 
 
+def test_the_statements_of_a_stream_do_not_grow_from_chunk_to_chunk(db, monkeypatch):
+    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", 1)
+    with Shop(db) as shop:
+        shop.todos.add_many(Todo(key=f"k{n:03}") for n in range(220))
+        assert [one.key for one in shop.todos.stream(order_by="due,key")] == [f"k{n:03}" for n in range(220)]
+
+
 def test_a_stream_goes_on_over_what_happens_between_its_chunks(db, monkeypatch):
     monkeypatch.setattr(repository, "_ROWS_AT_ONCE", 2)
     with Shop(db) as shop:

@@ -598,13 +598,15 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def _read_chunks(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
         places = self._places(selection)
+        rest = selection
         while True:
-            rows = self._fetch(self._request(selection, limit=_ROWS_AT_ONCE), scope)
+            rows = self._fetch(self._request(rest, limit=_ROWS_AT_ONCE), scope)
             yield self._load(rows)
             if len(rows) < _ROWS_AT_ONCE:
                 return
             position = [rows[-1][place] for place in places]
-            selection = selection.and_also(after_position(selection.order, position, self._schema.nullable))
+            # From the first selection, or each chunk's statement would be longer than the one before.
+            rest = selection.and_also(after_position(selection.order, position, self._schema.nullable))
 
     def _places(self, selection: Selection) -> list[int]:
         return [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
