@@ -4,6 +4,8 @@ import inspect
 import typing
 
 import pytest
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import (
     AsyncBaseRepository,
@@ -118,5 +120,35 @@ def test_memory_bases_have_a_store_of_their_own(loop):
             assert await book.notes.count() == 1
         async with OwnNotes() as notes:
             assert await notes.count() == 0
+
+    loop.run(work())
+
+
+class Gallery(DeclarativeBase): ...
+
+
+class PaintingRow(Gallery):
+    __tablename__ = "painting"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    work: Mapped[str]
+
+
+class Painting(BaseModel):
+    id: int | None = None
+    work: str
+
+
+class Paintings(AsyncInMemoryRepository[Painting, int]):
+    model = PaintingRow
+
+
+def test_no_parameter_on_the_way_to_the_body_takes_the_name_of_a_field(loop):
+    async def work():
+        async with Paintings() as paintings:
+            stored = await paintings.add(Painting(work="Guernica"))
+            assert await paintings.one(work="Guernica") == stored
+            assert await paintings.find(work="Guernica") == [stored]
+            assert await paintings.update_where(work="Guernica", set_={"work": "Las Meninas"}) == 1
+            assert await paintings.delete_where(work="Las Meninas") == 1
 
     loop.run(work())

@@ -64,7 +64,7 @@ class _AsyncWork:
     def sync_work(self) -> Work:
         return self.sync_unit._work
 
-    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await self.source.call(partial(work, *args, **kwargs))
 
     def add_callback(self, callback: Callback) -> None:
@@ -426,7 +426,8 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     # -- the way to the body
 
-    async def _call(self, work: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    # Positional only, because an entity may have a field called `work`.
+    async def _call(self, work: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         return await self._unit._work.run(work, *args, **kwargs)
 
     async def _stream_chunks(self, chunks: Iterator[list[T]]) -> AsyncIterator[T]:
