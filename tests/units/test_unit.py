@@ -236,6 +236,16 @@ def test_a_repository_s_with_inside_a_unit_joins_it(db):
     assert (Todos(db).count(), Tags(db).count()) == (1, 1)
 
 
+def test_an_error_after_a_unit_was_left_does_not_abort_its_next_transaction(db):
+    shop = Shop(db)
+    with shop:
+        shop.todos.__enter__()
+    shop.todos.__exit__(KeyError, KeyError(), None)
+    with shop:
+        shop.todos.add(Todo(key="a"))
+    assert Todos(db).count() == 1
+
+
 def test_repositories_of_one_unit_share_its_transaction(db):
     with Shop(db) as shop:
         assert shop.todos is shop.todos

@@ -155,6 +155,7 @@ class Work:
             if self._opened_in == self._process:
                 raise self._already_open()
             self._opened_in = self._process
+            self._transaction = Transaction(self._log)  # the last one may have been marked after the unit was left
             self._log.log_entered()
         finally:
             self._end_call()
