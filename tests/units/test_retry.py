@@ -1,6 +1,9 @@
 """A whole unit of work is run again after an error that may not come twice, and after no other."""
 
+import gc
 import logging
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -50,6 +53,22 @@ def test_what_may_not_come_twice_is_tried_again_with_nothing_left_of_it(db, erro
     assert len(slept) == 2
     assert all(0 <= pause <= 1 for pause in slept)
     assert len([record for record in caplog.records if "run again" in record.getMessage()]) == 2
+
+
+def test_a_unit_that_is_not_run_again_is_in_no_reference_cycle():
+    units = []
+
+    def work(shop):
+        units.append(weakref.ref(shop))
+        raise TransactionConflictError
+
+    gc.disable()  # or it may free the units before they are looked at
+    try:
+        with suppress(TransactionConflictError):
+            retry(lambda: Shop(InMemoryDatabase()), work, attempts=2)
+        assert [unit() for unit in units] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_last_error_is_raised(db, slept):

@@ -223,7 +223,10 @@ async def retry_async(make: Callable[[], U], work: Callable[[U], Awaitable[R]], 
             async with make() as unit:
                 return await work(unit)
         except RepositoryError as error:
-            await asyncio.sleep(next_pause(pauses, error))
+            pause = next_pause(pauses, error)
+            if pause is None:
+                raise
+            await asyncio.sleep(pause)
 
 
 T = TypeVar("T")

@@ -164,7 +164,10 @@ def retry(make: Callable[[], U], work: Callable[[U], R], *, attempts: int = 3) -
             with make() as unit:
                 return refuse_awaitable(work(unit))
         except RepositoryError as error:
-            time.sleep(next_pause(pauses, error))
+            pause = next_pause(pauses, error)
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def make_pauses(attempts: int) -> Iterator[float]:
@@ -175,10 +178,9 @@ def make_pauses(attempts: int) -> Iterator[float]:
     return (random.uniform(0, seconds) for seconds in longest)  # noqa: S311  # no secret
 
 
-def next_pause(pauses: Iterator[float], error: RepositoryError) -> float:
-    """Return the pause before the next attempt, or raise the error if there is none."""
+def next_pause(pauses: Iterator[float], error: RepositoryError) -> float | None:
+    """Return the pause before the next attempt; None if there is none, and the error must be raised."""
     pause = next(pauses, None) if error.retryable else None
-    if pause is None:
-        raise error
-    _log.debug("the unit of work is run again in %.3f s: %s", pause, type(error).__name__)
+    if pause is not None:
+        _log.debug("the unit of work is run again in %.3f s: %s", pause, type(error).__name__)
     return pause
