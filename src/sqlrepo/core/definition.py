@@ -129,7 +129,7 @@ class RepositoryConfig(Generic[T]):
         return self.definition().mapper.to_values(entity)
 
     def scope(self) -> bool:
-        """Return the criterion for the rows of this repository; override for one tenant's, or those not deleted.
+        """Return the criterion for this repository's rows; override to see one tenant's only, or to hide deleted ones.
 
         The criterion is added to every call, and a new row must meet it. The default matches all rows.
         """

@@ -276,7 +276,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
         Args:
             query: must have a limit.
-            with_total: whether to count all matching entities, with a second statement unless the page shows it.
+            with_total: True to count all matching entities, with a second statement unless the page is the last one.
         """
         selection = select(self._mapper, (query,), {})
         limit = require_limit(query, selection)
@@ -743,7 +743,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         for name, value in found.items():
             if value is None and not (column := self._schema.by_name[name]).nullable and not column.generated:
                 raise InvalidValueError(
-                    self._mapper.field(name), "is left to the database; give a value, which finds the row"
+                    self._mapper.field(name), "is left to the database; give a value, so that the row can be found"
                 )
         conflict = None if None in found.values() else tuple(found.values())
         where = self._where_key({name: value for name, value in found.items() if value is not None})

@@ -164,7 +164,7 @@ def _check_count(name: str, number: Any, default: Any) -> Any:
     if not isinstance(number, int) or isinstance(number, bool):
         raise QueryError(f"{name} must be a number of rows, not {type(number).__name__}")
     if not 0 <= number <= _MOST_ROWS:
-        raise InvalidLiteralError(name, f"cannot be {'negative' if number < 0 else 'so large'}")
+        raise InvalidLiteralError(name, "cannot be negative" if number < 0 else f"cannot exceed {_MOST_ROWS}")
     return number
 
 

@@ -101,7 +101,7 @@ class Work:
         return self._opened_in == forks.pid
 
     def label(self, kind: type[Any]) -> None:
-        """Take name and options of the class that the user has defined: an async unit, or a repository alone."""
+        """Take the name and options of the class that the user defined: an async unit, or a repository alone."""
         self._log.name = kind.__name__
         self._log.idle_warning = getattr(kind, "idle_warning", self._log.idle_warning)
 
@@ -333,7 +333,7 @@ class Work:
         if self._is_inherited:
             reason = "the unit was entered before the process forked; open another one in this process"
         elif self._log.was_entered:
-            reason = "the unit was left already; open another one for what follows its `with`"
+            reason = "the unit was left already; open another one for the code after its `with`"
         else:
             reason = f"enter it first: `with {self._log.name}(...) as unit:`"
         raise UnitStateError("not_open", reason)
