@@ -2,40 +2,26 @@
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 HOUSE = Path(__file__).parents[1] / "src" / "sqlrepo"
+MODULES = {module.relative_to(HOUSE): module.read_text("utf-8") for module in sorted(HOUSE.rglob("*.py"))}
 
 
-def modules() -> list[Path]:
-    return sorted(HOUSE.rglob("*.py"))
-
-
-def floor_of(module: Path) -> str:
-    """Name the folder directly below the package that a module is in, or the module itself at the top level."""
-    return module.relative_to(HOUSE).parts[0]
-
-
-def functions(module: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+def functions(text: str) -> Iterator[tuple[str, int]]:
+    """Give each function's name and how many lines it has, its docstring not counted."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            documented = node.body[0] if ast.get_docstring(node) is not None else None
-            docstring = 0 if documented is None else (documented.end_lineno or 0) - documented.lineno + 1
-            yield node.name, (node.end_lineno or 0) - node.lineno + 1 - docstring
-
-
-def main() -> None:
-    sizes: dict[str, list[int]] = {}
-    for module in modules():
-        text = module.read_text("utf-8")
-        for name in (floor_of(module), "total"):
-            size = sizes.setdefault(name, [0, 0, 0])
-            size[:] = size[0] + 1, size[1] + len(text.splitlines()), size[2] + len(text)
-    rows = [("floor", "modules", "lines", "characters")]
-    rows += [(name, *map(str, size)) for name, size in sorted(sizes.items(), key=lambda item: item[1][1])]
-    sys.stdout.writelines(f"{row[0]:<14}{row[1]:>8}{row[2]:>8}{row[3]:>12}\n" for row in rows)
+            docstring = ast.get_docstring(node, clean=False)
+            yield node.name, node.end_lineno - node.lineno + 1 - len((docstring or "").splitlines())
 
 
 if __name__ == "__main__":
-    main()
+    counts = Counter()
+    for module, text in MODULES.items():
+        for floor in (module.parts[0], "total"):
+            counts.update({(floor, "modules"): 1, (floor, "lines"): text.count("\n"), (floor, "characters"): len(text)})
+    for (floor, unit), count in counts.items():
+        sys.stdout.write(f"{floor:<14}{count:>8} {unit}\n")

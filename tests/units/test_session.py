@@ -115,16 +115,18 @@ def test_a_commit_of_the_session_flushes_and_leaves_the_commit_to_the_unit(sqlit
     assert keys(sqlite) == ["a", "b"]
 
 
-def test_a_rollback_of_the_session_ends_the_whole_unit(sqlite):
+@pytest.mark.parametrize("end", [lambda shop: shop.session.rollback(), lambda shop: shop.connection.close()])
+def test_ending_the_session_or_connection_loses_the_transaction(sqlite, end):
     with Shop(sqlite) as shop:
         shop.todos.add(Todo(key="a"))
-        shop.session.rollback()
+        end(shop)
         with pytest.raises(TransactionAbortedError):
             shop.todos.add(Todo(key="b"))
         shop.rollback()
         shop.todos.add(Todo(key="c"))
 
     assert keys(sqlite) == ["c"]
+    assert connections_out(sqlite) == 0
 
 
 def test_leaving_after_a_rollback_of_the_session_says_that_all_is_lost(sqlite):
@@ -316,19 +318,6 @@ def test_closing_the_session_leaves_the_unit_alone(sqlite):
         shop.session.add(row("c"))
 
     assert keys(sqlite) == ["a", "b", "c"]
-
-
-def test_closing_the_connection_loses_the_transaction_and_says_so(sqlite):
-    with Shop(sqlite) as shop:
-        shop.todos.add(Todo(key="a"))
-        shop.connection.close()
-        with pytest.raises(TransactionAbortedError):
-            shop.todos.add(Todo(key="b"))
-        shop.rollback()
-        shop.todos.add(Todo(key="c"))
-
-    assert keys(sqlite) == ["c"]
-    assert connections_out(sqlite) == 0
 
 
 def test_the_session_lives_on_after_a_savepoint_undid_a_refused_flush(sqlite):
