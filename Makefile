@@ -24,6 +24,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+quick: export SQLREPO_TEST_REQUIRE :=
 quick: export SQLREPO_TEST_LOCAL := 0
 quick: export SQLREPO_TEST_CONTAINERS := 0
 quick: export SQLREPO_TEST_POSTGRESQL_URL :=
