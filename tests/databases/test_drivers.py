@@ -165,20 +165,20 @@ SERVED = {
 )
 def test_refusals_of_the_server_are_translated_alike(url, tables, what, error):
     if url.get_backend_name() == "sqlite":
-        pytest.skip("no server")
+        pytest.skip("SQLite has no server")
     assert type(translate(failing(url, *SERVED[url.get_backend_name()][what]), tables)) is error
 
 
 @pytest.mark.parametrize("change", [{"port": 1}, {"database": "sqlrepo_test_missing"}, {"username": "sqlrepo_nobody"}])
 def test_failures_to_connect_are_translated_alike(url, tables, change):
     if url.get_backend_name() == "sqlite":
-        pytest.skip("no server")
+        pytest.skip("SQLite has no server")
     assert type(translate(failing(url.set(**change), "SELECT 1"), tables)) is DatabaseUnavailableError
 
 
 def test_a_lock_that_is_not_waited_for_is_translated_alike(url, tables):
     if url.get_backend_name() == "sqlite":
-        pytest.skip("no locks on rows")
+        pytest.skip("SQLite has no locks on rows")
     with sa.create_engine(servers.emptied(DRIVERS[url.drivername], Base), poolclass=sa.NullPool).connect() as holder:
         holder.execute(sa.insert(ThingRow).values(ROW | {"id": 1}))
         holder.commit()

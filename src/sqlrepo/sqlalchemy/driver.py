@@ -231,7 +231,7 @@ class SQLAlchemyDriver:
     def _insert_or_update(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Insert, and update if the row exists already.
 
-        To look for the row with a lock first would lock the gap, and deadlock with others that do the same.
+        Looking for the row first, with a lock, would lock the gap where it is missing, and two such units deadlock.
         """
         for last in (False, False, True):
             savepoint = self.savepoint()
