@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final, NoReturn, cast, get_args
+from typing import Any, Final, cast, get_args
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -16,26 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.orm import Mapper
-from sqlalchemy.sql import elements, operators
 
-from sqlrepo.errors import MappingError, QueryError, UnsupportedError
-from sqlrepo.language.criteria import (
-    EVERYTHING,
-    NOTHING,
-    And,
-    Compare,
-    CompareFields,
-    Criterion,
-    IsNull,
-    Not,
-    OneOf,
-    Operator,
-    Or,
-    Ref,
-    map_leaves,
-)
+from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
-from sqlrepo.tables.schema import Action, Check, Column, ConstantDefault, Default, ForeignKey, Refusal, Schema, Unique
+from sqlrepo.tables.conditions import UnreadableError, read_criterion
+from sqlrepo.tables.defaults import read_default
+from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique
 
 # The collations of all databases that compare by code point.
 BY_CODE_POINT = ("BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
@@ -130,7 +115,7 @@ def _read_column(name: str, column: sa.Column[Any]) -> Column:
         server_default=column.server_default is not None or (column.default is not None and default is None),
         computed=column.computed is not None,
         server_onupdate=column.server_onupdate is not None or (column.onupdate is not None and onupdate is None),
-        memory_default=_read_default(column, value_type) if column.default is None else None,
+        memory_default=read_default(column, value_type) if column.default is None else None,
         column=column.name,
         refused=refused,
     )
@@ -311,8 +296,8 @@ def _read_checks(table: sa.Table, names: Mapping[Any, str], schema: Schema) -> I
             continue  # made by a Boolean or Enum type, whose values cannot violate it
         text, criterion, refused = str(constraint.sqltext), None, None
         try:
-            criterion = _read_criterion(constraint.sqltext, {column.name: key for column, key in names.items()}, schema)
-        except _UnreadableError as unreadable:
+            criterion = read_criterion(constraint.sqltext, {column.name: key for column, key in names.items()}, schema)
+        except UnreadableError as unreadable:
             refused = str(unreadable)
         yield Check(_name_of(constraint), criterion, text=text, refused=refused)
 
@@ -379,225 +364,3 @@ def _target(element: sa.ForeignKey) -> tuple[str | None, str, str]:
         *space, table, name = element.target_fullname.split(".")
         return ".".join(space) or None, table, name
     return column.table.schema, column.table.name, column.name
-
-
-# -- checks as conditions
-
-_MIRRORED: Mapping[str, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-class _UnreadableError(Exception):
-    """A condition cannot be expressed as a criterion."""
-
-
-def _read_criterion(condition: sa.ColumnElement[Any], names: Mapping[str, str], schema: Schema) -> Criterion:
-    """Read a condition; ``names`` maps the database's names of columns to those in the mapped class."""
-    try:
-        return map_leaves(_ConditionReader(names, schema).read(condition), lambda leaf: leaf)
-    except QueryError as error:
-        raise _UnreadableError(str(error)) from error
-
-
-class _ConditionReader:
-    """Converts the nodes of one expression."""
-
-    def __init__(self, names: Mapping[str, str], schema: Schema) -> None:
-        self._names = names
-        self._schema = schema
-
-    def read(self, node: Any) -> Criterion:
-        match node:
-            case elements.Grouping():
-                return self.read(node.element)
-            case sa.True_():
-                return EVERYTHING
-            case sa.False_():
-                return NOTHING
-            case elements.BooleanClauseList():
-                return self._list(node)
-            case elements.UnaryExpression():
-                return self._unary(node)
-            case elements.BinaryExpression():
-                return self._binary(node)
-            case sa.ColumnClause():
-                return self._flag(node)
-            case sa.TextClause():
-                return _refuse("it is written as text; write it with columns")
-            case _:
-                return _refuse_condition(node)
-
-    def _list(self, node: Any) -> Criterion:
-        parts = tuple(self.read(part) for part in node.clauses)
-        return And(parts) if node.operator is operators.and_ else Or(parts)
-
-    def _unary(self, node: Any) -> Criterion:
-        if node.operator in (operators.inv, operators.is_false):
-            return Not(self.read(node.element))
-        if node.operator is operators.is_true:
-            return self.read(node.element)
-        return _refuse_condition(node)
-
-    def _flag(self, node: Any) -> Criterion:
-        column = self._column(node)
-        if column.type.kind is not Kind.BOOLEAN:
-            _refuse(f"{node} is not a bool column")
-        return Compare(_ref(column), "==", True)
-
-    def _binary(self, node: Any) -> Criterion:
-        special: Mapping[Any, Callable[[Any], Criterion]] = {
-            operators.is_: self._is_null,
-            operators.is_not: lambda given: Not(self._is_null(given)),
-            operators.in_op: self._one_of,
-            operators.not_in_op: lambda given: Not(self._one_of(given)),
-            operators.between_op: self._between,
-            operators.not_between_op: lambda given: Not(self._between(given)),
-        }
-        if node.operator in special:
-            return special[node.operator](node)
-        compared: Mapping[Any, Operator] = {
-            operators.eq: "==",
-            operators.ne: "!=",
-            operators.lt: "<",
-            operators.le: "<=",
-            operators.gt: ">",
-            operators.ge: ">=",
-        }
-        if node.operator not in compared:
-            _refuse_condition(node)
-        return self._compare(node.left, compared[node.operator], node.right)
-
-    def _compare(self, left: Any, op: Operator, right: Any) -> Criterion:
-        if not _is_column(left):
-            if not _is_column(right):
-                _refuse(f"{left} is neither a column nor a value")
-            left, op, right = right, _MIRRORED[op], left
-        column = self._column(left)
-        self._refuse_order(column, op)
-        if not _is_column(right):
-            return Compare(_ref(column), op, self._value(column, right))
-        other = self._column(right)
-        if not column.type.compares_with(other.type):
-            _refuse(f"{left} and {right} have different column types")
-        return CompareFields(_ref(column), op, _ref(other))
-
-    def _is_null(self, node: Any) -> Criterion:
-        if not isinstance(node.right, sa.Null):
-            _refuse_condition(node)
-        return IsNull(_ref(self._column(node.left)))
-
-    def _one_of(self, node: Any) -> Criterion:
-        column = self._column(node.left)
-        values = node.right.value if isinstance(node.right, sa.BindParameter) else None
-        if not isinstance(values, list | tuple) or None in values:
-            _refuse(f"{node} lists something other than values")
-        found = tuple(self._check_literal(column, value) for value in values)
-        return OneOf(_ref(column), found) if found else NOTHING
-
-    def _between(self, node: Any) -> Criterion:
-        low, high = node.right.clauses
-        return And((self._compare(node.left, ">=", low), self._compare(node.left, "<=", high)))
-
-    def _refuse_order(self, column: Column, op: Operator) -> None:
-        # In a query we define the order of text; in a check the column's collation does, which belongs to the server.
-        if op not in ("==", "!=") and column.type.kind in (Kind.TEXT, Kind.ENUM, Kind.OPAQUE):
-            _refuse(f"the order of {column.name} depends on the database's collation")
-
-    def _column(self, node: Any) -> Column:
-        if not _is_column(node) or node.name not in self._names:
-            _refuse(f"{node} is not a column of the table")
-        return self._schema.by_name[self._names[node.name]]
-
-    def _value(self, column: Column, node: Any) -> Any:
-        if isinstance(node, sa.True_ | sa.False_):
-            return isinstance(node, sa.True_)
-        if not isinstance(node, sa.BindParameter) or node.callable is not None or node.value is None:
-            _refuse(f"{node} is neither a column nor a value")
-        return self._check_literal(column, node.value)
-
-    def _check_literal(self, column: Column, value: Any) -> Any:
-        try:
-            return column.type.check(value)
-        except WrongValueError as wrong:
-            return _refuse(f"{column.name} is compared with an invalid value: {wrong}")
-
-
-def _is_column(node: Any) -> bool:
-    return isinstance(node, sa.ColumnClause) and not node.is_literal
-
-
-def _ref(column: Column) -> Ref:
-    return Ref(object, column.name)
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise _UnreadableError(reason)
-
-
-def _refuse_condition(node: Any) -> NoReturn:
-    _refuse(f"{node} is a condition that memory cannot evaluate")
-
-
-# -- server defaults
-
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
-_QUOTED = re.compile(r"'((?:[^'\\]|'')*)'")
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
-
-
-def _read_default(column: sa.Column[Any], type_: ValueType) -> ConstantDefault | None:
-    """Read a server default as a stored value; None if it is not a literal, or differs between databases."""
-    given = getattr(column.server_default, "arg", None)
-    if isinstance(given, sa.True_ | sa.False_):
-        return _parse_bare("true" if isinstance(given, sa.True_) else "false", type_)
-    if isinstance(given, str):
-        return _parse_quoted(given, type_) if _is_portable(column.type, type_) else None
-    if not isinstance(given, sa.TextClause | sa.Null):
-        return None
-    text = "NULL" if isinstance(given, sa.Null) else given.text.strip()
-    if text.upper() == "NULL":
-        return ConstantDefault(None) if column.nullable else None
-    if not _is_portable(column.type, type_):
-        return None
-    if quoted := _QUOTED.fullmatch(text):
-        return _parse_quoted(quoted[1].replace("''", "'"), type_)
-    return _parse_bare(text.lower(), type_)
-
-
-def _is_portable(given: Any, type_: ValueType) -> bool:
-    # True if a literal means the same to all databases, because they store such values alike.
-    return type_.kind not in (Kind.DECIMAL, Kind.FLOAT) or not hasattr(given, "value_type")
-
-
-def _parse_bare(text: str, type_: ValueType) -> ConstantDefault | None:
-    if type_.kind is Kind.BOOLEAN:
-        return ConstantDefault(_BOOLEANS[text]) if text in _BOOLEANS else None
-    return _parse_literal(text, type_) if type_.kind in _NUMBERS else None
-
-
-def _parse_quoted(text: str, type_: ValueType) -> ConstantDefault | None:
-    if type_.kind is Kind.BOOLEAN:
-        return ConstantDefault(text == "1") if text in ("0", "1") else None  # SQLite would store 'true' as text
-    return _parse_literal(text, type_)
-
-
-def _parse_literal(text: str, type_: ValueType) -> ConstantDefault | None:
-    if type_.kind is Kind.ENUM:
-        return ConstantDefault(text) if type_.labels and text in type_.labels.values() else None
-    if type_.kind not in _PARSERS or (type_.kind in _NUMBERS and not _NUMBER.fullmatch(text)):
-        return None
-    bare = replace(type_, bind=None, result=None)  # a server default bypasses the user's functions
-    try:
-        return ConstantDefault(bare.check(_PARSERS[type_.kind](text)))
-    except (ValueError, WrongValueError):
-        return None
-
-
-def _parse_date(text: str) -> date:
-    found = date.fromisoformat(text)
-    if found.isoformat() != text:  # SQLite stores the text as written
-        raise ValueError(text)
-    return found
-
-
-_NUMBERS: Mapping[Kind, Callable[[str], Any]] = {Kind.INTEGER: int, Kind.FLOAT: float, Kind.DECIMAL: Decimal}
-_PARSERS: Mapping[Kind, Callable[[str], Any]] = {**_NUMBERS, Kind.TEXT: str, Kind.DATE: _parse_date}
