@@ -229,7 +229,13 @@ class UnitStateError(RepositoryError, RuntimeError):
 
 
 class QueryError(RepositoryError, ValueError):
-    """A query is ambiguous or contradictory: an unknown field, an unsuitable operator, conflicting options."""
+    """A query is ambiguous or contradictory: an unknown field, an unsuitable operator, conflicting options.
+
+    Attributes:
+        option: the option that is also a field of the entity, which makes its keyword ambiguous; usually None.
+    """
+
+    option: str | None = None
 
 
 class InvalidLiteralError(InvalidValueError, QueryError):

@@ -36,18 +36,19 @@ class Repository(Protocol[T, K_contra]):
     def get_many(self, ids: Iterable[K_contra]) -> list[T]:
         """Return the entities with these keys, in the order of the keys."""
 
-    def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+    def one(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T:
         """Return the only matching entity, or raise `NotFoundError` or `MultipleFoundError`."""
 
-    def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+    def one_or_none(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
         """Return the only matching entity, or None."""
 
-    def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
+    def first(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
         """Return the first matching entity, or None."""
 
     @overload
     def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -59,6 +60,7 @@ class Repository(Protocol[T, K_contra]):
     @overload
     def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -68,10 +70,10 @@ class Repository(Protocol[T, K_contra]):
         **equals: Any,
     ) -> list[S]: ...
 
-    def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
+    def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the matching entities."""
 
-    def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
+    def exists(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
         """Return True if any entity matches."""
 
     def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
@@ -80,7 +82,7 @@ class Repository(Protocol[T, K_contra]):
     def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
         """Return a page of the result, selected by a cursor."""
 
-    def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[T]:
+    def stream(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[T]:
         """Iterate over the matching entities, reading them in chunks."""
 
     def add(self, entity: T) -> T:
@@ -112,10 +114,10 @@ class Repository(Protocol[T, K_contra]):
     def remove(self, entity: T) -> None:
         """Delete the row of an entity, if their versions agree."""
 
-    def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any) -> int:
+    def update_where(self, /, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any) -> int:
         """Set fields of all matching entities, and return their number."""
 
-    def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
+    def delete_where(self, /, *criteria: bool, everything: bool = False, **equals: Any) -> int:
         """Delete all matching entities, and return their number."""
 
 
@@ -160,18 +162,19 @@ class AsyncRepository(Protocol[T, K_contra]):
     async def get_many(self, ids: Iterable[K_contra]) -> list[T]:
         """Return the entities with these keys, in the order of the keys."""
 
-    async def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+    async def one(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T:
         """Return the only matching entity, or raise `NotFoundError` or `MultipleFoundError`."""
 
-    async def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+    async def one_or_none(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
         """Return the only matching entity, or None."""
 
-    async def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
+    async def first(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
         """Return the first matching entity, or None."""
 
     @overload
     async def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -183,6 +186,7 @@ class AsyncRepository(Protocol[T, K_contra]):
     @overload
     async def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -192,10 +196,10 @@ class AsyncRepository(Protocol[T, K_contra]):
         **equals: Any,
     ) -> list[S]: ...
 
-    async def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
+    async def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the matching entities."""
 
-    async def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
+    async def exists(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
         """Return True if any entity matches."""
 
     async def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
@@ -206,7 +210,7 @@ class AsyncRepository(Protocol[T, K_contra]):
     ) -> CursorPage[T]:
         """Return a page of the result, selected by a cursor."""
 
-    def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> AsyncIterator[T]:
+    def stream(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> AsyncIterator[T]:
         """Iterate over the matching entities, reading them in chunks."""
 
     async def add(self, entity: T) -> T:
@@ -239,11 +243,11 @@ class AsyncRepository(Protocol[T, K_contra]):
         """Delete the row of an entity, if their versions agree."""
 
     async def update_where(
-        self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any
+        self, /, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any
     ) -> int:
         """Set fields of all matching entities, and return their number."""
 
-    async def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
+    async def delete_where(self, /, *criteria: bool, everything: bool = False, **equals: Any) -> int:
         """Delete all matching entities, and return their number."""
 
 

@@ -14,6 +14,7 @@ from sqlrepo import (
     AsyncUnitOfWork,
     BaseRepository,
     BaseUnitOfWork,
+    QueryError,
     Repository,
     UnitOfWork,
     UnsupportedError,
@@ -150,5 +151,48 @@ def test_no_parameter_on_the_way_to_the_body_takes_the_name_of_a_field(loop):
             assert await paintings.find(work="Guernica") == [stored]
             assert await paintings.update_where(work="Guernica", set_={"work": "Las Meninas"}) == 1
             assert await paintings.delete_where(work="Las Meninas") == 1
+
+    loop.run(work())
+
+
+class Quota(BaseModel):
+    id: int
+    limit: int | None = None
+    order_by: int | None = None
+    everything: bool | None = None
+    self: int = 0
+
+
+class QuotaRow(Gallery):
+    __tablename__ = "quota"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    limit: Mapped[int | None]
+    order_by: Mapped[int | None]
+    everything: Mapped[bool | None]
+    self: Mapped[int]
+
+
+class Quotas(AsyncInMemoryRepository[Quota, int]):
+    model = QuotaRow
+
+
+def test_an_option_that_is_also_a_field_is_refused_whatever_its_value(loop):
+    async def work():
+        async with Quotas() as quotas:
+            await quotas.add(Quota(id=1))
+            assert await quotas.count(limit=None, order_by=None, everything=None, self=0) == 1
+            assert [one.id async for one in quotas.stream()] == [1]
+            assert (await quotas.first()).id == 1
+            for call in (
+                lambda: quotas.find(limit=None),
+                lambda: quotas.first(order_by=None),
+                lambda: quotas.delete_where(id=1, everything=False),
+                lambda: quotas.update_where(id=1, set_={"self": 1}, everything=False),
+            ):
+                with pytest.raises(QueryError, match="for the field write"):
+                    await call()
+            with pytest.raises(QueryError, match="for the field write"):
+                quotas.stream(order_by=None)
+            assert await quotas.update_where(id=1, set_={"self": 1}) == await quotas.delete_where(id=1) == 1
 
     loop.run(work())

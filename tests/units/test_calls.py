@@ -1,5 +1,7 @@
 """What each call of a repository means, in memory and on SQLite."""
 
+import inspect
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +18,7 @@ from sqlrepo import (
     InvalidValueError,
     MappingError,
     QueryError,
+    QueryObject,
     ReadOnlyError,
     TransactionAbortedError,
     UnitStateError,
@@ -24,6 +27,8 @@ from sqlrepo import (
     not_,
     not_in,
 )
+from sqlrepo.core.selection import CALL_OPTIONS
+from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy.types import Exact
 from tests.units.domain import Shop, Tag, Todo, TodoQuery, TodoRow, Todos, own_base, todo
 
@@ -298,3 +303,149 @@ def test_first_of_nothing_needs_an_open_unit_too(db):
     with shop:
         shop.todos.add(Todo(key="a"))
         assert shop.todos.first(TodoQuery(limit=0)) is None
+
+
+# -- a keyword that is a field and an option
+
+OPTIONS = {
+    "first": {"order_by"},
+    "find": {"order_by", "limit", "offset", "into", "lock"},
+    "stream": {"order_by"},
+    "chunks": {"order_by"},
+    "update_where": {"set_", "everything"},
+    "delete_where": {"everything"},
+}
+
+
+class Quota(BaseModel):
+    id: int | None = None
+    limit: int | None = 0
+    offset: int = 0
+    order_by: int = 0
+    into: int = 0
+    lock: int = 0
+    set_: int = 0
+    everything: int = 0
+    after: int = 0
+    with_total: int = 0
+    self: int = 0
+
+
+class QuotaRow(own_base()):
+    __tablename__ = "quota"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    limit: Mapped[int | None]
+    offset: Mapped[int]
+    order_by: Mapped[int]
+    into: Mapped[int]
+    lock: Mapped[int]
+    set_: Mapped[int]
+    everything: Mapped[int]
+    after: Mapped[int]
+    with_total: Mapped[int]
+    self: Mapped[int]
+
+
+class Quotas(BaseRepository[Quota, int]):
+    model = QuotaRow
+
+
+class QuotaPage(QueryObject[Quota]):
+    limit: int | None = None
+    limit_eq: int | None = None
+    limit_gt: int | None = None
+    order_by: Literal["order_by", "-order_by"] | None = None
+
+
+@pytest.fixture
+def quotas():
+    with Quotas(InMemoryDatabase()) as quotas:  # the calls are above the back ends
+        quotas.add_many([Quota(**dict.fromkeys(Quota.model_fields, n) | {"id": n}) for n in (1, 2, 3)])
+        yield quotas
+
+
+def test_every_option_of_a_call_that_takes_fields_by_keyword_is_known():
+    found = {}
+    for name, method in inspect.getmembers(BaseRepository, inspect.isfunction):
+        parameters = inspect.signature(method).parameters.values()
+        if not name.startswith("_") and any(one.kind is one.VAR_KEYWORD for one in parameters):
+            found[name] = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+    assert {name: options for name, options in found.items() if options} == OPTIONS
+    assert set().union(*OPTIONS.values()) == CALL_OPTIONS
+
+
+@pytest.mark.parametrize(("call", "option"), [(call, option) for call in OPTIONS for option in sorted(OPTIONS[call])])
+@pytest.mark.parametrize("value", [2, None, False])
+def test_an_option_that_is_also_a_field_is_refused_whatever_its_value(quotas, call, option, value):
+    others = {"set_": {"after": 9}} if call == "update_where" and option != "set_" else {}
+    with pytest.raises(QueryError) as caught:
+        getattr(quotas, call)(fields(Quota).id == 2, **others | {option: value})
+
+    assert f"`fields(Quota).{option} == value`" in str(caught.value)
+    assert quotas.count(after=9) == 0
+    assert quotas.count() == 3
+
+
+@pytest.mark.parametrize("name", sorted({*CALL_OPTIONS, "after", "with_total", "self"}))
+def test_a_field_called_like_an_option_of_another_call_filters(quotas, name):
+    equal = {name: 2}
+
+    assert (quotas.count(**equal), quotas.exists(**equal), quotas.one(**equal).id) == (1, True, 2)
+    assert quotas.one_or_none(**equal).id == 2
+    assert [one.id for one in quotas.find(getattr(fields(Quota), name) == 2)] == [2]
+    if name not in OPTIONS["find"]:
+        assert [one.id for one in quotas.find(**equal)] == [2]
+    if name not in OPTIONS["delete_where"]:
+        assert quotas.delete_where(**equal) == 1
+
+
+def test_the_option_is_spelled_as_the_error_says(quotas):
+    with pytest.raises(QueryError) as caught:
+        quotas.find(limit=2)
+    (source,) = re.findall(r"`class (.*)`", str(caught.value))
+    names = {"Quota": Quota, "QueryObject": QueryObject, "Literal": Literal}
+    exec(f"class {source}", names)
+
+    assert [one.id for one in quotas.find(names["Query"](limit=2))] == [1, 2]
+    with pytest.raises(QueryError, match="for the option") as caught:
+        quotas.stream(order_by="-limit")
+    (source,) = re.findall(r"`class (.*)`", str(caught.value))
+    exec(f"class {source}", names)
+    assert [one.id for one in quotas.stream(names["Query"](order_by="-order_by"))] == [3, 2, 1]
+    with pytest.raises(QueryError, match=re.escape("`lock_`, with `columns = {'lock_': 'lock'}`")):
+        quotas.find(lock="update")
+
+
+def test_a_query_object_spells_a_field_called_limit_with_a_suffix(quotas):
+    assert [one.id for one in quotas.find(QuotaPage(limit=2))] == [1, 2]
+    assert [one.id for one in quotas.find(QuotaPage(limit_eq=2))] == [2]
+    assert [one.id for one in quotas.find(QuotaPage(limit_gt=1, limit=1, order_by="-order_by"))] == [3]
+
+
+def test_calls_that_take_no_fields_have_their_options_whatever_the_fields(quotas):
+    page = quotas.page(QuotaPage(limit=1), with_total=True)
+    rest = quotas.scroll(QuotaPage(limit=2), after=quotas.scroll(QuotaPage(limit=2)).next)
+
+    assert (page.total, [one.id for one in rest.items]) == (3, [3])
+    assert quotas.get(2, lock="update").id == 2
+
+
+def test_a_field_under_another_column_is_as_ambiguous_and_one_that_is_renamed_is_not():
+    class Renamed(BaseModel):
+        id: int | None = None
+        limit_: int
+        offset: int
+
+    class Renameds(BaseRepository[Renamed, int]):
+        model = QuotaRow
+        columns = {"limit_": "limit", "offset": "after"}
+
+        def to_row(self, entity):
+            return {**dict.fromkeys(Quota.model_fields, 0), "id": entity.id, "limit": entity.limit_, "after": 5}
+
+    with Renameds(InMemoryDatabase()) as repository:
+        repository.add_many([Renamed(limit_=n, offset=n) for n in (1, 2)])
+        assert [one.limit_ for one in repository.find(limit=1, limit_=2)] == [2]
+        with pytest.raises(QueryError, match="offset is an option"):
+            repository.find(offset=1)

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from sqlrepo.core.definition import Definition, RepositoryConfig
 from sqlrepo.core.repository import BaseRepository
+from sqlrepo.core.selection import NOT_GIVEN
 from sqlrepo.core.unit import BaseUnitOfWork, DeclaresRepositories, make_pauses, next_pause
 from sqlrepo.core.work import Work, to_async_source
 from sqlrepo.driver import (
@@ -317,21 +318,24 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
         """See `BaseRepository.get_many`."""
         return await self._call(self._body.get_many, ids)
 
-    async def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+    async def one(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T:
         """See `BaseRepository.one`."""
         return await self._call(self._body.one, *criteria, **equals)
 
-    async def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+    async def one_or_none(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
         """See `BaseRepository.one_or_none`."""
         return await self._call(self._body.one_or_none, *criteria, **equals)
 
-    async def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
+    async def first(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
+    ) -> T | None:
         """See `BaseRepository.first`."""
         return await self._call(self._body.first, *criteria, order_by=order_by, **equals)
 
     @overload
     async def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -343,6 +347,7 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     @overload
     async def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -351,15 +356,15 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
         lock: Lock | None = None,
         **equals: Any,
     ) -> list[S]: ...
-    async def find(self, *criteria: bool | QueryObject[T], **options: Any) -> list[Any]:
+    async def find(self, /, *criteria: bool | QueryObject[T], **options: Any) -> list[Any]:
         """See `BaseRepository.find`."""
         return await self._call(self._body.find, *criteria, **options)
 
-    async def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
+    async def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """See `BaseRepository.count`."""
         return await self._call(self._body.count, *criteria, **equals)
 
-    async def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
+    async def exists(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
         """See `BaseRepository.exists`."""
         return await self._call(self._body.exists, *criteria, **equals)
 
@@ -373,7 +378,9 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
         """See `BaseRepository.scroll`."""
         return await self._call(self._body.scroll, query, after=after, before=before)
 
-    def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> AsyncIterator[T]:
+    def stream(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
+    ) -> AsyncIterator[T]:
         """See `BaseRepository.stream`."""
         return self._stream_chunks(self._body.chunks(*criteria, order_by=order_by, **equals))
 
@@ -418,12 +425,12 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
         return await self._call(self._body.remove, entity)
 
     async def update_where(
-        self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any
+        self, /, *criteria: bool, set_: Mapping[str, Any], everything: bool = NOT_GIVEN, **equals: Any
     ) -> int:
         """See `BaseRepository.update_where`."""
         return await self._call(self._body.update_where, *criteria, set_=set_, everything=everything, **equals)
 
-    async def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
+    async def delete_where(self, /, *criteria: bool, everything: bool = NOT_GIVEN, **equals: Any) -> int:
         """See `BaseRepository.delete_where`."""
         return await self._call(self._body.delete_where, *criteria, everything=everything, **equals)
 

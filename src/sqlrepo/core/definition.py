@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 from typing_extensions import get_original_bases
 
+from sqlrepo.core.selection import CALL_OPTIONS, NOT_GIVEN, ambiguous_option
 from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
@@ -32,6 +33,7 @@ class Definition(Generic[T]):
     custom_load: bool  # the class overrides to_domain
     has_scope: bool  # the class overrides scope or write_scope
     has_write_scope: bool
+    ambiguous: frozenset[str]  # the options of calls that take fields by keyword which are fields too
 
     @property
     def schema(self) -> Schema:
@@ -63,6 +65,12 @@ class Definition(Generic[T]):
             if column.computed or column.name in {*target, *self.schema.key, self.schema.version}:
                 raise QueryError(f"update={self.mapper.field(column.name)!r}: an upsert does not change this field")
         return frozenset(column.name for column in columns)
+
+    def refuse_ambiguous(self, call: str, **options: Any) -> None:
+        """Refuse an option that is also a field: a keyword has one meaning."""
+        for name, value in options.items():
+            if name in self.ambiguous and value is not NOT_GIVEN:
+                raise ambiguous_option(call, self.mapper.entity, name)
 
     def projection(self, into: type[Any]) -> tuple[tuple[str, ...], Callable[[Sequence[Row]], list[Any]]]:
         """Return the columns that a smaller model needs, and a function that builds the model from rows."""
@@ -171,7 +179,8 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
     )
     has_write_scope = cls.write_scope is not RepositoryConfig.write_scope
     has_scope = has_write_scope or cls.scope is not RepositoryConfig.scope
-    return Definition(mapper, _read_natural_key(cls, mapper, complete), custom_load, has_scope, has_write_scope)
+    natural_key = _read_natural_key(cls, mapper, complete)
+    return Definition(mapper, natural_key, custom_load, has_scope, has_write_scope, CALL_OPTIONS & mapper.names)
 
 
 def _read_schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Schema | None:

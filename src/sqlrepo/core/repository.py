@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from sqlrepo.core.definition import Definition, RepositoryConfig
 from sqlrepo.core.scope import Scope, ScopedDriver, evaluate_scope
 from sqlrepo.core.selection import (
+    NOT_GIVEN,
     Selection,
     check_lock,
     condition,
@@ -156,7 +157,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     # -- reading by criteria
 
-    def one(self, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+    def one(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T:
         """Return the only entity that matches.
 
         Raises:
@@ -169,7 +170,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             raise NotFoundError(self._mapper.entity, str(selection.criterion))
         return found
 
-    def one_or_none(self, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+    def one_or_none(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
         """Return the only entity that matches, or None.
 
         Raises:
@@ -177,8 +178,10 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         """
         return self._find_only(select(self._mapper, criteria, equals))
 
-    def first(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> T | None:
+    def first(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any) -> T | None:
         """Return the first matching entity in an order, or None."""
+        if self._config.ambiguous:
+            self._config.refuse_ambiguous("first", order_by=order_by)
         selection = select(self._mapper, criteria, equals, order_by=order_by)
         limit = 1 if selection.limit is None else min(selection.limit, 1)
         found = self._load(self._fetch(self._request(selection, limit=limit, offset=selection.offset)))
@@ -187,6 +190,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     @overload
     def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -198,6 +202,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     @overload
     def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -208,12 +213,13 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     ) -> list[S]: ...
     def find(
         self,
+        /,
         *criteria: bool | QueryObject[T],
-        order_by: OrderBy = None,
-        limit: int | None = None,
-        offset: int | None = None,
-        into: type[Any] | None = None,
-        lock: Lock | None = None,
+        order_by: OrderBy = NOT_GIVEN,
+        limit: int | None = NOT_GIVEN,
+        offset: int | None = NOT_GIVEN,
+        into: type[Any] | None = NOT_GIVEN,
+        lock: Lock | None = NOT_GIVEN,
         **equals: Any,
     ) -> list[Any]:
         """Return the entities that match.
@@ -228,26 +234,29 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             equals: fields and the values they must have; None is NULL.
 
         Raises:
-            QueryError: the query is ambiguous or contradictory.
+            QueryError: the query is ambiguous or contradictory; a field has the name of an option that is given.
         """
+        if self._config.ambiguous:
+            self._config.refuse_ambiguous("find", order_by=order_by, limit=limit, offset=offset, into=into, lock=lock)
         selection = select(self._mapper, criteria, equals, order_by=order_by, limit=limit, offset=offset)
+        lock = None if lock is NOT_GIVEN else lock
         request = self._request(selection, limit=selection.limit, offset=selection.offset, lock=lock)
-        if into is None:
+        if into is None or into is NOT_GIVEN:
             return self._load(self._fetch(request))
         columns, build = self._config.projection(into)
         return build(self._fetch(replace(request, columns=columns)))
 
-    def count(self, *criteria: bool | QueryObject[T], **equals: Any) -> int:
+    def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the entities that match; a query object's limit and offset are ignored."""
         where = select(self._mapper, criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where))
 
-    def exists(self, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
+    def exists(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
         """Return True if any entity matches."""
         where = select(self._mapper, criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
 
-    def stream(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[T]:
+    def stream(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any) -> Iterator[T]:
         """Iterate over the entities that match, however many, in chunks of bounded size.
 
         Each chunk is a statement that begins after the last row of the chunk before, so other statements, savepoints
@@ -264,8 +273,12 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         """
         return chain.from_iterable(self.chunks(*criteria, order_by=order_by, **equals))
 
-    def chunks(self, *criteria: bool | QueryObject[T], order_by: OrderBy = None, **equals: Any) -> Iterator[list[T]]:
+    def chunks(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
+    ) -> Iterator[list[T]]:
         """Iterate as `stream` does, over lists of entities."""
+        if self._config.ambiguous:
+            self._config.refuse_ambiguous("stream", order_by=order_by)
         # The arguments are checked, and the scope evaluated, before the first chunk is read.
         return self._read_chunks(select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope())
 
@@ -475,19 +488,22 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     # -- set forms
 
-    def update_where(self, *criteria: bool, set_: Mapping[str, Any], everything: bool = False, **equals: Any) -> int:
+    def update_where(
+        self, /, *criteria: bool, set_: Mapping[str, Any], everything: bool = NOT_GIVEN, **equals: Any
+    ) -> int:
         """Set fields of all entities that match, and return their number.
 
         Args:
             criteria: expressions over `fields`; a query object is passed as its ``.criteria``.
             set_: values by field; expressions over the row are not supported.
             everything: must be True if the criteria may match all entities, and if there are none.
-            equals: fields and the values they must have, as in `find`; write an expression for a field that is named
-                ``set_`` or ``everything``.
+            equals: fields and the values they must have, as in `find`.
 
         Raises:
             QueryError: the criteria match everything and ``everything`` is False, or ``set_`` cannot be set.
         """
+        if self._config.ambiguous:
+            self._config.refuse_ambiguous("update_where", everything=everything, set_=set_)
         where = select_targets(self._mapper, criteria, equals, everything=everything)
         values = self._check_assigned(read_changes(set_))
         if self._schema.version in values:
@@ -502,18 +518,19 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             raise QueryError("the scope depends on fields that set_ does not name; patch the entities one by one")
         return self._write(lambda driver: driver.update(self._schema, tuple(row), tuple(row.values()), where), scope)
 
-    def delete_where(self, *criteria: bool, everything: bool = False, **equals: Any) -> int:
+    def delete_where(self, /, *criteria: bool, everything: bool = NOT_GIVEN, **equals: Any) -> int:
         """Delete all entities that match, and return their number.
 
         Args:
             criteria: expressions over `fields`; a query object is passed as its ``.criteria``.
             everything: must be True if the criteria may match all entities, and if there are none.
-            equals: fields and the values they must have, as in `find`; write an expression for a field that is named
-                ``everything``.
+            equals: fields and the values they must have, as in `find`.
 
         Raises:
             QueryError: the criteria match everything and ``everything`` is False.
         """
+        if self._config.ambiguous:
+            self._config.refuse_ambiguous("delete_where", everything=everything)
         where = select_targets(self._mapper, criteria, equals, everything=everything)
         return self._write(lambda driver: driver.delete(self._schema, where))
 

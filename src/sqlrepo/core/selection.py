@@ -20,7 +20,7 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.fields import OrderBy, Sort, parse_keywords, parse_order
 from sqlrepo.language.predicate import parametrize
-from sqlrepo.language.query import QueryObject, entity_of
+from sqlrepo.language.query import OPTIONS, QueryObject, entity_of
 from sqlrepo.tables.mapper import Mapper
 
 # Limit, offset and the one row more that shows whether there is a next page add up to a 64-bit integer.
@@ -29,6 +29,34 @@ _MOST_ROWS = 2**62 - 1
 # Well below the parameters of one statement, or the alternatives of one criterion, that any database accepts.
 _KEYS_AT_ONCE = 500
 _COMPOSITE_KEYS_AT_ONCE = 50
+
+
+class _NotGiven:
+    def __bool__(self) -> bool:
+        return False
+
+
+#: The default of an option whose name may also be a field's, where None would be a value of the field.
+NOT_GIVEN: Any = _NotGiven()
+
+#: The options of calls that also take fields by keyword.
+CALL_OPTIONS = frozenset({*OPTIONS, "into", "lock", "set_", "everything"})
+
+
+def ambiguous_option(call: str, entity: type, name: str) -> QueryError:
+    """Make the error of an option whose name is also a field's, in a call that takes fields by keyword."""
+    of, annotation = entity.__name__, f"Literal['{name}', '-{name}']" if name == "order_by" else "int"
+    other = (
+        f"pass a query object, of `class Query(QueryObject[{of}]): {name}: {annotation}`"
+        if name in OPTIONS
+        else f"rename the field to `{name}_`, with `columns = {{'{name}_': '{name}'}}` in the repository"
+    )
+    error = QueryError(
+        f"{name} is an option of {call}() and a field of {of}; for the field write `fields({of}).{name} == value`, "
+        f"for the option {other}"
+    )
+    error.option = name
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +180,14 @@ def _merge_options(query: QueryObject[Any], given: Mapping[str, Any]) -> Mapping
     merged = dict(given)
     for option, value in given.items():
         own = getattr(query, option, None)
-        if own is not None and value is not None:
+        if own is not None and value is not None and value is not NOT_GIVEN:
             raise QueryError(f"{option} is given twice: by {type(query).__name__} and by the call")
         merged[option] = value if own is None else own
     return merged
 
 
 def _check_count(name: str, number: Any, default: Any) -> Any:
-    if number is None:
+    if number is None or number is NOT_GIVEN:
         return default
     if not isinstance(number, int) or isinstance(number, bool):
         raise QueryError(f"{name} must be a number of rows, not {type(number).__name__}")
@@ -170,7 +198,7 @@ def _check_count(name: str, number: Any, default: Any) -> Any:
 
 def _order(mapper: Mapper[Any], order_by: OrderBy) -> tuple[Sort, ...]:
     """Bind an order to columns and append the key, in the direction of the last sort key."""
-    if order_by is None:
+    if order_by is None or order_by is NOT_GIVEN:
         return mapper.key_order
     order = [mapper.bind_sort(sort) for sort in parse_order(mapper.entity, order_by)]
     descending = order[-1].descending if order else False

@@ -121,6 +121,11 @@ class Mapper(Generic[T]):
 
     # -- names
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields that have a column."""
+        return frozenset(self._columns)
+
     def column(self, name: str) -> Column:
         """Return a field's column, or raise `QueryError` if there is none."""
         if name not in self._columns:
