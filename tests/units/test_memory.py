@@ -1,9 +1,10 @@
 """What memory can be told by hand, and what it refuses when a repository is built, by name."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -121,13 +122,14 @@ def test_a_unit_takes_a_repository_of_memory_alone():
 
 
 def refused(*columns, args=()):
+    """The message for a table whose columns all have a field."""
     base = own_base()
 
     body = {"__tablename__": "odd", "id": mapped_column(sa.Integer, primary_key=True), "__table_args__": args}
     row = type("Row", (base,), body | {column.name: column for column in columns})
 
-    class Entity(BaseModel):
-        id: int | None = None
+    names = ["id", *(column.name for column in columns)]
+    Entity = make_dataclass("Entity", [(name, Any, None) for name in names])  # noqa: N806
 
     class Odd(BaseRepository[Entity, int]):
         model = row
@@ -135,7 +137,7 @@ def refused(*columns, args=()):
     class OddUnit(BaseUnitOfWork):
         odd: Odd
 
-    for build in (Odd, OddUnit):
+    for build in (Odd, lambda db: OddUnit(db).odd):
         with pytest.raises(UnsupportedError) as caught:
             build(InMemoryDatabase())
     return str(caught.value)

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from types import new_class
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -194,6 +195,7 @@ def kept(column, *, defaults=None):
 
     class Single(BaseModel):
         id: int | None = None
+        odd: Any = None
 
     class Singles(BaseRepository[Single, int]):
         model = Row

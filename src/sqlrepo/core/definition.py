@@ -174,6 +174,8 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
             raise MappingError(f"{cls.__name__}.{name} is not a plain method; declare it with `def`")
     custom_load = cls.to_domain is not RepositoryConfig.to_domain
     custom_dump = cls.to_row is not RepositoryConfig.to_row
+    if not (custom_load or custom_dump):  # which may read or write any column
+        schema = replace(schema, used=frozenset(cls.columns.get(name, name) for name in describe(entity)))
     mapper: Mapper[Any] = Mapper(
         entity, schema, cls.columns, fold=cls.fold, custom_load=custom_load, custom_dump=custom_dump
     )

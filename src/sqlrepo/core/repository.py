@@ -77,6 +77,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             self._unit = BaseUnitOfWork[Any](source, context=context)
             self._stand_alone(type(self))
         self._work = self._unit._work
+        self._work.require_kept(self._kind)
         self._config: Definition[T] = self.definition()
         self._mapper: Mapper[T] = self._config.mapper
         self._schema = self._mapper.schema
@@ -584,6 +585,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     def _stand_alone(self, kind: type[Any]) -> None:
         work = self._unit._work
         work.register_tables(kind, [kind])
+        work.require_kept(kind)
         work.label(kind)
         self._source = work.source
 

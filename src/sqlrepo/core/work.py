@@ -88,6 +88,7 @@ class Work:
         self._driver: Driver | None = None
         self._transaction = Transaction(self._log)
         self._declared: tuple[type[RepositoryConfig[Any]], ...] = ()
+        self._refused: dict[type[RepositoryConfig[Any]], UnsupportedError] = {}
         self._mappers: dict[str, Mapper[Any]] = {}
         self.after_commit: Callable[[list[Callback]], None] = run_callbacks  # called without a connection
 
@@ -108,7 +109,10 @@ class Work:
     # -- tables
 
     def register_tables(self, kind: type[Any], repositories: Iterable[type[RepositoryConfig[Any]]]) -> None:
-        """Register the tables of a class of units or repositories with the source, once for each source."""
+        """Register the tables of a class of units or repositories with the source, once for each source.
+
+        A table that the source cannot keep is refused when its repository is used; see `require_kept`.
+        """
         self._declared = (*self._declared, *repositories)
         if self._joined is not None:  # each time: its session may have new listeners
             for repository in repositories:
@@ -118,8 +122,19 @@ class Work:
         registered = _REGISTERED.setdefault(self.source, WeakSet())
         if kind not in registered:
             for repository in repositories:
-                self.source.register_table(repository.definition().schema)
-            registered.add(kind)
+                try:
+                    self.source.register_table(repository.definition().schema)
+                except UnsupportedError as error:
+                    self._refused[repository] = error
+            if not self._refused:
+                registered.add(kind)
+
+    def require_kept(self, repository: type[RepositoryConfig[Any]]) -> None:
+        """Raise an error with all reasons of all tables if the source cannot keep the repository's table."""
+        if repository not in self._declared:  # a repository that the class of the unit does not declare
+            self.register_tables(repository, [repository])
+        if repository in self._refused:
+            raise UnsupportedError("\n".join(dict.fromkeys(map(str, self._refused.values()))))
 
     def add_mapper(self, mapper: Mapper[Any]) -> None:
         """Add a mapper by which errors of a commit name fields."""

@@ -486,7 +486,7 @@ class RowRules:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._checks = [(check, _compile_check(schema, check)) for check in schema.checks]
-        filled = [column for column in schema.columns if column.filled_by_database]
+        filled = [one for one in schema.columns if one.filled_by_database and one.name not in schema.unknown]
         self._computed = [column for column in filled if column.computed]
         self._on_insert = [column for column in filled if column.server_default and not column.computed]
         self._on_update = [column for column in filled if column.server_onupdate and not column.computed]
@@ -546,4 +546,5 @@ def _is_denied(test: RowFunction, schema: Schema, row: Row) -> bool:
 
 
 def _load_values(schema: Schema, row: Row) -> Mapping[str, Any]:
-    return {column.name: column.type.load(value) for column, value in zip(schema.columns, row, strict=True)}
+    known = ((one, value) for one, value in zip(schema.columns, row, strict=True) if one.name not in schema.unknown)
+    return {column.name: column.type.load(value) for column, value in known}

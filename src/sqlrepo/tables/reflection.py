@@ -69,11 +69,22 @@ def table_of(schema: Schema) -> sa.Table:
 
 
 def refusals(table: sa.Table) -> Iterator[Refusal]:
-    """Return the reasons why memory would refuse a table, mapped or not."""
+    """Return the reasons why memory refuses a table, mapped or not.
+
+    As for an entity with a field for each column whose type memory can keep.
+    """
     if not table.primary_key.columns:
         return iter([Refusal("", "table", "it has no primary key")])
     names = {column: column.name for column in table.columns}
-    return _complete(_describe(table, names), table, names, table.columns).refusals
+    schema = _complete(_describe(table, names), table, names, table.columns)
+    return replace(schema, used=frozenset(one.name for one in schema.columns if not one.refused)).refusals
+
+
+def left_out(table: sa.Table) -> Iterator[Refusal]:
+    """Return the reasons why memory leaves columns of a table NULL, and refuses entities with a field for them."""
+    refused = {refusal.column for refusal in refusals(table)}
+    columns = (_read_column(column.name, column) for column in table.columns)
+    return (Refusal(one.name, "field", one.refused) for one in columns if one.refused and one.name not in refused)
 
 
 def _describe(table: sa.Table, names: Mapping[Any, str]) -> Schema:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlrepo.errors import MappingError
-from sqlrepo.language.criteria import Criterion
+from sqlrepo.language.criteria import CompareFields, Criterion, Leaf, map_leaves
 from sqlrepo.language.values import ValueType, WrongValueError
 
 # The database's schema, None for the default one, and the name.
@@ -43,6 +43,15 @@ class RowFunction:
         return self.function({**values, **renamed})
 
 
+class Refusal(NamedTuple):
+    """A reason why memory refuses a table."""
+
+    column: str  # empty if the reason concerns the whole table
+    # The column's type, the source of its values, or the table; "field" if only an entity with that field is refused.
+    aspect: Literal["type", "value", "field", "table"]
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column."""
@@ -73,6 +82,15 @@ class Column:
     def fills_itself(self) -> bool:
         """True if a new row may omit the column."""
         return self.nullable or self.generated or self.computed or self.server_default or self.default is not None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The reason why memory cannot keep the column, if any."""
+        if self.refused:
+            return Refusal(self.name, "type", self.refused)
+        if self.memory_default is None and (reason := self.filled_by_database):
+            return Refusal(self.name, "value", f"{reason}; put a function into `memory_defaults`")
+        return None
 
     @property
     def filled_by_database(self) -> str | None:
@@ -126,14 +144,6 @@ class Check:
         return f"check {self.name or self.text}: {reason}; {hint}"
 
 
-class Refusal(NamedTuple):
-    """A reason why memory refuses a table."""
-
-    column: str  # empty if the reason concerns the whole table
-    aspect: Literal["type", "value", "table"]  # the column's type, the source of its values, or the table
-    reason: str
-
-
 @dataclass(frozen=True, eq=False)
 class Schema:
     """One table; invalid column names raise `MappingError`."""
@@ -149,6 +159,7 @@ class Schema:
     version: str | None = None  # the column that counts a row's writes
     refused: tuple[str, ...] = ()  # what memory cannot reproduce
     model: Any = field(default=None, repr=False)  # the mapped class, for back ends that need it
+    used: frozenset[str] | None = None  # the columns that the repository reads or writes; None for all
 
     def __post_init__(self) -> None:
         if not self.key:
@@ -180,16 +191,23 @@ class Schema:
     def aware(self) -> frozenset[str]:
         return frozenset(column.name for column in self.columns if column.type.aware)
 
+    @cached_property
+    def unknown(self) -> frozenset[str]:
+        """The columns that memory leaves NULL, because it cannot keep them and nothing asks for their values."""
+        if self.used is None:
+            return frozenset()
+        asked = {*self.used, *self.key, self.version, *(name for one in self.uniques for name in one.columns)}
+        asked |= {name for one in self.foreign_keys for name in one.columns}
+        asked |= {name for one in self.checks if one.criterion is not None for name in columns_of(one.criterion)}
+        unkept = (column for column in self.columns if column.refusal and column.fills_itself)
+        return frozenset(column.name for column in unkept) - asked
+
     @property
     def refusals(self) -> Iterator[Refusal]:
         """The reasons why memory cannot behave as the database would."""
         for reason in self.refused:
             yield Refusal("", "table", reason)
-        for column in self.columns:
-            if column.refused:
-                yield Refusal(column.name, "type", column.refused)
-            elif column.memory_default is None and (reason := column.filled_by_database or ""):
-                yield Refusal(column.name, "value", f"{reason}; put a function into `memory_defaults`")
+        yield from (one.refusal for one in self.columns if one.refusal and one.name not in self.unknown)
         for check in self.checks:
             if check.test is None and check.criterion is None:
                 yield Refusal("", "table", check.refusal)
@@ -197,3 +215,15 @@ class Schema:
     @property
     def full_name(self) -> TableName:
         return (self.namespace, self.name)
+
+
+def columns_of(criterion: Criterion) -> frozenset[str]:
+    """Return the columns that a criterion compares."""
+    found: set[str] = set()
+
+    def collect(leaf: Leaf) -> Leaf:
+        found.update({leaf.ref.name, leaf.other.name} if isinstance(leaf, CompareFields) else {leaf.ref.name})
+        return leaf
+
+    map_leaves(criterion, collect)
+    return frozenset(found)

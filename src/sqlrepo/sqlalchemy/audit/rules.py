@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sqlrepo.sqlalchemy.audit.column import MARIADB, ColumnInfo
 from sqlrepo.sqlalchemy.audit.server import Server
-from sqlrepo.tables.reflection import refusals
+from sqlrepo.tables.reflection import left_out, refusals
 from sqlrepo.tables.schema import Refusal
 
 
@@ -89,7 +89,7 @@ def findings_of(table: sa.Table, dialect: sa.Dialect, server: Server) -> Iterato
     found = [
         _finding(rule, info, spot) for rule in RULES if info.database in rule.databases for spot in rule.find(info)
     ]
-    refused = list(refusals(table))
+    refused = [*refusals(table), *left_out(table)]
     for column in columns.values():
         own = [one for one in found if one.column and one.place == column.place]
         yield from _with_refusals(own, [one for one in refused if one.column == column.place], column)
@@ -117,8 +117,8 @@ def _finding(rule: Rule, info: TableInfo, spot: Spot) -> Finding:
 def _with_refusals(found: list[Finding], refused: list[Refusal], column: ColumnInfo) -> list[Finding]:
     """Add what memory refuses of a column; a type that already has a finding gets no second one."""
     for refusal in refused:
-        effect = f"The column cannot be kept in memory: {refusal.reason}."
-        if refusal.aspect == "type" and found:
+        effect = f"{_MEMORY_EFFECTS.get(refusal.aspect, 'The column cannot be kept in memory')}: {refusal.reason}."
+        if refusal.aspect in ("type", "field") and found:
             found[0] = replace(found[0], effect=f"{found[0].effect} {effect}")
             continue
         table, remedy = column.column.table.fullname, _MEMORY_REMEDIES[refusal.aspect]
@@ -126,8 +126,10 @@ def _with_refusals(found: list[Finding], refused: list[Refusal], column: ColumnI
     return found
 
 
+_MEMORY_EFFECTS = {"field": "Memory leaves the column NULL, and refuses an entity with a field for it"}
 _MEMORY_REMEDIES = {
     "type": "One of sqlrepo.sqlalchemy.types.",
+    "field": "One of sqlrepo.sqlalchemy.types, if an entity needs the column.",
     "value": "A default that Python computes: default=, onupdate=.",
     "table": "Test this table on a database instead of in memory.",
 }
