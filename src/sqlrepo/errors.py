@@ -108,7 +108,7 @@ class CheckViolationError(ConstraintError):
 
 
 class InvalidValueError(RepositoryError):
-    """A column cannot hold a value, or a value would put its row outside the repository's scope.
+    """A column cannot hold a value, no column keeps it, or it would put its row outside the repository's scope.
 
     Reasons: wrong type, too long, out of range, a NUL character, NaN, or a datetime without the required time zone.
 

@@ -349,13 +349,14 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
         Raises:
             ConstraintError: the row violates a constraint.
-            InvalidValueError: a column cannot hold a value, or the row would be outside the repository's scope.
+            InvalidValueError: a column cannot hold a value, no column keeps what was given (an extra value, a
+                relationship), or the row would be outside the repository's scope.
         """
         return self.add_many([entity])[0]
 
     def add_many(self, entities: Iterable[T]) -> list[T]:
         """Insert entities, all or none, and return them as stored, in their order."""
-        values = [self._dump(entity) for entity in entities]
+        values = [self._dump_whole(entity) for entity in entities]
         rows = self._complete(lambda: [self._mapper.complete_insert(value) for value in values])
         scope = self._evaluate_scope()
         scope.check_new(rows)
@@ -370,7 +371,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             NotFoundError: the row does not exist.
             StaleEntityError: the row has another version than the entity.
         """
-        values = self._dump(entity)
+        values = self._dump_whole(entity)
         key = self._require_key(values)
         changes = self._complete_changes(values)
         return self._change(key, changes, values.get(self._schema.version or ""))
@@ -395,7 +396,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def save(self, entity: T) -> T:
         """Insert an entity, or replace its row if there is one; atomic."""
-        values = self._dump(entity)
+        values = self._dump_whole(entity)
         key = self._config.key_values(values)
         if None in key.values():
             return self.add(entity)
@@ -649,7 +650,14 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             raise
 
     def _dump(self, entity: T) -> dict[str, Any]:
+        """Return an entity's values by column, checked."""
         return self._mapper.check_row(self.to_row(entity))
+
+    def _dump_whole(self, entity: T) -> dict[str, Any]:
+        """Return an entity's values to be stored; what no column keeps raises `InvalidValueError`."""
+        values = self._dump(entity)
+        self._mapper.check_given(entity)
+        return values
 
     def _check_assigned(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check values by field and return them by column."""
@@ -737,7 +745,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     ) -> list[tuple[Row, bool]]:
         target = self._config.conflict_target(on)
         chosen = None if update is None else self._config.updatable(update, target)
-        requests = [self._upsert_request(self._dump(entity), target, chosen) for entity in entities]
+        requests = [self._upsert_request(self._dump_whole(entity), target, chosen) for entity in entities]
         scope = self._evaluate_scope()
         scope.check_new(request.row for request in requests)
         last = {request.conflict_values or index: index for index, request in enumerate(requests)}

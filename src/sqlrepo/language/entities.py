@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache, partial
@@ -98,9 +98,33 @@ def read_fields(entity: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(entity, name) for name in names}
 
 
+def refuse_unkept(entity: object, kept: type) -> None:
+    """Raise `InvalidValueError` if an entity was given something that is no field of the class that is kept."""
+    given = type(entity)
+    if given is not kept:
+        for name in describe(given).keys() - describe(kept).keys():
+            raise InvalidValueError(
+                name, f"is a field of {given.__name__}, but a repository of {kept.__name__} has none"
+            )
+    if is_mapped(given):
+        for name in _unkept_orm_state(entity):
+            raise InvalidValueError(
+                name,
+                f"is not a column of {given.__name__}, so it would not be stored; write other tables' rows with their "
+                "own repositories, and refer to them by the foreign key's columns",
+            )
+    elif isinstance(entity, BaseModel):
+        for name in entity.model_extra or ():
+            raise InvalidValueError(
+                name, f"is an extra value, which no column keeps; declare a field in {given.__name__}"
+            )
+
+
 def read_changes(changes: Any) -> dict[str, Any]:
     """Return a partial change: the fields set on a Pydantic model, or a mapping's items."""
     if isinstance(changes, BaseModel):
+        if is_mapped(type(changes)):
+            refuse_unkept(changes, type(changes))
         return {name: getattr(changes, name) for name in changes.model_fields_set}
     if isinstance(changes, Mapping):
         return dict(changes)
@@ -164,14 +188,47 @@ def _orm_values(entity: Any, names: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def _unkept_orm_state(entity: Any) -> Iterator[str]:
+    """Yield the attributes that were given a value which no column holds; what was only loaded is not given."""
+    state, columns = entity._sa_instance_state, describe(type(entity))
+    unmodified, stored = state.unmodified, state.key is not None
+    for name in state.manager:
+        if name in columns or name in unmodified:
+            continue
+        history = state.attrs[name].history
+        # None is the default of a new instance, and a change of a stored one.
+        given = any(one is not None or stored for one in (*history.added, *history.deleted))
+        if given and not _repeats_columns(entity, state.mapper.relationships.get(name), history.added):
+            yield name
+
+
+def _repeats_columns(entity: Any, relationship: Any, targets: Sequence[Any]) -> bool:
+    """Return True if a foreign key's columns refer to the stored instance, or None, that its relationship was given."""
+    if relationship is None or relationship.direction.name != "MANYTOONE" or len(targets) != 1:
+        return False
+    (target,) = targets
+    if target is not None and target._sa_instance_state.key is None:
+        return False  # not stored yet, and this call does not store it
+    return all(
+        _orm_value(entity, local) == (None if target is None else _orm_value(target, remote))
+        for local, remote in relationship.local_remote_pairs
+    )
+
+
+def _orm_value(entity: Any, column: Any) -> Any:
+    return vars(entity).get(entity._sa_instance_state.mapper.get_property_by_column(column).key)
+
+
 def _make_orm_constructor(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
     """Build detached instances: unloaded attributes raise, and ``session.add`` attaches them."""
     from sqlalchemy.orm import make_transient_to_detached
     from sqlalchemy.orm.attributes import set_committed_value
 
     manager = cls.__mapper__.class_manager
+    configure = cache(partial(_configure, cls))  # at the first row, when the classes that it refers to are defined
 
     def build(values: Mapping[str, Any]) -> Any:
+        configure()
         entity = manager.new_instance()
         for name, value in values.items():
             set_committed_value(entity, name, value)
@@ -180,6 +237,17 @@ def _make_orm_constructor(cls: Any) -> Callable[[Mapping[str, Any]], Any]:
         return entity
 
     return build
+
+
+def _configure(cls: type) -> None:
+    """Configure the mappers, as the class's own ``__init__`` does."""
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.orm import class_mapper
+
+    try:
+        class_mapper(cls)
+    except SQLAlchemyError as error:
+        raise MappingError(f"SQLAlchemy cannot configure the mapping of {cls.__name__}: {error}") from error
 
 
 # -- annotations

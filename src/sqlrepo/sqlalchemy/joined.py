@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from inspect import getclosurevars, isfunction
+from inspect import isfunction
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
@@ -36,25 +36,27 @@ def bypassed_hooks(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
     for name, listener in _listeners(mapper.dispatch, _MAPPER_EVENTS):
         yield f"a {name} listener ({_name(listener)})"
     for name, listener in _listeners(mapper.class_manager.dispatch, _INSTANCE_EVENTS):
-        if not _is_of_sqlalchemy(listener):
-            yield f"a {name} listener ({_name(listener)})"
+        yield f"a {name} listener ({_name(listener)})"
     yield from (f"@validates({name!r})" for name in mapper.validators)
     for column in mapper.columns.keys() - mapper.validators.keys():
         for _, listener in _listeners(mapper.class_manager[column].dispatch, ("set",)):
-            if not _is_of_sqlalchemy(listener):
-                yield f"a set listener of {column} ({_name(listener)})"
+            yield f"a set listener of {column} ({_name(listener)})"
 
 
 def _listeners(dispatch: Any, events: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the application's listeners; SQLAlchemy's own keep composites and mutable values up to date."""
     for event_name in events:
-        for listener in getattr(dispatch, event_name):
-            # SQLAlchemy wraps some listeners in a function, where `fn` is the listener.
-            wrapped = getclosurevars(listener).nonlocals.get("fn") if isfunction(listener) else None
-            yield event_name, wrapped or listener
+        for listener in map(_unwrap, getattr(dispatch, event_name)):
+            if not str(getattr(listener, "__module__", "")).startswith("sqlalchemy."):
+                yield event_name, listener
 
 
-def _is_of_sqlalchemy(listener: Any) -> bool:
-    return str(getattr(listener, "__module__", "")).startswith("sqlalchemy.")
+def _unwrap(listener: Any) -> Any:
+    # SQLAlchemy wraps some listeners in a function, where `fn` is the listener.
+    if not isfunction(listener) or listener.__closure__ is None:
+        return listener
+    cells = dict(zip(listener.__code__.co_freevars, listener.__closure__, strict=True))
+    return cells["fn"].cell_contents if "fn" in cells else listener
 
 
 def _name(listener: Any) -> str:

@@ -16,7 +16,14 @@ from sqlrepo.errors import (
     nearest,
 )
 from sqlrepo.language.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, map_leaves
-from sqlrepo.language.entities import describe, fields_outside_init, is_validating_model, make_constructor, read_fields
+from sqlrepo.language.entities import (
+    describe,
+    fields_outside_init,
+    is_validating_model,
+    make_constructor,
+    read_fields,
+    refuse_unkept,
+)
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.schema import Column, Row, Schema
@@ -54,6 +61,7 @@ class Mapper(Generic[T]):
         self._fold: Fold = fold
         self._renamed = columns
         self._converts = custom_load or custom_dump
+        self._custom_dump = custom_dump
         self._columns = {
             name: schema.by_name[column]
             for name in describe(entity)
@@ -164,6 +172,11 @@ class Mapper(Generic[T]):
         if not isinstance(entity, self.entity):
             raise InvalidValueError(self.entity.__name__, f"expected an instance, got {type(entity).__name__}")
         return {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
+
+    def check_given(self, entity: T) -> None:
+        """Refuse what was given with an entity and no column keeps; a `to_row` of the repository's own decides that."""
+        if not self._custom_dump:
+            refuse_unkept(entity, self.entity)
 
     def check_row(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check a row's values by column; `to_row` may have named columns that do not exist."""
