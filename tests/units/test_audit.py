@@ -259,9 +259,9 @@ def test_numbers_of_an_identity_are_postgresql_s():
     "column",
     [
         lambda: sa.Column("value", sa.Integer, default=sa.func.random()),
-        lambda: sa.Column("value", sa.Integer, onupdate=sa.text("1")),
+        lambda: sa.Column("value", sa.Integer, onupdate=sa.text("1 + 1")),
         lambda: sa.Column("value", sa.Integer, sa.Computed("id + 1")),
-        lambda: sa.Column("value", types.Instant(), server_default=sa.func.now()),
+        lambda: sa.Column("value", types.Instant(), server_default=sa.func.later()),
     ],
     ids=["default", "onupdate", "computed", "server default"],
 )

@@ -154,10 +154,9 @@ class Unknown(sa.types.UserDefinedType):
     "column",
     [
         sa.Column("bad", sa.Integer, server_default=sa.text("1 + 6"), nullable=True),
-        sa.Column("bad", sa.DateTime, server_default=sa.func.now()),
         sa.Column("bad", sa.Integer, sa.Computed("id + 1")),
-        sa.Column("bad", sa.DateTime, default=sa.func.now()),
-        sa.Column("bad", sa.DateTime, onupdate=sa.func.now(), nullable=True),
+        sa.Column("bad", sa.DateTime, default=sa.func.random()),
+        sa.Column("bad", sa.DateTime, onupdate=sa.func.random(), nullable=True),
         sa.Column("bad", sa.Integer, sa.Sequence("numbers"), nullable=True),
         sa.Column("bad", sa.CHAR(3), nullable=True),
         sa.Column("bad", sa.Interval, nullable=True),

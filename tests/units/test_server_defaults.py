@@ -1,10 +1,11 @@
 """What the database fills in by itself: literals are read, for everything else a function of the user's stands in."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from types import new_class
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import BaseRepository, InvalidValueError, MappingError, NotNullViolationError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.sqlalchemy.types import Exact, Instant, Member
+from sqlrepo.sqlalchemy.types import Exact, Instant, LocalDateTime, Member
 from tests.units.domain import database, own_base
 
 
@@ -220,10 +221,14 @@ def kept(column, *, defaults=None):
         (sa.String(30), {"server_default": sa.text("5")}),
         (sa.String(30), {"server_default": sa.text(r"'a\b'")}),
         (sa.Date, {"server_default": "20240229"}),
-        (sa.Date, {"server_default": sa.func.current_date()}),
         (sa.DateTime, {"server_default": "2024-02-29 00:00:00"}),
+        (sa.DateTime, {"server_default": sa.text("now() + interval '1 day'")}),
+        (sa.DateTime, {"server_default": sa.func.now(), "onupdate": sa.text("'2024-02-29 00:00:00'")}),
+        (sa.DateTime, {"server_default": sa.func.now(), "server_onupdate": sa.FetchedValue()}),
+        (sa.Date, {"server_default": sa.func.now()}),
+        (sa.String(30), {"server_default": sa.func.now()}),
+        (sa.String(2), {"server_default": sa.text("'abc'::character varying(2)")}),
         (Exact(10, 2), {"server_default": "1.50"}),
-        (Instant(), {"server_default": sa.func.now()}),
         (sa.Enum(Shade), {"server_default": "GREEN"}),
         (sa.Integer, {"server_default": sa.FetchedValue()}),
         (sa.Integer, {"server_onupdate": sa.FetchedValue(), "default": 1}),
@@ -244,7 +249,7 @@ def test_what_is_no_literal_is_refused_until_a_function_stands_in(column):
 
 
 def test_what_a_function_gives_is_checked_like_any_value():
-    now = (Instant(), {"server_default": sa.func.now()})
+    now = (Instant(), {"server_default": sa.text("now() + interval '1 day'")})
     for wrong in (lambda _: "x", lambda _: datetime(2024, 1, 1)):  # noqa: DTZ001  # one without zone, on purpose
         repository, entity = kept(now, defaults={"odd": wrong})
         single = repository(InMemoryDatabase())
@@ -273,3 +278,90 @@ def test_what_a_function_gives_is_checked_like_any_value():
 def test_a_default_for_nothing_is_a_mapping_error(column, defaults):
     with pytest.raises(MappingError):
         kept(column, defaults=defaults)
+
+
+# -- functions that memory has too
+
+SPELLINGS = {
+    sa.DateTime(timezone=True): (
+        "now()", "CURRENT_TIMESTAMP", "current_timestamp", "current_timestamp(6)", "LOCALTIMESTAMP", "(now())",
+        "statement_timestamp()", "transaction_timestamp()", "clock_timestamp()", "timezone('utc'::text, now())",
+        "(now() AT TIME ZONE 'utc'::text)", "(datetime('now'))", "('now'::text)::timestamp with time zone",
+    ),
+    sa.Date(): ("CURRENT_DATE", "('now'::text)::date", "curdate()", "(date('now'))"),
+    sa.Uuid(): ("gen_random_uuid()", "uuid_generate_v4()", "public.uuid_generate_v1()", "uuid()"),
+    sa.String(36): ("uuid()", "(gen_random_uuid())::text"),
+}  # fmt: skip
+CASTS = [
+    (sa.String(9), "'it''s'::character varying", "it's"),
+    (sa.String(9), "('x'::character varying)::text", "x"),
+    (sa.Enum("G", "PG"), "'G'::mpaa_rating", "G"),
+    (sa.Numeric(5, 2), "(0)::numeric", Decimal(0)),
+    (sa.Numeric(5, 2), "0.00", Decimal(0)),
+    (sa.Integer(), "'-1'::integer", -1),
+    (sa.Boolean(), "true", True),
+    (sa.JSON(none_as_null=True), "'{\"a\": [1]}'::jsonb", {"a": [1]}),
+    (sa.Date(), "'2024-02-29'::date", date(2024, 2, 29)),
+]
+
+
+@pytest.mark.parametrize(
+    ("type_", "text"), [(type_, text) for type_, texts in SPELLINGS.items() for text in texts], ids=str
+)
+def test_the_clock_and_uuids_are_read_in_every_spelling(type_, text):
+    repository, entity = kept((type_, {"server_default": sa.text(text)}))
+
+    with repository(InMemoryDatabase()) as singles:
+        first, other = singles.add(entity()).odd, singles.add(entity()).odd
+    assert isinstance(first, str if type_.python_type is str else type_.python_type)
+    assert first != other or type_.python_type is not UUID
+    if isinstance(first, datetime):
+        assert datetime.now(UTC) - first < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(("type_", "text", "value"), CASTS, ids=str)
+def test_a_literal_is_read_through_its_casts(type_, text, value):
+    repository, entity = kept((type_, {"server_default": sa.text(text)}))
+
+    with repository(InMemoryDatabase()) as singles:
+        assert singles.add(entity()).odd == value
+
+
+class Clocks(DeclarativeBase): ...
+
+
+class StampedRow(Clocks):
+    __tablename__ = "stamped"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(9))
+    made: Mapped[datetime] = mapped_column(LocalDateTime(), server_default=sa.func.now())
+    at: Mapped[datetime] = mapped_column(Instant(), server_default=sa.func.now())
+    day: Mapped[date] = mapped_column(server_default=sa.func.current_date())
+    changed: Mapped[datetime] = mapped_column(sa.DateTime, default=sa.func.now(), onupdate=sa.func.now())
+
+
+class Stamped(BaseModel):
+    id: int | None = None
+    name: str
+    made: datetime | None = None
+    at: datetime | None = None
+    day: date | None = None
+    changed: datetime | None = None
+
+
+class Stampeds(BaseRepository[Stamped, int]):
+    model = StampedRow
+
+
+def test_the_clock_of_the_database_and_memory_s_give_the_same_kinds(backend):
+    made = database(backend, Clocks)
+    with Stampeds(made) as stamped:
+        stored = stamped.add(Stamped(name="a"))
+        assert stored.at.tzinfo is UTC
+        assert stored.made.tzinfo is stored.changed.tzinfo is None
+        assert type(stored.day) is date
+        old = stored.model_copy(update={"changed": datetime(2000, 1, 1), "made": datetime(2000, 1, 1)})  # noqa: DTZ001
+        after = stamped.update(old)
+        assert (after.changed.year, after.made.year) == (stored.changed.year, 2000)
+        assert stamped.find(at=stored.at) == [after]
+    made.dispose()

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapper
 from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
 from sqlrepo.tables.conditions import UnreadableError, read_criterion
-from sqlrepo.tables.defaults import read_default
+from sqlrepo.tables.defaults import read_default, updates_itself
 from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique
 
 # The collations of all databases that compare by code point.
@@ -125,8 +125,10 @@ def _read_column(name: str, column: sa.Column[Any]) -> Column:
         onupdate=onupdate,
         server_default=column.server_default is not None or (column.default is not None and default is None),
         computed=column.computed is not None,
-        server_onupdate=column.server_onupdate is not None or (column.onupdate is not None and onupdate is None),
-        memory_default=read_default(column, value_type) if column.default is None else None,
+        server_onupdate=column.server_onupdate is not None
+        or (column.onupdate is not None and onupdate is None)
+        or updates_itself(column),
+        memory_default=read_default(column, value_type),
         column=column.name,
         refused=refused,
     )
