@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlrepo import RepositoryError
-from sqlrepo.sqlalchemy import audit
+from sqlrepo.sqlalchemy import Finding, audit
 
 _CLEAN, _FOUND, _USAGE = 0, 1, 2
 
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (_UsageError, RepositoryError) as error:
         sys.stderr.write(f"sqlrepo audit: {error}\n")
         return _USAGE
-    for finding in findings:
-        sys.stdout.write(f"{finding}\n\n")
+    for paragraph in _paragraphs(findings):
+        sys.stdout.write(f"{paragraph}\n\n")
     sys.stdout.write(f"{_summary(len(findings), options)}\n")
     return _FOUND if findings else _CLEAN
 
@@ -73,6 +73,15 @@ def _check_url(url: str) -> str:
             "--url needs a URL, such as postgresql+psycopg://user@host/name; for a mere name, write --dialect"
         )
     return url
+
+
+def _paragraphs(findings: Sequence[Finding]) -> Iterator[str]:
+    """Return a paragraph for each finding, and one for all tables without a version, with a line for each."""
+    texts = [str(finding) for finding in findings if finding.rule != "lost-update"]
+    lost = [str(finding).split("\n", 1) for finding in findings if finding.rule == "lost-update"]
+    yield from texts
+    if lost:
+        yield "\n".join((*(head for head, _ in lost), lost[0][1]))
 
 
 def _summary(count: int, options: Namespace) -> str:

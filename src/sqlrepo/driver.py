@@ -170,16 +170,23 @@ def is_source(given: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A criterion in two parts: its shape, by which compiled forms are cached, and the values of its parameters."""
+    """A criterion in two parts: its shape, by which compiled forms are cached, and the values of its parameters.
+
+    Attributes:
+        missing: for calls that fail without their row, a function that makes the error; its argument is True if the row
+            exists and does not match. For memory, where a commit may find the row changed.
+    """
 
     shape: Criterion = EVERYTHING
     params: tuple[Any, ...] = ()
+    missing: Callable[[bool], Exception] | None = field(default=None, compare=False)
 
     def and_also(self, other: Condition) -> Condition:
         if other.shape == EVERYTHING:
             return self
         parts = self.shape.parts if isinstance(self.shape, And) else (self.shape,)
-        return Condition(And((*parts, _renumber(other.shape, len(self.params)))), (*self.params, *other.params))
+        shape = And((*parts, _renumber(other.shape, len(self.params))))
+        return Condition(shape, (*self.params, *other.params), self.missing)
 
 
 def _renumber(shape: Criterion, start: int) -> Criterion:

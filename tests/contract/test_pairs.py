@@ -9,7 +9,13 @@ from sqlrepo.testing import Harness, RepositoryContract, harness
 from tests.contract.task import AsyncWork, Base, Task, Work, change, make
 from tests.databases import servers
 
-SYNC = {"memory": None, "sqlite3": "sqlite", "psycopg": "postgresql+psycopg", "pymysql": "mysql+pymysql"}
+SYNC = {
+    "memory": None,
+    "memory-lossy": None,
+    "sqlite3": "sqlite",
+    "psycopg": "postgresql+psycopg",
+    "pymysql": "mysql+pymysql",
+}
 ASYNC = {
     "memory": None,
     "aiosqlite": "sqlite+aiosqlite",
@@ -41,7 +47,8 @@ class TestSync(RepositoryContract[Task, int]):
     @pytest.fixture(params=SYNC)
     def harness(self, request, tmp_path):
         driver = SYNC[request.param]
-        db = Database(url(driver, tmp_path)) if driver else InMemoryDatabase()
+        lossy = "allow" if request.param == "memory-lossy" else "refuse"
+        db = Database(url(driver, tmp_path)) if driver else InMemoryDatabase(lost_updates=lossy)
         yield Harness(open=lambda: Work(db), make=make, change=change)
         db.dispose()
 

@@ -1,5 +1,7 @@
 """The audit from a shell: what it prints, and what it ends with."""
 
+import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from sqlrepo.__main__ import main
+from sqlrepo.sqlalchemy import Database
 
 STORAGE = """
 import sqlalchemy as sa
@@ -30,6 +33,63 @@ class Portable:
 number = 5
 """
 
+REPOSITORIES = """
+from dataclasses import dataclass
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlrepo import AsyncBaseRepository, BaseRepository
+
+class Base(DeclarativeBase): ...
+
+class Plain(Base):
+    __tablename__ = "plain"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+
+class Asked(Base):
+    __tablename__ = "asked"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+
+class Counted(Base):
+    __tablename__ = "counted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+
+class Latest(Base):
+    __tablename__ = "latest"
+    __table_args__ = {"info": {"lost_updates": "allow"}}
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+class Unused(Base):
+    __tablename__ = "unused"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+@dataclass
+class Thing:
+    id: int
+    number: int
+
+@dataclass
+class Bare:
+    id: int
+
+class Plains(BaseRepository[Thing, int]):
+    model = Plain
+
+class Askeds(AsyncBaseRepository[Thing, int]):
+    model = Asked
+
+class Counters(BaseRepository[Thing, int]):
+    model = Counted
+    version = "number"
+
+class Others(BaseRepository[Thing, int]):
+    model = Counted
+
+class News(BaseRepository[Bare, int]):
+    model = Latest
+"""
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -41,6 +101,13 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield tmp_path
     sys.modules.pop("storage", None)
+
+
+@pytest.fixture
+def repositories(here):
+    (here / "repositories.py").write_text(REPOSITORIES)
+    yield
+    sys.modules.pop("repositories", None)
 
 
 @pytest.fixture
@@ -74,6 +141,25 @@ def test_no_finding_is_exit_code_0(run, dialect):
 
     assert (result.returncode, result.stderr) == (0, "")
     assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("dialect", "lost"), [("postgresql", True), ("mariadb", True), ("sqlite", False)])
+def test_tables_without_a_version_that_repositories_write_are_a_line_each(repositories, capsys, dialect, lost):
+    code = main(["audit", "repositories:Base", "--dialect", dialect])
+
+    printed = capsys.readouterr().out
+    heads = [line for line in printed.splitlines() if "[lost-update]" in line]
+    assert heads == (["asked: no version column [lost-update]", "plain: no version column [lost-update]"] * lost)
+    assert printed.count("READ COMMITTED") == printed.count("Remedy: ") == lost
+    assert code == lost
+
+
+def test_the_log_about_a_table_does_not_mention_its_missing_version(repositories, caplog):
+    plains, db = importlib.import_module("repositories").Plains, Database("postgresql+psycopg://nobody@localhost/none")
+    with caplog.at_level(logging.WARNING, "sqlrepo"):
+        plains(db)
+
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,34 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
-from sqlrepo import StaleEntityError, TransactionConflictError, UniqueViolationError
+from sqlrepo import (
+    NotFoundError,
+    StaleEntityError,
+    TransactionConflictError,
+    UniqueViolationError,
+    UnsupportedError,
+)
 from sqlrepo.memory import InMemoryDatabase
-from tests.units.domain import Account, Accounts, Bank, Shop, Tag, Tags, Todo, Todos, leave_by, todo
+from sqlrepo.sqlalchemy import Database
+from tests.units.domain import (
+    Account,
+    Accounts,
+    Bank,
+    Shop,
+    Tag,
+    Tags,
+    Todo,
+    Todos,
+    create,
+    database,
+    leave_by,
+    todo,
+)
 
 
 @pytest.fixture
@@ -253,3 +274,173 @@ def test_a_locked_row_may_be_written_by_who_locked_it(memory):
         shop.todos.delete(one.id)
 
     assert keys(memory) == []
+
+
+# -- lost updates
+
+
+def patching(**changes):
+    return lambda shop, one: shop.todos.patch(one.id, changes)
+
+
+def updating(**changes):
+    return lambda shop, one: shop.todos.update(one.model_copy(update=changes))
+
+
+def deleting(shop, one):
+    shop.todos.delete(one.id)
+
+
+def setting(criterion, **values):
+    return lambda shop, one: shop.todos.update_where(criterion, set_=values)
+
+
+def twice(shop, one):
+    shop.todos.patch(one.id, {"value": "2"})
+    with pytest.raises(KeyError):
+        leave_by(KeyError(), shop.savepoint(), lambda _: shop.todos.patch(one.id, {"priority": 7}))
+    shop.todos.update_where(todo.value == "2", set_={"done": True})
+
+
+def replaced(shop, one):
+    shop.todos.delete(one.id)
+    shop.todos.add(one.model_copy(update={"value": "2"}))
+
+
+# What each pair of writes leaves of a row ("", 0, False), as value, priority, done.
+LATER_WRITE_WINS = {
+    "patch of another field": (patching(value="1"), patching(priority=2), ("1", 2, False)),
+    "patch of the same field": (patching(value="1"), patching(value="2"), ("2", 0, False)),
+    "whole entity": (patching(value="1", priority=1), updating(priority=2), ("", 2, False)),
+    "whole entity with the same values": (patching(value="1"), updating(), ("", 0, False)),
+    "delete": (patching(value="1"), deleting, None),
+    "delete, then insert": (patching(value="1"), replaced, ("2", 0, False)),
+    "condition that holds": (patching(value="1"), setting(todo.priority == 0, done=True), ("1", 0, True)),
+    "condition that no longer holds": (patching(priority=1), setting(todo.priority == 0, done=True), ("", 1, False)),
+    "delete by a condition": (
+        patching(priority=1),
+        lambda shop, one: shop.todos.delete_where(todo.priority == 0),
+        ("", 1, False),
+    ),
+    "several statements": (patching(priority=1), twice, ("2", 1, True)),
+    "set form on a deleted row": (deleting, setting(todo.priority == 0, done=True), None),
+    "patch of a deleted row": (deleting, patching(value="2"), NotFoundError),
+    "whole entity on a deleted row": (deleting, updating(value="2"), NotFoundError),
+    "delete of a deleted row": (deleting, deleting, NotFoundError),
+    "unique value that is taken": (
+        lambda shop, one: shop.todos.add(Todo(key="b")),
+        patching(key="b"),
+        UniqueViolationError,
+    ),
+}
+
+
+@pytest.fixture
+def lossy(backend, tmp_path):
+    """A database that lets the later of two writes win."""
+    if backend in ("postgresql", "mariadb"):
+        made = database(backend)
+    else:
+        file = f"sqlite:///{tmp_path}/lossy.db"
+        made = create(InMemoryDatabase(lost_updates="allow") if backend == "memory" else Database(file))
+    yield made
+    made.dispose()
+
+
+def written_at_once(db, unit, first, second):
+    """Write in two units, of which the first commits first; the second waits in between, or has written already."""
+    committed = threading.Event()
+
+    def write():
+        with unit(db) as shop:
+            second(shop)
+            assert committed.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        with unit(db) as shop:
+            first(shop)
+            writing = pool.submit(write)
+            time.sleep(0.1)  # on a database the second waits
+        committed.set()
+        writing.result(10)
+
+
+@pytest.mark.parametrize("case", LATER_WRITE_WINS)
+def test_the_later_write_wins_as_on_databases_if_lost_updates_are_allowed(lossy, case):
+    first, second, expected = LATER_WRITE_WINS[case]
+    (one,) = seeded(lossy, "a")
+    ending = pytest.raises(expected) if isinstance(expected, type) else nullcontext()
+    with ending:
+        written_at_once(lossy, Shop, lambda shop: first(shop, one), lambda shop: second(shop, one))
+
+    if not isinstance(expected, type):
+        found = Todos(lossy).get_or_none(one.id)
+        assert (found and (found.value, found.priority, found.done)) == expected
+
+
+def with_version(bank):
+    bank.accounts.patch(1, {"balance": 2, "version": 1})
+
+
+def without_version(bank):
+    bank.accounts.patch(1, {"name": "b"})
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"), [(with_version, StaleEntityError), (without_version, Account("b", 1, 1, 3))]
+)
+def test_a_version_is_compared_and_counted_if_lost_updates_are_allowed(lossy, second, expected):
+    with Bank(lossy) as bank:
+        bank.accounts.add(Account("a"))
+    ending = pytest.raises(expected) if isinstance(expected, type) else nullcontext()
+    with ending as caught:
+        written_at_once(lossy, Bank, lambda bank: bank.accounts.patch(1, {"balance": 1}), second)
+
+    if isinstance(expected, type):
+        assert (caught.value.entity, caught.value.key, caught.value.version) == (Account, 1, 1)
+    else:
+        assert Accounts(lossy).get(1) == expected
+
+
+def test_a_locked_row_is_a_conflict_even_if_lost_updates_are_allowed():
+    memory = InMemoryDatabase(lost_updates="allow")
+    (one,) = seeded(memory, "a")
+    first, second = entered(memory), entered(memory)
+    first.todos.get(one.id, lock="update")
+    first.todos.patch(one.id, {"value": "first"})
+    second.todos.patch(one.id, {"value": "second"})
+    second.__exit__(None, None, None)
+
+    conflicting(first)
+
+
+def conflict(unit, write):
+    first, second = unit
+    write(first)
+    write(second)
+    first.__exit__(None, None, None)
+    with pytest.raises(TransactionConflictError) as caught:
+        second.__exit__(None, None, None)
+    return str(caught.value)
+
+
+def test_a_conflict_over_a_table_without_version_says_what_a_database_would_do(memory):
+    (one,) = seeded(memory, "a")
+    text = conflict((entered(memory), entered(memory)), lambda shop: shop.todos.patch(one.id, {"value": "new"}))
+
+    for words in ("READ COMMITTED", "lost in silence", "version column", "lock='update'", "lost_updates='allow'"):
+        assert words in text
+
+
+def test_a_conflict_over_a_table_with_a_version_says_nothing_of_lost_updates(memory):
+    with Bank(memory) as bank:
+        bank.accounts.add(Account("a"))
+    units = tuple(Bank(memory).__enter__() for _ in range(2))
+
+    assert "lost" not in conflict(units, lambda bank: bank.accounts.patch(1, {"name": "b"}))
+
+
+@pytest.mark.parametrize("wrong", ["yes", None, True, ["allow"]])
+def test_lost_updates_are_refused_or_allowed(wrong):
+    with pytest.raises(UnsupportedError, match='lost_updates is "refuse" or "allow"'):
+        InMemoryDatabase(lost_updates=wrong)

@@ -33,6 +33,7 @@ from sqlrepo.errors import (
     NotFoundError,
     QueryError,
     StaleEntityError,
+    TransactionConflictError,
     UnitStateError,
 )
 from sqlrepo.language.criteria import And, matches_all
@@ -428,9 +429,10 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         Raises:
             NotFoundError: no row has the key.
         """
-        where = self._where_key(self._mapper.parse_key(id))
+        error = NotFoundError(self._mapper.entity, id)
+        where = replace(self._where_key(self._mapper.parse_key(id)), missing=lambda _: error)
         if not self._write(lambda driver: driver.delete(self._schema, where)):
-            raise NotFoundError(self._mapper.entity, id)
+            raise error
 
     def remove(self, entity: T) -> None:
         """Delete an entity's row, if it has the entity's version.
@@ -442,7 +444,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         values = self._dump(entity)
         key = self._require_key(values)
         version = values.get(self._schema.version or "")
-        where = self._where_key(self._with_version(key, version))
+        where = self._where_version(key, version)
 
         def work(driver: Driver) -> tuple[int, bool]:
             count = driver.delete(self._schema, where)
@@ -687,10 +689,11 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
                 )
         return key
 
-    def _with_version(self, key: Mapping[str, Any], version: Any) -> dict[str, Any]:
-        if self._schema.version is None or version is None:
-            return dict(key)
-        return {**key, self._schema.version: version}
+    def _where_version(self, key: Mapping[str, Any], version: Any) -> Condition:
+        """Select a row that must be there, and have the version if there is one."""
+        counter = None if version is None else self._schema.version
+        where = self._where_key(key if counter is None else {**key, counter: version})
+        return replace(where, missing=lambda exists: self._missing(key, version, exists and counter is not None))
 
     def _insert(self, driver: Driver, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Insert rows, those with the same columns in one statement, and return them in their order."""
@@ -706,7 +709,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def _apply(self, driver: Driver, key: Mapping[str, Any], changes: Mapping[str, Any], version: Any) -> list[Row]:
         """Change one row and read it back; return no row if it is missing, or has another version."""
-        where = self._where_key(self._with_version(key, version))
+        where = self._where_version(key, version)
         if not changes:
             return driver.fetch(self._schema, Fetch(self._mapper.selected, where))
         if not driver.update(self._schema, tuple(changes), tuple(changes.values()), where):
@@ -774,6 +777,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
                 )
         conflict = None if None in found.values() else tuple(found.values())
         where = self._where_key({name: value for name, value in found.items() if value is not None})
+        lost = f"another transaction took away the row of {self._schema.name} that an upsert changed; retry the unit"
+        where = replace(where, missing=lambda _: TransactionConflictError(lost))
         return Upsert(row, target, where, self._upsert_changes(values, target, chosen), conflict)
 
     def _upsert_changes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -33,10 +33,20 @@ class InMemoryDatabase:
     Transactions are real, at read committed: a unit sees its own writes, and those of other units after their commit.
     If two units write the same row, the second to commit gets a retryable `TransactionConflictError`. Threads and
     tasks may share one database.
+
+    Args:
+        lost_updates: ``"allow"`` to let the second to commit win, as on PostgreSQL and MariaDB at READ COMMITTED: its
+            changes are applied to the row that the first has committed.
+
+    Raises:
+        UnsupportedError: ``lost_updates`` has another value.
     """
 
-    def __init__(self) -> None:
-        self._tables = Tables()
+    def __init__(self, *, lost_updates: Literal["refuse", "allow"] = "refuse") -> None:
+        given: object = lost_updates
+        if given not in ("refuse", "allow"):
+            raise UnsupportedError(f'lost_updates is "refuse" or "allow", not {given!r}')
+        self._tables = Tables(allow_lost_updates=lost_updates == "allow")
 
     def __repr__(self) -> str:
         return f"InMemoryDatabase({', '.join(name for _, name in self._tables.by_name)})"
@@ -44,7 +54,7 @@ class InMemoryDatabase:
     @property
     def missing_capabilities(self) -> frozenset[str]:
         """The capabilities that memory lacks, as `sqlrepo.testing.Capabilities` names them."""
-        return frozenset({"row_locks"})
+        return frozenset({"row_locks", "conflict_at_commit"} if self._tables.allow_lost_updates else {"row_locks"})
 
     @property
     def max_connections(self) -> None:

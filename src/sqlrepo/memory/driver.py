@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.memory.compiler import compile_filter, make_projection, sort_rows
-from sqlrepo.memory.tables import Changes, Statement, Table, Tables, verify_references
+from sqlrepo.memory.tables import Changes, Edit, Statement, Table, Tables, delete, verify_references
 from sqlrepo.tables.schema import Row, Schema
 
 
 class MemoryDriver:
-    """The changes of one transaction on an `InMemoryDatabase`; the first to commit a change of a row wins."""
+    """The changes of one transaction on an `InMemoryDatabase`.
+
+    The first to commit a change of a row wins; if lost updates are allowed, the last one does.
+    """
 
     reports_statements = False
 
@@ -47,12 +50,13 @@ class MemoryDriver:
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         stored = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, values, strict=True)}
+        edit = _matching(schema, where, lambda row: self._change(schema, row, stored))
         with self._tables.lock:
             table, statement = self._table(schema), Statement(self._changes_of)
             changes, keys = self._changes_of(table), sorted(map(table.key, self._choose(schema, where)))
             for key in keys:
                 if (row := changes.row(key)) is not None:
-                    statement.replace(table, key, self._change(schema, row, stored))
+                    statement.replace(table, key, self._change(schema, row, stored), edit)
             statement.finish()
         return len(keys)
 
@@ -74,7 +78,8 @@ class MemoryDriver:
     def delete(self, schema: Schema, where: Condition) -> int:
         with self._tables.lock:
             table, statement = self._table(schema), Statement(self._changes_of)
-            count = statement.delete(table, sorted(map(table.key, self._choose(schema, where))))
+            keys = sorted(map(table.key, self._choose(schema, where)))
+            count = statement.delete(table, keys, _matching(schema, where, delete))
             statement.finish()
         return count
 
@@ -122,7 +127,7 @@ class MemoryDriver:
 
     def _changes_of(self, table: Table) -> Changes:
         if table not in self._changes:
-            self._changes[table] = Changes(table)
+            self._changes[table] = Changes(table, repeat=self._tables.allow_lost_updates)
         return self._changes[table]
 
     def _choose(self, schema: Schema, where: Condition) -> list[Row]:
@@ -157,3 +162,20 @@ class MemoryDriver:
         names = list(self._savepoints)
         for name in names[names.index(savepoint) :]:
             del self._savepoints[name]
+
+
+def _matching(schema: Schema, where: Condition, act: Callable[[Row], Row | None]) -> Edit:
+    """Make a statement's edit, which leaves a row that the condition no longer selects as it is.
+
+    Where the call needs its row, that is an error, which a database raises from the call itself.
+    """
+
+    def edit(row: Row | None) -> Row | None:
+        compiled = compile_filter(schema, where.shape)
+        if row is not None and compiled.choose([row], compiled.params(where)):
+            return act(row)
+        if where.missing is not None:
+            raise where.missing(row is not None)
+        return row
+
+    return edit

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from threading import RLock
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from sqlrepo.driver import Condition
 from sqlrepo.errors import (
@@ -37,6 +37,9 @@ from sqlrepo.tables.schema import (
 )
 
 Key: TypeAlias = tuple[Any, ...]
+
+#: What a statement does to a row, for a commit that finds another one: None for no row.
+Edit: TypeAlias = Callable[[Row | None], Row | None]
 
 
 # -- committed rows
@@ -109,7 +112,8 @@ class Indexes:
 class Tables(ForkAware):
     """The tables of one database."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allow_lost_updates: bool = False) -> None:
+        self.allow_lost_updates = allow_lost_updates
         self.lock = RLock()  # held during a statement, a commit and a fork, so that a child finds the tables whole
         self.copied = False  # by a fork, which is yet to be logged
         at_fork(self)
@@ -157,16 +161,22 @@ _MISSING = _Missing.MISSING
 
 
 class Changes:
-    """The rows of one table that one transaction has written and deleted, which only this transaction sees."""
+    """The rows of one table that one transaction has written and deleted, which only this transaction sees.
 
-    def __init__(self, table: Table) -> None:
+    If another transaction commits one of these rows first, the commit is a conflict. With ``repeat``, the edits of the
+    row are applied again to what was committed.
+    """
+
+    def __init__(self, table: Table, *, repeat: bool = False) -> None:
         self.table = table
+        self._repeat = repeat
         self.written: dict[Key, Row | None] = {}  # None for a deleted row
         self._originals: dict[Key, Row | None] = {}  # what was committed when the transaction first wrote the row
+        self._edits: dict[Key, tuple[Any, Edit]] = {}  # the last edit, after those before it
         self._locked: dict[Key, Row] = {}
         self._upserted: set[tuple[int, Key]] = set()
         self._indexes = Indexes(table)  # of the written rows
-        self._undo: list[tuple[Key, Row | _Missing | None, Row | _Missing | None]] = []
+        self._undo: list[tuple[Any, ...]] = []  # keys, with the entries that they had
 
     def rows(self) -> Iterable[Row]:
         """Return what the transaction sees: rows that are committed by now, and its own changes."""
@@ -180,18 +190,18 @@ class Changes:
 
     def insert(self, row: Row) -> None:
         self._check(row, None)
-        self._put(self.table.key(row), row)
+        self._put(self.table.key(row), row, lambda found: row if found is None else self._refuse(found))
 
-    def replace(self, key: Key, row: Row) -> None:
+    def replace(self, key: Key, row: Row, edit: Edit) -> None:
         """Write a row over another, whose key differs only if a foreign key in it was changed."""
         self._check(row, key)
         own = self.table.key(row)
         if own != key:
-            self._put(key, None)
-        self._put(own, row)
+            self._put(key, None, self._refuse)
+        self._put(own, row, edit if own == key else self._refuse)
 
-    def delete(self, key: Key) -> None:
-        self._put(key, None)
+    def delete(self, key: Key, edit: Edit) -> None:
+        self._put(key, None, edit)
 
     def has(self, number: int, values: Key) -> bool:
         """Return True if the transaction sees a row with these values of a unique constraint."""
@@ -225,7 +235,7 @@ class Changes:
         while len(self._undo) > mark:
             key, *before = self._undo.pop()
             self._unindex(key)
-            for entries, value in zip((self.written, self._originals), before, strict=True):
+            for entries, value in zip(self._entries, before, strict=True):
                 if value is _MISSING:
                     entries.pop(key, None)
                 else:
@@ -235,16 +245,17 @@ class Changes:
     def verify(self) -> None:
         """Raise an error if another transaction has committed rows that conflict with these changes."""
         if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
-            raise self._conflict()
+            raise self._conflict("that this one has locked")
+        for key in [key for key, original in self._originals.items() if original is not None]:
+            if self.table.rows.get(key) is not self._originals[key]:
+                self._apply_again(key)
         for key, row in self.written.items():
             original, now = self._originals[key], self.table.rows.get(key)
-            if now is not original and original is not None:
-                raise self._conflict()
             if row is not None:
                 number = 0 if now is not original else self._find_clash(row, key)
                 if number is not None:
                     upserted = (number, self.table.unique_values(row)[number]) in self._upserted
-                    raise self._conflict() if upserted else self._violation(number)
+                    raise self._conflict("that this one wrote by an upsert") if upserted else self._violation(number)
 
     def apply(self) -> None:
         for key in self.written:
@@ -252,6 +263,26 @@ class Changes:
         for key, row in self.written.items():
             if row is not None:
                 self.table.put(key, row)
+
+    def _apply_again(self, key: Key) -> None:
+        """Apply a row's edits to what another transaction has committed: the later commit overwrites the earlier."""
+        edits: list[Edit] = []
+        now = row = self.table.rows.get(key)
+        step = self._edits.get(key)
+        if step is None:
+            self._refuse(now)
+        while step is not None:
+            step, edit = step
+            edits.append(edit)
+        for edit in reversed(edits):
+            row = edit(row)
+        self._unindex(key)
+        self._originals[key], self.written[key] = now, row
+        if row is now:  # nothing that the edits were for is there any more
+            del self._originals[key], self.written[key]
+        elif row is not None:
+            self.table.rules.check(row)
+        self._index(key)
 
     def _check(self, row: Row, own: Key | None) -> None:
         self.table.rules.check(row)
@@ -269,16 +300,29 @@ class Changes:
                 return number
         return None
 
-    def _conflict(self) -> TransactionConflictError:
+    def _refuse(self, found: Row | None) -> NoReturn:
+        """Raise a conflict over a row, as an edit that cannot be applied again."""
+        error = self._conflict("that this one changed")
+        if found is not None and self.table.schema.version is None and not self._repeat:
+            error = TransactionConflictError(f"{error}. {_WOULD_BE_LOST}")
+        raise error
+
+    def _conflict(self, what: str) -> TransactionConflictError:
         name = self.table.schema.name
-        return TransactionConflictError(f"another transaction changed the same row of {name}; retry the unit")
+        return TransactionConflictError(f"another transaction changed the row of {name} {what}; retry the unit")
 
     def _violation(self, number: int) -> UniqueViolationError:
         unique = self.table.uniques[number]
         return UniqueViolationError(unique.name, unique.columns, table=self.table.schema.name)
 
-    def _put(self, key: Key, row: Row | None) -> None:
-        self._undo.append((key, self.written.get(key, _MISSING), self._originals.get(key, _MISSING)))
+    @property
+    def _entries(self) -> tuple[dict[Key, Any], ...]:
+        return self.written, self._originals, self._edits
+
+    def _put(self, key: Key, row: Row | None, edit: Edit) -> None:
+        self._undo.append((key, *(entries.get(key, _MISSING) for entries in self._entries)))
+        if self._repeat:
+            self._edits[key] = (self._edits.get(key), edit)
         original = self._originals.setdefault(key, self.table.rows.get(key))
         self._unindex(key)
         if row is None and original is None:
@@ -295,6 +339,14 @@ class Changes:
         if (row := self.written.get(key)) is not None:
             self._indexes.remove(key, row)
 
+
+# Ends the message of a conflict over a table without a version.
+_WOULD_BE_LOST = (
+    "PostgreSQL and MariaDB at READ COMMITTED report no conflict here: the later change overwrites the earlier one, "
+    "which is lost in silence. To prevent that, give the table a version column, read the row with lock='update' "
+    "before changing it, or let the UPDATE compute the new value (an increment). If the later change may win, use "
+    "InMemoryDatabase(lost_updates='allow')"
+)
 
 ChangesOf: TypeAlias = Callable[[Table], Changes]
 
@@ -382,21 +434,21 @@ class Statement:
         self._changes_of(table).insert(row)
         self._require_parents(table, row)
 
-    def replace(self, table: Table, key: Key, row: Row) -> None:
+    def replace(self, table: Table, key: Key, row: Row, edit: Edit) -> None:
         """Write a row over another, and act on its children."""
         changes = self._changes_of(table)
         before = changes.row(key) if table.referred_by else None
-        changes.replace(key, row)
+        changes.replace(key, row, edit)
         self._require_parents(table, row)
         if before is not None:
             self._act_on_children(table, before, row)
 
-    def delete(self, table: Table, keys: Iterable[Key]) -> int:
+    def delete(self, table: Table, keys: Iterable[Key], edit: Edit) -> int:
         """Delete rows, then act on their children; return how many rows there were."""
         changes = self._changes_of(table)
         deleted = [row for key in keys if (row := changes.row(key)) is not None]
         for row in deleted:
-            changes.delete(table.key(row))
+            changes.delete(table.key(row), edit)
         for row in deleted:
             self._act_on_children(table, row, None)
         return len(deleted)
@@ -428,20 +480,30 @@ class Statement:
             case "RESTRICT":
                 raise reference.violation()
             case "SET NULL":
-                self._rewrite(reference, children, None)
+                self._rewrite(reference, children, old, None)
             case "CASCADE" if after is not None:
-                self._rewrite(reference, children, reference.target_values(after))
+                self._rewrite(reference, children, old, reference.target_values(after))
             case "CASCADE":
-                self.delete(reference.child, children)
+                self.delete(reference.child, children, _while_referring(reference, old, delete))
 
-    def _rewrite(self, reference: Reference, children: Iterable[Key], values: Key | None) -> None:
+    def _rewrite(self, reference: Reference, children: Iterable[Key], old: Key, values: Key | None) -> None:
         """Make children refer to other values, or to none; like databases, this does not count up their versions."""
         child = reference.child
+        edit = _while_referring(reference, old, lambda row: child.rules.recompute(reference.with_values(row, values)))
         for key in children:
             if (row := self._changes_of(child).row(key)) is not None:
                 if values is None:
                     _refuse_null(child, reference.rule.columns)
-                self.replace(child, key, child.rules.recompute(reference.with_values(row, values)))
+                self.replace(child, key, child.rules.recompute(reference.with_values(row, values)), edit)
+
+
+def delete(_: Row) -> None:
+    """Leave no row, as the edit of a DELETE."""
+
+
+def _while_referring(reference: Reference, values: Key, act: Callable[[Row], Row | None]) -> Edit:
+    """Act on a child only if it still refers to these values."""
+    return lambda row: act(row) if row is not None and reference.values(row) == values else row
 
 
 def _refuse_null(table: Table, columns: Iterable[str]) -> None:

@@ -228,7 +228,8 @@ class Capabilities:
         rereads_committed: a unit that reads again sees what others have committed meanwhile. Off: it sees what it saw
             before, or nobody can commit meanwhile.
         conflict_at_commit: if two units write the same row, the second to commit gets a retryable
-            `TransactionConflictError`. Off: the second to write waits for the first, or gets an error at once.
+            `TransactionConflictError`. Off: the second to write waits for the first, or gets an error at once; without
+            `row_locks` nobody waits, and the second to commit wins (memory that allows lost updates).
         fresh_keys: a generated key is never used again. Off: it may be, once its row is deleted.
         row_locks: `lock=` makes other units wait for the row, skip it or fail at once. Off: it is accepted, and the row
             is as safe: nobody else writes meanwhile (SQLite), or the unit gets a retryable conflict (memory).

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError, nearest
-from sqlrepo.sqlalchemy.audit.rules import Finding, findings_of
+from sqlrepo.sqlalchemy.audit.rules import LOST_UPDATE, Finding, findings_of
 from sqlrepo.sqlalchemy.audit.server import UNKNOWN, Server, read_collations
 from sqlrepo.sqlalchemy.connecting import check_url, load_dialect
 from sqlrepo.sqlalchemy.dialects import dialect_of
@@ -46,11 +46,16 @@ def audit(tables: sa.MetaData | type[Any], database: str | sa.Engine | sa.Connec
 def log_once(engine: sa.Engine, schema: Schema) -> None:
     """Log which parts of a table are not portable, once per table and engine.
 
-    Findings that depend on the database's default collation are left out, because no database was asked.
+    Findings that depend on the database's default collation are left out, because no database was asked. So is a
+    missing version, which many tables do without.
     """
     if not is_first(engine, schema.full_name):
         return
-    found = [one for one in findings_of(table_of(schema), engine.dialect, UNKNOWN) if not one.assumed]
+    found = [
+        one
+        for one in findings_of(table_of(schema), engine.dialect, UNKNOWN)
+        if not one.assumed and one.rule != LOST_UPDATE
+    ]
     if found:
         places = dict.fromkeys(one.place or one.what for one in found)  # each once, in their order
         log.warning(

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from sqlrepo.core.definition import RepositoryConfig, type_arguments
 from sqlrepo.sqlalchemy.audit.column import MARIADB, ColumnInfo
 from sqlrepo.sqlalchemy.audit.server import Server
 from sqlrepo.tables.reflection import left_out, refusals
@@ -254,6 +255,26 @@ def _other_engine(table: TableInfo) -> Iterator[Part]:
         yield Part("", f"ENGINE={engine}")
 
 
+def _unversioned(table: TableInfo) -> Iterator[Part]:
+    """Find a table that imported repositories write, none with a version; its ``info`` may allow that."""
+    if table.table.info.get("lost_updates") != "allow":
+        found = [kind.definition().schema.version for kind in _repositories() if _table_of(kind) is table.table]
+        if found and not any(found):
+            yield Part("", "no version column")
+
+
+def _repositories(base: type[RepositoryConfig[Any]] = RepositoryConfig) -> Iterator[type[RepositoryConfig[Any]]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _repositories(kind)
+
+
+def _table_of(kind: type[RepositoryConfig[Any]]) -> sa.Table | None:
+    """Return the table of a repository class; None if it is abstract, or has no mapped class."""
+    model = kind.model or type_arguments(kind, RepositoryConfig)[0]
+    return getattr(sa.inspect(model, raiseerr=False), "local_table", None)
+
+
 def _name(part: Any) -> str:
     names = ", ".join(column.name for column in _plain_columns(part))
     return str(part.name) if isinstance(part.name, str) else f"({names})"
@@ -272,6 +293,8 @@ _TEXT = "{0.text_remedy}"
 _TIME = "types.TimeOfDay(), types.LocalDateTime(), or types.Instant() for a time zone."
 _AT_COMMIT = "A violation is found at COMMIT; other databases find it at the statement."
 _AT_ONCE = "A constraint that is checked at once."
+
+LOST_UPDATE = "lost-update"
 
 RULES = (
     Rule(
@@ -530,5 +553,14 @@ RULES = (
         _other_engine,
         "The storage engine has no transactions, or no foreign keys: what a unit of work rolls back stays written.",
         "InnoDB.",
+    ),
+    Rule(
+        LOST_UPDATE,
+        _SERVERS,
+        _unversioned,
+        "At READ COMMITTED, if two units read a row and both write it, the second overwrites the first without an "
+        "error. In memory the second gets a retryable conflict.",
+        'A version column, named by the repository\'s `version`. If rows are always read with lock="update", or the '
+        'last write may win, set info={{"lost_updates": "allow"}} on the table.',
     ),
 )

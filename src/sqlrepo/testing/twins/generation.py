@@ -395,8 +395,7 @@ class ProgramGenerator:
     def __init__(self, subject: UnitUnderTest, missing: frozenset[str]) -> None:
         self._pick = Choices()
         self._calls = [CallGenerator(table, self._pick, missing) for table in subject.tables.values()]
-        versioned = [calls for calls in self._calls if calls.table.schema.version is not None]
-        self._concurrent = versioned if "concurrent_writers" not in missing else []
+        self._concurrent = self._calls if "concurrent_writers" not in missing else []
 
     @property
     def plainest(self) -> Mapping[type, Mapping[str, Any]]:

@@ -189,7 +189,7 @@ def prepare(connection):
 
 
 {async_}def main():
-    memory, database = InMemoryDatabase(), {database}({url!r})
+    memory, database = InMemoryDatabase(lost_updates="allow"), {database}({url!r})
     {async_}with database.engine.begin() as connection:
         {prepare}
     print("memory:")

@@ -24,7 +24,7 @@ class Stores:
     def __init__(self, subject: UnitUnderTest, database: Any, context: Any = None) -> None:
         self.subject = subject
         self.database = database
-        self.memory = InMemoryDatabase()
+        self.memory = InMemoryDatabase(lost_updates="allow")
         #: The highest generated key that each table has had; the database counts on from there.
         self.highest_keys: dict[str, int] = {}
         self._context = context
@@ -77,7 +77,7 @@ class Stores:
 
     def reset(self) -> None:
         """Take a new memory and empty the database's tables."""
-        self.memory = InMemoryDatabase()
+        self.memory = InMemoryDatabase(lost_updates="allow")
         self._on_engine(self._delete_rows)
 
     def close(self) -> None:
