@@ -20,6 +20,7 @@ from sqlrepo.errors import (
 )
 from sqlrepo.language.criteria import EVERYTHING, And, Compare, Criterion, Leaf, Match, OneOf, Param, map_leaves
 from sqlrepo.language.fields import Sort
+from sqlrepo.language.results import CursorKeys
 from sqlrepo.tables.schema import Row, Schema
 
 Callback: TypeAlias = Callable[[], Any]
@@ -38,6 +39,10 @@ class Source(Protocol):
     @property
     def missing_capabilities(self) -> frozenset[str]:
         """The fields of `sqlrepo.testing.Capabilities` that are False for this back end."""
+
+    @property
+    def cursor_keys(self) -> CursorKeys:
+        """What signs the cursors of `scroll`."""
 
     def register_table(self, schema: Schema) -> None:
         """Register a table, once per repository class.

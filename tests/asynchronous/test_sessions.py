@@ -5,7 +5,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
-from sqlrepo import TransactionAbortedError, UniqueViolationError, UnitStateError, UnsupportedError
+from sqlrepo import (
+    InvalidLiteralError,
+    QueryObject,
+    TransactionAbortedError,
+    UniqueViolationError,
+    UnitStateError,
+    UnsupportedError,
+)
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, AsyncSQLAlchemyRepository, AsyncSQLAlchemyUnitOfWork, Database, events
 from tests.asynchronous.conftest import SERVED
@@ -255,6 +262,25 @@ def test_a_scoped_session_is_joined(sql, loop):
         await scoped.commit()
         await scoped.remove()
         assert await keys(sql) == ["a"]
+
+    loop.run(work())
+
+
+def test_cursors_are_signed_with_the_key_of_the_database_on_the_engine(sql, loop):
+    class Query(QueryObject[Note]):
+        limit: int = 1
+
+    async def work():
+        async with AsyncBook(sql) as book:
+            await book.notes.add_many([Note(key="a"), Note(key="b")])
+        unsigned = (await AsyncNotes(sql).scroll(Query())).next
+        signing = AsyncNotes(AsyncDatabase(sql.engine, cursor_key="k" * 16))
+        cursor = (await signing.scroll(Query())).next
+        async with AsyncSession(sql.engine) as session:
+            assert (await Finders(session).scroll(Query())).next == cursor != unsigned
+        assert [one.key for one in (await signing.scroll(Query(), after=cursor)).items] == ["b"]
+        with pytest.raises(InvalidLiteralError):
+            await signing.scroll(Query(), after=unsigned)
 
     loop.run(work())
 

@@ -93,6 +93,26 @@ def test_an_impossible_page_is_422(ask, query, field):
     assert (answer.status_code, answer.json()["fields"]) == (422, [field])
 
 
+@pytest.mark.parametrize("argument", ["after", "before"])
+def test_a_hostile_cursor_is_422(ask, argument):
+    good = ask.get("/scroll?limit=3").json()["next"]
+    for cursor in (
+        "",
+        "x",
+        "%00",
+        "%ED%A0%80",
+        "%F0%9F%98%80",
+        "A" * 30_000,
+        good[:-1],
+        good[1:],
+        good + "%3D",
+        good[::-1],
+    ):
+        answer = ask.get(f"/scroll?limit=3&{argument}={cursor}")
+        assert (answer.status_code, answer.json()["fields"]) == (422, [argument]), cursor
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
 @pytest.mark.parametrize(
     ("path", "parts"), [("/pages", {"items", "has_next", "total"}), ("/scroll", {"items", "next", "previous"})]
 )

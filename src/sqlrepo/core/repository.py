@@ -40,7 +40,7 @@ from sqlrepo.language.criteria import And, matches_all
 from sqlrepo.language.entities import read_changes
 from sqlrepo.language.fields import OrderBy, after_position, reverse_order
 from sqlrepo.language.query import QueryObject
-from sqlrepo.language.results import CursorPage, Page, Upserted, decode_cursor, encode_cursor
+from sqlrepo.language.results import CursorCodec, CursorPage, Page, Upserted
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.schema import Row
 
@@ -324,19 +324,17 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         limit = require_limit(query, selection)
         require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
-        types = [self._schema.by_name[sort.ref.name].type for sort in selection.order]
-        asked = selection.criterion if matches_all(scope.rows) else And((selection.criterion, scope.rows))
-        question = f"{self._schema.name}:{self._mapper.to_text(asked)}:{','.join(map(str, selection.order))}"
+        cursors = self._cursor_codec(selection, scope)
         order = reverse_order(selection.order) if backwards else selection.order
         if cursor is not None:
-            position = decode_cursor(question, types, cursor, "before" if backwards else "after")
+            position = cursors.decode(cursor, "before" if backwards else "after")
             selection = selection.and_also(after_position(order, position, self._schema.nullable))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
         rows = self._fetch(request, scope)
         more, rows = len(rows) > limit, rows[:limit]
         rows = rows[::-1] if backwards else rows
         places = self._places(selection)
-        ends = [encode_cursor(question, types, [row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
+        ends = [cursors.encode([row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
         return CursorPage(
             self._load(rows),
             next=ends[-1] if rows and (backwards or more) else None,
@@ -629,6 +627,14 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             position = [rows[-1][place] for place in places]
             # From the first selection, or each chunk's statement would be longer than the one before.
             rest = selection.and_also(after_position(selection.order, position, self._schema.nullable))
+
+    def _cursor_codec(self, selection: Selection, scope: Scope) -> CursorCodec:
+        """Make the codec of a query's cursors, which are invalid in another order, scope or table."""
+        columns = [self._schema.by_name[sort.ref.name] for sort in selection.order]
+        asked = selection.criterion if matches_all(scope.rows) else And((selection.criterion, scope.rows))
+        query = f"{self._schema.full_name}:{self._mapper.to_text(asked)}:{','.join(map(str, selection.order))}"
+        types, nullable = [column.type for column in columns], [column.nullable for column in columns]
+        return CursorCodec(self._work.source.cursor_keys, query, types, nullable)
 
     def _places(self, selection: Selection) -> list[int]:
         return [self._mapper.selected.index(sort.ref.name) for sort in selection.order]

@@ -51,7 +51,7 @@ class ValueType:
     kind: Kind
     python: type = object  # the class of the entity's value
     length: int | None = None  # at most so many characters, or bytes
-    low: int | None = None  # the range of an integer
+    low: int | None = None  # the range of an integer, or of a duration in microseconds
     high: int | None = None
     precision: int | None = None  # digits of a decimal in all, and after the point; a value is never rounded to them
     scale: int | None = None
@@ -72,10 +72,10 @@ class ValueType:
         except Exception as error:
             raise WrongValueError(f"its column type raised {type(error).__name__}") from error
         if stored is not None:
-            self._check_stored(stored)
+            self.check_stored(stored)
         return value
 
-    def _check_stored(self, stored: Any) -> Any:
+    def check_stored(self, stored: Any) -> Any:
         # `python` is the entity's class, which says nothing about the stored form of an opaque value.
         return stored if self.kind is Kind.OPAQUE else _CHECKS[self.kind](self, stored)
 
@@ -101,7 +101,7 @@ class ValueType:
             return None
         if self.bind is not None:
             value = self.bind(value)
-            return value if value is None else self._check_stored(value)
+            return value if value is None else self.check_stored(value)
         return self.labels[value] if self.kind is Kind.ENUM and self.labels else value
 
     def load(self, stored: Any) -> Any:
@@ -226,6 +226,15 @@ def _time(_: ValueType, value: Any) -> time:
     return value
 
 
+def _duration(limits: ValueType, value: Any) -> timedelta:
+    span: timedelta = _instance(limits, value)
+    if limits.low is not None and limits.high is not None:
+        lowest, highest = timedelta(microseconds=limits.low), timedelta(microseconds=limits.high)
+        if not lowest <= span <= highest:
+            raise WrongValueError(f"out of range, {lowest} to {highest}")
+    return span
+
+
 def _enum(limits: ValueType, value: Any) -> Any:
     _instance(limits, value)
     if limits.labels is not None and value not in limits.labels:
@@ -245,7 +254,7 @@ _KINDS: tuple[tuple[type, Kind, Callable[[ValueType, Any], Any]], ...] = (
     (datetime, Kind.DATETIME, _datetime),
     (date, Kind.DATE, _date),
     (time, Kind.TIME, _time),
-    (timedelta, Kind.DURATION, _instance),
+    (timedelta, Kind.DURATION, _duration),
     (UUID, Kind.UUID, _instance),
     (object, Kind.OPAQUE, _instance),
 )

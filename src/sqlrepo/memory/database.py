@@ -13,6 +13,7 @@ from sqlrepo.core.repository import BaseRepository
 from sqlrepo.core.unit import BaseUnitOfWork
 from sqlrepo.driver import Transaction
 from sqlrepo.errors import MappingError, UnsupportedError
+from sqlrepo.language.results import CursorKey, CursorKeys
 from sqlrepo.memory.driver import MemoryDriver
 from sqlrepo.memory.tables import Table, Tables
 from sqlrepo.tables.schema import Refusal, Schema
@@ -37,16 +38,21 @@ class InMemoryDatabase:
     Args:
         lost_updates: ``"allow"`` to let the second to commit win, as on PostgreSQL and MariaDB at READ COMMITTED: its
             changes are applied to the row that the first has committed.
+        cursor_key: signs the cursors of `scroll`, as for `sqlrepo.sqlalchemy.Database`.
 
     Raises:
         UnsupportedError: ``lost_updates`` has another value.
+        ValueError: a ``cursor_key`` is shorter than 16 bytes, or there is none in the sequence.
     """
 
-    def __init__(self, *, lost_updates: Literal["refuse", "allow"] = "refuse") -> None:
+    def __init__(
+        self, *, lost_updates: Literal["refuse", "allow"] = "refuse", cursor_key: CursorKey | None = None
+    ) -> None:
         given: object = lost_updates
         if given not in ("refuse", "allow"):
             raise UnsupportedError(f'lost_updates is "refuse" or "allow", not {given!r}')
         self._tables = Tables(allow_lost_updates=lost_updates == "allow")
+        self._cursor_keys = CursorKeys(cursor_key)
 
     def __repr__(self) -> str:
         return f"InMemoryDatabase({', '.join(name for _, name in self._tables.by_name)})"
@@ -55,6 +61,11 @@ class InMemoryDatabase:
     def missing_capabilities(self) -> frozenset[str]:
         """The capabilities that memory lacks, as `sqlrepo.testing.Capabilities` names them."""
         return frozenset({"row_locks", "conflict_at_commit"} if self._tables.allow_lost_updates else {"row_locks"})
+
+    @property
+    def cursor_keys(self) -> CursorKeys:
+        """What signs the cursors of `scroll`."""
+        return self._cursor_keys
 
     @property
     def max_connections(self) -> None:

@@ -17,6 +17,7 @@ from sqlrepo.core.repository import BaseRepository
 from sqlrepo.core.unit import BaseUnitOfWork
 from sqlrepo.driver import Callback
 from sqlrepo.errors import UnsupportedError
+from sqlrepo.language.results import CursorKey
 from sqlrepo.sqlalchemy.connecting import cancel_safe_options
 from sqlrepo.sqlalchemy.database import Database, Engines
 from sqlrepo.sqlalchemy.session import UnitSession
@@ -39,19 +40,28 @@ class AsyncDatabase:
             as they are.
         ping: test each connection before use, at the price of one round trip.
         isolation: the isolation level, if not the default.
+        cursor_key: signs the cursors of `scroll`, as for `Database`.
 
     Raises:
         UnsupportedError: the database is not known to this library, or its driver or greenlet is not installed.
+        ValueError: a ``cursor_key`` is too short, or there is none in the sequence.
     """
 
-    def __init__(self, url: str | sa.URL | AsyncEngine, *, ping: bool = True, isolation: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str | sa.URL | AsyncEngine,
+        *,
+        ping: bool = True,
+        isolation: str | None = None,
+        cursor_key: CursorKey | None = None,
+    ) -> None:
         given: Any = url
         _require_greenlet()
         made = given if isinstance(given, str | sa.URL) else getattr(given, "sync_engine", None)
         if made is None:
             raise UnsupportedError(f"AsyncDatabase takes a URL or an AsyncEngine, not {type(given).__name__}")
         self._engine: AsyncEngine | None = None if isinstance(given, str | sa.URL) else given
-        engines = Engines(made, ping=ping, isolation=isolation, asynchronous=True, make=_make)
+        engines = Engines(made, ping=ping, isolation=isolation, cursor_key=cursor_key, asynchronous=True, make=_make)
         self._source = Database.from_engines(engines)
 
     def __repr__(self) -> str:

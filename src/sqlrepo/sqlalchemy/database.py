@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -10,6 +11,7 @@ from sqlalchemy import exc
 from sqlrepo.driver import Transaction
 from sqlrepo.errors import DatabaseUnavailableError
 from sqlrepo.forks import ForkAware, ForkSafeLock, at_fork, check_pid
+from sqlrepo.language.results import CursorKey, CursorKeys
 from sqlrepo.sqlalchemy.audit import log_once
 from sqlrepo.sqlalchemy.compiler import Compiler
 from sqlrepo.sqlalchemy.connecting import check_engine, check_url, load_dialect
@@ -21,6 +23,20 @@ from sqlrepo.sqlalchemy.events import listen, subscribe, unsubscribe
 from sqlrepo.tables.reflection import mapper_of
 from sqlrepo.tables.schema import Schema
 
+# The keys of the last database made with any on an engine. A session on the engine has no other way to name them.
+_KEYS: WeakKeyDictionary[sa.Engine, CursorKeys] = WeakKeyDictionary()
+
+
+def cursor_keys_of(engine: sa.Engine) -> CursorKeys:
+    """Return the keys that sessions on an engine use."""
+    return _KEYS.get(_root(engine), CursorKeys())
+
+
+def _root(engine: sa.Engine) -> sa.Engine:
+    """Return the engine beneath one with other options."""
+    root: sa.Engine = getattr(engine, "_proxied", engine)
+    return root
+
 
 class Engines(ForkAware):
     """The engines of one database: one for units that may write, and one for read-only units."""
@@ -31,9 +47,11 @@ class Engines(ForkAware):
         *,
         ping: bool = True,
         isolation: str | None = None,
+        cursor_key: CursorKey | None = None,
         asynchronous: bool = False,
         make: MakeEngine = sa.create_engine,
     ) -> None:
+        self._cursor_keys = CursorKeys(cursor_key)
         self._ping = ping
         self._make = make
         self._guard = ForkSafeLock()
@@ -48,8 +66,13 @@ class Engines(ForkAware):
             self.writing = make(url, **bare.engine_options(url, ping=ping))
             self.dialect = dialect_of(self.writing.dialect, isolation)
             self.dialect.set_up(self.writing)
-        listen(self.writing)
+        self._watch(self.writing)
         at_fork(self)
+
+    @property
+    def cursor_keys(self) -> CursorKeys:
+        """What signs the cursors of `scroll`."""
+        return self._cursor_keys
 
     def engine(self, *, read_only: bool) -> sa.Engine:
         """Return the engine of a unit."""
@@ -85,8 +108,13 @@ class Engines(ForkAware):
     def _make_reader(self) -> sa.Engine | None:
         engine = None if self.foreign else self.dialect.make_reader(self.writing.url, ping=self._ping, make=self._make)
         if engine is not None:
-            listen(engine)
+            self._watch(engine)
         return engine
+
+    def _watch(self, engine: sa.Engine) -> None:
+        listen(engine)
+        if self._cursor_keys:
+            _KEYS[_root(engine)] = self._cursor_keys
 
 
 class Database:
@@ -100,13 +128,24 @@ class Database:
             settings; what it lacks is logged once as a warning, in the log ``sqlrepo``.
         ping: test each connection before use, at the price of one round trip. SQLite's connections need no test.
         isolation: the isolation level, if not the default, which is READ COMMITTED, and SERIALIZABLE for SQLite.
+        cursor_key: a secret of 16 bytes or more that signs the cursors of `scroll`, so that clients cannot make
+            their own; or several, of which the first signs and all are accepted. Units that join a session on the
+            engine use it too.
 
     Raises:
         UnsupportedError: the database is not known to this library, or its driver is not installed.
+        ValueError: a ``cursor_key`` is too short, or there is none in the sequence.
     """
 
-    def __init__(self, url: str | sa.URL | sa.Engine, *, ping: bool = True, isolation: str | None = None) -> None:
-        self._use(Engines(url, ping=ping, isolation=isolation))
+    def __init__(
+        self,
+        url: str | sa.URL | sa.Engine,
+        *,
+        ping: bool = True,
+        isolation: str | None = None,
+        cursor_key: CursorKey | None = None,
+    ) -> None:
+        self._use(Engines(url, ping=ping, isolation=isolation, cursor_key=cursor_key))
 
     @classmethod
     def from_engines(cls, engines: Engines) -> Self:
@@ -129,6 +168,11 @@ class Database:
     def engine(self) -> sa.Engine:
         """The engine for units that may write; create your tables with it."""
         return self._engines.engine(read_only=False)
+
+    @property
+    def cursor_keys(self) -> CursorKeys:
+        """What signs the cursors of `scroll`."""
+        return self._engines.cursor_keys
 
     def __repr__(self) -> str:
         return f"Database({self.engine.url!r})"  # which hides the password

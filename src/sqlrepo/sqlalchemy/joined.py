@@ -12,8 +12,9 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, scoped_session
 
 from sqlrepo.driver import Callback, Driver, Transaction, run_callbacks
 from sqlrepo.errors import MappingError, UnitStateError, UnsupportedError
+from sqlrepo.language.results import CursorKeys
 from sqlrepo.sqlalchemy.aio import is_async
-from sqlrepo.sqlalchemy.database import Database, Engines
+from sqlrepo.sqlalchemy.database import Database, Engines, cursor_keys_of
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import raise_translated
 from sqlrepo.sqlalchemy.events import subscribe, unsubscribe
@@ -307,7 +308,15 @@ def _connect(connect: Callable[[], sa.Connection], database: Database) -> sa.Con
         raise_translated(error, database.tables)
 
 
+class _JoinedEngines(Engines):
+    """The engine of a session or connection, whose cursors are those of the `Database` made on the engine."""
+
+    @property
+    def cursor_keys(self) -> CursorKeys:
+        return cursor_keys_of(self.writing)
+
+
 def _database(engine: sa.Engine) -> Database:
     if _KEY not in engine.__dict__:
-        engine.__dict__[_KEY] = Database.from_engines(Engines(engine, asynchronous=engine.dialect.is_async))
+        engine.__dict__[_KEY] = Database.from_engines(_JoinedEngines(engine, asynchronous=engine.dialect.is_async))
     return cast(Database, engine.__dict__[_KEY])

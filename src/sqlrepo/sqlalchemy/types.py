@@ -175,7 +175,7 @@ class Instant(TypeDecorator[datetime]):
 
 
 class Duration(TypeDecorator[timedelta]):
-    """Store a timedelta of any size exactly, as a number of microseconds."""
+    """Store a timedelta exactly, as a 64-bit number of microseconds: up to 292,000 years either way."""
 
     impl = BigInteger
     cache_ok = True
@@ -183,7 +183,7 @@ class Duration(TypeDecorator[timedelta]):
     @property
     def value_type(self) -> ValueType:
         """The type of the values."""
-        return ValueType(Kind.DURATION, timedelta)
+        return ValueType(Kind.DURATION, timedelta, low=-(2**63), high=2**63 - 1)
 
     def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:
         """Convert to microseconds."""
