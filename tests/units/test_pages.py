@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from sqlrepo import InvalidLiteralError, Page, QueryError, QueryObject, UnitStateError, asc, desc
 from sqlrepo.core import repository
-from sqlrepo.core.selection import select
+from sqlrepo.core.selection import make_cursor_codec, select
 from sqlrepo.language.results import CursorCodec, CursorKeys
 from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.memory import InMemoryDatabase
@@ -170,7 +170,8 @@ def test_a_cursor_that_is_no_text_is_refused(todos, cursor):
 
 
 def codec(repository, query):
-    return repository._cursor_codec(select(repository._mapper, (query,), {}), repository._evaluate_scope())
+    mapper, scope = repository._mapper, repository._evaluate_scope().rows
+    return make_cursor_codec(mapper, select(mapper, (query,), {}), scope, CursorKeys())
 
 
 def forged(codec, body):

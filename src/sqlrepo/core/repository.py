@@ -17,6 +17,7 @@ from sqlrepo.core.selection import (
     check_lock,
     condition,
     key_chunks,
+    make_cursor_codec,
     require_limit,
     require_position,
     select,
@@ -36,11 +37,10 @@ from sqlrepo.errors import (
     TransactionConflictError,
     UnitStateError,
 )
-from sqlrepo.language.criteria import And, matches_all
 from sqlrepo.language.entities import read_changes
 from sqlrepo.language.fields import OrderBy, after_position, reverse_order
 from sqlrepo.language.query import QueryObject
-from sqlrepo.language.results import CursorCodec, CursorPage, Page, Upserted
+from sqlrepo.language.results import CursorPage, Page, Upserted
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.schema import Row
 
@@ -324,7 +324,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         limit = require_limit(query, selection)
         require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
-        cursors = self._cursor_codec(selection, scope)
+        cursors = make_cursor_codec(self._mapper, selection, scope.rows, self._work.source.cursor_keys)
         order = reverse_order(selection.order) if backwards else selection.order
         if cursor is not None:
             position = cursors.decode(cursor, "before" if backwards else "after")
@@ -627,14 +627,6 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             position = [rows[-1][place] for place in places]
             # From the first selection, or each chunk's statement would be longer than the one before.
             rest = selection.and_also(after_position(selection.order, position, self._schema.nullable))
-
-    def _cursor_codec(self, selection: Selection, scope: Scope) -> CursorCodec:
-        """Make the codec of a query's cursors, which are invalid in another order, scope or table."""
-        columns = [self._schema.by_name[sort.ref.name] for sort in selection.order]
-        asked = selection.criterion if matches_all(scope.rows) else And((selection.criterion, scope.rows))
-        query = f"{self._schema.full_name}:{self._mapper.to_text(asked)}:{','.join(map(str, selection.order))}"
-        types, nullable = [column.type for column in columns], [column.nullable for column in columns]
-        return CursorCodec(self._work.source.cursor_keys, query, types, nullable)
 
     def _places(self, selection: Selection) -> list[int]:
         return [self._mapper.selected.index(sort.ref.name) for sort in selection.order]

@@ -21,6 +21,7 @@ from sqlrepo.language.criteria import (
 from sqlrepo.language.fields import OrderBy, Sort, parse_keywords, parse_order
 from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.query import OPTIONS, QueryObject, entity_of
+from sqlrepo.language.results import CursorCodec, CursorKeys
 from sqlrepo.tables.mapper import Mapper
 
 # Limit, offset and the one row more that shows whether there is a next page add up to a 64-bit integer.
@@ -152,6 +153,14 @@ def key_chunks(mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]) -> Iterator
             yield OneOf(mapper.ref(names[0]), tuple(value for (value,) in chunk))
         else:
             yield Or(tuple(values_equal(mapper, dict(zip(names, key, strict=True))) for key in chunk))
+
+
+def make_cursor_codec(mapper: Mapper[Any], selection: Selection, scope: Criterion, keys: CursorKeys) -> CursorCodec:
+    """Make the codec of a query's cursors, which are invalid in another table, order or scope."""
+    columns = [mapper.schema.by_name[sort.ref.name] for sort in selection.order]
+    asked = selection.criterion if matches_all(scope) else And((selection.criterion, scope))
+    query = f"{mapper.schema.full_name}:{mapper.to_text(asked)}:{','.join(map(str, selection.order))}"
+    return CursorCodec(keys, query, [column.type for column in columns], [column.nullable for column in columns])
 
 
 def require_limit(query: QueryObject[Any], selection: Selection) -> int:
