@@ -1,13 +1,17 @@
 """PostgreSQL: sequences behind given keys, native enumerations, servers without a collation that folds."""
 
+from dataclasses import dataclass
+from datetime import date
 from enum import Enum
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, UnsupportedError, desc, fields, icontains
+from sqlrepo import BaseRepository, InvalidValueError, UnsupportedError, desc, fields, icontains
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 
@@ -174,3 +178,52 @@ def test_a_server_that_cannot_fold_by_unicode_says_so(latin, caplog):
     with pytest.raises(UnsupportedError, match='fold = "ascii"'):
         Serials(latin).find(icontains(row.text, "b"))
     assert sum("icontains" in record.getMessage() for record in caplog.records) == 1
+
+
+# -- arrays
+
+
+class Grid(BaseModel):
+    id: int | None = None
+    tags: list[str] | None = None
+    days: list[date] | None = None
+    cells: list[list[int]] | None = None
+
+
+@dataclass
+class LooseGrid:
+    id: int | None = None
+    tags: Any = None
+    days: Any = None
+    cells: Any = None
+
+
+class GridRow(Base):
+    __tablename__ = "grid"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tags: Mapped[list[str] | None] = mapped_column(sa.ARRAY(sa.String(3)))
+    days: Mapped[list[date] | None] = mapped_column(postgresql.ARRAY(sa.Date))
+    cells: Mapped[list[list[int]] | None] = mapped_column(sa.ARRAY(sa.Integer, dimensions=2))
+
+
+@pytest.mark.parametrize("entity", [Grid, LooseGrid, GridRow])
+def test_an_array_is_given_as_a_list_of_its_items(db, entity):
+    class Grids(BaseRepository[entity, int]):
+        model = GridRow
+
+    wrong = {"tags": ["abc", ["abcd"], [1], {"a": 1}], "days": [["2020-01-01"], "2020-01-01"], "cells": ["12", [["1"]]]}
+    given = {"tags": ["a", "b"], "days": [date(2020, 1, 1)], "cells": [[1, 2], [3, 4]]}
+    with Grids(db) as grids:
+        key = grids.add(entity(**given)).id
+        for name, value in [(name, value) for name, values in wrong.items() for value in values]:
+            for call in (
+                lambda name=name, value=value: grids.patch(key, {name: value}),
+                lambda name=name, value=value: grids.update_where(fields(entity).id == key, set_={name: value}),
+            ):
+                with pytest.raises(InvalidValueError, match=name):
+                    call()
+        if entity is not Grid:
+            with pytest.raises(InvalidValueError, match="tags"):
+                grids.add(entity(tags="abc"))
+        stored = grids.patch(key, {"tags": ["c", "d"], "cells": None})
+        assert (stored.tags, stored.days, stored.cells) == (["c", "d"], given["days"], None)

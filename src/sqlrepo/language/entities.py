@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, g
 from weakref import WeakKeyDictionary
 
 import pydantic
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import TypeAliasType
 
 from sqlrepo.errors import InvalidValueError, MappingError, QueryError
@@ -32,19 +33,36 @@ class EntityField:
     type: ValueType  # OPAQUE if the annotation is not a scalar
     optional: bool  # None is allowed
     annotation: Any
-    # Makes the validator of a Pydantic field, constraints included; None for other classes.
+    # Makes the validator of a field of a Pydantic model, constraints included, or of one that is not a scalar.
     adapter: Callable[[], TypeAdapter[Any]] | None = field(default=None, compare=False)
 
     def accept(self, value: Any) -> Any:
-        """Return a value as an entity would hold it, or raise `WrongValueError` if the entity would refuse it."""
+        """Return a value as an entity would hold it, or raise `WrongValueError` if the entity would refuse it.
+
+        A value that is not a scalar is returned as given, which is the form that its column has checked.
+        """
         if value is None and not self.optional and self.type.kind is not Kind.OPAQUE:
             raise WrongValueError("cannot be None")
-        if self.adapter is None or value is None:
-            return value
         try:
-            return self.adapter().validate_python(value)
+            if self.adapter is not None and self.type.kind is Kind.OPAQUE:
+                _validate_strictly(self.adapter(), value)
+            elif self.adapter is not None and value is not None:
+                return self.adapter().validate_python(value)
         except ValidationError as error:
             raise WrongValueError(error.errors(include_url=False, include_input=False)[0]["type"]) from None
+        return value
+
+
+def _validate_strictly(adapter: TypeAdapter[Any], value: Any) -> None:
+    """Validate a value, or its JSON form, which is what JSON columns hold of a set or a date; convert nothing else."""
+    try:
+        adapter.validate_python([value], strict=True)
+    except ValidationError as error:
+        try:
+            text = to_json([value])
+        except PydanticSerializationError:
+            raise error from None
+        adapter.validate_json(text, strict=True)
 
 
 _DESCRIBED: WeakKeyDictionary[type, Mapping[str, EntityField]] = WeakKeyDictionary()
@@ -55,11 +73,8 @@ def describe(entity: type) -> Mapping[str, EntityField]:
     if entity in _DESCRIBED:
         return _DESCRIBED[entity]
     annotations = _annotations(entity)  # which completes a Pydantic model, so that its fields have their final types
-    adapters = _adapters(cast("type[BaseModel]", entity)) if is_validating_model(entity) else {}
-    known = {
-        name: replace(parse_annotation(name, annotation), adapter=adapters.get(name))
-        for name, annotation in annotations.items()
-    }
+    models = cast("type[BaseModel]", entity).model_fields if is_validating_model(entity) else {}
+    known = {name: _with_adapter(parse_annotation(name, one), models.get(name)) for name, one in annotations.items()}
     return _DESCRIBED.setdefault(entity, types.MappingProxyType(known))
 
 
@@ -173,6 +188,8 @@ def _orm_annotation(column: Any, annotation: Any) -> Any:
         python = column.type.python_type
     except NotImplementedError:
         return Any
+    if kind_of(python) is Kind.OPAQUE:
+        return Any  # SQLAlchemy says dict of every JSON column
     return python | None if column.nullable else python
 
 
@@ -313,17 +330,22 @@ def _model_annotations(entity: type[BaseModel]) -> dict[str, Any]:
     return {name: info.annotation for name, info in entity.model_fields.items()}
 
 
-def _adapters(entity: type[BaseModel]) -> dict[str, Callable[[], TypeAdapter[Any]]]:
-    return {
-        name: cache(partial(_adapter, info))
-        for name, info in entity.model_fields.items()
-        if parse_annotation(name, info.annotation).type.kind is not Kind.OPAQUE
-    }
+def _with_adapter(known: EntityField, info: FieldInfo | None) -> EntityField:
+    metadata = () if info is None else info.metadata
+    annotation: Any = Annotated[(known.annotation, *metadata)] if metadata else known.annotation
+    if known.type.kind is Kind.OPAQUE:
+        return replace(known, adapter=cache(partial(_strict_adapter, annotation)))
+    return known if info is None else replace(known, adapter=cache(partial(TypeAdapter, annotation)))
 
 
-def _adapter(info: FieldInfo) -> TypeAdapter[Any]:
-    annotation: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-    return TypeAdapter(annotation)
+def _strict_adapter(annotation: Any) -> TypeAdapter[Any]:
+    """Return the validator of a list of one value: a list has no configuration of its own."""
+    listed: Any = list.__class_getitem__(annotation)  # the annotation is known only at run time
+    try:
+        made = TypeAdapter(listed, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:
+        return TypeAdapter(Any)  # a form that Pydantic does not read
+    return made if made.pydantic_complete else TypeAdapter(Any)  # it names a class that type checkers alone know
 
 
 def _hints(entity: type) -> dict[str, Any]:

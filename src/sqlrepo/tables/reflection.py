@@ -220,6 +220,7 @@ def _type_readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[Va
     yield sa.Date, lambda _: ValueType(Kind.DATE, date)
     yield sa.Time, _time
     yield sa.JSON, _json
+    yield sa.ARRAY, _array
 
 
 def _time(type_: Any) -> ValueType | tuple[ValueType, str]:
@@ -253,6 +254,20 @@ def _decimal(type_: Any) -> ValueType | tuple[ValueType, str]:
     if type_.precision > _EXACT_DIGITS:
         return found, f"NUMERIC of more than {_EXACT_DIGITS} digits is not exact on SQLite; use types.Exact"
     return found
+
+
+def _array(type_: Any) -> tuple[ValueType, str]:
+    item, _ = _read_type(type_.item_type)
+
+    def check(value: Any) -> Any:
+        if value is not None and not isinstance(value, list | tuple):
+            raise WrongValueError(f"expected list, got {type(value).__name__}")  # SQLAlchemy stores a text's letters
+        for one in () if value is None or item.kind is Kind.OPAQUE else value:
+            if one is not None:
+                check(one) if isinstance(one, list | tuple) else item.check(one)
+        return value
+
+    return ValueType(Kind.OPAQUE, bind=check), f"its type {type_!r} has no portable meaning"
 
 
 def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
