@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlrepo import (
     BaseRepository,
     InvalidValueError,
+    MappingError,
     NotFoundError,
     NotNullViolationError,
     QueryError,
@@ -225,6 +226,99 @@ def test_the_version_may_be_named_by_the_repository_and_left_out_of_the_entity(e
         assert docs.get(1) == Doc("b", 1, 2)
         Plains(docs.unit).add(Plain("c"))
         assert docs.get(2).rev == 1
+
+
+@dataclass
+class Sheet:
+    name: str
+    id: int | None = None
+    rev: int | None = None
+
+
+@dataclass
+class OldSheet:
+    name: str
+    id: int | None = None
+
+
+class SheetRow(Base):
+    __tablename__ = "sheet"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    rev: Mapped[int | None] = mapped_column(sa.SmallInteger)
+
+
+class Sheets(BaseRepository[Sheet, int]):
+    model = SheetRow
+    version = "rev"
+
+
+class OldSheets(BaseRepository[OldSheet, int]):
+    model = SheetRow
+
+
+WRITES = {
+    "update": lambda sheets, read: sheets.update(read),
+    "save": lambda sheets, read: sheets.save(read),
+    "patch": lambda sheets, read: sheets.patch(read.id, {"name": "b", "rev": read.rev}),
+    "remove": lambda sheets, read: sheets.remove(read),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_null_is_the_version_of_a_row_that_is_older_than_its_version_column(empty, write):
+    with Sheets(empty(Base)) as sheets:
+        key = OldSheets(sheets.unit).add(OldSheet("a")).id
+        read = sheets.get(key)
+        assert read == Sheet("a", key, None)
+        assert sheets.update(read).rev == 1
+        with pytest.raises(StaleEntityError) as caught:
+            write(sheets, read)
+        assert (caught.value.key, caught.value.version) == (key, None)
+        assert sheets.get(key).rev == 1
+        write(sheets, sheets.get(key))
+        assert [sheet.rev for sheet in sheets.find()] == ([] if write is WRITES["remove"] else [2])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda sheets, key: sheets.patch(key, {"name": "b"}),
+        lambda sheets, key: sheets.update_where(fields(Sheet).id == key, set_={"name": "b"}),
+        lambda sheets, key: sheets.upsert(Sheet("b", key), on="id"),
+        lambda sheets, key: sheets.save(Sheet("b", key)),
+    ],
+)
+def test_every_write_counts_from_null(empty, write):
+    with Sheets(empty(Base)) as sheets:
+        key = OldSheets(sheets.unit).add(OldSheet("a")).id
+        write(sheets, key)
+        assert sheets.find() == [Sheet("b", key, 1)]
+        sheets.patch(key, {"name": "c"})
+        assert sheets.find() == [Sheet("c", key, 2)]
+
+
+def test_a_row_that_is_older_than_its_version_column_is_removed(empty):
+    with Sheets(empty(Base)) as sheets:
+        key = OldSheets(sheets.unit).add(OldSheet("a")).id
+        sheets.remove(sheets.get(key))
+        with pytest.raises(NotFoundError):
+            sheets.update(Sheet("a", key))
+
+
+@pytest.mark.parametrize("generator", [False, lambda old: (old or 0) + 1, lambda old: (old or 0) + 10])
+def test_a_generator_of_versions_is_refused_where_the_class_is_defined(generator):
+    class CountedRow(own_base()):
+        __tablename__ = "counted"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        rev: Mapped[int] = mapped_column()
+        __mapper_args__ = {"version_id_col": rev, "version_id_generator": generator}
+
+    with pytest.raises(MappingError, match="version_id_generator"):
+
+        class Counted(BaseRepository[OldSheet, int]):
+            model = CountedRow
 
 
 # -- generated keys

@@ -373,7 +373,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         values = self._dump_whole(entity)
         key = self._require_key(values)
         changes = self._complete_changes(values)
-        return self._change(key, changes, values.get(self._schema.version or ""))
+        return self._change(key, changes, self._version_of(values))
 
     def patch(self, id: K, changes: Any) -> T:
         """Change some fields of the row with a key and return the entity as stored.
@@ -389,7 +389,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             QueryError: a field is unknown, or part of the key.
         """
         values = self._check_assigned(read_changes(changes))
-        version = values.pop(self._schema.version or "", None)
+        version = self._version_of(values)
+        values.pop(self._schema.version or "", None)
         row = self._complete(lambda: self._mapper.complete_update(values, explicit=True)) if values else {}
         return self._change(self._mapper.parse_key(id), row, version)
 
@@ -403,7 +404,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         changes = self._complete_changes(
             {name: value for name, value in values.items() if not self._is_left_to_default(name, value)}
         )
-        version = values.get(self._schema.version or "")
+        version = self._version_of(values)
         scope = self._evaluate_scope()
         scope.check_changes(changes)
         outside = scope.find_violation(row)
@@ -441,7 +442,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         """
         values = self._dump(entity)
         key = self._require_key(values)
-        version = values.get(self._schema.version or "")
+        version = self._version_of(values)
         where = self._where_version(key, version)
 
         def work(driver: Driver) -> tuple[int, bool]:
@@ -687,11 +688,20 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
                 )
         return key
 
-    def _where_version(self, key: Mapping[str, Any], version: Any) -> Condition:
+    def _version_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the version to compare, by column, or nothing.
+
+        NULL is the version of a row that is older than its version column; a column that cannot be NULL has none.
+        """
+        name = self._schema.version
+        if name is None or name not in values or (values[name] is None and name not in self._schema.nullable):
+            return {}
+        return {name: values[name]}
+
+    def _where_version(self, key: Mapping[str, Any], version: Mapping[str, Any]) -> Condition:
         """Select a row that must be there, and have the version if there is one."""
-        counter = None if version is None else self._schema.version
-        where = self._where_key(key if counter is None else {**key, counter: version})
-        return replace(where, missing=lambda exists: self._missing(key, version, exists and counter is not None))
+        where = self._where_key({**key, **version})
+        return replace(where, missing=lambda exists: self._missing(key, version, exists and bool(version)))
 
     def _insert(self, driver: Driver, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Insert rows, those with the same columns in one statement, and return them in their order."""
@@ -705,7 +715,9 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             stored.update(zip(indexes, returned, strict=True))
         return [stored[index] for index in range(len(rows))]
 
-    def _apply(self, driver: Driver, key: Mapping[str, Any], changes: Mapping[str, Any], version: Any) -> list[Row]:
+    def _apply(
+        self, driver: Driver, key: Mapping[str, Any], changes: Mapping[str, Any], version: Mapping[str, Any]
+    ) -> list[Row]:
         """Change one row and read it back; return no row if it is missing, or has another version."""
         where = self._where_version(key, version)
         if not changes:
@@ -718,26 +730,26 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     def _exists(self, driver: Driver, key: Mapping[str, Any]) -> bool:
         return driver.count(self._schema, self._where_key(key), limit=1) > 0
 
-    def _change(self, key: Mapping[str, Any], changes: Mapping[str, Any], version: Any) -> T:
+    def _change(self, key: Mapping[str, Any], changes: Mapping[str, Any], version: Mapping[str, Any]) -> T:
         """Change one row and load it, or raise the reason why it could not be changed."""
         scope = self._evaluate_scope()
         scope.check_changes(changes)
 
         def work(driver: Driver) -> tuple[list[Row], bool]:
             rows = self._apply(driver, key, changes, version)
-            return rows, bool(rows) or (version is not None and self._exists(driver, key))
+            return rows, bool(rows) or (bool(version) and self._exists(driver, key))
 
         rows, exists = self._write(work, scope)
         if not rows:
             raise self._missing(key, version, exists)
         return self._load_written(rows)[0]
 
-    def _missing(self, key: Mapping[str, Any], version: Any, exists: bool) -> Exception:
+    def _missing(self, key: Mapping[str, Any], version: Mapping[str, Any], exists: bool) -> Exception:
         """Return the error for a row that is not there, or not at the expected version."""
         values = tuple(key.values())
         plain: Any = values[0] if len(values) == 1 else values
         entity = self._mapper.entity
-        return StaleEntityError(entity, plain, version) if exists else NotFoundError(entity, plain)
+        return StaleEntityError(entity, plain, *version.values()) if exists else NotFoundError(entity, plain)
 
     # -- upserts, row by row
 

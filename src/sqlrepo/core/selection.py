@@ -12,6 +12,7 @@ from sqlrepo.language.criteria import (
     And,
     Compare,
     Criterion,
+    IsNull,
     OneOf,
     Or,
     all_of,
@@ -139,8 +140,9 @@ def select_targets(
 
 
 def values_equal(mapper: Mapper[Any], values: Mapping[str, Any]) -> Criterion:
-    """Build the criterion that some columns have these values."""
-    return And(tuple(Compare(mapper.ref(name), "==", value) for name, value in values.items()))
+    """Build the criterion that some columns have these values; None is NULL."""
+    refs = [(mapper.ref(name), value) for name, value in values.items()]
+    return And(tuple(IsNull(ref) if value is None else Compare(ref, "==", value) for ref, value in refs))
 
 
 def key_chunks(mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]) -> Iterator[Criterion]:

@@ -154,7 +154,7 @@ class MemoryDriver:
     def _change(self, schema: Schema, row: Row, stored: dict[str, Any]) -> Row:
         values = dict(stored)
         if schema.version is not None:
-            values[schema.version] = row[schema.positions[schema.version]] + 1
+            values[schema.version] = (row[schema.positions[schema.version]] or 0) + 1
         changed = tuple(values.get(column.name, value) for column, value in zip(schema.columns, row, strict=True))
         return self._table(schema).rules.fill_changed(changed, stored)
 

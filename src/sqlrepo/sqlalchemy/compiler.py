@@ -250,7 +250,8 @@ class Compiler:
             for index, name in enumerate(names)
         }
         if schema.version is not None:
-            values[columns[schema.version]] = columns[schema.version] + 1
+            version = columns[schema.version]  # NULL in rows that are older than a nullable column
+            values[version] = (sa.func.coalesce(version, 0) if schema.version in schema.nullable else version) + 1
         return values
 
     def _write_delete(self, schema: Schema, shape: Criterion) -> sa.Executable:

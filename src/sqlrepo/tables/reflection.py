@@ -50,11 +50,20 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
             f"{model.__name__} inherits or is inherited, so table {table.name} holds rows of several mapped classes; "
             "map each class to a table of its own"
         )
+    if mapper.version_id_col is not None and not _counts_by_one(mapper.version_id_generator):
+        raise MappingError(
+            f"{model.__name__} has a version_id_generator; a repository counts versions by one, so leave it out"
+        )
     names = {column: key for key, column in mapper.columns.items() if getattr(column, "table", None) is table}
     schema = replace(_describe(table, names), version=names.get(mapper.version_id_col), model=model)
     if complete:
         schema = _KNOWN[model] = _complete(schema, table, names, mapper.columns)
     return schema
+
+
+def _counts_by_one(generator: Any) -> bool:
+    """Return True for the generator that SQLAlchemy sets if the mapping names none."""
+    return getattr(generator, "__module__", None) == Mapper.__module__
 
 
 def mapper_of(schema: Schema) -> Mapper[Any]:
