@@ -10,7 +10,7 @@ from tests import floors
 # Import names of everything optional: the backend, the edges' tools, the drivers and their machinery.
 OPTIONAL = {
     "aiosqlite", "alembic", "asyncmy", "asyncpg", "fastapi", "greenlet", "hypothesis", "psycopg", "psycopg_pool",
-    "pymysql", "pytest", "sqlalchemy", "sqlite3", "sqlmodel", "starlette",
+    "pymysql", "pytest", "sqlalchemy", "sqlglot", "sqlite3", "sqlmodel", "starlette",
 }  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_a_condition_for_one_database_is_none_for_the_others():
     both = of(postgresql_where=1, sqlite_where=1)
     assert {one for one in DIALECTS if "partial-unique" in rules(both, one)} == MYSQL
     assert {one for one in DIALECTS if "partial-unique" in rules(of(postgresql_where=1), one)} == MYSQL | LITE
-    assert all("memory-table" in rules(both, one) for one in DIALECTS)
+    assert not any("memory-table" in rules(both, one) for one in DIALECTS)
     assert not any("partial-unique" in rules(of(), one) for one in DIALECTS)
 
 
@@ -272,7 +272,7 @@ def test_what_the_database_computes_is_named_with_memory_s_reason(dialect, colum
 
 
 def test_a_textual_check_is_named():
-    metadata = table(sa.Column("number", sa.Integer), sa.CheckConstraint("number > 0", name="positive"))
+    metadata = table(sa.Column("number", sa.Integer), sa.CheckConstraint("number + 1 > 0", name="positive"))
 
     assert {one.rule for one in audit(metadata, "sqlite")} == {"memory-table"}
 

@@ -188,10 +188,23 @@ def test_a_column_memory_cannot_keep_is_refused_by_name(column):
         ((sa.ForeignKeyConstraint(["fine"], ["odd.id"], onupdate="SET DEFAULT"),), "fine"),
         ((sa.ForeignKeyConstraint(["fine"], ["odd.id"], match="FULL"),), "fine"),
         ((sa.ForeignKeyConstraint(["id"], ["odd.fine"]),), "fine"),
-        ((sa.CheckConstraint("fine > 0", name="positive"),), "positive"),
-        ((sa.CheckConstraint("fine > 0"),), "fine"),
+        ((sa.CheckConstraint("fine + 1 > 0", name="positive"),), "positive"),
+        ((sa.CheckConstraint("fine + 1 > 0"),), "fine"),
         ((sa.UniqueConstraint("fine", name="only", sqlite_on_conflict="IGNORE"),), "only"),
-        ((sa.Index("partial", "fine", unique=True, sqlite_where=sa.text("fine > 0")),), "partial"),
+        ((sa.Index("partial", "fine", unique=True, sqlite_where=sa.text("fine + 1 > 0")),), "partial"),
+        (
+            (
+                sa.Index(
+                    "twofold",
+                    "fine",
+                    unique=True,
+                    sqlite_where=sa.text("fine > 0"),
+                    postgresql_where=sa.text("fine > 1"),
+                ),
+            ),
+            "twofold",
+        ),
+        ((sa.Index("prefix", "fine", unique=True, mysql_length=3),), "prefix"),
         ((sa.Index("functional", sa.text("abs(fine)"), unique=True),), "functional"),
         ((sa.UniqueConstraint("fine", name="nothing_twice", postgresql_nulls_not_distinct=True),), "NULLs are equal"),
     ],
@@ -208,7 +221,7 @@ def test_everything_that_is_refused_is_named_at_once():
     message = refused(
         sa.Column("one", sa.CHAR(3), nullable=True),
         sa.Column("two", sa.Interval, nullable=True),
-        args=(sa.CheckConstraint("id > 0", name="positive"),),
+        args=(sa.CheckConstraint("id + 1 > 0", name="positive"),),
     )
 
     assert all(name in message for name in ("one", "two", "positive"))

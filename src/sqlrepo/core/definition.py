@@ -104,6 +104,9 @@ class RepositoryConfig(Generic[T]):
     memory_defaults: ClassVar[Mapping[str, Any]] = {}
     #: The functions that memory uses for checks written in SQL: by name of the check, a function of the row's values.
     memory_checks: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], bool | None]]] = {}
+    #: The functions that memory uses for unique indexes written in SQL: by name of the index, a function of the row's
+    #: values that returns the value, or tuple of values, that no two rows share; None for a row outside the index.
+    memory_uniques: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {}
 
     #: True to write in a joined session although ORM listeners and validators will not see the writes.
     bypass_orm_events: ClassVar[bool] = False
@@ -202,6 +205,7 @@ def _read_schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) 
     schema = _with_memory_defaults(schema, cls.memory_defaults, cls.columns)
     if complete:
         schema = _with_memory_checks(schema, cls.memory_checks, cls.columns)
+        schema = _with_memory_uniques(schema, cls.memory_uniques, cls.columns)
     version = schema.version if cls.version is None else cls.columns.get(cls.version, cls.version)
     return schema if version is None else _with_version(schema, version)
 
@@ -241,6 +245,18 @@ def _with_memory_checks(schema: Schema, functions: Mapping[str, Any], fields: Ma
         for check in schema.checks
     )
     return replace(schema, checks=checks) if functions else schema
+
+
+def _with_memory_uniques(schema: Schema, functions: Mapping[str, Any], fields: Mapping[str, str]) -> Schema:
+    known = {index.name: index for index in schema.indexes if index.name}
+    for name, function in functions.items():
+        if name not in known:
+            raise MappingError(
+                f"`memory_uniques` names {name!r}, which is not a partial or functional unique index of table "
+                f"{schema.name}{nearest(name, known)}"
+            )
+        known[name] = replace(known[name], function=RowFunction(function, fields))
+    return replace(schema, indexes=tuple(known.get(one.name or "", one) for one in schema.indexes))
 
 
 def _with_version(schema: Schema, version: str) -> Schema:

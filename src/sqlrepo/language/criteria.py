@@ -25,9 +25,10 @@ class Ref:
 
     entity: type
     name: str
+    function: str = ""  # of SQL, as in a table's checks: "lower", "upper", "length" or "octet_length"
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.function}({self.name})" if self.function else self.name
 
 
 @dataclass(frozen=True, slots=True)

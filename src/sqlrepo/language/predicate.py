@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, assert_never, cast
 
@@ -26,13 +26,20 @@ from sqlrepo.language.criteria import (
     map_leaves,
 )
 from sqlrepo.language.entities import describe
-from sqlrepo.language.values import Kind, fold_ascii, fold_unicode
+from sqlrepo.language.values import Kind, fold_ascii, fold_unicode, raise_ascii
 
 Predicate: TypeAlias = Callable[[Any, tuple[Any, ...]], bool]
 Reader: TypeAlias = Callable[[Ref], str]
 
 _OPPOSITE: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
-_NAMES = {"fold_ascii": fold_ascii, "fold_unicode": fold_unicode}
+# SQL's functions of a text; how letters beyond A to Z change depends on a database's locale.
+FUNCTIONS: Mapping[str, Callable[[str], Any]] = {
+    "lower": fold_ascii,
+    "upper": raise_ascii,
+    "length": len,
+    "octet_length": lambda text: len(text.encode()),
+}
+_NAMES = {"fold_ascii": fold_ascii, "fold_unicode": fold_unicode, **FUNCTIONS}
 
 
 class HasCriteria(Protocol):
@@ -90,11 +97,13 @@ def _source(node: Criterion, read: Reader, wanted: bool) -> str:
         case IsNull(ref):
             return f"{read(ref)} is {'' if wanted else 'not '}None"
         case Compare(ref, op, value):
-            return _guard_nulls([read(ref)], "{} " + (op if wanted else _OPPOSITE[op]) + " " + _param(value))
+            test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_param(value)}"
+            return _guard_nulls([read(ref)], test)
         case CompareFields(ref, op, other):
-            return _guard_nulls([read(ref), read(other)], "{} " + (op if wanted else _OPPOSITE[op]) + " {}")
+            test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_call(other)}"
+            return _guard_nulls([read(ref), read(other)], test)
         case OneOf(ref, values):
-            return _guard_nulls([read(ref)], "{} " + ("in " if wanted else "not in ") + _param(values))
+            return _guard_nulls([read(ref)], f"{_call(ref)} {'in' if wanted else 'not in'} {_param(values)}")
         case Match():
             return _guard_nulls([read(node.ref)], ("" if wanted else "not ") + _text_test(node))
         case _:
@@ -103,6 +112,10 @@ def _source(node: Criterion, read: Reader, wanted: bool) -> str:
 
 def _guard_nulls(sources: list[str], test: str) -> str:
     return " and ".join([*(f"{source} is not None" for source in sources), test.format(*sources)])
+
+
+def _call(ref: Ref) -> str:
+    return f"{ref.function}({{}})" if ref.function else "{}"
 
 
 def _text_test(node: Match) -> str:

@@ -11,10 +11,13 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+JSON_FORM = "json"  # the form of JSON columns
+
 # Quantises decimals without ever rounding for lack of precision.
 _EXACT = Context(prec=10_000)
 
 _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+_ASCII_UPPER = {lower: upper for upper, lower in _ASCII_LOWER.items()}
 
 
 class Kind(Enum):
@@ -268,6 +271,11 @@ def kind_of(python: type) -> Kind:
 def fold_ascii(text: str) -> str:
     """Lower A to Z and nothing else, the one fold that all servers share."""
     return text.lower() if text.isascii() else text.translate(_ASCII_LOWER)
+
+
+def raise_ascii(text: str) -> str:
+    """Raise a to z and nothing else, as `fold_ascii` lowers."""
+    return text.upper() if text.isascii() else text.translate(_ASCII_UPPER)
 
 
 def fold_unicode(text: str) -> str:

@@ -12,6 +12,7 @@ from sqlrepo.driver import Condition
 from sqlrepo.language.criteria import And, Compare, Criterion, Leaf, Match, OneOf, Param, map_leaves
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.predicate import Predicate, compile_predicate
+from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.tables.schema import Row, Schema
 
 
@@ -43,7 +44,7 @@ def compile_filter(schema: Schema, shape: Criterion) -> Filter:
     stores: list[tuple[int, Callable[[Any], Any]]] = []
 
     def collect(leaf: Leaf) -> Leaf:
-        type_ = schema.by_name[leaf.ref.name].type
+        type_ = ValueType(Kind.OPAQUE) if leaf.ref.function else schema.by_name[leaf.ref.name].type
         match leaf:
             case Compare(_, _, Param(index)) if not type_.plain:
                 stores.append((index, type_.store))
@@ -63,7 +64,7 @@ def compile_filter(schema: Schema, shape: Criterion) -> Filter:
 def _find_key(schema: Schema, shape: Criterion) -> tuple[int, ...] | None:
     equal: dict[str, int] = {}
     for part in shape.parts if isinstance(shape, And) else (shape,):
-        if isinstance(part, Compare) and part.op == "==":
+        if isinstance(part, Compare) and part.op == "==" and not part.ref.function:
             equal[part.ref.name] = part.value.index
     return tuple(equal[name] for name in schema.key) if all(name in equal for name in schema.key) else None
 

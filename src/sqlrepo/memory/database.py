@@ -120,7 +120,7 @@ class InMemoryDatabase:
 
 def _shape(schema: Schema) -> tuple[object, ...]:
     """Return the parts in which two descriptions of one table must agree."""
-    return (schema.columns, schema.key, schema.uniques, schema.foreign_keys, schema.checks)
+    return (schema.columns, schema.key, schema.uniques, schema.indexes, schema.foreign_keys, schema.checks)
 
 
 def _describe(refusal: Refusal) -> str:

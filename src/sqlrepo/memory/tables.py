@@ -19,9 +19,9 @@ from sqlrepo.errors import (
     UnsupportedError,
 )
 from sqlrepo.forks import ForkAware, at_fork
-from sqlrepo.language.criteria import Not
-from sqlrepo.language.predicate import parametrize
-from sqlrepo.language.values import WrongValueError
+from sqlrepo.language.criteria import Not, Ref
+from sqlrepo.language.predicate import FUNCTIONS, parametrize
+from sqlrepo.language.values import WrongValueError, fold_unicode
 from sqlrepo.memory.compiler import compile_filter
 from sqlrepo.tables.schema import (
     Action,
@@ -34,6 +34,7 @@ from sqlrepo.tables.schema import (
     Schema,
     TableName,
     Unique,
+    UniqueIndex,
 )
 
 Key: TypeAlias = tuple[Any, ...]
@@ -51,20 +52,31 @@ class Table:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self.rows: dict[Key, Row] = {}
-        self.uniques = (Unique(schema.key, schema.key_name), *schema.uniques)
+        self.uniques: tuple[Unique | UniqueIndex, ...] = (
+            Unique(schema.key, schema.key_name),
+            *schema.uniques,
+            *schema.indexes,
+        )
         self.rules = RowRules(schema)
         self.references = tuple(Reference(self, number) for number in range(len(schema.foreign_keys)))
         self.indexes = Indexes(self)
         self.referred_by: list[Reference] = []
-        self._positions = [[schema.positions[name] for name in unique.columns] for unique in self.uniques]
+        self._positions = [
+            [schema.positions[name] for name in unique.columns] for unique in self.uniques if isinstance(unique, Unique)
+        ]
+        self._readers = [_compile_index(schema, index) for index in schema.indexes]
         self._last_key = 0
 
     def key(self, row: Row) -> Key:
         return tuple(row[position] for position in self._positions[0])
 
     def unique_values(self, row: Row) -> list[Key | None]:
-        """Return a row's values for each unique constraint; None if one is NULL, because NULLs are never equal."""
+        """Return a row's values for each unique constraint and index.
+
+        None if one of them is NULL, because NULLs are never equal, or if the row is not in the index.
+        """
         values = [tuple(row[position] for position in positions) for positions in self._positions]
+        values += [read(row) for read in self._readers]
         return [None if None in value else value for value in values]
 
     def put(self, key: Key, row: Row) -> None:
@@ -371,7 +383,7 @@ class Reference:
         names = {column.column or column.name: column.name for column in parent.schema.columns}
         targets = [names.get(name, name) for name in self.rule.targets]
         for number, unique in enumerate(parent.uniques):
-            if sorted(unique.columns) == sorted(targets):
+            if isinstance(unique, Unique) and sorted(unique.columns) == sorted(targets):
                 self.parent, self.unique = parent, number
                 self._targets = [parent.schema.positions[name] for name in targets]
                 self._order = [targets.index(name) for name in unique.columns]
@@ -600,6 +612,43 @@ def _compile_check(schema: Schema, check: Check) -> Callable[[Row], bool]:
     denied = compile_filter(schema, shape)
     params, test = denied.params(Condition(shape, literals)), denied.test
     return lambda row: test(row, params)
+
+
+def _compile_index(schema: Schema, index: UniqueIndex) -> Callable[[Row], Key]:
+    """Return a function that gives a row's values in an index; a row outside has None among them."""
+    if index.function is not None:
+        return partial(_ask_user, index.function, schema)
+    shape, literals = parametrize(index.condition)
+    filtered = compile_filter(schema, shape)
+    params, parts = (
+        filtered.params(Condition(shape, literals)),
+        [(part, schema.positions[part.name]) for part in index.parts],
+    )
+
+    def read(row: Row) -> Key:
+        if not filtered.test(row, params):
+            return (None,)
+        return tuple(_apply(index, part, row[position]) for part, position in parts)
+
+    return read
+
+
+def _ask_user(function: RowFunction, schema: Schema, row: Row) -> Key:
+    found = function(_load_values(schema, row))
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _apply(index: UniqueIndex, part: Ref, value: Any) -> Any:
+    if value is None or not part.function:
+        return value
+    whole = {"lower": fold_unicode, "upper": str.upper}.get(part.function)
+    applied = FUNCTIONS[part.function](value)
+    if whole is not None and not value.isascii() and whole(value) != applied:
+        raise UnsupportedError(
+            f"unique index {index.name}: whether {part} changes letters beyond A to Z depends on the database's "
+            "locale; put a function into `memory_uniques`"
+        )
+    return applied
 
 
 def _is_denied(test: RowFunction, schema: Schema, row: Row) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.sql import elements, operators
@@ -24,8 +26,9 @@ from sqlrepo.language.criteria import (
     Ref,
     map_leaves,
 )
-from sqlrepo.language.values import Kind, WrongValueError
-from sqlrepo.tables.schema import Column, Schema
+from sqlrepo.language.values import JSON_FORM, Kind, ValueType, WrongValueError
+from sqlrepo.tables.defaults import BARE, parse_bare, parse_literal
+from sqlrepo.tables.schema import Schema
 
 _MIRRORED: Mapping[str, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -34,12 +37,28 @@ class UnreadableError(Exception):
     """A condition cannot be expressed as a criterion."""
 
 
-def read_criterion(condition: sa.ColumnElement[Any], names: Mapping[str, str], schema: Schema) -> Criterion:
+def read_criterion(condition: Any, names: Mapping[str, str], schema: Schema) -> Criterion:
     """Read a condition; ``names`` maps the database's names of columns to those in the mapped class."""
     try:
         return map_leaves(_ConditionReader(names, schema).read(condition), lambda leaf: leaf)
     except QueryError as error:
         raise UnreadableError(str(error)) from error
+
+
+def read_part(part: Any, names: Mapping[str, str], schema: Schema) -> Ref:
+    """Read a part of an index: a column, or a function of one."""
+    if isinstance(part, sa.TextClause):
+        part = parse(part.text)
+    while isinstance(part, elements.Grouping | elements.UnaryExpression):
+        part = part.element  # its order does not matter
+    return _ConditionReader(names, schema).side(part).ref
+
+
+class _Side(NamedTuple):
+    """One side of a comparison: a column, or a function of one."""
+
+    ref: Ref
+    type: ValueType
 
 
 class _ConditionReader:
@@ -66,7 +85,9 @@ class _ConditionReader:
             case sa.ColumnClause():
                 return self._flag(node)
             case sa.TextClause():
-                return _refuse("it is written as text; write it with columns")
+                return self.read(parse(node.text))
+            case sa.Function() if node.name == "json_valid":
+                return self._json(node)
             case _:
                 return _refuse_condition(node)
 
@@ -82,10 +103,17 @@ class _ConditionReader:
         return _refuse_condition(node)
 
     def _flag(self, node: Any) -> Criterion:
-        column = self._column(node)
+        column = self.side(node)
         if column.type.kind is not Kind.BOOLEAN:
             _refuse(f"{node} is not a bool column")
-        return Compare(_ref(column), "==", True)
+        return Compare(column.ref, "==", True)
+
+    def _json(self, node: Any) -> Criterion:
+        (given,) = node.clauses
+        column = self.side(given)
+        if column.type.form != JSON_FORM:
+            _refuse(f"{column.ref} may hold any text; only a JSON column is always valid")
+        return EVERYTHING
 
     def _binary(self, node: Any) -> Criterion:
         special: Mapping[Any, Callable[[Any], Criterion]] = {
@@ -111,66 +139,110 @@ class _ConditionReader:
         return self._compare(node.left, compared[node.operator], node.right)
 
     def _compare(self, left: Any, op: Operator, right: Any) -> Criterion:
-        if not _is_column(left):
-            if not _is_column(right):
+        if not _is_side(left):
+            if not _is_side(right):
                 _refuse(f"{left} is neither a column nor a value")
             left, op, right = right, _MIRRORED[op], left
-        column = self._column(left)
+        column = self.side(left)
         self._refuse_order(column, op)
-        if not _is_column(right):
-            return Compare(_ref(column), op, self._value(column, right))
-        other = self._column(right)
+        if not _is_side(right):
+            return Compare(column.ref, op, self._value(column, right))
+        other = self.side(right)
         if not column.type.compares_with(other.type):
             _refuse(f"{left} and {right} have different column types")
-        return CompareFields(_ref(column), op, _ref(other))
+        return CompareFields(column.ref, op, other.ref)
 
     def _is_null(self, node: Any) -> Criterion:
         if not isinstance(node.right, sa.Null):
             _refuse_condition(node)
-        return IsNull(_ref(self._column(node.left)))
+        return IsNull(Ref(object, self.side(node.left).ref.name))
 
     def _one_of(self, node: Any) -> Criterion:
-        column = self._column(node.left)
+        column = self.side(node.left)
         values = node.right.value if isinstance(node.right, sa.BindParameter) else None
         if not isinstance(values, list | tuple) or None in values:
             _refuse(f"{node} lists something other than values")
         found = tuple(self._check_literal(column, value) for value in values)
-        return OneOf(_ref(column), found) if found else NOTHING
+        return OneOf(column.ref, found) if found else NOTHING
 
     def _between(self, node: Any) -> Criterion:
         low, high = node.right.clauses
         return And((self._compare(node.left, ">=", low), self._compare(node.left, "<=", high)))
 
-    def _refuse_order(self, column: Column, op: Operator) -> None:
+    def _refuse_order(self, column: _Side, op: Operator) -> None:
         # In a query we define the order of text; in a check the column's collation does, which belongs to the server.
         if op not in ("==", "!=") and column.type.kind in (Kind.TEXT, Kind.ENUM, Kind.OPAQUE):
-            _refuse(f"the order of {column.name} depends on the database's collation")
+            _refuse(f"the order of {column.ref} depends on the database's collation")
 
-    def _column(self, node: Any) -> Column:
-        if not _is_column(node) or node.name not in self._names:
+    def side(self, node: Any) -> _Side:
+        """Read a column, or a function of one."""
+        if isinstance(node, elements.Grouping):
+            return self.side(node.element)
+        if isinstance(node, sa.Cast):
+            return self._cast(node)
+        if isinstance(node, sa.Function) and node.name in _FUNCTIONS and len(node.clauses) == 1:
+            return self._function(node)
+        if not _is_column(node) or (name := self._find(node.name)) is None:
             _refuse(f"{node} is not a column of the table")
-        return self._schema.by_name[self._names[node.name]]
+        return _Side(Ref(object, name), self._schema.by_name[name].type)
 
-    def _value(self, column: Column, node: Any) -> Any:
+    def _find(self, name: str) -> str | None:
+        alike = {key for given, key in self._names.items() if given.lower() == name.lower()}  # servers fold names
+        return self._names.get(name) or (alike.pop() if len(alike) == 1 else None)
+
+    def _function(self, node: Any) -> _Side:
+        function, kind, python = _FUNCTIONS[node.name]
+        column = self.side(next(iter(node.clauses)))
+        if column.type.kind is not Kind.TEXT or column.type.bind is not None or column.ref.function:
+            _refuse(f"{node} is not a function of a text column")
+        return _Side(Ref(object, column.ref.name, function), ValueType(kind, python))
+
+    def _cast(self, node: Any) -> _Side:
+        column = self.side(node.clause)
+        if column.type.bind is not None or column.type.kind not in _HARMLESS_CASTS.get(type(node.type), ()):
+            _refuse(f"{column.ref} is cast to another type")
+        return column
+
+    def _value(self, column: _Side, node: Any) -> Any:
         if isinstance(node, sa.True_ | sa.False_):
             return isinstance(node, sa.True_)
         if not isinstance(node, sa.BindParameter) or node.callable is not None or node.value is None:
             _refuse(f"{node} is neither a column nor a value")
         return self._check_literal(column, node.value)
 
-    def _check_literal(self, column: Column, value: Any) -> Any:
+    def _check_literal(self, column: _Side, value: Any) -> Any:
+        if column.ref.function and isinstance(value, str | Written) and not str(value).isascii():
+            _refuse(f"whether {column.ref} changes letters beyond A to Z depends on the database's locale")
         try:
-            return column.type.check(value)
+            return value.read(column.type) if isinstance(value, Written) else column.type.check(value)
         except WrongValueError as wrong:
-            return _refuse(f"{column.name} is compared with an invalid value: {wrong}")
+            return _refuse(f"{column.ref} is compared with an invalid value: {wrong}")
+
+
+# By the names of databases: the function, and the kind of its result. MariaDB's length() counts bytes.
+_FUNCTIONS: Mapping[str, tuple[str, Kind, type]] = {
+    "lower": ("lower", Kind.TEXT, str),
+    "upper": ("upper", Kind.TEXT, str),
+    "length": ("length", Kind.INTEGER, int),
+    "char_length": ("length", Kind.INTEGER, int),
+    "octet_length": ("octet_length", Kind.INTEGER, int),
+}
+_HARMLESS_CASTS: Mapping[type, tuple[Kind, ...]] = {
+    sa.Text: (Kind.TEXT,),
+    sa.Numeric: (Kind.INTEGER, Kind.DECIMAL),
+    sa.Integer: (Kind.INTEGER,),
+    sa.Date: (Kind.DATE,),
+}
+
+
+def _is_side(node: Any) -> bool:
+    if isinstance(node, elements.Grouping):
+        return _is_side(node.element)
+    return _is_column(node) or isinstance(node, sa.Cast | sa.Function)
 
 
 def _is_column(node: Any) -> bool:
     return isinstance(node, sa.ColumnClause) and not node.is_literal
-
-
-def _ref(column: Column) -> Ref:
-    return Ref(object, column.name)
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -179,3 +251,145 @@ def _refuse(reason: str) -> NoReturn:
 
 def _refuse_condition(node: Any) -> NoReturn:
     _refuse(f"{node} is a condition that memory cannot evaluate")
+
+
+# -- conditions written as text
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A literal in SQL text."""
+
+    text: str
+    quoted: bool
+
+    def read(self, type_: ValueType) -> Any:
+        """Return the value that the literal means in a column."""
+        text = self.text.partition(".")[0] if _WHOLE.fullmatch(self.text) and type_.kind is Kind.INTEGER else self.text
+        found = None
+        if type_.bind is None and (self.quoted or type_.kind in BARE):
+            found = parse_bare(text.lower(), type_) if type_.kind is Kind.BOOLEAN else parse_literal(text, type_)
+        if found is None:
+            raise WrongValueError("it is no literal of the column's type")
+        return type_.load(found.stored)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_BRACKETS = re.compile(r"(?<!array)\[[a-z_]", re.IGNORECASE)  # around a name, not a list
+_WHOLE = re.compile(r"-?\d+\.0*")
+
+
+def parse(text: str) -> Any:
+    """Parse SQL text into an expression of SQLAlchemy; MariaDB quotes names by backquotes, SQLite also by brackets."""
+    try:
+        import sqlglot
+    except ImportError:
+        _refuse("it is written as text, which needs a parser; pip install sqlglot")
+    text = text.replace("\\:", ":")  # as sa.text() escapes colons
+    dialect = "mysql" if "`" in text else "sqlite" if _BRACKETS.search(text) else "postgres"
+    try:
+        return _translate(sqlglot.parse_one(text, read=dialect))
+    except sqlglot.errors.SqlglotError:
+        return _refuse("it cannot be parsed")
+
+
+# The parts of a node that are read; a node with others may mean something else.
+_READ = {"this", "expression", "expressions", "low", "high", "negate", "binary", "to", "is_string", "table", "quoted"}
+_IGNORED = {"nested", "_type", "value_constructor", "db", "bracket_notation", "original_name"}
+
+
+def _translate(node: Any) -> Any:
+    """Translate a node; newer versions of the parser mark `NOT` of an operator in the node."""
+    if unread := {name for name, given in node.args.items() if given} - _READ - _IGNORED:
+        _refuse(f"{node.sql()} has a part that memory does not know: {', '.join(sorted(unread))}")
+    found = _translate_condition(node)
+    return sa.not_(found) if node.args.get("negate") else found
+
+
+def _translate_condition(node: Any) -> Any:
+    from sqlglot import exp
+
+    match node:
+        case exp.Paren():
+            return _translate(node.this)
+        case exp.And() | exp.Or():
+            return (sa.and_ if isinstance(node, exp.And) else sa.or_)(_translate(node.left), _translate(node.right))
+        case exp.Not():
+            return sa.not_(_translate(node.this))
+        case exp.Between():
+            return _translate(node.this).between(_translate(node.args["low"]), _translate(node.args["high"]))
+        case exp.In() if node.expressions:
+            return _translate(node.this).in_(_written(node.expressions))
+        case exp.Is() if isinstance(node.expression, exp.Null):
+            return _translate(node.this).is_(None)
+        case exp.Binary():
+            return _translate_comparison(node)
+        case _:
+            return _translate_value(node)
+
+
+def _translate_comparison(node: Any) -> Any:
+    from sqlglot import exp
+
+    right = node.expression
+    if isinstance(node, exp.EQ) and isinstance(right, exp.Any):
+        return _translate(node.left).in_(_written(_elements(right.this)))
+    if isinstance(node, exp.NEQ) and right.name.upper() == "ALL" and len(right.expressions) == 1:
+        return _translate(node.left).not_in(_written(_elements(right.expressions[0])))
+    for kind, compare in (
+        (exp.EQ, operators.eq),
+        (exp.NEQ, operators.ne),
+        (exp.LT, operators.lt),
+        (exp.LTE, operators.le),
+        (exp.GT, operators.gt),
+        (exp.GTE, operators.ge),
+    ):
+        if type(node) is kind:
+            return compare(_translate(node.left), _translate(node.right))
+    return _refuse(f"{node.sql()} is a condition that memory cannot evaluate")
+
+
+def _translate_value(node: Any) -> Any:
+    from sqlglot import exp
+
+    names = {exp.Upper: "upper", exp.Lower: "lower", exp.Length: "length"}
+    if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier):
+        return sa.column(node.name)
+    if isinstance(node, exp.Boolean):
+        return sa.true() if node.this else sa.false()
+    if (written := _literal(node)) is not None:
+        return sa.bindparam(None, written, unique=True)
+    if isinstance(node, exp.Cast) and not node.to.expressions:
+        types = {"TEXT": sa.Text, "VARCHAR": sa.Text, "DECIMAL": sa.Numeric, "INT": sa.Integer, "DATE": sa.Date}
+        if (found := types.get(node.to.this.name)) is not None:
+            return sa.cast(_translate(node.this), found)
+    if type(node) in names:
+        return sa.Function("octet_length" if node.args.get("binary") else names[type(node)], _translate(node.this))
+    if isinstance(node, exp.Anonymous) and node.name.lower() in ("json_valid", "octet_length"):
+        return sa.Function(node.name.lower(), *map(_translate, node.expressions))
+    return _refuse(f"{node.sql()} is an expression that memory cannot evaluate")
+
+
+def _elements(node: Any) -> list[Any]:
+    from sqlglot import exp
+
+    while isinstance(node, exp.Paren | exp.Cast):
+        node = node.this
+    return node.expressions if isinstance(node, exp.Array) else [node]
+
+
+def _written(nodes: list[Any]) -> list[Written]:
+    found = [_literal(node) for node in nodes]
+    return [one for one in found if one is not None] if None not in found else _refuse("it lists more than literals")
+
+
+def _literal(node: Any) -> Written | None:
+    from sqlglot import exp
+
+    while isinstance(node, exp.Paren) or (isinstance(node, exp.Cast) and not node.to.expressions):
+        node = node.this
+    if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and not node.this.is_string:
+        return Written(f"-{node.this.this}", quoted=False)
+    return Written(node.this, quoted=node.is_string) if isinstance(node, exp.Literal) else None

@@ -63,7 +63,7 @@ def _updated(column: sa.Column[Any]) -> Any:
 
 def _read(given: Any, column: sa.Column[Any], type_: ValueType) -> ConstantDefault | RowFunction | None:
     if isinstance(given, sa.True_ | sa.False_):
-        return _parse_bare("true" if isinstance(given, sa.True_) else "false", type_)
+        return parse_bare("true" if isinstance(given, sa.True_) else "false", type_)
     if isinstance(given, str):
         return _parse_quoted(given, type_) if _is_portable(column.type, type_) else None
     if not isinstance(given, sa.ClauseElement):
@@ -82,7 +82,7 @@ def _read(given: Any, column: sa.Column[Any], type_: ValueType) -> ConstantDefau
         return None
     if quoted := _QUOTED.fullmatch(text):
         return _parse_quoted(quoted[1].replace("''", "'"), type_)
-    return _parse_bare(text.lower(), type_)
+    return parse_bare(text.lower(), type_)
 
 
 def _text_of(given: sa.ClauseElement) -> str:
@@ -172,16 +172,16 @@ def _is_portable(given: Any, type_: ValueType) -> bool:
     return type_.kind not in (Kind.DECIMAL, Kind.FLOAT) or not hasattr(given, "value_type")
 
 
-def _parse_bare(text: str, type_: ValueType) -> ConstantDefault | None:
+def parse_bare(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.BOOLEAN:
         return ConstantDefault(_BOOLEANS[text]) if text in _BOOLEANS else None
-    return _parse_literal(text, type_) if type_.kind in _NUMBERS else None
+    return parse_literal(text, type_) if type_.kind in _NUMBERS else None
 
 
 def _parse_quoted(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.BOOLEAN:
         return ConstantDefault(text == "1") if text in ("0", "1") else None  # SQLite would store 'true' as text
-    return _parse_literal(text, type_)
+    return parse_literal(text, type_)
 
 
 def _parse_json(text: str, type_: ValueType) -> ConstantDefault | None:
@@ -191,7 +191,7 @@ def _parse_json(text: str, type_: ValueType) -> ConstantDefault | None:
         return None
 
 
-def _parse_literal(text: str, type_: ValueType) -> ConstantDefault | None:
+def parse_literal(text: str, type_: ValueType) -> ConstantDefault | None:
     if type_.kind is Kind.ENUM:
         return ConstantDefault(text) if type_.labels and text in type_.labels.values() else None
     if type_.kind not in _PARSERS or (type_.kind in _NUMBERS and not _NUMBER.fullmatch(text)):
@@ -212,3 +212,5 @@ def _parse_date(text: str) -> date:
 
 _NUMBERS: Mapping[Kind, Callable[[str], Any]] = {Kind.INTEGER: int, Kind.FLOAT: float, Kind.DECIMAL: Decimal}
 _PARSERS: Mapping[Kind, Callable[[str], Any]] = {**_NUMBERS, Kind.TEXT: str, Kind.DATE: _parse_date}
+# The kinds whose literals need no quotes.
+BARE = (Kind.BOOLEAN, *_NUMBERS)

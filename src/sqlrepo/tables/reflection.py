@@ -17,10 +17,11 @@ from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.orm import Mapper
 
 from sqlrepo.errors import MappingError, UnsupportedError
-from sqlrepo.language.values import Kind, ValueType, WrongValueError
-from sqlrepo.tables.conditions import UnreadableError, read_criterion
+from sqlrepo.language.criteria import EVERYTHING, Ref
+from sqlrepo.language.values import JSON_FORM, Kind, ValueType, WrongValueError
+from sqlrepo.tables.conditions import UnreadableError, read_criterion, read_part
 from sqlrepo.tables.defaults import read_default, updates_itself
-from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique
+from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique, UniqueIndex
 
 # The collations of all databases that compare by code point.
 BY_CODE_POINT = ("BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
@@ -110,6 +111,7 @@ def _complete(schema: Schema, table: sa.Table, names: Mapping[Any, str], mapped:
     return replace(
         schema,
         uniques=tuple(_read_uniques(table, names)),
+        indexes=tuple(_read_indexes(table, names, schema)),
         foreign_keys=tuple(_read_foreign_keys(table, names)),
         checks=tuple(_read_checks(table, names, schema)),
         refused=tuple(_unsupported(mapped, table)),
@@ -289,7 +291,7 @@ def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
     def load(stored: str | None) -> Any:
         return None if stored is None else json.loads(stored)
 
-    found = ValueType(Kind.OPAQUE, bind=dump, result=load)
+    found = ValueType(Kind.OPAQUE, bind=dump, result=load, form=JSON_FORM)
     return found if type_.none_as_null else (found, "JSON stores None as the text null; set none_as_null=True")
 
 
@@ -309,6 +311,35 @@ def _read_uniques(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Unique]
     for index in table.indexes:
         if index.unique and not _is_special(index):
             yield Unique(tuple(names[column] for column in index.columns), _name_of(index))
+
+
+def _read_indexes(table: sa.Table, names: Mapping[Any, str], schema: Schema) -> Iterator[UniqueIndex]:
+    renamed = {column.name: key for column, key in names.items()}
+    for index in table.indexes:
+        if index.unique and _is_special(index):
+            yield _read_index(index, renamed, schema)
+
+
+def _read_index(index: sa.Index, renamed: Mapping[str, str], schema: Schema) -> UniqueIndex:
+    name = _name_of(index)
+    parts: tuple[Ref, ...] = ()
+    try:
+        parts = tuple(read_part(part, renamed, schema) for part in index.expressions)
+        if prefixes := [key for key, value in index.dialect_kwargs.items() if key.endswith("_length") and value]:
+            return UniqueIndex(name, parts, refused=f"{prefixes[0]} compares the beginnings of values")
+        found = [read_criterion(_as_text(given), renamed, schema) for given in _conditions(index)] or [EVERYTHING]
+    except UnreadableError as unreadable:
+        return UniqueIndex(name, parts, refused=str(unreadable))
+    same = all(condition == found[0] for condition in found)
+    return UniqueIndex(name, parts, found[0], refused=None if same else "its conditions differ")
+
+
+def _conditions(index: sa.Index) -> list[Any]:
+    return [given for key, given in index.dialect_kwargs.items() if key.endswith("_where") and given is not None]
+
+
+def _as_text(given: Any) -> Any:
+    return sa.text(given) if isinstance(given, str) else given
 
 
 def _read_foreign_keys(table: sa.Table, names: Mapping[Any, str]) -> Iterator[ForeignKey]:
@@ -345,9 +376,6 @@ def _unsupported(columns: Any, table: sa.Table) -> Iterator[str]:
     for constraint in _in_order(table, sa.ForeignKeyConstraint):
         if reason := _unportable(constraint):
             yield f"foreign key ({', '.join(constraint.column_keys)}): {reason}"
-    for index in table.indexes:
-        if index.unique and _is_special(index):
-            yield f"partial or functional unique index {index.name}"
     parts: tuple[Any, ...] = (*table.constraints, *table.indexes)
     for part in parts:
         if part.dialect_kwargs.get("postgresql_nulls_not_distinct"):
@@ -367,9 +395,9 @@ def _in_order(table: sa.Table, kind: type[Any]) -> Iterable[Any]:
 
 
 def _is_special(index: sa.Index) -> bool:
-    # A partial or functional index.
-    partial = any(value is not None for key, value in index.dialect_kwargs.items() if key.endswith("_where"))
-    return partial or not all(isinstance(column, sa.Column) for column in index.expressions)
+    # A partial or functional index, or one over the beginnings of values.
+    lengths = any(value for key, value in index.dialect_kwargs.items() if key.endswith("_length"))
+    return bool(_conditions(index)) or lengths or not all(isinstance(column, sa.Column) for column in index.expressions)
 
 
 def _conflict_options(table: sa.Table) -> Iterator[str]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlrepo.errors import MappingError
-from sqlrepo.language.criteria import CompareFields, Criterion, Leaf, map_leaves
+from sqlrepo.language.criteria import EVERYTHING, CompareFields, Criterion, Leaf, Ref, map_leaves
 from sqlrepo.language.values import ValueType, WrongValueError
 
 # The database's schema, None for the default one, and the name.
@@ -113,6 +113,26 @@ class Unique:
 
 
 @dataclass(frozen=True, slots=True)
+class UniqueIndex:
+    """A unique index over some rows only, or over functions of columns."""
+
+    name: str | None
+    parts: tuple[Ref, ...] = ()
+    condition: Criterion = EVERYTHING  # of the rows in the index
+    function: RowFunction | None = None  # the user's, in place of both: the values, or None for a row outside
+    refused: str | None = None  # why the SQL cannot be read
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns as databases name them in an error: none if one is under a function."""
+        return () if any(part.function for part in self.parts) else tuple(part.name for part in self.parts)
+
+    @property
+    def refusal(self) -> str:
+        return f"unique index {self.name}: {self.refused}; put a function into `memory_uniques`"
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignKey:
     """Columns whose values, unless one is NULL, must exist in a row of another table, or of the same table."""
 
@@ -152,6 +172,7 @@ class Schema:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     uniques: tuple[Unique, ...] = ()  # besides the key
+    indexes: tuple[UniqueIndex, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[Check, ...] = ()
     namespace: str | None = None  # the database's schema; None for the default one
@@ -198,7 +219,9 @@ class Schema:
             return frozenset()
         asked = {*self.used, *self.key, self.version, *(name for one in self.uniques for name in one.columns)}
         asked |= {name for one in self.foreign_keys for name in one.columns}
-        asked |= {name for one in self.checks if one.criterion is not None for name in columns_of(one.criterion)}
+        conditions = [one.criterion for one in self.checks if one.criterion is not None]
+        asked |= {name for one in (*conditions, *(one.condition for one in self.indexes)) for name in columns_of(one)}
+        asked |= {part.name for one in self.indexes for part in one.parts}
         unkept = (column for column in self.columns if column.refusal and column.fills_itself)
         return frozenset(column.name for column in unkept) - asked
 
@@ -211,6 +234,9 @@ class Schema:
         for check in self.checks:
             if check.test is None and check.criterion is None:
                 yield Refusal("", "table", check.refusal)
+        for index in self.indexes:
+            if index.function is None and index.refused:
+                yield Refusal("", "table", index.refusal)
 
     @property
     def full_name(self) -> TableName:
