@@ -67,17 +67,23 @@ class ConstraintError(RepositoryError):
         constraint: the constraint's name in the metadata; None if it is unnamed.
         fields: the entity's fields that the constraint covers, in their declared order; empty if not reported.
         table: the table's name; None if not reported.
+        reason: what happened, if no constraint is violated; usually empty.
     """
 
     kind: ClassVar[str] = "constraint"
 
-    def __init__(self, constraint: str | None, fields: Iterable[str] = (), *, table: str | None = None) -> None:
+    def __init__(
+        self, constraint: str | None, fields: Iterable[str] = (), *, table: str | None = None, reason: str = ""
+    ) -> None:
         self.constraint = constraint
         self.fields: tuple[str, ...] = tuple(fields)
         self.table = table
+        self.reason = reason
         super().__init__(constraint, self.fields)
 
     def __str__(self) -> str:
+        if self.reason:
+            return self.reason
         name = f" {self.constraint!r}" if self.constraint else ""
         covered = f" on {', '.join(self.fields)}" if self.fields else ""
         return f"{self.kind}{name}{covered} is violated"
@@ -102,7 +108,7 @@ class NotNullViolationError(ConstraintError):
 
 
 class CheckViolationError(ConstraintError):
-    """A check constraint evaluates to false for a row."""
+    """A check constraint evaluates to false for a row, or a trigger does not let the row be written."""
 
     kind = "check"
 
@@ -113,17 +119,19 @@ class InvalidValueError(RepositoryError):
     Reasons: wrong type, too long, out of range, a NUL character, NaN, or a datetime without the required time zone.
 
     Attributes:
-        field: the field's name.
+        field: the field's name; None if the database does not report it.
         reason: what is wrong with the value; never contains the value.
+        table: the table's name, if the database refused the value and its column is known; else None.
     """
 
-    def __init__(self, field: str, reason: str) -> None:
+    def __init__(self, field: str | None, reason: str, *, table: str | None = None) -> None:
         super().__init__(field, reason)
         self.field = field
         self.reason = reason
+        self.table = table
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.reason}"
+        return self.reason if self.field is None else f"{self.field}: {self.reason}"
 
 
 class StaleEntityError(RepositoryError):
@@ -258,6 +266,12 @@ class UnsupportedError(RepositoryError):
 
 
 # -- for the library itself
+
+
+def make_passed_over_error(table: str) -> CheckViolationError:
+    """Make the error of a statement that the database accepted, and that wrote no row."""
+    reason = f"nothing was stored: a trigger or rule of {table} passed over the row, or changed its key"
+    return CheckViolationError(None, table=table, reason=reason)
 
 
 def make_commit_lost_error() -> DatabaseUnavailableError:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlrepo import (
+    AsyncBaseRepository,
     CheckViolationError,
     DatabaseUnavailableError,
     ForeignKeyViolationError,
@@ -19,10 +20,11 @@ from sqlrepo import (
     StatementTimeoutError,
     UniqueViolationError,
 )
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from sqlrepo.sqlalchemy.errors import KnownTables, translate
 from sqlrepo.tables.schema import Schema
 from tests.databases import servers
-from tests.databases.domain import Base, OwnerRow, Owners, ThingRow, Things
+from tests.databases.domain import Base, OwnerRow, Owners, Thing, ThingRow, Things
 
 DRIVERS = {
     "sqlite+pysqlite": "sqlite",
@@ -203,3 +205,63 @@ def test_a_driver_that_lost_its_place_has_lost_the_connection(tables):
     error = translate(asyncpg.InternalClientError("cannot switch to state 12"), tables)
     assert type(error) is DatabaseUnavailableError
     assert error.retryable
+
+
+# -- values that only the server refuses
+
+SYNC = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+NARROWER = {
+    "postgresql": (
+        "ALTER TABLE thing ALTER COLUMN note TYPE varchar(3)",
+        "ALTER TABLE thing ALTER COLUMN note TYPE text",
+    ),
+    "mysql": ("ALTER TABLE thing MODIFY note varchar(3)", "ALTER TABLE thing MODIFY note varchar(20)"),
+}
+
+
+class AsyncThings(AsyncBaseRepository[Thing, int]):
+    model = ThingRow
+
+
+def refused(url, call):
+    """The error of a call in a unit of its own."""
+    if not url.get_dialect().is_async:
+        db = Database(url)
+        with pytest.raises(InvalidValueError) as caught, Things(db) as things:
+            call(things)
+        db.dispose()
+        return caught.value
+
+    async def work():
+        db = AsyncDatabase(url)
+        with pytest.raises(InvalidValueError) as caught:
+            async with AsyncThings(db) as things:
+                await call(things)
+        await db.dispose()
+        return caught.value
+
+    return asyncio.run(work())
+
+
+def test_an_invalid_value_names_its_field_or_none_and_has_the_driver_s_error_as_cause(url):
+    if url.get_backend_name() == "sqlite":
+        pytest.skip("SQLite has no lengths")
+    narrow, wide = NARROWER[url.get_backend_name()]
+    plain = sa.create_engine(url.set(drivername=SYNC[url.get_backend_name()]), isolation_level="AUTOCOMMIT")
+    servers.execute(plain, narrow)
+    try:
+        for call in (
+            lambda things: things.add(Thing(code="a", note="too long")),
+            lambda things: things.add_many([Thing(code="b"), Thing(code="c", note="too long")]),
+        ):
+            error = refused(url, call)
+            # PostgreSQL names no column.
+            assert (error.field, str(error)) == {
+                "postgresql": (None, "is too long"),
+                "mysql": ("note", "note: is too long"),
+            }[url.get_backend_name()]
+            assert isinstance(error.__cause__, sa.exc.DBAPIError)
+            assert not error.retryable
+    finally:
+        servers.execute(plain, wide)
+        plain.dispose()

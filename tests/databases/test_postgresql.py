@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, InvalidValueError, UnsupportedError, desc, fields, icontains
+from sqlrepo import BaseRepository, InvalidValueError, UniqueViolationError, UnsupportedError, desc, fields, icontains
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 
@@ -227,3 +227,38 @@ def test_an_array_is_given_as_a_list_of_its_items(db, entity):
                 grids.add(entity(tags="abc"))
         stored = grids.patch(key, {"tags": ["c", "d"], "cells": None})
         assert (stored.tags, stored.days, stored.cells) == (["c", "d"], given["days"], None)
+
+
+class Slot(BaseModel):
+    key: int | None = None
+    start: int
+    name: str = "a"
+
+
+class SlotRow(Base):
+    __tablename__ = "slot"
+    id: Mapped[int] = mapped_column("the id", sa.Identity(always=True), primary_key=True)
+    start: Mapped[int]
+    name: Mapped[str]
+    __table_args__ = (
+        postgresql.ExcludeConstraint((sa.text("int4range(start, start + 10)"), "&&"), name="no_overlap"),
+        sa.Index("ux_folded", sa.text("lower(name)"), unique=True),
+    )
+
+
+class Slots(BaseRepository[Slot, int]):
+    model = SlotRow
+    columns = {"key": "id"}
+
+
+@pytest.mark.parametrize("second", [Slot(start=105, name="b"), Slot(start=200, name="A")])
+def test_no_expression_of_a_constraint_is_taken_for_a_field(db, second):
+    with pytest.raises(UniqueViolationError) as caught, Slots(db) as slots:
+        slots.add_many([Slot(start=100), second])
+    assert caught.value.fields == ()
+
+
+def test_a_key_that_is_always_generated_is_named(db):
+    with pytest.raises(InvalidValueError) as caught, Slots(db) as slots:
+        slots.add(Slot(key=7, start=1))
+    assert (caught.value.field, caught.value.reason) == ("key", "is computed by the database")

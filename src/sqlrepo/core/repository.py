@@ -558,7 +558,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             )
         try:
             return self._work.run(work, write=True)
-        except ConstraintError as error:
+        except (ConstraintError, InvalidValueError) as error:
             self._work.name_fields(error, self._mapper)
             raise
 

@@ -16,7 +16,14 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlrepo import forks
 from sqlrepo.core.definition import RepositoryConfig
 from sqlrepo.driver import PROBES, AsyncSource, Callback, Driver, Joined, Source, Transaction, is_source, run_callbacks
-from sqlrepo.errors import ConstraintError, ReadOnlyError, UnitStateError, UnsupportedError, add_failure_note
+from sqlrepo.errors import (
+    ConstraintError,
+    InvalidValueError,
+    ReadOnlyError,
+    UnitStateError,
+    UnsupportedError,
+    add_failure_note,
+)
 from sqlrepo.tables.mapper import Mapper
 
 R = TypeVar("R")
@@ -140,15 +147,19 @@ class Work:
         """Add a mapper by which errors of a commit name fields."""
         self._mappers[mapper.schema.name] = mapper
 
-    def name_fields(self, error: ConstraintError, mapper: Mapper[Any] | None = None) -> None:
-        """Replace a constraint error's columns by fields.
+    def name_fields(self, error: ConstraintError | InvalidValueError, mapper: Mapper[Any] | None = None) -> None:
+        """Replace columns, as the back end names them, by fields.
 
         A cascade, or the commit, may violate a constraint of another table than the mapper's.
         """
         if mapper is None or error.table not in (None, mapper.schema.name):
             mapper = self._mappers.get(error.table or "") or self._declared_mapper(error.table)
-        if mapper is not None:
+        if mapper is None:
+            return
+        if isinstance(error, ConstraintError):
             error.fields = tuple(map(mapper.field, error.fields))
+        elif error.table is not None and error.field is not None:  # else the field is known already
+            error.field = mapper.field(error.field)
 
     def _declared_mapper(self, table: str | None) -> Mapper[Any] | None:
         mappers = (repository.definition().mapper for repository in self._declared)

@@ -236,7 +236,7 @@ def _classify(error: RepositoryError, *, conditional: bool) -> _Kind:
 def _fields_of(error: RepositoryError) -> tuple[str, ...]:
     match error:
         case InvalidValueError(field=field):
-            return (field,)
+            return () if field is None else (field,)
         case UniqueViolationError() | ForeignKeyViolationError() | CheckViolationError() | NotNullViolationError():
             return error.fields
         case _:

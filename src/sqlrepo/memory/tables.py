@@ -90,8 +90,12 @@ class Table:
 
     def take_key(self, given: int | None) -> int:
         """Return the given key, or generate the next one. Keys are never reused, so a rollback leaves a gap."""
-        self._last_key = max(self._last_key, given) if given is not None else self._last_key + 1
-        return self._last_key if given is None else given
+        if given is not None:
+            self._last_key = max(self._last_key, given)
+            return given
+        self.schema.check_generated(self._last_key + 1)
+        self._last_key += 1
+        return self._last_key
 
 
 class Indexes:
@@ -600,7 +604,7 @@ class RowRules:
         try:
             return column.type.store(column.check(value))
         except WrongValueError as wrong:
-            raise InvalidValueError(column.name, str(wrong)) from wrong
+            raise InvalidValueError(column.name, str(wrong), table=self._schema.name) from wrong
 
 
 def _compile_check(schema: Schema, check: Check) -> Callable[[Row], bool]:

@@ -13,13 +13,17 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
+    InvalidValueError,
     RepositoryError,
     UniqueViolationError,
     UnitStateError,
     add_failure_note,
     make_commit_lost_error,
+    make_passed_over_error,
 )
+from sqlrepo.language.criteria import And, Compare, Param, Ref, matches_all
 from sqlrepo.language.values import Kind
+from sqlrepo.sqlalchemy.dialects.base import Triggers
 from sqlrepo.sqlalchemy.errors import raise_translated, translate
 from sqlrepo.sqlalchemy.events import unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
@@ -78,13 +82,18 @@ class SQLAlchemyDriver:
         values = [dict(zip(names, row, strict=True)) for row in rows]
         many = len(rows) > 1
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
-        found = self._execute(statement, values if many else values[0]).all()
+        changing = self._triggers(schema).changing
+        found = self._execute_insert(schema, statement, values if many else values[0])
+        if len(found) != len(rows):
+            raise make_passed_over_error(schema.name)
         stored = _with_floats(schema, returning, _with_utc(schema, returning, found))
         if schema.generated in columns:
             position = columns.index(schema.generated)
             self._after_insert(schema, [row[position] for row in rows])
+        elif schema.generated is not None and not self._database.dialect.limits_keys:
+            stored = self._with_valid_keys(schema, columns, rows, returning, stored)
         self._expire()
-        return stored
+        return self._read_again(schema, returning, stored) if changing else stored
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         if self._database.dialect.has_upsert:
@@ -94,12 +103,14 @@ class SQLAlchemyDriver:
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)
-        return self._write(*self._database.compiler.update(schema, columns, values, where))
+        count = self._write(*self._database.compiler.update(schema, columns, values, where))
+        return count or self._check_missing(schema, where)
 
     def delete(self, schema: Schema, where: Condition) -> int:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)
-        return self._write(*self._database.compiler.delete(schema, where))
+        count = self._write(*self._database.compiler.delete(schema, where))
+        return count or self._check_missing(schema, where)
 
     def savepoint(self) -> str:
         if self._read_only:  # there is nothing to undo
@@ -220,13 +231,17 @@ class SQLAlchemyDriver:
 
     def _upsert_natively(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         statement, parameters = self._database.compiler.upsert(schema, request, tuple(returning))
+        changing = self._triggers(schema).changing
         found = self._execute(statement, parameters).one_or_none()
+        if found is None and matches_all(request.scope.shape):
+            raise make_passed_over_error(schema.name)
         if found is None:  # the existing row is out of scope, so an insert raises the violation
             return self.insert(schema, tuple(request.row), [tuple(request.row.values())], returning)[0], True
         if schema.generated is not None and schema.generated in request.row:
             self._after_insert(schema, [request.row[schema.generated]])
         self._expire()
-        return _with_utc(schema, returning, [found[:-1]])[0], found[-1]
+        stored = _with_utc(schema, returning, [found[:-1]])
+        return (self._read_again(schema, returning, stored) if changing else stored)[0], found[-1]
 
     def _insert_or_update(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Insert, and update if the row exists already.
@@ -259,6 +274,57 @@ class SQLAlchemyDriver:
             return None
         where = request.where if changes else request.target
         return next(iter(self.fetch(schema, Fetch(tuple(returning), where))), None)
+
+    # -- triggers and generated keys
+
+    def _triggers(self, schema: Schema) -> Triggers:
+        return self._call(self._database.dialect.triggers, self._connection, schema)
+
+    def _execute_insert(self, schema: Schema, statement: sa.Executable, values: Any) -> Sequence[sa.Row[Any]]:
+        try:
+            return self._execute(statement, values).all()
+        except sa.exc.InvalidRequestError as error:
+            if "sentinel" not in str(error):  # by which SQLAlchemy sorts the rows of a batch
+                raise
+            raise make_passed_over_error(schema.name) from error
+
+    def _check_missing(self, schema: Schema, where: Condition) -> int:
+        """Return 0, the number of rows written, unless there are rows, which a trigger must have passed over."""
+        if self._triggers(schema).refusing and self.count(schema, where, 1):
+            raise make_passed_over_error(schema.name)
+        return 0
+
+    def _read_again(self, schema: Schema, returning: Sequence[str], rows: list[Row]) -> list[Row]:
+        """Read new rows, which triggers may have changed after they were returned."""
+        places = [returning.index(name) for name in schema.key]
+        shape = And(tuple(Compare(Ref(object, name), "==", Param(index)) for index, name in enumerate(schema.key)))
+        conditions = [Condition(shape, tuple(row[place] for place in places)) for row in rows]
+        found = [row for where in conditions for row in self.fetch(schema, Fetch(tuple(returning), where))]
+        if len(found) != len(rows):
+            raise make_passed_over_error(schema.name)
+        return found
+
+    def _with_valid_keys(
+        self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str], stored: list[Row]
+    ) -> list[Row]:
+        """Take back rows whose generated keys are not valid: SQLite counts from the largest key, whatever it is."""
+        assert schema.generated is not None
+        keys = [key for row in stored if isinstance(key := row[returning.index(schema.generated)], int)]
+        try:
+            schema.check_generated(max(keys, default=1))
+            if min(keys, default=1) > 0:
+                return stored
+        except InvalidValueError:
+            self._remove(schema, keys)
+            raise
+        self._remove(schema, keys)  # no older key is positive, so these are free
+        numbered = [(*row, number) for number, row in enumerate(rows, 1)]
+        return self.insert(schema, (*columns, schema.generated), numbered, returning)
+
+    def _remove(self, schema: Schema, keys: Sequence[int]) -> None:
+        [name] = schema.key  # SQLite generates no part of a composite key
+        for key in keys:
+            self.delete(schema, Condition(Compare(Ref(object, name), "==", Param(0)), (key,)))
 
     # -- calls into SQLAlchemy
 

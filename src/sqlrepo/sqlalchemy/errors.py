@@ -48,6 +48,12 @@ class TableNames:
         checks = [one for one in constraints if isinstance(one, sa.CheckConstraint)]
         self._checks = frozenset(str(one.name) for one in checks if one.name)
         self.table = table.name
+        generated = schema.by_name[schema.generated] if schema and schema.generated else None
+        self.generated = generated and (generated.column or generated.name)
+
+    def field(self, column: str | None) -> str | None:
+        """Return the field of a column; None if the table has no such column."""
+        return self._fields.get(column or "")
 
     def fields(self, columns: Iterable[str]) -> tuple[str, ...]:
         """Return the fields of columns."""
@@ -161,7 +167,7 @@ def translate(error: BaseException, tables: KnownTables, table: TableName | None
     if (number := _mariadb_number(original)) is not None:
         return _mariadb(number, str(original.args[-1]), tables, table)
     if (state := _sqlstate(original)) is not None:
-        return _postgresql(state, original, tables)
+        return _postgresql(state, original, tables, table)
     return _without_code(error, original)
 
 
@@ -190,7 +196,7 @@ def _without_code(error: BaseException, original: BaseException) -> RepositoryEr
             "one connection, and so one unit at a time)"
         )
     if isinstance(original, UnicodeEncodeError | OverflowError | LookupError):
-        return InvalidValueError("a parameter", f"cannot be sent to the database ({type(original).__name__})")
+        return InvalidValueError(None, f"a value cannot be sent to the database ({type(original).__name__})")
     if isinstance(original, OSError):
         return DatabaseUnavailableError(_UNREACHABLE)
     if is_broken(original):
@@ -199,7 +205,7 @@ def _without_code(error: BaseException, original: BaseException) -> RepositoryEr
     if "DatabaseError" not in names and "InterfaceError" not in names:
         return None
     if "DataError" in names:
-        return InvalidValueError("a parameter", "cannot be sent to the database")
+        return InvalidValueError(None, "a value cannot be sent to the database")
     if "ProgrammingError" in names or "NotSupportedError" in names:
         return ProgrammingError("the driver does not understand the statement")
     return DatabaseUnavailableError("the connection failed or could not be opened")
@@ -220,7 +226,7 @@ def _misconfigured(reason: str) -> Make:
 
 
 def _invalid(reason: str) -> Make:
-    return partial(InvalidValueError, "a column", reason)
+    return partial(InvalidValueError, None, reason)
 
 
 _too_long = _invalid("is too long")
@@ -228,6 +234,15 @@ _out_of_range = _invalid("is out of range")
 _unfit = _invalid("cannot hold a value of this type")
 _too_large = _invalid("the value is larger than the database accepts")
 _computed = _invalid("is computed by the database")
+
+
+def _with_field(error: RepositoryError, names: TableNames | None, column: str | None) -> RepositoryError:
+    """Add the field to the error of an invalid value, if its column is known."""
+    field = names.field(column) if names else None
+    if names is None or field is None or not isinstance(error, InvalidValueError):
+        return error
+    return InvalidValueError(field, error.reason, table=names.table)
+
 
 _deadlock = partial(TransactionConflictError, "deadlock with another transaction; retry the unit")
 _serialization = partial(
@@ -247,10 +262,11 @@ _forbidden = partial(ProgrammingError, "the database user has no permission for 
 
 def _unique(names: TableNames | None, server: str | None, columns: Sequence[str] = ()) -> UniqueViolationError:
     if names is None:
-        return UniqueViolationError(None, columns)
+        return UniqueViolationError(None)
     if (found := names.unique(server, columns)) is not None:
         return UniqueViolationError(found.name, found.columns, table=names.table)
-    return UniqueViolationError(None, names.fields(columns), table=names.table)
+    covered = [names.field(column) for column in columns]  # or expressions, of an index or an exclusion
+    return UniqueViolationError(None, () if None in covered else names.fields(columns), table=names.table)
 
 
 def _foreign_key(names: TableNames | None, server: str | None, columns: Sequence[str]) -> ForeignKeyViolationError:
@@ -288,9 +304,11 @@ def _sqlite(error: sqlite3.Error, tables: KnownTables, table: TableName | None) 
         server = text.partition(": ")[2]
         return _check(tables.with_check(server, table), server)
     if name in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
-        return ForeignKeyViolationError(None)  # SQLite names neither constraint nor columns
-    if name == "SQLITE_ERROR" and "generated column" in text:
-        return _computed()
+        # SQLite names neither constraint nor columns, and refuses by a trigger of its own where the action is RESTRICT.
+        return ForeignKeyViolationError(None) if "FOREIGN KEY constraint failed" in text else CheckViolationError(None)
+    if name == "SQLITE_ERROR" and (found := re.search(r"generated column \"(.+)\"$", text)):
+        names = tables.find(table[1], table[0]) if table else None
+        return _with_field(_computed(), names, found[1])
     known = next((make for prefix, make in _SQLITE.items() if name.startswith(prefix)), None)
     return known() if known else DatabaseUnavailableError(f"SQLite reports {name or 'an error'}", retryable=False)
 
@@ -329,7 +347,7 @@ def _sqlstate(original: BaseException) -> str | None:
     return None
 
 
-def _postgresql(state: str, original: BaseException, tables: KnownTables) -> RepositoryError:
+def _postgresql(state: str, original: BaseException, tables: KnownTables, table: TableName | None) -> RepositoryError:
     names = tables.find(_detail(original, "table_name"), _detail(original, "schema_name"))
     server = _detail(original, "constraint_name")
     if state in ("23505", "23P01"):
@@ -342,7 +360,12 @@ def _postgresql(state: str, original: BaseException, tables: KnownTables) -> Rep
     if state == "23514":
         return _check(names, server)
     known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
-    return known() if known else ProgrammingError(f"the database refused the statement (PostgreSQL reports {state})")
+    if known is None:
+        return ProgrammingError(f"the database refused the statement (PostgreSQL reports {state})")
+    names = names or (tables.find(table[1], table[0]) if table else None)
+    found = re.search(r'column "([^"]+)"', str(original))
+    generated = names.generated if names and state == _SEQUENCE_ENDED else None
+    return _with_field(known(), names, generated or (found[1] if found else None))
 
 
 def _detail(original: BaseException, name: str) -> str | None:
@@ -362,11 +385,14 @@ def _key_columns(original: BaseException) -> tuple[str, ...]:
     return tuple(column.strip('"') for column in found[1].split(", ")) if found else ()
 
 
+_SEQUENCE_ENDED = "2200H"
+
 _POSTGRESQL: Mapping[str, Make] = {
     "08": _unavailable(_LOST),
     "22": _unfit,
     "22001": _too_long,
     "22003": _out_of_range,
+    _SEQUENCE_ENDED: _out_of_range,
     "22008": _out_of_range,
     "23": partial(ConstraintError, None),
     "25006": _read_only,
@@ -401,7 +427,8 @@ def _mariadb_number(original: BaseException) -> int | None:
     return original.args[0] if original.args and isinstance(original.args[0], int) else None
 
 
-_AT_ROW = r"for column (?:`[^`]*`\.)*['`]([^'`]+)['`] at row"
+_COLUMN = r".*column (?:`[^`]*`\.)*['`]([^'`]+)['`]"  # the last one, because the text may contain the value
+_SEQUENCE_FAILED = 1467
 
 
 def _mariadb(number: int, text: str, tables: KnownTables, table: TableName | None) -> RepositoryError:
@@ -424,9 +451,9 @@ def _mariadb(number: int, text: str, tables: KnownTables, table: TableName | Non
         return _check(tables.find(found[3], found[2]) if found else names, found[1] if found else None)
     make = _MARIADB.get(number)
     error = make() if make else ProgrammingError(f"the database refused the statement (MariaDB reports {number})")
-    if names and isinstance(error, InvalidValueError) and (found := re.search(_AT_ROW, text)):
-        return InvalidValueError(names.fields((found[1],))[0], error.reason)
-    return error
+    found = re.search(_COLUMN, text, re.DOTALL)
+    generated = names.generated if names and number == _SEQUENCE_FAILED else None
+    return _with_field(error, names, generated or (found[1] if found else None))
 
 
 _MARIADB: Mapping[int, Make] = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from sqlrepo.errors import MappingError
+from sqlrepo.errors import InvalidValueError, MappingError
 from sqlrepo.language.criteria import EVERYTHING, CompareFields, Criterion, Leaf, Ref, map_leaves
 from sqlrepo.language.values import ValueType, WrongValueError
 
@@ -203,6 +203,13 @@ class Schema:
     def generated(self) -> str | None:
         """The column that the back end numbers, if any."""
         return next((column.name for column in self.columns if column.generated), None)
+
+    def check_generated(self, key: int) -> None:
+        """Refuse a generated key that the column would not hold if it were given."""
+        assert self.generated is not None
+        high = self.by_name[self.generated].type.high
+        if high is not None and key > high:
+            raise InvalidValueError(self.generated, f"the next key is out of range, 1 to {high}", table=self.name)
 
     @cached_property
     def nullable(self) -> frozenset[str]:

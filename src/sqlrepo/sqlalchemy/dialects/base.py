@@ -6,7 +6,7 @@ import logging
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.forks import ForkSafeLock, leak
 from sqlrepo.language.criteria import Match, Operator
-from sqlrepo.tables.schema import Schema
+from sqlrepo.tables.schema import Schema, TableName
 
 log = logging.getLogger("sqlrepo")
 
@@ -41,6 +41,13 @@ _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
 }
 
 
+class Triggers(NamedTuple):
+    """What the triggers of a table may do without an error."""
+
+    changing: bool  # change new rows after INSERT has returned them
+    refusing: bool  # pass over a row that is to be written
+
+
 class Dialect(ABC):
     """One kind of database: its settings, its connections and the SQL that is particular to it."""
 
@@ -49,12 +56,14 @@ class Dialect(ABC):
     survives_interrupts: ClassVar[bool] = False  # a connection can be used after an interrupt during a statement
     inspects_tables: ClassVar[bool] = False  # the SQL of statements depends on properties of their table
     asks_server: ClassVar[bool] = True  # its missing capabilities depend on the server
+    limits_keys: ClassVar[bool] = True  # generated keys are positive, and end with the range of their column
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         self.sql = sql
         self.isolation = isolation
         self.inspected = False
         self.no_unicode_fold: str | None = None  # the reason, if the server cannot fold case by Unicode
+        self._triggers: dict[TableName, Triggers] = {}
 
     # -- engines
 
@@ -148,6 +157,18 @@ class Dialect(ABC):
 
     def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:
         """Read a table's properties that the SQL of statements on it depends on."""
+
+    def triggers(self, connection: sa.Connection, schema: Schema) -> Triggers:
+        """Return what triggers of a table may do, which is read once; `ProgrammingError` for a view without rows."""
+        if schema.full_name not in self._triggers:
+            found = self._read_triggers(connection, schema)
+            if found is None:  # the table does not exist yet
+                return Triggers(changing=False, refusing=False)
+            self._triggers[schema.full_name] = found
+        return self._triggers[schema.full_name]
+
+    def _read_triggers(self, connection: sa.Connection, schema: Schema) -> Triggers | None:
+        return Triggers(changing=False, refusing=False)
 
     @abstractmethod
     def forbid_writes(self, connection: sa.Connection, *, forbidden: bool) -> None:

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import event, func, literal
 
 from sqlrepo.language.criteria import Match, MatchKind, Operator
-from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, compare
+from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, Triggers, compare
+from sqlrepo.sqlalchemy.events import UNCOUNTED
 from sqlrepo.tables.reflection import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
 
@@ -27,6 +28,13 @@ _SERVER = sa.text("""
         WHERE collencoding IN (-1, encoding) AND collnamespace = 'pg_catalog'::regnamespace)
     FROM pg_database WHERE datname = current_database()
 """)
+
+# The bits of tgtype: 2 is BEFORE, 4 is INSERT, and 16 is UPDATE, as an upsert may do.
+_TRIGGERS = sa.text("""
+    SELECT coalesce(bool_or(tgtype & 2 = 0 AND tgtype & 20 > 0), false), relhasrules OR count(tgtype) > 0
+    FROM pg_class LEFT JOIN pg_trigger ON tgrelid = pg_class.oid AND NOT tgisinternal
+    WHERE pg_class.oid = to_regclass(:name) GROUP BY relhasrules
+""").execution_options(**{UNCOUNTED: True})
 
 # Moves a sequence forwards only, and only if the user has the privilege.
 _ADVANCE = """
@@ -89,6 +97,10 @@ class PostgreSQL(Dialect):
         if (schema, name) not in self._advances:
             self._advances[schema, name] = _advance_statement(name, column.name if own is None else None)
         connection.execute(self._advances[schema, name], {"given": max(given)})
+
+    def _read_triggers(self, connection: sa.Connection, schema: Schema) -> Triggers | None:
+        found = connection.execute(_TRIGGERS, {"name": self._full_name(connection, table_of(schema))}).one_or_none()
+        return Triggers(*found) if found else None
 
     def _full_name(self, connection: sa.Connection, item: sa.Table | sa.Sequence) -> str:
         """Return the name with its schema, which schema_translate_map may have changed."""

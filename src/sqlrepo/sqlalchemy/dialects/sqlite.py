@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
-from sqlalchemy import URL, Connection, Engine, and_, event, func, literal
+from sqlalchemy import URL, Connection, Engine, and_, event, func, literal, text
 from sqlalchemy import Dialect as SQLDialect
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
 
-from sqlrepo.errors import UnsupportedError
+from sqlrepo.errors import ProgrammingError, UnsupportedError
 from sqlrepo.language.criteria import Match
 from sqlrepo.language.values import fold_unicode
 from sqlrepo.sqlalchemy.connecting import close_all
-from sqlrepo.sqlalchemy.dialects.base import AnyColumn, Dialect, Needle, successor
+from sqlrepo.sqlalchemy.dialects.base import AnyColumn, Dialect, Needle, Triggers, successor
+from sqlrepo.sqlalchemy.events import UNCOUNTED
+from sqlrepo.tables.reflection import table_of
+from sqlrepo.tables.schema import Schema
 
 _BUSY_SECONDS = 30
 _PREPARED = "sqlrepo_prepared"
@@ -27,6 +31,12 @@ _UNLOCKED = (
     "process may be lost; fork while no unit of work is open"
 )
 
+_OBJECTS = """
+    SELECT type, sql FROM {}.sqlite_master WHERE lower(tbl_name) = lower(:name) AND type <> 'index'
+    UNION ALL SELECT type, sql FROM sqlite_temp_master WHERE lower(tbl_name) = lower(:name) AND type <> 'index'
+"""
+_WRITES_VIEW = re.compile(r"\bINSTEAD\s+OF\s+INSERT\b", re.IGNORECASE)
+
 # SQLite sorts every blob behind every text, so this is an upper bound no text reaches.
 _ABOVE_ALL_TEXT = b""
 
@@ -38,6 +48,7 @@ class SQLite(Dialect):
     asks_server = False
     # No native upsert: ON CONFLICT does not tell insert from update.
     survives_interrupts = True  # and dropping the connection would drop an in-memory database
+    limits_keys = False
 
     def __init__(self, sql: SQLDialect, isolation: str | None = None) -> None:
         if isolation not in (None, "SERIALIZABLE"):
@@ -169,6 +180,17 @@ class SQLite(Dialect):
                 "this engine does not enforce foreign keys; give Database the URL instead, or send PRAGMA "
                 "foreign_keys = ON when it connects"
             )
+
+    def _read_triggers(self, connection: Connection, schema: Schema) -> Triggers | None:
+        """Look for triggers, and for a view that no trigger makes writable, for which RETURNING feigns a row."""
+        table = table_of(schema)
+        namespace = self.sql.identifier_preparer.quote(connection.schema_for_object(table) or "main")
+        statement = text(_OBJECTS.format(namespace)).execution_options(**{UNCOUNTED: True})
+        found = connection.execute(statement, {"name": table.name}).all()
+        triggers = [sql for kind, sql in found if kind == "trigger"]
+        if any(kind == "view" for kind, _ in found) and not any(map(_WRITES_VIEW.search, triggers)):
+            raise ProgrammingError(f"{table.name} is a view, which takes no rows; write to the table beneath")
+        return Triggers(changing=bool(triggers), refusing=bool(triggers)) if found else None
 
     def forbid_writes(self, connection: Connection, *, forbidden: bool) -> None:
         connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if forbidden else 'OFF'}")
