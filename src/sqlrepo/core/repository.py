@@ -25,6 +25,7 @@ from sqlrepo.core.selection import (
     values_equal,
 )
 from sqlrepo.core.unit import BaseUnitOfWork
+from sqlrepo.core.work import raise_error
 from sqlrepo.driver import Condition, Driver, Fetch, Joinable, Lock, Source, Upsert
 from sqlrepo.errors import (
     ConstraintError,
@@ -402,7 +403,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             return self.add(entity)
         row = self._complete(lambda: self._mapper.complete_insert(values))
         changes = self._complete_changes(
-            {name: value for name, value in values.items() if not self._is_left_to_default(name, value)}
+            {name: value for name, value in values.items() if not self._schema.by_name[name].defaults(value)}
         )
         version = self._version_of(values)
         scope = self._evaluate_scope()
@@ -567,7 +568,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         try:
             return complete()
         except ConstraintError as error:
-            self._write(partial(_raise, error))
+            self._write(partial(raise_error, error))
             raise
 
     def _evaluate_scope(self) -> Scope:
@@ -673,11 +674,6 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         fixed = {*self._config.natural_key, *self._schema.key}
         changes = {name: value for name, value in values.items() if name not in fixed}
         return self._complete(lambda: self._mapper.complete_update(changes, explicit=False))
-
-    def _is_left_to_default(self, name: str, value: Any) -> bool:
-        """Return True for a None that stands for the column's default, which does not change an existing row."""
-        column = self._schema.by_name[name]
-        return value is None and not column.nullable and column.fills_itself
 
     def _require_key(self, values: Mapping[str, Any]) -> dict[str, Any]:
         key = self._config.key_values(values)
@@ -795,13 +791,9 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         self, values: Mapping[str, Any], target: tuple[str, ...], chosen: frozenset[str] | None
     ) -> dict[str, Any]:
         """Return the values to write over a conflicting row."""
-        given = {name: value for name, value in values.items() if not self._is_left_to_default(name, value)}
+        given = {name: value for name, value in values.items() if not self._schema.by_name[name].defaults(value)}
         fixed = {*target, *self._schema.key}
         changes = {name: given[name] for name in given if (name not in fixed if chosen is None else name in chosen)}
         if not changes:
             return {}
         return self._complete(lambda: self._mapper.complete_update(changes, explicit=chosen is not None))
-
-
-def _raise(error: Exception, _: Driver) -> None:
-    raise error

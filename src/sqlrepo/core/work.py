@@ -10,7 +10,7 @@ from itertools import count
 from threading import Lock
 from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlrepo import forks
@@ -502,3 +502,8 @@ def _join(module: str, function: str, given: Any) -> Any:
     if not callable(getattr(given, "begin_nested", None)):
         return None
     return getattr(import_module(module), function)(given)
+
+
+def raise_error(error: Exception, _: Driver) -> NoReturn:
+    """Stand for a call whose error is found before a statement is sent."""
+    raise error

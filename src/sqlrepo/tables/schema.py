@@ -78,6 +78,10 @@ class Column:
             raise WrongValueError("0 is not valid in a generated key")
         return self.type.check(value)
 
+    def defaults(self, value: Any) -> bool:
+        """Return True for a None that stands for the column's default, which does not change an existing row."""
+        return value is None and not self.nullable and self.fills_itself
+
     @property
     def fills_itself(self) -> bool:
         """True if a new row may omit the column."""
