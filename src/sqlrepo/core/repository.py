@@ -401,14 +401,14 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         key = self._config.key_values(values)
         if None in key.values():
             return self.add(entity)
-        row = self._complete(lambda: self._mapper.complete_insert(values))
+        row = self._complete(lambda: self._mapper.complete_insert(values, may_exist=True))
         changes = self._complete_changes(
             {name: value for name, value in values.items() if not self._schema.by_name[name].defaults(value)}
         )
         version = self._version_of(values)
         scope = self._evaluate_scope()
         scope.check_changes(changes)
-        outside = scope.find_violation(row)
+        refused = self._mapper.find_given_number(row) or scope.find_violation(row)
 
         def work(driver: Driver) -> list[Row] | Exception:
             found = self._apply(driver, key, changes, version)
@@ -416,7 +416,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
                 return found
             if self._exists(driver, key):
                 return self._missing(key, version, exists=True)
-            return outside or self._insert(driver, [row])
+            return refused or self._insert(driver, [row])
 
         stored = self._write(work, scope)
         if isinstance(stored, Exception):

@@ -16,6 +16,9 @@ JSON_FORM = "json"  # the form of JSON columns
 # Quantises decimals without ever rounding for lack of precision.
 _EXACT = Context(prec=10_000)
 
+# The form of UUIDs whose values are texts.
+UUID_TEXT = "uuid"
+
 _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _ASCII_UPPER = {lower: upper for upper, lower in _ASCII_LOWER.items()}
 
@@ -179,6 +182,8 @@ def _text(limits: ValueType, value: Any) -> str:
     if not isinstance(value, str):
         raise _wrong_class("str", value)
     text = str.__str__(value)  # the plain str of a StrEnum member, which drivers bind differently
+    if limits.form == UUID_TEXT:
+        return _uuid_text(text)
     if "\0" in text:
         raise WrongValueError("contains the character NUL")
     if not text.isascii():
@@ -191,6 +196,14 @@ def _text(limits: ValueType, value: Any) -> str:
     if limits.labels is not None and text not in limits.labels:
         raise WrongValueError(f"not one of {', '.join(limits.labels)}")
     return text
+
+
+def _uuid_text(text: str) -> str:
+    """Return the one text of a UUID that databases give back, of the several that they accept."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise WrongValueError("not a UUID") from None
 
 
 def _bytes(limits: ValueType, value: Any) -> bytes:

@@ -599,12 +599,13 @@ class RowRules:
             return column.memory_default.stored
         assert column.memory_default is not None
         value = column.memory_default(_load_values(self._schema, row))
-        if value is None and not column.nullable:
-            raise NotNullViolationError(None, (column.name,), table=self._schema.name)
         try:
-            return column.type.store(column.check(value))
+            stored = column.type.store(column.check(value))
         except WrongValueError as wrong:
             raise InvalidValueError(column.name, str(wrong), table=self._schema.name) from wrong
+        if (value is None or stored is None) and not column.nullable:
+            raise NotNullViolationError(None, (column.name,), table=self._schema.name)
+        return stored
 
 
 def _compile_check(schema: Schema, check: Check) -> Callable[[Row], bool]:

@@ -25,7 +25,7 @@ from sqlrepo.language.entities import (
     refuse_unkept,
 )
 from sqlrepo.language.fields import Sort
-from sqlrepo.language.values import Kind, WrongValueError
+from sqlrepo.language.values import UUID_TEXT, Kind, WrongValueError
 from sqlrepo.tables.schema import Column, Row, Schema
 
 T = TypeVar("T")
@@ -189,9 +189,12 @@ class Mapper(Generic[T]):
 
     def check_value(self, column: Column, value: Any) -> Any:
         try:
-            return column.check(value)
+            checked = column.check(value)
         except WrongValueError as wrong:
             raise InvalidValueError(self.field(column.name), str(wrong)) from wrong.__cause__
+        if column.stores_null(checked):
+            raise NotNullViolationError(None, (column.name,))
+        return checked
 
     def check_assignment(self, column: Column, value: Any) -> Any:
         """Check a value that is set without an entity: against its column, and as the entity would check it."""
@@ -203,10 +206,16 @@ class Mapper(Generic[T]):
         except WrongValueError as wrong:
             raise InvalidValueError(name, str(wrong)) from None
 
-    def complete_insert(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def find_given_number(self, row: Mapping[str, Any]) -> InvalidValueError | None:
+        """Return the error of a new row with a number that only the database may generate."""
+        given = next((one.name for one in self.schema.columns if one.always and one.name in row), None)
+        return None if given is None else InvalidValueError(self.field(given), "is always generated; leave it None")
+
+    def complete_insert(self, values: Mapping[str, Any], *, may_exist: bool = False) -> dict[str, Any]:
         """Add defaults to a new row, and omit columns that the database fills in.
 
-        None is NULL in a nullable column, and means the default in any other.
+        None is NULL in a nullable column, and means the default in any other. The key of a row that may exist may
+        be given, although the database generates it.
         """
         row = {
             column.name: values[column.name]
@@ -222,6 +231,8 @@ class Mapper(Generic[T]):
                 row[column.name] = self.check_value(column, column.default(row))
             elif not column.fills_itself:
                 raise NotNullViolationError(None, (column.name,))
+        if not may_exist and (error := self.find_given_number(row)):
+            raise error
         return {name: row[name] for name in self.schema.by_name if name in row}
 
     def complete_update(self, values: Mapping[str, Any], *, explicit: bool) -> dict[str, Any]:
@@ -275,9 +286,15 @@ class Mapper(Generic[T]):
             case OneOf(_, values):
                 return OneOf(ref, tuple(self._literal(ref, value) for value in values))
             case Match(_, kind, text, case):
+                self._refuse_text_of_uuid(ref)
                 return Match(ref, kind, self._literal(ref, text), "exact" if case == "exact" else self._fold)
             case IsNull():
                 return IsNull(ref)
+
+    def _refuse_text_of_uuid(self, ref: Ref) -> None:
+        # Each database stores another text of a UUID, or none.
+        if self.schema.by_name[ref.name].type.form == UUID_TEXT:
+            raise QueryError(f"{self.field(ref.name)} has a UUID column, which cannot be searched as text")
 
     def _refuse_unlike(self, ref: Ref, other: Ref) -> None:
         # SQLite, for example, stores decimals of different scale as integers of different meaning.

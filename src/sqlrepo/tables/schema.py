@@ -60,6 +60,7 @@ class Column:
     type: ValueType
     nullable: bool = False
     generated: bool = False  # numbered by the back end: an autoincrementing key
+    always: bool = False  # the database refuses a given number: GENERATED ALWAYS
     default: Default | None = None  # a function of the new row's other values
     onupdate: Default | None = None  # a function of the other changes
     server_default: bool = False
@@ -81,6 +82,11 @@ class Column:
     def defaults(self, value: Any) -> bool:
         """Return True for a None that stands for the column's default, which does not change an existing row."""
         return value is None and not self.nullable and self.fills_itself
+
+    def stores_null(self, value: Any) -> bool:
+        """Return True if the column's type makes NULL of a value, and the column takes none."""
+        converts = value is not None and not self.nullable and self.type.bind is not None
+        return converts and self.type.store(value) is None
 
     @property
     def fills_itself(self) -> bool:

@@ -99,16 +99,23 @@ class MariaDB(Dialect):
     # -- statements
 
     def exact(self, column: AnyColumn) -> AnyColumn:
+        """Return text in an exact collation; UUIDs as text, because MariaDB sorts them by swapped segments."""
+        if self._is_uuid(column):
+            return _convert(column).collate(_EXACT)
         if not self._is_text(column) or self._collation(column) == _EXACT:
             return column
         return _convert(column, type_=column.type).collate(_EXACT)
 
     def compare(self, column: AnyColumn, op: Operator, value: AnyColumn) -> AnyColumn:
         """Compare; equality in both collations, because the column's index only serves its own."""
+        if op in ("==", "!=") and self._is_uuid(column):
+            return compare(column, op, value)
         exact = compare(self.exact(column), op, value)
         return sa.and_(column == value, exact) if op == "==" and self._is_broader(column) else exact
 
     def one_of(self, column: AnyColumn, values: sa.BindParameter[Any]) -> AnyColumn:
+        if self._is_uuid(column):
+            return column.in_(values)
         exact = self.exact(column).in_(values)
         return sa.and_(column.in_(values), exact) if self._is_broader(column) else exact
 
@@ -145,6 +152,10 @@ class MariaDB(Dialect):
 
     def _is_text(self, column: AnyColumn) -> bool:
         return isinstance(self.stored_type(column), sa.String)
+
+    def _is_uuid(self, column: AnyColumn) -> bool:
+        stored = self.stored_type(column)
+        return isinstance(stored, sa.UUID) or (isinstance(stored, sa.Uuid) and stored.native_uuid)
 
     def _is_broader(self, column: AnyColumn) -> bool:
         """Return True if the column's own collation treats all equal texts as equal, and others too."""
