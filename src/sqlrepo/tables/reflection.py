@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypeAlias, cast, get_args
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.orm import Mapper
 
 from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.language.criteria import EVERYTHING, Ref
-from sqlrepo.language.values import JSON_FORM, Kind, ValueType, WrongValueError
+from sqlrepo.language.values import JSON_FORM, UUID_TEXT, Kind, ValueType, WrongValueError
 from sqlrepo.tables.conditions import UnreadableError, read_criterion, read_part
 from sqlrepo.tables.defaults import read_default, updates_itself
 from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique, UniqueIndex
@@ -126,6 +127,7 @@ def _read_column(name: str, column: sa.Column[Any]) -> Column:
     generated = column is column.table.autoincrement_column and (
         column.default is None or isinstance(column.default, sa.Sequence)
     )
+    always = column.identity is not None and bool(column.identity.always)
     default, onupdate = _python_default(column.default), _python_default(column.onupdate)
     return Column(
         name=name,
@@ -135,7 +137,8 @@ def _read_column(name: str, column: sa.Column[Any]) -> Column:
         default=default,
         onupdate=onupdate,
         server_default=column.server_default is not None or (column.default is not None and default is None),
-        computed=column.computed is not None,
+        computed=column.computed is not None or (always and not column.primary_key),
+        always=always and generated,
         server_onupdate=column.server_onupdate is not None
         or (column.onupdate is not None and onupdate is None)
         or updates_itself(column),
@@ -171,21 +174,73 @@ def _python_default(default: Any) -> Default | None:
 
 # -- types
 
-_INT16, _INT32, _INT64 = ((-(2**bits), 2**bits - 1) for bits in (15, 31, 63))
-
 # SQLite stores NUMERIC in a 64-bit float, which is exact to 15 digits.
 _EXACT_DIGITS = 15
+_FLOAT64_PRECISION = 25  # PostgreSQL's FLOAT(25) and above has 64 bits
+_MICROSECONDS = 6  # digits
+
+_BITS: Mapping[type, int] = {
+    mysql.TINYINT: 8,
+    sa.SmallInteger: 16,
+    sa.SMALLINT: 16,
+    mysql.SMALLINT: 16,
+    mysql.MEDIUMINT: 24,
+    sa.Integer: 32,
+    sa.INTEGER: 32,
+    mysql.INTEGER: 32,
+    sa.BigInteger: 64,
+    sa.BIGINT: 64,
+    mysql.BIGINT: 64,
+}
+
+_Read: TypeAlias = Callable[[Any], "tuple[ValueType, str | None]"]
+
+
+class _PostgreSQL(DefaultDialect):
+    """PostgreSQL's name, by which type decorators choose what they store; memory behaves as PostgreSQL does."""
+
+    name = "postgresql"
 
 
 def _read_type(type_: Any) -> tuple[ValueType, str | None]:
     """Return the value type of a column type, and the reason why memory refuses it, if any."""
     if isinstance(portable := getattr(type_, "value_type", None), ValueType):
-        return portable, None
-    for base, read in _type_readers():
-        if isinstance(type_, base):
-            found = read(type_)
-            return found if isinstance(found, tuple) else (found, None)
-    return ValueType(Kind.OPAQUE), f"its type {type_!r} has no portable meaning"
+        return portable, _overridden(type_)
+    known = next((one for one in type(type_).__mro__ if one in TYPES), None)
+    if known is None:
+        return ValueType(Kind.OPAQUE), f"its type {type_!r} has no portable meaning"
+    read, flags = TYPES[known]
+    found, refused = read(type_)
+    if known is not sa.types.TypeDecorator:
+        refused = refused or _unknown(type_, known, flags)
+        variant = type_._variant_mapping.get("postgresql")  # noqa: SLF001  # which has no public name
+        refused = refused or (None if variant is None else _read_type(variant)[1])
+    return found, refused
+
+
+def _overridden(type_: Any) -> str | None:
+    """Return what a subclass of a portable type overrides, if anything."""
+    own = type(type_)
+    portable = next(one for one in own.__mro__ if "value_type" in vars(one))
+    names = ("process_bind_param", "process_result_value", "load_dialect_impl", *_BEYOND_MEMORY)
+    changed = [name for name in names if getattr(own, name, None) is not getattr(portable, name, None)]
+    return f"its type {type_!r} overrides {changed[0]} of {portable.__name__}" if changed else None
+
+
+def _unknown(type_: Any, known: type, flags: str) -> str | None:
+    """Return what memory does not know of a type: its class, or an option that is not the default."""
+    if type(type_) is not known:
+        return f"its type {type_!r} is unknown, although it derives from {known.__name__}"
+    defaults = vars(known())
+    for name, value in vars(type_).items():
+        is_option = not name.startswith("_") or name in ("_storage_format", "_reg")  # SQLite's
+        if is_option and name not in (*flags.split(), *_ANY_TYPE) and value != defaults.get(name):
+            return f"its type {type_!r} has the unknown option {name.lstrip('_')}"
+    return None
+
+
+# Attributes that SQLAlchemy keeps with a type, and that do not change what is stored.
+_ANY_TYPE = ("dispatch", "should_evaluate_none")
 
 
 def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | None]:
@@ -197,77 +252,104 @@ def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
         bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
     if own.process_result_value is not base.process_result_value:
         result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
-    if own.bind_processor is not base.bind_processor or own.result_processor is not base.result_processor:
-        refused = refused or "its type processes the driver's values, which memory does not have"
+    if own.load_dialect_impl is not base.load_dialect_impl:
+        refused = refused or _read_type(type_.load_dialect_impl(_PostgreSQL()))[1]
+    for name, what in _BEYOND_MEMORY.items():
+        if getattr(own, name) is not getattr(base, name):
+            refused = refused or f"its type {what}"
     form = below.form if bind is None and result is None else f"{own.__module__}.{type_!r}"
     return replace(below, bind=bind, result=result, form=form), refused
 
 
-def _type_readers() -> Iterator[tuple[type, Callable[[Any], ValueType | tuple[ValueType, str | None]]]]:
-    # SQLAlchemy's types, each subclass before its base.
-
-    yield (
-        sa.Interval,
-        lambda _: (
-            ValueType(Kind.DURATION, timedelta),
-            "Interval has a smaller range on some databases; use types.Duration",
-        ),
-    )
-    yield sa.PickleType, lambda _: (ValueType(Kind.OPAQUE), "pickles have no portable meaning")
-    yield sa.types.TypeDecorator, _decorator
-    yield sa.Boolean, lambda _: ValueType(Kind.BOOLEAN, bool)
-    yield sa.SmallInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT16[0], high=_INT16[1])
-    yield sa.BigInteger, lambda _: ValueType(Kind.INTEGER, int, low=_INT64[0], high=_INT64[1])
-    yield sa.Integer, lambda _: ValueType(Kind.INTEGER, int, low=_INT32[0], high=_INT32[1])
-    yield sa.Enum, _enum
-    yield sa.CHAR, lambda t: (ValueType(Kind.TEXT, str, length=t.length), "CHAR pads or trims by database; use VARCHAR")
-    yield sa.String, _string
-    yield sa.Uuid, lambda t: ValueType(Kind.UUID, UUID) if t.as_uuid else ValueType(Kind.TEXT, str, length=36)
-    yield sa.Float, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
-    yield sa.Numeric, lambda t: _decimal(t) if t.asdecimal else ValueType(Kind.FLOAT, float)
-    yield sa.LargeBinary, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
-    yield sa.VARBINARY, lambda t: ValueType(Kind.BYTES, bytes, length=t.length)
-    yield sa.DateTime, lambda t: ValueType(Kind.DATETIME, datetime, aware=bool(t.timezone))
-    yield sa.Date, lambda _: ValueType(Kind.DATE, date)
-    yield sa.Time, _time
-    yield sa.JSON, _json
-    yield sa.ARRAY, _array
+# What a type decorator may override that memory cannot run.
+_BEYOND_MEMORY = {
+    "bind_processor": "processes the driver's values, which memory does not have",
+    "result_processor": "processes the driver's values, which memory does not have",
+    "bind_expression": "writes values by an SQL expression; convert them in process_bind_param",
+    "column_expression": "reads values by an SQL expression; convert them in process_result_value",
+    "comparator_factory": "compares by operators of its own",
+}
 
 
-def _time(type_: Any) -> ValueType | tuple[ValueType, str]:
-    found = ValueType(Kind.TIME, time)
-    return (found, "every database drops a time's zone; use a time without one") if type_.timezone else found
+def _plain(kind: Kind, python: type) -> _Read:
+    return lambda _: (ValueType(kind, python), None)
 
 
-def _string(type_: Any) -> ValueType | tuple[ValueType, str]:
+def _refused(kind: Kind, python: type, reason: str) -> _Read:
+    return lambda type_: (ValueType(kind, python, length=getattr(type_, "length", None)), reason)
+
+
+def _integer(type_: Any) -> tuple[ValueType, str | None]:
+    bits = next(_BITS[one] for one in type(type_).__mro__ if one in _BITS)
+    if getattr(type_, "unsigned", False) or getattr(type_, "zerofill", False):
+        return ValueType(Kind.INTEGER, int, low=0, high=2**bits - 1), None
+    return ValueType(Kind.INTEGER, int, low=-(2 ** (bits - 1)), high=2 ** (bits - 1) - 1), None
+
+
+def _string(type_: Any) -> tuple[ValueType, str | None]:
     found = ValueType(Kind.TEXT, str, length=type_.length)
     if type_.collation is None or type_.collation in BY_CODE_POINT:
-        return found  # the audit judges a database's default collation
+        return found, None  # the audit judges a database's default collation
     return found, f"collation {type_.collation} does not compare text by code point"
 
 
-def _enum(type_: Any) -> ValueType:
+def _enum(type_: Any) -> tuple[ValueType, str | None]:
     if type_.enum_class is None:
-        return ValueType(Kind.TEXT, str, labels={text: text for text in type_.enums})
+        return ValueType(Kind.TEXT, str, labels={text: text for text in type_.enums}), None
     named = type_.enum_class.__members__
     canonical = [member for name, member in named.items() if member.name == name]
     members = canonical if len(canonical) == len(type_.enums) else list(named.values())
     labels: dict[Any, str] = {}
     for member, label in zip(members, type_.enums, strict=False):
         labels.setdefault(member, label)  # of two labels of an alias, SQLAlchemy writes the first
-    return ValueType(Kind.ENUM, type_.enum_class, labels=labels)
+    return ValueType(Kind.ENUM, type_.enum_class, labels=labels), None
 
 
-def _decimal(type_: Any) -> ValueType | tuple[ValueType, str]:
+def _uuid(type_: Any) -> tuple[ValueType, str | None]:
+    return ValueType(Kind.UUID, UUID) if type_.as_uuid else ValueType(Kind.TEXT, str, form=UUID_TEXT), None
+
+
+def _float(type_: Any) -> tuple[ValueType, str | None]:
+    if type_.asdecimal:
+        return _numeric(type_)[0], "a float that is read as a Decimal is rounded; use types.Exact"
+    found, precision = ValueType(Kind.FLOAT, float), type_.precision
+    if isinstance(type_, sa.REAL | mysql.FLOAT) or (precision or _FLOAT64_PRECISION) < _FLOAT64_PRECISION:
+        return found, "it has 32 bits, so what was written is not found again; use types.Float64"
+    return found, None
+
+
+def _numeric(type_: Any) -> tuple[ValueType, str | None]:
+    if not type_.asdecimal:
+        return ValueType(Kind.FLOAT, float), "NUMERIC rounds floats to its digits; use types.Float64"
     found = ValueType(Kind.DECIMAL, Decimal, precision=type_.precision, scale=type_.scale)
     if type_.precision is None or type_.scale is None:
         return found, "NUMERIC without precision and scale rounds on MariaDB; set both"
     if type_.precision > _EXACT_DIGITS:
         return found, f"NUMERIC of more than {_EXACT_DIGITS} digits is not exact on SQLite; use types.Exact"
-    return found
+    return found, None
 
 
-def _array(type_: Any) -> tuple[ValueType, str]:
+def _bytes(type_: Any) -> tuple[ValueType, str | None]:
+    limits: Mapping[type, int] = {mysql.TINYBLOB: 2**8 - 1, mysql.MEDIUMBLOB: 2**24 - 1}
+    return ValueType(Kind.BYTES, bytes, length=type_.length or limits.get(type(type_))), None
+
+
+def _datetime(type_: Any) -> tuple[ValueType, str | None]:
+    return ValueType(Kind.DATETIME, datetime, aware=bool(type_.timezone)), _rounding(type_)
+
+
+def _time(type_: Any) -> tuple[ValueType, str | None]:
+    dropped = "every database drops a time's zone; use a time without one" if type_.timezone else None
+    return ValueType(Kind.TIME, time), dropped or _rounding(type_)
+
+
+def _rounding(type_: Any) -> str | None:
+    if getattr(type_, "precision", None) in (None, _MICROSECONDS):
+        return None
+    return f"PostgreSQL rounds it to {type_.precision} digits of a second; leave out the precision"
+
+
+def _array(type_: Any) -> tuple[ValueType, str | None]:
     item, _ = _read_type(type_.item_type)
 
     def check(value: Any) -> Any:
@@ -281,7 +363,7 @@ def _array(type_: Any) -> tuple[ValueType, str]:
     return ValueType(Kind.OPAQUE, bind=check), f"its type {type_!r} has no portable meaning"
 
 
-def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
+def _json(type_: Any) -> tuple[ValueType, str | None]:
     def dump(value: Any) -> str | None:
         try:
             return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
@@ -292,7 +374,44 @@ def _json(type_: Any) -> tuple[ValueType, str] | ValueType:
         return None if stored is None else json.loads(stored)
 
     found = ValueType(Kind.OPAQUE, bind=dump, result=load, form=JSON_FORM)
-    return found if type_.none_as_null else (found, "JSON stores None as the text null; set none_as_null=True")
+    return found, None if type_.none_as_null else "JSON stores None as the text null; set none_as_null=True"
+
+
+_TEXT_FLAGS = "length collation charset ascii unicode national"
+_ENUM_FLAGS = (
+    "native_enum create_constraint values_callable enum_class enums validate_strings length name schema metadata "
+    "create_type inherit_schema collation charset"
+)
+_PADDED = "CHAR pads or trims by database; use VARCHAR"
+_INTERVAL = "Interval has a smaller range on some databases; use types.Duration"
+
+# The types that memory knows, by their exact classes; those that it refuses are here for the sake of their remedy.
+# The flags are those that the function reads, and those without effect on values.
+_ROWS: Final[tuple[tuple[tuple[type, ...], _Read, str], ...]] = (
+    ((sa.types.TypeDecorator,), _decorator, ""),
+    ((sa.Boolean, sa.BOOLEAN), _plain(Kind.BOOLEAN, bool), "create_constraint name"),
+    (tuple(_BITS), _integer, "unsigned zerofill display_width"),
+    ((sa.Enum, postgresql.ENUM, mysql.ENUM), _enum, _ENUM_FLAGS),
+    ((sa.CHAR, sa.NCHAR, mysql.CHAR, mysql.NCHAR), _refused(Kind.TEXT, str, _PADDED), _TEXT_FLAGS),
+    ((sa.String, sa.VARCHAR, sa.Text, sa.TEXT, sa.CLOB), _string, _TEXT_FLAGS),
+    ((sa.Unicode, sa.UnicodeText, sa.NVARCHAR), _string, _TEXT_FLAGS),
+    ((mysql.VARCHAR, mysql.TINYTEXT, mysql.TEXT, mysql.MEDIUMTEXT, mysql.LONGTEXT), _string, _TEXT_FLAGS),
+    ((sa.Uuid, sa.UUID), _uuid, "as_uuid native_uuid"),
+    ((sa.Float, sa.FLOAT, sa.REAL, mysql.FLOAT), _float, "precision asdecimal"),
+    ((sa.Double, sa.DOUBLE, sa.DOUBLE_PRECISION, mysql.DOUBLE), _float, "precision asdecimal"),
+    ((sa.Numeric, sa.NUMERIC, sa.DECIMAL, mysql.NUMERIC, mysql.DECIMAL), _numeric, "precision scale asdecimal"),
+    ((sa.LargeBinary, sa.BLOB, sa.VARBINARY, postgresql.BYTEA), _bytes, "length"),
+    ((mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB), _bytes, "length"),
+    ((sa.DateTime, sa.DATETIME, sa.TIMESTAMP, sqlite.DATETIME), _datetime, "timezone"),
+    ((postgresql.TIMESTAMP, mysql.DATETIME, mysql.TIMESTAMP), _datetime, "timezone precision fsp"),
+    ((sa.Date, sa.DATE, sqlite.DATE), _plain(Kind.DATE, date), ""),
+    ((sa.Time, sa.TIME, sqlite.TIME, postgresql.TIME, mysql.TIME), _time, "timezone precision fsp"),
+    ((sa.JSON, postgresql.JSON, postgresql.JSONB, mysql.JSON), _json, "none_as_null astext_type"),
+    ((sa.ARRAY, postgresql.ARRAY), _array, ""),
+    ((sa.Interval,), _refused(Kind.DURATION, timedelta, _INTERVAL), "impl native second_precision day_precision"),
+    ((sa.PickleType,), _refused(Kind.OPAQUE, object, "pickles have no portable meaning"), ""),
+)
+TYPES: Final[dict[type, tuple[_Read, str]]] = {one: (read, flags) for ones, read, flags in _ROWS for one in ones}
 
 
 # -- constraints
@@ -370,20 +489,86 @@ def _read_checks(table: sa.Table, names: Mapping[Any, str], schema: Schema) -> I
         yield Check(_name_of(constraint), criterion, text=text, refused=refused)
 
 
+# Options of each database that do not change which rows a table accepts, by what they belong to.
+HARMLESS: Final[Mapping[type, Mapping[str, str]]] = {
+    sa.Table: {
+        "postgresql": "ignore_search_path tablespace using with with_oids",
+        "sqlite": "autoincrement strict with_rowid",
+        "mysql": "auto_increment avg_row_length character_set charset checksum collate comment default_character_set "
+        "default_charset default_collate encrypted engine key_block_size page_checksum page_compressed row_format "
+        "stats_auto_recalc stats_persistent stats_sample_pages tablespace",
+    },
+    sa.Column: {},
+    sa.PrimaryKeyConstraint: {"postgresql": "include", "mysql": "using"},
+    sa.UniqueConstraint: {"postgresql": "include"},
+    sa.ForeignKeyConstraint: {"postgresql": "not_valid"},
+    sa.CheckConstraint: {"postgresql": "not_valid"},
+    sa.Index: {"postgresql": "concurrently include tablespace using with", "mysql": "using"},
+}
+_DATABASES = {"postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql"}
+# What an identity or a sequence has besides options that limit or repeat its numbers.
+_NUMBERING = (
+    "start increment minvalue nominvalue nomaxvalue cache order always column dialect_options dispatch for_update "
+    "metadata name optional schema"
+)
+
+
 def _unsupported(columns: Any, table: sa.Table) -> Iterator[str]:
     """Yield what memory cannot reproduce of the table as a whole."""
-    yield from _conflict_options(table)
-    for constraint in _in_order(table, sa.ForeignKeyConstraint):
-        if reason := _unportable(constraint):
-            yield f"foreign key ({', '.join(constraint.column_keys)}): {reason}"
-    parts: tuple[Any, ...] = (*table.constraints, *table.indexes)
-    for part in parts:
-        if part.dialect_kwargs.get("postgresql_nulls_not_distinct"):
-            yield f"{part.name or type(part).__name__}, for which NULLs are equal"
+    uniques = [index for index in table.indexes if index.unique]  # the others change no rows
+    for part in (table, *table.columns, *_in_order(table, sa.Constraint), *uniques):
+        yield from (f"{reason} of {_label(part)}" for reason in _unknown_options(part))
+    for constraint in _in_order(table, sa.Constraint):
+        if reason := _unsupported_constraint(constraint):
+            yield f"{_label(constraint)}: {reason}"
+    for column in table.columns:
+        yield from (f"{reason} of the numbers of column {column.name}" for reason in _unknown_numbering(column))
     mapped = set(columns.values())
     for column in table.columns:
         if column not in mapped:
             yield f"column {column.name}, which the class does not map"
+
+
+def _unknown_options(part: Any) -> Iterator[str]:
+    """Yield the options that a database gives a meaning unknown to memory."""
+    known: Mapping[str, str] = next((options for kind, options in HARMLESS.items() if isinstance(part, kind)), {})
+    for option, value in part.dialect_kwargs.items():
+        prefix, _, name = option.lower().partition("_")
+        database = _DATABASES.get(prefix)
+        is_given = isinstance(value, sa.ClauseElement) or bool(value)
+        if not is_given or database is None or name in ("where", "length"):
+            continue  # an index with a condition, or over the beginnings of values, is read as such
+        if name not in known.get(database, "").split():
+            yield f"{option}{' (NULLs are equal)' if name == 'nulls_not_distinct' else ''}"
+    if getattr(part, "_ddl_if", None) is not None:
+        yield "ddl_if"
+    yield from (f"the prefix {one}" for one in getattr(part, "_prefixes", ()) if one.upper() != "UNLOGGED")
+
+
+def _unsupported_constraint(constraint: Any) -> str | None:
+    if type(constraint) not in HARMLESS:
+        return f"memory does not know constraints of the class {type(constraint).__name__}"
+    if isinstance(constraint, sa.ForeignKeyConstraint):
+        return _unportable(constraint)
+    if isinstance(constraint, sa.CheckConstraint) or (constraint.deferrable, constraint.initially) == (None, None):
+        return None
+    return "memory checks keys and unique constraints at once; leave out deferrable and initially"
+
+
+def _unknown_numbering(column: sa.Column[Any]) -> Iterator[str]:
+    """Yield the options of an identity or a sequence that limit or repeat its numbers; memory counts from 1."""
+    numbers = column.identity or (column.default if isinstance(column.default, sa.Sequence) else None)
+    for name, value in vars(numbers).items() if numbers is not None else ():
+        known = name in _NUMBERING.split() or name.startswith("_")
+        if (not known and value) or (name == "increment" and (value or 0) < 0):
+            yield f"{name}={value}"
+
+
+def _label(part: Any) -> str:
+    kinds = {sa.Table: "the table", sa.Column: "column", sa.ForeignKeyConstraint: "foreign key"}
+    kind = next((text for one, text in kinds.items() if isinstance(part, one)), type(part).__name__)
+    columns = ", ".join(column.name for column in getattr(part, "columns", ()))
+    return kind if isinstance(part, sa.Table) else f"{kind} {part.name or f'({columns})'}"
 
 
 def _in_order(table: sa.Table, kind: type[Any]) -> Iterable[Any]:
@@ -398,14 +583,6 @@ def _is_special(index: sa.Index) -> bool:
     # A partial or functional index, or one over the beginnings of values.
     lengths = any(value for key, value in index.dialect_kwargs.items() if key.endswith("_length"))
     return bool(_conditions(index)) or lengths or not all(isinstance(column, sa.Column) for column in index.expressions)
-
-
-def _conflict_options(table: sa.Table) -> Iterator[str]:
-    """Yield SQLite's options to replace or skip a row instead of raising an error."""
-    for part in (*table.columns, *table.constraints):
-        for option, value in part.dialect_kwargs.items():
-            if option.startswith("sqlite_on_conflict") and value is not None:
-                yield f"{option} of {part.name or type(part).__name__}"
 
 
 def _unportable(constraint: sa.ForeignKeyConstraint) -> str | None:

@@ -58,7 +58,10 @@ class ColumnInfo:
 
     @cached_property
     def outer_type(self) -> Any:
-        return self.column.type.dialect_impl(self.dialect)
+        try:
+            return self.column.type.dialect_impl(self.dialect)
+        except TypeError:  # SQLAlchemy cannot adapt mysql.SET to another database
+            return self.column.type
 
     @cached_property
     def type(self) -> Any:
@@ -73,7 +76,7 @@ class ColumnInfo:
         """The type in CREATE TABLE; empty if the database has none for it."""
         try:
             return str(self.column.type.compile(dialect=self.dialect))
-        except exc.CompileError:
+        except (exc.CompileError, TypeError):
             return ""
 
     @cached_property

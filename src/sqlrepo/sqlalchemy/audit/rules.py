@@ -406,7 +406,8 @@ RULES = (
         "integer-range",
         MARIADB,
         _columns(_has_odd_range),
-        "This is not the range of a portable integer: numbers that do not fit are found by the database alone.",
+        "This is not the range of a portable integer. In a variant, numbers that do not fit are found by the database "
+        "alone.",
         "SmallInteger, Integer or BigInteger.",
     ),
     Rule(
@@ -448,8 +449,17 @@ RULES = (
         "native-uuid",
         MARIADB,
         _columns(_is_native_uuid),
-        "MariaDB's UUID sorts by swapped segments and refuses some values. (For mysql+…:// URLs, SQLAlchemy 2.0 "
-        "makes the column CHAR(32), and 2.1 makes it UUID.)",
+        "MariaDB's UUID sorts by swapped segments and refuses some values. Repositories sort by the digits, without an "
+        "index; your own statements do not. (For mysql+…:// URLs, SQLAlchemy 2.0 makes the column CHAR(32), "
+        "and 2.1 makes it UUID.)",
+        "types.UniqueId().",
+    ),
+    Rule(
+        "native-uuid",
+        _SQLITE,
+        _columns(lambda c: c.type_name == "UUID"),
+        "SQLite takes a column of type UUID for a number: a UUID of digits alone is stored as a number, and cannot be "
+        "read.",
         "types.UniqueId().",
     ),
     Rule(
