@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlrepo.driver import Condition, Driver, Fetch, Transaction
 from sqlrepo.language.criteria import (
@@ -23,6 +23,7 @@ from sqlrepo.language.criteria import (
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.tables import Changes
 from sqlrepo.tables.schema import Schema
+from tests.contract.task import Tasks
 
 FOUND_BY: dict[type["Mutant"], set[str]] = {}
 
@@ -359,3 +360,173 @@ class EveryoneSeesEverything(Mutant, found_by={"14.1"}):
     def __init__(self, driver):
         super().__init__(driver)
         driver._changes = driver._tables.__dict__.setdefault("shared", {})
+
+
+# -- triggers
+
+
+class TriggerLowersCase(Mutant, found_by={"6.1", "6.2", "6.10", "6.17", "6.19"}):
+    """Every new row is changed after it was returned."""
+
+    def insert(self, schema, columns, rows, returning):
+        stored = self.driver.insert(schema, columns, rows, returning)
+        note = schema.positions["note"]
+        for row in self.driver.fetch(schema, Fetch(tuple(schema.by_name), Condition())):
+            if row[note]:
+                one = Compare(Ref(object, "key"), "==", Param(0))
+                where = Condition(one, (row[schema.positions["key"]],))
+                self.driver.update(schema, ("note",), (row[note].lower(),), where)
+        return stored
+
+    def upsert(self, schema, request, returning):
+        lowered = {**request.row, "note": request.row["note"].lower()}
+        _, created = self.driver.upsert(schema, replace(request, row=lowered), returning)
+        given = self.driver.fetch(schema, Fetch(returning, request.where))[0]
+        note = returning.index("note")
+        return (*given[:note], request.row["note"], *given[note + 1 :]), created
+
+
+# -- repositories
+
+
+class LossyTasks(Tasks):
+    """A repository that loses data, which the clauses of `found_by` must find."""
+
+    FOUND_BY: ClassVar[dict[type["LossyTasks"], set[str]]] = {}
+
+    def __init_subclass__(cls, *, found_by: set[str], **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        LossyTasks.FOUND_BY[cls] = found_by
+
+
+# What to_row loses, and what to_domain loses.
+WRITING = {"6.1", "6.2", "6.6", "6.10", "6.17", "6.19", "6.21"}
+READING = WRITING | {"6.8", "6.13"}
+
+
+class ForgetsToStore(LossyTasks, found_by=WRITING | {"6.13"}):
+    def to_row(self, entity):
+        return {name: value for name, value in super().to_row(entity).items() if name != "note"}
+
+
+class StoresInLowerCase(LossyTasks, found_by=WRITING):
+    def to_row(self, entity):
+        return {**super().to_row(entity), "key": entity.key and entity.key.lower()}
+
+
+class Swaps(LossyTasks, found_by=WRITING | {"6.13"}):
+    def to_row(self, entity):
+        return {**super().to_row(entity), "note": entity.code, "code": entity.note and entity.note[:10]}
+
+
+class StoresAConstant(LossyTasks, found_by=WRITING):
+    def to_row(self, entity):
+        return {**super().to_row(entity), "priority": 1}
+
+
+class StoresEmptyTextAsNone(LossyTasks, found_by={"6.21"}):
+    def to_row(self, entity):
+        return {**super().to_row(entity), "note": entity.note or None}
+
+
+class StoresNoneAsEmptyText(LossyTasks, found_by={"6.15", "6.21"}):
+    def to_row(self, entity):
+        return {**super().to_row(entity), "note": entity.note or ""}
+
+
+class StoresOnlyWhatIsNew(LossyTasks, found_by={"6.6", "6.10", "6.17", "6.19"}):
+    """A field is left out for entities that have their key."""
+
+    def to_row(self, entity):
+        row = super().to_row(entity)
+        return {name: value for name, value in row.items() if name != "done" or entity.id is None}
+
+
+class ForgetsToLoad(LossyTasks, found_by=READING):
+    def to_domain(self, row):
+        return replace(super().to_domain(row), note=None)
+
+
+class LoadsADefault(LossyTasks, found_by={"6.21"}):
+    def to_domain(self, row):
+        return super().to_domain({**row, "note": "none" if row["note"] is None else row["note"]})
+
+
+class LoadsEmptyTextAsNone(LossyTasks, found_by={"6.21"}):
+    def to_domain(self, row):
+        return super().to_domain({**row, "note": row["note"] or None})
+
+
+class Truncates(LossyTasks, found_by=READING):
+    def to_domain(self, row):
+        return super().to_domain({**row, "note": row["note"] and row["note"][:3]})
+
+
+class Rounds(LossyTasks, found_by=READING):
+    def to_domain(self, row):
+        return super().to_domain({**row, "priority": row["priority"] // 2 * 2})
+
+
+class Counts(LossyTasks, found_by=READING | {"6.22"}):
+    """Whatever is read is one more than what was stored, as with a validator that is not idempotent."""
+
+    def to_domain(self, row):
+        return super().to_domain({**row, "priority": row["priority"] + 1})
+
+
+class Strips(LossyTasks, found_by={"6.21"}):
+    def to_domain(self, row):
+        return super().to_domain({**row, "note": row["note"] and row["note"].rstrip()})
+
+
+class DropsInAdd(LossyTasks, found_by={"6.1", "6.10", "6.21"}):
+    def add(self, entity):
+        return super().add(replace(entity, note=None))
+
+
+class DropsInAddMany(LossyTasks, found_by={"6.1", "6.2", "6.21"}):
+    def add_many(self, entities):
+        return super().add_many(replace(entity, done=False) for entity in entities)
+
+
+class DropsInUpdate(LossyTasks, found_by={"6.6"}):
+    def update(self, entity):
+        kept = self.one(id=entity.id).due if self.exists(id=entity.id) else None
+        return super().update(replace(entity, due=kept))
+
+
+class DropsInSave(LossyTasks, found_by={"6.10"}):
+    def save(self, entity):
+        return super().save(replace(entity, code=None))
+
+
+class DropsInPatch(LossyTasks, found_by={"6.8"}):
+    def patch(self, id, changes):
+        if isinstance(changes, dict):
+            changes = {name: value for name, value in changes.items() if name != "due"}
+        return super().patch(id, changes)
+
+
+class DropsInUpdateWhere(LossyTasks, found_by={"6.13"}):
+    def update_where(self, *criteria, set_, **named):
+        kept = {name: value for name, value in set_.items() if name != "due"}
+        return super().update_where(*criteria, set_=kept or set_, **named)
+
+
+class DropsInUpsert(LossyTasks, found_by={"6.17"}):
+    def upsert(self, entity, on, update=None):
+        if update is None:
+            update = {"note", "code", "parent", "done", "priority"} - {*on}
+        return super().upsert(entity, on, update)
+
+
+class DropsInUpsertMany(LossyTasks, found_by={"6.19"}):
+    def upsert_many(self, entities, on, update=None):
+        return super().upsert_many([replace(entity, due=None) for entity in entities], on, update)
+
+
+class ReturnsWhatItWasGiven(LossyTasks, found_by={"6.1", "6.10", "6.21"}):
+    """The result of add has every value, and the row lacks one."""
+
+    def add(self, entity):
+        return replace(super().add(replace(entity, note=None)), note=entity.note)

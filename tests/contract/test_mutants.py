@@ -31,6 +31,8 @@ def outcomes(make_database, unit=Work, names=tuple(CASES), **members):
             open=lambda: unit(database),  # noqa: B023  # used in this round only
             make=members.get("make", make),
             change=members.get("change", lambda task: replace(task, priority=task.priority + 10)),
+            normalises=members.get("normalises", ()),
+            generated=members.get("generated", ()),
         )
         try:
             CASES[name](RepositoryContract(), Subject(harness))
@@ -66,6 +68,18 @@ def test_every_mutant_is_tried():
     known = {one for one in vars(mutants).values() if isinstance(one, type) and issubclass(one, mutants.Mutant)}
 
     assert known - set(mutants.FOUND_BY) == {mutants.Mutant, mutants.Misread, mutants.MisreadLeaf}
+
+
+# -- repositories that lose data
+
+
+@pytest.mark.parametrize("lossy", tuple(mutants.LossyTasks.FOUND_BY), ids=lambda lossy: lossy.__name__)
+def test_loss_is_found_out(lossy):
+    names = [name for name, case in CASES.items() if case.clause in mutants.LossyTasks.FOUND_BY[lossy]]
+
+    failed, _ = outcomes(InMemoryDatabase, lossy, names)
+
+    assert clauses(failed) == mutants.LossyTasks.FOUND_BY[lossy]
 
 
 # -- what stands above the driver

@@ -46,7 +46,7 @@ class RepositoryContract(ReadingCases[T], WritingCases[T], UnitCases[T], Generic
     @pytest.fixture
     def subject(self, harness: Harness[T, K], record_property: Callable[[str, object], None]) -> Subject[T]:
         """Describe the repository that the harness opens."""
-        subject = Subject(harness)
+        subject = Subject(harness, record_property)
         record_property(CAPABILITIES_OFF, " ".join(subject.capabilities.off))
         return subject
 

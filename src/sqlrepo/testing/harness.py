@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from functools import wraps
@@ -22,6 +22,9 @@ R = TypeVar("R")
 T = TypeVar("T", default=Any)
 K = TypeVar("K", default=Any)
 
+# The property of a test's report that names what clause 6.21 could not prove, one finding a line.
+UNPROVED = "sqlrepo_unproved"
+
 
 # -- clauses
 
@@ -37,7 +40,8 @@ _LOOK_AT = {
     "3": "column types and collations (the database evaluates criteria), and methods that the repository overrides",
     "4": "the collation of text columns, and the repository's `fold`",
     "5": "the collation of text columns, and the reading methods that the repository overrides",
-    "6": "the repository's `to_row`, `to_domain` and overridden methods; defaults and triggers of the table",
+    "6": "the repository's `to_row`, `to_domain` and overridden methods; defaults, triggers and types of the columns "
+    "(the harness names what they change on purpose: `normalises`, `generated`)",
     "7": "`to_row` and `to_domain`: they must copy what can be changed, and keep no entity",
     "8": "the constraints and column types of the table: does it have all that its mapped class declares?",
     "9": "the version: its column, `version` or `version_id_col`, and whether `to_domain` passes it on",
@@ -273,6 +277,10 @@ class Harness(Generic[T, K]):
             uniques. An entity must stay valid with a field's value taken from another, or with None where both the
             class and the table allow it.
         change: returns the entity with some field changed that is neither its key nor its version.
+        normalises: fields that the repository changes on purpose, such as a name in lower case. For these the contract
+            demands only that a stored value stays the same when it is read, written and read again.
+        generated: fields that are set for the caller, whatever the entity says, by a trigger for example. Generated
+            keys, defaults, computed columns, ``onupdate`` and the version are known from the table.
         capabilities: what the backend can do; by default what the backend reports.
         close: releases the resources of the harness.
     """
@@ -280,6 +288,8 @@ class Harness(Generic[T, K]):
     open: Callable[[], AbstractContextManager[BaseUnitOfWork[Any] | BaseRepository[T, K]]]
     make: Callable[[int], T]
     change: Callable[[T], T]
+    normalises: Collection[str] = ()
+    generated: Collection[str] = ()
     capabilities: Capabilities | None = None
     close: Callable[[], None] = _do_nothing
 
@@ -290,6 +300,8 @@ class Harness(Generic[T, K]):
         open: Callable[[], AsyncBaseUnitOfWork[Any] | AsyncBaseRepository[T, K]],  # as the attribute
         make: Callable[[int], T],
         change: Callable[[T], T],
+        normalises: Collection[str] = (),
+        generated: Collection[str] = (),
         capabilities: Capabilities | None = None,
         dispose: Callable[[], Coroutine[Any, Any, object]] | None = None,
     ) -> Harness[T, K]:
@@ -300,6 +312,8 @@ class Harness(Generic[T, K]):
                 loop of its own.
             make: as in `Harness`.
             change: as in `Harness`.
+            normalises: as in `Harness`.
+            generated: as in `Harness`.
             capabilities: as in `Harness`.
             dispose: awaited by `close`, before the loop ends: ``db.dispose``. Call `close` in the fixture, after the
                 ``yield``.
@@ -312,5 +326,11 @@ class Harness(Generic[T, K]):
             portal.close()
 
         return cls(
-            open=lambda: sync_proxy(open(), portal), make=make, change=change, capabilities=capabilities, close=close
+            open=lambda: sync_proxy(open(), portal),
+            make=make,
+            change=change,
+            normalises=normalises,
+            generated=generated,
+            capabilities=capabilities,
+            close=close,
         )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sqlrepo.testing.contract import CAPABILITIES_OFF
+from sqlrepo.testing.harness import UNPROVED
 from sqlrepo.testing.twins.contract import TWINS
 
 __all__ = ["pytest_report_header", "pytest_terminal_summary"]
@@ -24,7 +25,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List for each test class and backend the capabilities that are off and the clauses that were not checked."""
+    """List for each test class and backend what the contract could not check or prove."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     tests = [report for report in reports if isinstance(report, pytest.TestReport)]
     twins = [report for report in tests if report.passed and report.when == "call" and TWINS in _properties(report)]
@@ -66,14 +67,16 @@ def _subject_of(report: pytest.TestReport) -> str:
 
 def _describe_limits(reports: Iterable[pytest.TestReport]) -> Iterator[str]:
     unchecked: dict[str, set[str]] = defaultdict(set)
-    off = ""
+    off, unproved = "", dict[str, None]()
     for report in reports:
         off = str(_properties(report)[CAPABILITIES_OFF])
+        unproved |= dict.fromkeys(str(_properties(report).get(UNPROVED, "")).splitlines())
         if report.skipped and (found := _UNCHECKED.search(str(report.longrepr))):
             unchecked[found[2].rstrip("')")].add(found[1])
     yield f"  capabilities off: {off or 'none'}"
     for reason, clauses in unchecked.items():
         yield f"  {', '.join(sorted(clauses, key=_to_numbers))}: not checked, {reason}"
+    yield from (f"  {line}" for line in unproved)
     if not unchecked:
         yield "  every clause was checked"
 

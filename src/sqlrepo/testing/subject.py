@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, reduce
 from itertools import chain
 from operator import and_
 from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
 import pytest
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 
 from sqlrepo import (
     AsyncBaseRepository,
@@ -28,7 +28,7 @@ from sqlrepo import (
     source_of,
 )
 from sqlrepo.memory import Column, Kind, Schema
-from sqlrepo.testing.harness import Capabilities, Harness, NotApplicableError, SyncProxy, sync_proxy
+from sqlrepo.testing.harness import UNPROVED, Capabilities, Harness, NotApplicableError, SyncProxy, sync_proxy
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,6 +55,7 @@ class FieldInfo:
     column: Column
     expression: Any  # for use in criteria, `fields(entity).name`
     fixed: bool = False  # key, uniques, foreign keys, version, computed columns, which most cases leave alone
+    made: bool = False  # by the store: a generated key, the version, computed columns
     values: tuple[Any, ...] = ()  # different values that the harness gives the field, sorted if possible; never None
     origin: str | None = None  # the repository whose generated keys the field holds, maybe its own
 
@@ -145,7 +146,8 @@ class UnderTest(Generic[T]):
             return None
         groups = [one.columns for one in self.schema.uniques] + [one.columns for one in self.schema.foreign_keys]
         fixed = column.name in {*self.schema.key, *chain.from_iterable(groups), self.schema.version}
-        return FieldInfo(name, column, expression, fixed or bool(column.onupdate or column.computed))
+        made = column.generated or column.computed or column.name == self.schema.version
+        return FieldInfo(name, column, expression, fixed or bool(column.onupdate or column.computed), made)
 
 
 def declared_repositories(unit: Any) -> dict[str, Any]:
@@ -245,16 +247,20 @@ class Subject(UnderTest[T], Generic[T]):
     """The repository that a harness opens, with the operations that cases share.
 
     Raises:
-        TypeError: the harness opens no repository of the entity, or a unit that declares none, or several.
+        TypeError: the harness opens no repository of the entity, or a unit that declares none, or several; or it names
+            a field that the entity lacks.
     """
 
-    def __init__(self, harness: Harness[T, Any]) -> None:
+    def __init__(self, harness: Harness[T, Any], record: Callable[[str, str], None] = lambda *_: None) -> None:
         self.harness = harness
         self.alone = _is_repository(harness.open())
         self._entity = type(harness.make(1))
         with self.open() as repository:
             self._example = repository
         super().__init__(type(_unwrap(repository)))
+        self._record = record
+        self.normalised = self._named_by_harness("normalises")
+        self.generated = self._named_by_harness("generated")
         self.capabilities = harness.capabilities or Capabilities(
             **dict.fromkeys(repository.missing_capabilities(), False)
         )
@@ -269,8 +275,34 @@ class Subject(UnderTest[T], Generic[T]):
             values = _distinct(field.get(entity) for entity in made)
             if len(values) == 1:  # `change` makes another one
                 values = _distinct([*values, *(field.get(entity) for entity in changed)])
-            found.append(dataclasses.replace(field, values=tuple(values)))
+            own = not field.made and field.name not in self.generated
+            fixed = field.fixed or not own or field.name in self.normalised
+            found.append(dataclasses.replace(field, values=tuple(values), fixed=fixed, made=not own))
         return tuple(found)
+
+    def _named_by_harness(self, option: str) -> frozenset[str]:
+        for name in (names := frozenset[str](getattr(self.harness, option, ()))):
+            try:
+                getattr(fields(self.entity), name)
+            except QueryError as error:
+                raise TypeError(f"the harness's `{option}`: {error}") from None
+        return names
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The fields that have a column, and the others that count when entities are compared."""
+        entity: Any = self.entity
+        others: list[str] = list(getattr(entity, "model_fields", ()))
+        others += [one.name for one in getattr(entity, "__attrs_attrs__", ()) if one.eq]
+        others += [one.name for one in getattr(entity, "__dataclass_fields__", {}).values() if one.compare]
+        unmapped = [] if hasattr(entity, "__mapper__") else [name for name in others if name not in self.generated]
+        return tuple(dict.fromkeys([*self.by_name, *unmapped]))
+
+    @cached_property
+    def writable(self) -> tuple[FieldInfo, ...]:
+        """The fields that an update takes from the entity."""
+        fixed = {*self.natural_key, *map(self.mapper.field, self.schema.key)}
+        return tuple(field for field in self.fields if not (field.made or field.name in fixed))
 
     def not_applicable(self, missing: str) -> NoReturn:
         """End a case that needs something that the entity lacks."""
@@ -342,14 +374,30 @@ class Subject(UnderTest[T], Generic[T]):
         """Copy an entity with some values of another."""
         return self.copy_with(entity, values_of(other, names))
 
+    def rewrite(self, stored: T, source: T, *, keep: Iterable[str] = ()) -> T:
+        """Copy a stored entity, changed, with all values of another that an update may write, except those to keep."""
+        written = values_of(source, (field.name for field in self.writable))
+        return self.copy_with(self.change(stored), {**written, **values_of(stored, keep)})
+
+    def settable(self, source: T) -> dict[str, Any]:
+        """The values of an entity that can be set by field, because `to_row` passes them on."""
+        row, found = self._example.to_row(source), dict[str, Any]()
+        for field in self.writable:
+            value, column = field.get(source), field.column
+            if row.get(column.name, value) == value and (value is not None or column.nullable):
+                found[field.name] = value
+        return found or self.not_applicable("no field besides its key that can be set")
+
     def copy_uniques(self, entity: T, stored: T) -> T:
         """Give an entity the values of another that no two rows may share."""
-        names = next((names for _, names in self.unique_constraints), ())
-        if self.mapper.has_key and (not names or None in [getattr(stored, name) for name in names]):
-            names = tuple(map(self.mapper.field, self.schema.key))
-        if not names:
-            self.not_applicable("neither its key nor a unique constraint")
+        names = self._valued_uniques(stored) or self.not_applicable("neither its key nor a unique constraint")
         return self.copy_values(entity, stored, names)
+
+    def _valued_uniques(self, entity: T) -> tuple[str, ...] | None:
+        """Find the fields of a unique constraint, or of the key, in all of which an entity has values."""
+        found = [names for _, names in self.unique_constraints]
+        found += [tuple(map(self.mapper.field, self.schema.key))] if self.mapper.has_key else []
+        return next((names for names in found if None not in values_of(entity, names).values()), None)
 
     def key_of(self, entity: T) -> Any:
         """The key of a stored entity, as `get` takes it."""
@@ -369,6 +417,81 @@ class Subject(UnderTest[T], Generic[T]):
         [values] = self.natural_keys([entity])
         equal = [getattr(named, name) == value for name, value in zip(self.natural_key, values, strict=True)]
         return cast(bool, reduce(and_, equal))
+
+    # -- entities that show which values are lost
+
+    @cached_property
+    def pair(self) -> tuple[T, T]:
+        """Two entities that differ in every field in which the class, the table and the repository let them."""
+        first, second = self.make(1), self.make(2)
+        for field in self.writable:
+            if field.get(first) == field.get(second):
+                values = [value for value in self._new_values(field) if value not in (None, field.get(first))]
+                second = next(filter(self._can_store, self._vary(second, field, values)), second)
+        return first, second
+
+    def _can_store(self, entity: T) -> bool:
+        return self.run(lambda repository: self._try(repository, entity, lambda *_: None)) is not None
+
+    def _new_values(self, field: FieldInfo) -> list[Any]:
+        """List values for any row: the harness's if rows may share them, the twins' if class and column accept them."""
+        from sqlrepo.testing.twins.samples import sample_values  # noqa: PLC0415  # twins are built on this module
+
+        values = [] if field.fixed else [*field.values, *getattr(field.spec.type.python, "__members__", {}).values()]
+        refers = any(field.column.name in one.columns for one in self.schema.foreign_keys)
+        if refers or not field.has_operators or field.spec.type.kind is not field.kind:
+            return values
+        accept = field.spec.accept
+        if field.spec.adapter is None:  # only Pydantic's models check their values
+            config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+            accept = TypeAdapter(field.spec.annotation, config=config).validate_python
+        for value in sample_values(field.column.type):
+            with suppress(ValueError):
+                values.append(accept(value))
+        return values
+
+    def _vary(self, entity: T, field: FieldInfo, values: Iterable[Any]) -> Iterator[T]:
+        for value in values:
+            with suppress(NotApplicableError):
+                yield self.copy_with(entity, {field.name: value})
+
+    def try_values(
+        self, varied: Iterable[FieldInfo], check: Callable[[BaseRepository[T, Any], T, T], None]
+    ) -> list[tuple[T, T]]:
+        """Store entities with every value of some fields, one at a time, and check what is found against each.
+
+        Returns those given and those found, without the entities that class, table or repository refuse.
+        """
+        given = [*self.make_many(_SAMPLES), *self.pair]
+        for field in varied:
+            values = [] if field.made else [*self._new_values(field), *([None] if field.optional else [])]
+            given += self._vary(given[0], field, values)
+        with self.open() as repository:
+            found = [self._try(repository, one, check) for one in given]
+        return [(one, other) for one, other in zip(given, found, strict=True) if other is not None]
+
+    def record_unproved(self, tried: Iterable[tuple[T, T]]) -> None:
+        """Record for the plugin what entities, given and found, cannot prove."""
+        values = [(self.values(given), self.values(found)) for given, found in tried]
+        own = [name for name in self.names if not (name in self.by_name and self.by_name[name].made)]
+        alike = [name for name in own if not len({repr(given.get(name)) for given, _ in values}) > 1]
+        kept = [name for name in sorted(self.normalised) if all(given[name] == found[name] for given, found in values)]
+        lines = [f"6.21: not proved for {name}, which has one value in every entity" for name in alike]
+        lines += [f"6.22: `normalises` names {name}, which kept every value" for name in kept]
+        self._record(UNPROVED, "\n".join(lines))
+
+    def _try(self, repository: Any, given: T, check: Callable[[BaseRepository[T, Any], T, T], None]) -> T | None:
+        """Add an entity, check what is found, and undo it; return that, or None if the entity is refused."""
+        found: Any = None
+        with suppress(AppError), repository.unit.savepoint():
+            try:
+                repository.add(given)
+            except Exception as error:
+                raise AppError from error  # nothing is lost in silence
+            found = repository.one()
+            check(repository, given, found)
+            raise AppError
+        return cast("T | None", found)
 
     # -- storing
 
@@ -450,12 +573,8 @@ class Subject(UnderTest[T], Generic[T]):
 
     def upsert_target(self) -> tuple[str, ...]:
         """The fields of a unique constraint, or of the key, that have values before an entity is stored."""
-        made = self.make(1)
-        keyed = [tuple(map(self.mapper.field, self.schema.key))] if self.mapper.has_key else []
-        for names in [*(names for _, names in self.unique_constraints), *keyed]:
-            if None not in [getattr(made, name) for name in names]:
-                return names
-        return self.not_applicable("no unique constraint whose fields have values before it is stored")
+        missing = "no unique constraint whose fields have values before it is stored"
+        return self._valued_uniques(self.make(1)) or self.not_applicable(missing)
 
     def query(self, **options: Any) -> QueryObject[T]:
         """Make a query object of ``limit``, ``offset``, ``order_by``, or filters such as ``priority__ge=3``."""
@@ -494,36 +613,54 @@ class Subject(UnderTest[T], Generic[T]):
         __tracebackhide__ = True
         self.check(self._sort(self.find_all()), self._sort(expected), "entities that a new unit sees, in any order")
 
-    def check_kept(self, stored: T, given: T) -> None:
-        """Compare a stored entity with the given one, in the fields that are the caller's."""
+    def check_written(
+        self, results: Sequence[T], given: Sequence[T], *, beside: Iterable[T] = (), updated: bool = False
+    ) -> None:
+        """Compare what a new unit reads with what the caller gave, field by field, and with what the calls returned."""
         __tracebackhide__ = True
-        row, expected = self.row(stored), self.own_values(given)
-        found = {name: row[name] for name in expected}
-        assert found == expected, "values by column: stored (left) differs from given (right)"
+        found = self.find_all()
+        stored = dict(zip(self.natural_keys(found), found, strict=True)) if self.identifies_rows else {}
+        for result, one in zip(results, given, strict=True):
+            key = self.natural_keys([result])[0] if self.identifies_rows else ()
+            self.check_kept(stored.get(key, result), one, updated=updated)
+            self.check_kept(result, one, updated=updated)
+        self.check_any_order(found, [*results, *beside])
+
+    def check_kept(self, stored: T, given: T, *, updated: bool = False, again: bool = False) -> None:
+        """Compare a stored entity with the given one, or with one that was read before, in the caller's fields."""
+        __tracebackhide__ = True
+        found, verbs = self.values(stored), ("read", "written and read again") if again else ("given", "stored")
+        lost = [
+            f"{self.entity.__name__}.{name}: {verbs[0]} {value!r}, {verbs[1]} {found.get(name)!r}"
+            for name, value in self.own_values(given, updated=updated).items()
+            if found.get(name) != value and (again or name not in self.normalised)
+        ]
+        if lost:
+            raise AssertionError("\n".join(lost))
 
     def to_values(self, given: Any) -> Any:
-        """Convert entities to what can be compared: themselves, or their values if their class has no equality."""
+        """Convert entities to their values by field, which shows more than an equality of their own."""
         if isinstance(given, Sequence):
             return [self.to_values(one) for one in given]
-        if given is None or (self.entity.__eq__ is not object.__eq__ and not hasattr(self.entity, "__mapper__")):
-            return given
-        return self.row(given)
+        return None if given is None else self.values(given)
 
-    def row(self, entity: T) -> dict[str, Any]:
-        return dict(self._example.to_row(entity))
+    def values(self, entity: T) -> dict[str, Any]:
+        """The values of an entity by field; a new instance of a mapped class has not set all of them."""
+        known = vars(entity) if hasattr(entity, "__mapper__") else self.names
+        return {name: getattr(entity, name) for name in self.names if name in known}
 
-    def own_values(self, entity: T) -> dict[str, Any]:
-        """The values that must come back unchanged, by column: not what the table fills in, counts or rewrites."""
-        return {
-            name: value
-            for name, value in self.row(entity).items()
-            if (column := self.schema.by_name[name]).type.bind is None
-            and not (column.computed or column.onupdate or name == self.schema.version)
-            and not (value is None and column.fills_itself and not column.nullable)
-        }
+    def own_values(self, entity: T, *, updated: bool = False) -> dict[str, Any]:
+        """The values that must come back unchanged: not what the store fills in, counts or, in an update, rewrites."""
+        own = self.values(entity)
+        for field in self.fields:
+            column, value = field.column, own.get(field.name)
+            filled = value is None and column.fills_itself and not column.nullable
+            if field.made or filled or (updated and (column.onupdate or column.server_onupdate)):
+                own.pop(field.name, None)
+        return own
 
     def _sort(self, entities: Iterable[T]) -> list[T]:
-        return sorted(entities, key=lambda entity: repr(self.row(entity)))
+        return sorted(entities, key=lambda entity: repr(self.values(entity)))
 
 
 def check_raises(error: type[Exception], *calls: Callable[[], object]) -> None:
