@@ -170,9 +170,9 @@ def test_a_model_that_is_mapped_later_is_checked_at_first_use(empty):
         assert notes.add(Note(text="a")) == Note(id=1, text="a")
 
 
-def test_a_table_needs_a_key():
-    with pytest.raises(MappingError):
-        Schema("t", (Column("a", ValueType(Kind.INTEGER, int)),), ())
+def test_a_generated_column_needs_a_key():
+    with pytest.raises(MappingError, match="no primary key"):
+        Schema("t", (Column("a", ValueType(Kind.INTEGER, int), generated=True),), ())
 
 
 def test_the_names_in_a_schema_must_be_columns():

@@ -41,6 +41,8 @@ class Definition(Generic[T]):
 
     def key_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that identify an entity's row, by column; None where the database generates the value."""
+        if not self.natural_key:
+            self.mapper.require_key()
         if missing := [name for name in self.natural_key if name not in values and not self.mapper.has_field(name)]:
             raise MappingError(
                 f"{self.mapper.entity.__name__} has no {', '.join(missing)}, so it identifies no row; "
@@ -51,7 +53,7 @@ class Definition(Generic[T]):
     def conflict_target(self, on: str | Sequence[str]) -> tuple[str, ...]:
         """Return the columns of the key or unique constraint that ``on`` names, in the constraint's order."""
         wanted = {self.mapper.column(name).name for name in _names(on)}
-        constraints = [self.schema.key, *(unique.columns for unique in self.schema.uniques)]
+        constraints = [unique.columns for unique in self.schema.constraints]
         for columns in constraints:
             if wanted and set(columns) == wanted:
                 return columns
@@ -87,8 +89,8 @@ def _names(given: str | Iterable[str]) -> tuple[str, ...]:
 class RepositoryConfig(Generic[T]):
     """The declarations of a repository class; checked when the class is defined, and read once."""
 
-    #: The mapped class.
-    model: ClassVar[type[Any] | None] = None
+    #: The mapped class, or the SQLAlchemy Table.
+    model: ClassVar[Any] = None
     #: The table, if there is no mapped class.
     schema: ClassVar[Schema | None] = None
     #: The column of each field whose column has another name.
@@ -194,10 +196,9 @@ def _read_schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) 
     if model is None and schema is None and isinstance(entity, type) and is_mapped(entity):
         model = entity  # a mapped class is kept in its own table
     if model is not None:
-        from sqlrepo.tables.reflection import is_mapped as is_mapped_by_now
-        from sqlrepo.tables.reflection import schema_of
+        from sqlrepo.tables.reflection import has_table, schema_of
 
-        if not complete and not is_mapped_by_now(model):
+        if not has_table(model) and not complete:
             return None
         schema = schema_of(model, complete=complete)
     if schema is None:

@@ -282,6 +282,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         """Iterate as `stream` does, over lists of entities."""
         if self._config.ambiguous:
             self._config.refuse_ambiguous("stream", order_by=order_by)
+        self._mapper.require_key()
         # The arguments are checked, and the scope evaluated, before the first chunk is read.
         return self._read_chunks(select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope())
 
@@ -321,7 +322,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             InvalidLiteralError: the cursor belongs to another query, or both cursors are given; the limit is zero, or
                 there is an offset.
         """
-        selection, scope = select(self._mapper, (query,), {}), self._evaluate_scope()
+        selection, scope = select(self._mapper.require_key(), (query,), {}), self._evaluate_scope()
         limit = require_limit(query, selection)
         require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before

@@ -75,7 +75,7 @@ class Scope:
             read = {name: self.mapper.schema.by_name[name].type.store(values[name]) for name in names}
             shape, params = parametrize(self.mapper.to_stored(part))
             if not _predicate(shape)(read, params):
-                name = min(names, default=self.mapper.schema.key[0])
+                name = min(names, default=next(iter(self.mapper.schema.by_name)))
                 return InvalidValueError(self.mapper.field(name), "puts the row outside the repository's scope")
         return None
 

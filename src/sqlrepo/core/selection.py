@@ -214,4 +214,7 @@ def _order(mapper: Mapper[Any], order_by: OrderBy) -> tuple[Sort, ...]:
     order = [mapper.bind_sort(sort) for sort in parse_order(mapper.entity, order_by)]
     descending = order[-1].descending if order else False
     present = {sort.ref.name for sort in order}
-    return (*order, *(Sort(mapper.ref(name), descending) for name in mapper.schema.key if name not in present))
+    return (
+        *order,
+        *(replace(sort, descending=descending) for sort in mapper.key_order if sort.ref.name not in present),
+    )

@@ -66,7 +66,7 @@ def _find_key(schema: Schema, shape: Criterion) -> tuple[int, ...] | None:
     for part in shape.parts if isinstance(shape, And) else (shape,):
         if isinstance(part, Compare) and part.op == "==" and not part.ref.function:
             equal[part.ref.name] = part.value.index
-    return tuple(equal[name] for name in schema.key) if all(name in equal for name in schema.key) else None
+    return tuple(equal[name] for name in schema.key) if schema.key and equal.keys() >= set(schema.key) else None
 
 
 def sort_rows(schema: Schema, rows: list[Row], order: Iterable[Sort]) -> list[Row]:

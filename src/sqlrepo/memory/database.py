@@ -88,7 +88,7 @@ class InMemoryDatabase:
                 raise UnsupportedError(f"table {schema.name} cannot be kept in memory: {'; '.join(reasons)}")
             if known is None:
                 self._tables.add(Table(schema))
-            elif _shape(known.schema) != _shape(schema):
+            elif _shape(known.declared) != _shape(schema):
                 raise MappingError(
                     f"this database has a table {schema.name} with other columns or constraints; use one model for both"
                 )
@@ -120,7 +120,7 @@ class InMemoryDatabase:
 
 def _shape(schema: Schema) -> tuple[object, ...]:
     """Return the parts in which two descriptions of one table must agree."""
-    return (schema.columns, schema.key, schema.uniques, schema.indexes, schema.foreign_keys, schema.checks)
+    return (schema.columns, schema.constraints, schema.indexes, schema.foreign_keys, schema.checks)
 
 
 def _describe(refusal: Refusal) -> str:

@@ -131,10 +131,11 @@ class MemoryDriver:
         return self._changes[table]
 
     def _choose(self, schema: Schema, where: Condition) -> list[Row]:
-        compiled = compile_filter(schema, where.shape)
+        table = self._table(schema)
+        compiled = compile_filter(table.schema, where.shape)
         params = compiled.params(where)
         with self._tables.lock:
-            changes = self._changes_of(self._table(schema))
+            changes = self._changes_of(table)
             rows: Iterable[Row]
             if compiled.key is None:
                 rows = changes.rows()
@@ -155,8 +156,9 @@ class MemoryDriver:
         values = dict(stored)
         if schema.version is not None:
             values[schema.version] = (row[schema.positions[schema.version]] or 0) + 1
-        changed = tuple(values.get(column.name, value) for column, value in zip(schema.columns, row, strict=True))
-        return self._table(schema).rules.fill_changed(changed, stored)
+        table = self._table(schema)
+        changed = tuple(values.get(column.name, value) for column, value in zip(table.schema.columns, row, strict=True))
+        return table.rules.fill_changed(changed, stored)
 
     def _forget(self, savepoint: str) -> None:
         names = list(self._savepoints)

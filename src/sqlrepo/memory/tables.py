@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from threading import RLock
@@ -21,7 +22,7 @@ from sqlrepo.errors import (
 from sqlrepo.forks import ForkAware, at_fork
 from sqlrepo.language.criteria import Not, Ref
 from sqlrepo.language.predicate import FUNCTIONS, parametrize
-from sqlrepo.language.values import WrongValueError, fold_unicode
+from sqlrepo.language.values import Kind, ValueType, WrongValueError, fold_unicode
 from sqlrepo.memory.compiler import compile_filter
 from sqlrepo.tables.schema import (
     Action,
@@ -49,14 +50,11 @@ Edit: TypeAlias = Callable[[Row | None], Row | None]
 class Table:
     """The committed rows of one table, in the form that is compared and sorted."""
 
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
+    def __init__(self, declared: Schema) -> None:
+        self.declared = declared
+        self.schema = schema = declared if declared.key and declared.enforces_key else _numbered(declared)
         self.rows: dict[Key, Row] = {}
-        self.uniques: tuple[Unique | UniqueIndex, ...] = (
-            Unique(schema.key, schema.key_name),
-            *schema.uniques,
-            *schema.indexes,
-        )
+        self.uniques: tuple[Unique | UniqueIndex, ...] = (*schema.constraints, *schema.indexes)
         self.rules = RowRules(schema)
         self.references = tuple(Reference(self, number) for number in range(len(schema.foreign_keys)))
         self.indexes = Indexes(self)
@@ -96,6 +94,12 @@ class Table:
         self.schema.check_generated(self._last_key + 1)
         self._last_key += 1
         return self._last_key
+
+
+def _numbered(schema: Schema) -> Schema:
+    """Add a hidden number as the key of a table that enforces none, so that equal rows are kept apart."""
+    number = Column("", ValueType(Kind.INTEGER, int), generated=True)
+    return replace(schema, columns=(*schema.columns, number), key=("",), key_name=None, enforces_key=True)
 
 
 class Indexes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias, assert_never, cast
+from typing import Any, Protocol, TypeAlias, assert_never
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -27,7 +27,7 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.sqlalchemy.dialects.base import Dialect
-from sqlrepo.tables.reflection import mapper_of, table_of
+from sqlrepo.tables.reflection import sql_columns, table_of
 from sqlrepo.tables.schema import Schema
 
 
@@ -110,7 +110,7 @@ class Compiler:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         # Caches of this instance, so that they are freed with the database.
-        self._columns = lru_cache(maxsize=256)(columns_of)
+        self._columns = lru_cache(maxsize=256)(sql_columns)
         self._where = lru_cache(maxsize=1024)(self._write_where)
         self._select = lru_cache(maxsize=1024)(self._write_select)
         self._count = lru_cache(maxsize=1024)(self._write_count)
@@ -157,7 +157,7 @@ class Compiler:
 
     def parameter_names(self, schema: Schema, columns: Sequence[str]) -> list[str]:
         """Return the names of INSERT's parameters."""
-        return [cast("sa.Column[Any]", self._columns(schema)[name]).key for name in columns]
+        return [self._columns(schema)[name].key for name in columns]
 
     def _parameters(self, schema: Schema, where: Condition) -> Parameters:
         _, sources = self._where(schema, where.shape)
@@ -213,7 +213,11 @@ class Compiler:
         table = table_of(schema)
         if not limited:
             return sa.select(sa.func.count()).select_from(table).where(where)
-        found = sa.select(columns[schema.key[0]]).where(where).limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
+        found = (
+            sa.select(columns[next(iter(schema.key or schema.by_name))])
+            .where(where)
+            .limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
+        )
         return sa.select(sa.func.count()).select_from(found.subquery())
 
     def _write_insert(self, schema: Schema, returning: tuple[str, ...], *, many: bool) -> sa.Executable:
@@ -262,8 +266,3 @@ def _sql_onupdates(columns: Mapping[str, Any], names: Sequence[str]) -> dict[Any
     """Return the columns with SQL in ``onupdate``, which SQLAlchemy adds to UPDATE but not to ON CONFLICT."""
     given = {column: column.onupdate for name, column in columns.items() if name not in names}
     return {column: one.arg for column, one in given.items() if one is not None and one.is_clause_element}
-
-
-def columns_of(schema: Schema) -> Mapping[str, sa.ColumnElement[Any]]:
-    mapper = mapper_of(schema)
-    return {name: mapper.columns[name] for name in schema.by_name}

@@ -20,7 +20,7 @@ from sqlrepo.sqlalchemy.dialects.base import MakeEngine
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import KnownTables, raise_translated, translate
 from sqlrepo.sqlalchemy.events import listen, subscribe, unsubscribe
-from sqlrepo.tables.reflection import mapper_of
+from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema
 
 # The keys of the last database made with any on an engine. A session on the engine has no other way to name them.
@@ -214,7 +214,7 @@ class Database:
         Raises:
             MappingError: the table has no mapped class.
         """
-        mapper_of(schema)  # which refuses a table without a class
+        table_of(schema)  # which refuses a table that was declared by hand
         if self.tables.register(schema):
             log_once(self.engine, schema)
 

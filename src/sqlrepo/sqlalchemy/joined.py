@@ -19,7 +19,7 @@ from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
 from sqlrepo.sqlalchemy.errors import raise_translated
 from sqlrepo.sqlalchemy.events import subscribe, unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
-from sqlrepo.tables.reflection import mapper_of
+from sqlrepo.tables.reflection import mapper_of, table_of
 from sqlrepo.tables.schema import Schema
 
 _SESSION_EVENTS = (
@@ -30,10 +30,12 @@ _INSTANCE_EVENTS = ("load", "refresh")
 _MAPPER_EVENTS = ("before_insert", "after_insert", "before_update", "after_update", "before_delete", "after_delete")
 
 
-def bypassed_hooks(session: Session, mapper: Mapper[Any]) -> Iterator[str]:
+def bypassed_hooks(session: Session, mapper: Mapper[Any] | None) -> Iterator[str]:
     """Describe the application's ORM hooks that would not run for rows of a repository."""
     for name, listener in _listeners(session.dispatch, _SESSION_EVENTS):
         yield f"a {name} listener of the session ({_name(listener)})"
+    if mapper is None:
+        return
     for name, listener in _listeners(mapper.dispatch, _MAPPER_EVENTS):
         yield f"a {name} listener ({_name(listener)})"
     for name, listener in _listeners(mapper.class_manager.dispatch, _INSTANCE_EVENTS):
@@ -60,8 +62,8 @@ def _unwrap(listener: Any) -> Any:
     return cells["fn"].cell_contents if "fn" in cells else listener
 
 
-def _name(listener: Any) -> str:
-    return str(getattr(listener, "__qualname__", type(listener).__qualname__))
+def _name(given: Any) -> str:
+    return str(getattr(given, "__qualname__", None) or getattr(given, "name", type(given).__qualname__))
 
 
 # The key under which a session stores its `SharedSession`s, and an engine its `Database`, so that they live as long.
@@ -101,10 +103,10 @@ class JoinedSession:
         found = sorted(set(bypassed_hooks(self._session, mapper)))
         if found and not bypass_orm_events:
             raise MappingError(
-                f"{mapper.class_.__name__} has ORM hooks that do not run for a repository's reads and writes: "
+                f"{_name(schema.model)} has ORM hooks that do not run for a repository's reads and writes: "
                 f"{', '.join(found)}. If that is fine, set `bypass_orm_events = True` on the repository"
             )
-        shared = SharedSession.of(self._session, mapper)
+        shared = SharedSession.of(self._session, schema)
         if self._shared is not None and shared is not self._shared:
             raise MappingError(
                 f"table {schema.name} is in another database than the unit's other tables; use one unit per database"
@@ -131,16 +133,14 @@ class SharedSession:
     """The state that all units share that have joined a session, for one of its databases."""
 
     @classmethod
-    def of(cls, session: Session, mapper: Mapper[Any] | None) -> SharedSession:
-        """Find or make the state for the database of a mapped class."""
+    def of(cls, session: Session, schema: Schema | None) -> SharedSession:
+        """Find or make the state for the database of a table."""
         # With a statement that writes, a session that chooses by statement does not choose a replica.
-        arguments = (
-            {} if mapper is None else {"mapper": mapper, "clause": sa.update(cast(sa.Table, mapper.local_table))}
-        )
+        arguments = {} if schema is None else {"mapper": mapper_of(schema), "clause": sa.update(table_of(schema))}
         try:
             engine: sa.Engine = session.get_bind(**cast(Any, arguments)).engine
         except exc.UnboundExecutionError as error:
-            what = "" if mapper is None else f" for {mapper.class_.__name__}"
+            what = "" if schema is None else f" for {_name(schema.model)}"
             raise UnsupportedError(f"the session has no database{what}; give it a bind") from error
         known: dict[sa.Engine, SharedSession] = session.info.setdefault(_KEY, {})
         if engine not in known:

@@ -72,7 +72,8 @@ class Mapper(Generic[T]):
         kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
         # The columns to fetch, in schema order.
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
-        self.key_order = tuple(Sort(self.ref(name)) for name in schema.key)
+        fields = (column.name for column in self._columns.values() if column.type.kind.ordered)
+        self.key_order = tuple(Sort(self.ref(name)) for name in schema.key or fields)  # equal rows in any order
         # Builds the entities of rows of the selected columns.
         self.load: Callable[[Sequence[Row]], list[T]] = self.make_hydrator(entity)
 
@@ -150,7 +151,7 @@ class Mapper(Generic[T]):
     @property
     def has_key(self) -> bool:
         """True if the entity has a field for every primary key column."""
-        return all(column in self._fields for column in self.schema.key)
+        return bool(self.schema.key) and all(column in self._fields for column in self.schema.key)
 
     # -- rows to entities
 
@@ -253,8 +254,18 @@ class Mapper(Generic[T]):
 
     # -- keys
 
+    def require_key(self) -> Mapper[T]:
+        """Return this mapper, or raise `MappingError` if the table has no key, for calls that need one."""
+        if not self.schema.key:
+            raise MappingError(
+                f"table {self.schema.name} has no primary key, so this call cannot tell its rows apart; use find, "
+                "page, count, add, update_where and delete_where, or map a class with a primary_key to the table"
+            )
+        return self
+
     def parse_key(self, id: Any) -> dict[str, Any]:
         """Check a key, one value or a tuple, and return it by column."""
+        self.require_key()
         columns = self.schema.key
         values = (id,) if len(columns) == 1 else id
         if not isinstance(values, tuple) or len(values) != len(columns):

@@ -27,23 +27,38 @@ from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Re
 # The collations of all databases that compare by code point.
 BY_CODE_POINT = ("BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
 
-_KNOWN: WeakKeyDictionary[type, Schema] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[type[Any] | sa.Table, Schema] = WeakKeyDictionary()
 
 
-def is_mapped(model: object) -> bool:
-    return isinstance(model, type) and sa.inspect(model, raiseerr=False) is not None
+def has_table(model: object) -> bool:
+    """Return True if a model has a table by now; MappingError if it is nothing that ever has one."""
+    if not isinstance(model, type | sa.Table):
+        raise MappingError(f"`model` is of class {type(model).__name__}; declare a mapped class or a Table")
+    return isinstance(model, sa.Table) or sa.inspect(model, raiseerr=False) is not None
 
 
-def schema_of(model: type, *, complete: bool = True) -> Schema:
-    """Describe the table of a mapped class.
+def schema_of(model: type[Any] | sa.Table, *, complete: bool = True) -> Schema:
+    """Describe a table, or that of a mapped class.
 
     Columns alone, without constraints, can be read while other classes are still being defined.
     """
     if model in _KNOWN:
         return _KNOWN[model]
+    table, mapped, version, key = (model, model.columns, None, ()) if isinstance(model, sa.Table) else _mapped(model)
+    names = {column: name for name, column in mapped.items() if getattr(column, "table", None) is table}
+    schema = replace(_describe(table, names), version=names.get(version), model=model)
+    if not schema.key and key:
+        schema = replace(schema, key=tuple(names[column] for column in key), enforces_key=False)
+    if complete:
+        schema = _KNOWN[model] = _complete(schema, table, names, mapped)
+    return schema
+
+
+def _mapped(model: type[Any]) -> tuple[sa.Table, Any, Any, tuple[Any, ...]]:
+    """Return a mapped class's table, its columns by attribute, and its version and key columns."""
     mapper: Any = sa.inspect(model, raiseerr=False)
     if mapper is None:
-        raise MappingError(f"{getattr(model, '__name__', model)!r} is not a mapped class")
+        raise MappingError(f"{model.__name__!r} is not a mapped class")
     table = mapper.local_table
     if not isinstance(table, sa.Table):
         raise MappingError(f"{model.__name__} is not mapped to one table")
@@ -56,11 +71,7 @@ def schema_of(model: type, *, complete: bool = True) -> Schema:
         raise MappingError(
             f"{model.__name__} has a version_id_generator; a repository counts versions by one, so leave it out"
         )
-    names = {column: key for key, column in mapper.columns.items() if getattr(column, "table", None) is table}
-    schema = replace(_describe(table, names), version=names.get(mapper.version_id_col), model=model)
-    if complete:
-        schema = _KNOWN[model] = _complete(schema, table, names, mapper.columns)
-    return schema
+    return table, mapper.columns, mapper.version_id_col, mapper.primary_key
 
 
 def _counts_by_one(generator: Any) -> bool:
@@ -68,15 +79,21 @@ def _counts_by_one(generator: Any) -> bool:
     return getattr(generator, "__module__", None) == Mapper.__module__
 
 
-def mapper_of(schema: Schema) -> Mapper[Any]:
-    """Return SQLAlchemy's mapper of a table; raises MappingError if the table was declared by hand."""
+def mapper_of(schema: Schema) -> Mapper[Any] | None:
+    """Return SQLAlchemy's mapper of a table, if there is one; MappingError if the table was declared by hand."""
     if schema.model is None:
         raise MappingError(f"table {schema.name} has no mapped class, so it can only be kept in memory")
-    return cast("Mapper[Any]", sa.inspect(schema.model))
+    return None if isinstance(schema.model, sa.Table) else cast("Mapper[Any]", sa.inspect(schema.model))
 
 
 def table_of(schema: Schema) -> sa.Table:
-    return cast(sa.Table, mapper_of(schema).local_table)
+    return cast(sa.Table, getattr(mapper_of(schema), "local_table", schema.model))
+
+
+def sql_columns(schema: Schema) -> Mapping[str, sa.Column[Any]]:
+    """Return the table's columns by their names in the schema."""
+    columns: Any = (mapper_of(schema) or schema.model).columns
+    return {name: columns[name] for name in schema.by_name}
 
 
 def refusals(table: sa.Table) -> Iterator[Refusal]:
@@ -84,8 +101,6 @@ def refusals(table: sa.Table) -> Iterator[Refusal]:
 
     As for an entity with a field for each column whose type memory can keep.
     """
-    if not table.primary_key.columns:
-        return iter([Refusal("", "table", "it has no primary key")])
     names = {column: column.name for column in table.columns}
     schema = _complete(_describe(table, names), table, names, table.columns)
     return replace(schema, used=frozenset(one.name for one in schema.columns if not one.refused)).refusals

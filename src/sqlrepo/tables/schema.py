@@ -61,8 +61,9 @@ class Column:
     nullable: bool = False
     generated: bool = False  # numbered by the back end: an autoincrementing key
     always: bool = False  # the database refuses a given number: GENERATED ALWAYS
-    default: Default | None = None  # a function of the new row's other values
-    onupdate: Default | None = None  # a function of the other changes
+    # Functions of the new row's other values, and of the other changes: called before the values are sent.
+    default: Default | None = field(default=None, compare=False)
+    onupdate: Default | None = field(default=None, compare=False)
     server_default: bool = False
     computed: bool = False  # by the database, which accepts no value
     server_onupdate: bool = False
@@ -180,21 +181,22 @@ class Schema:
 
     name: str
     columns: tuple[Column, ...]
-    key: tuple[str, ...]
+    key: tuple[str, ...]  # empty if the table has none
     uniques: tuple[Unique, ...] = ()  # besides the key
     indexes: tuple[UniqueIndex, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[Check, ...] = ()
     namespace: str | None = None  # the database's schema; None for the default one
     key_name: str | None = None  # of the primary key constraint
+    enforces_key: bool = True  # False if only the mapped class declares the key
     version: str | None = None  # the column that counts a row's writes
     refused: tuple[str, ...] = ()  # what memory cannot reproduce
-    model: Any = field(default=None, repr=False)  # the mapped class, for back ends that need it
+    model: Any = field(default=None, repr=False)  # the mapped class or Table, for back ends that need it
     used: frozenset[str] | None = None  # the columns that the repository reads or writes; None for all
 
     def __post_init__(self) -> None:
-        if not self.key:
-            raise MappingError(f"table {self.name} has no primary key")
+        if not self.key and self.generated:
+            raise MappingError(f"table {self.name} has a generated column, but no primary key")
         named = {*self.key, *(name for one in self.uniques for name in one.columns)}
         named |= {name for one in self.foreign_keys for name in one.columns}
         named |= {self.version} if self.version else set()
@@ -254,6 +256,11 @@ class Schema:
         for index in self.indexes:
             if index.function is None and index.refused:
                 yield Refusal("", "table", index.refusal)
+
+    @property
+    def constraints(self) -> tuple[Unique, ...]:
+        """The key, if the table enforces one, and the other unique constraints."""
+        return (Unique(self.key, self.key_name), *self.uniques) if self.key and self.enforces_key else self.uniques
 
     @property
     def full_name(self) -> TableName:

@@ -271,8 +271,8 @@ def _repositories(base: type[RepositoryConfig[Any]] = RepositoryConfig) -> Itera
 
 def _table_of(kind: type[RepositoryConfig[Any]]) -> sa.Table | None:
     """Return the table of a repository class; None if it is abstract, or has no mapped class."""
-    model = kind.model or type_arguments(kind, RepositoryConfig)[0]
-    return getattr(sa.inspect(model, raiseerr=False), "local_table", None)
+    model = type_arguments(kind, RepositoryConfig)[0] if kind.model is None else kind.model
+    return model if isinstance(model, sa.Table) else getattr(sa.inspect(model, raiseerr=False), "local_table", None)
 
 
 def _name(part: Any) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import event, func, literal
 from sqlrepo.language.criteria import Match, MatchKind, Operator
 from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, Triggers, compare
 from sqlrepo.sqlalchemy.events import UNCOUNTED
-from sqlrepo.tables.reflection import mapper_of, table_of
+from sqlrepo.tables.reflection import sql_columns, table_of
 from sqlrepo.tables.schema import Schema
 
 _BY_CODE_POINT = frozenset({"C", "POSIX"})
@@ -90,8 +90,7 @@ class PostgreSQL(Dialect):
     def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:
         """Move the key's sequence behind the explicit numbers."""
         assert schema.generated is not None
-        mapper = mapper_of(schema)
-        column = mapper.columns[schema.generated]
+        column = sql_columns(schema)[schema.generated]
         own = column.default if isinstance(column.default, sa.Sequence) else None
         name = self._full_name(connection, table_of(schema) if own is None else own)
         if (schema, name) not in self._advances:
