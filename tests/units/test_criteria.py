@@ -2,6 +2,7 @@
 
 import copy
 import math
+import operator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -224,6 +225,35 @@ def test_deep_nesting_is_refused_and_long_chains_are_not(db):
     for value in range(1, 400):
         long = long | (todo.priority == value)
     assert Todos(db).find(long) == []
+
+
+@pytest.mark.parametrize("combine", [operator.and_, operator.or_, lambda chain, one: one | chain])
+def test_a_chain_that_no_call_would_run_is_refused_when_it_becomes_too_long(combine):
+    chains = [todo.priority == 0]
+
+    def lengthen():
+        for value in range(5_000):
+            chains[0] = combine(chains[0], todo.priority == value)
+
+    with pytest.raises(QueryError, match="more than 500 comparisons"):
+        lengthen()
+    assert len(chains[0].parts) == 500
+
+
+@pytest.mark.parametrize("nest", [not_, lambda one: not_(one & (todo.priority > 0))])
+def test_criteria_nested_however_deep_are_refused_and_never_overflow_the_stack(db, nest):
+    deep = todo.priority > 0
+    for _ in range(50_000):
+        deep = nest(deep)
+    with Todos(db) as todos:
+        for call in (
+            lambda: matches(deep, Todo(key="a")),
+            lambda: todos.find(deep),
+            lambda: todos.count(deep | deep),
+            lambda: todos.delete_where(deep),
+        ):
+            with pytest.raises(QueryError, match="nested deeper than 50"):
+                call()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from sqlrepo import (
     in_,
     not_,
 )
+from sqlrepo.core import scope
+from sqlrepo.language.predicate import parametrize
 from sqlrepo.testing import query_budget
 from tests.units.domain import Colour, Lab, Specimen, Specimens
 
@@ -502,3 +504,12 @@ def test_a_scope_costs_no_statement(office, call, cost):
     with office() as unit, query_budget(cost) as spent:
         call(unit.docs)
     assert spent.count == cost
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+def test_the_scope_is_compiled_once_for_all_rows_of_a_call(office, monkeypatch, rows):
+    split = []
+    monkeypatch.setattr(scope, "parametrize", lambda given: split.append(given) or parametrize(given))
+    with office() as unit:
+        unit.docs.add_many([Doc(tenant=1, name=str(number)) for number in range(rows)])
+    assert len(split) == 3  # of new rows, of the stored ones, and of the driver

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from sqlrepo.driver import Condition, Driver, Fetch, Upsert
 from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError
@@ -26,6 +26,12 @@ from sqlrepo.tables.schema import Row, Schema
 Values: TypeAlias = Mapping[str, Any]
 
 
+class _Test(NamedTuple):
+    names: frozenset[str]  # the columns that are read
+    holds: Predicate
+    params: tuple[Any, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """A repository's scope, as evaluated for one call."""
@@ -40,19 +46,24 @@ class Scope:
 
     def check_new(self, rows: Iterable[Values]) -> None:
         """Raise `InvalidValueError` for a row that is outside, as far as its values are known before it is stored."""
+        tests = self._tests(_parts(self.rows))
         for row in rows:
-            if (violation := self.find_violation(row)) is not None:
+            if (
+                violation := self._find_violation((test for test in tests if test.names <= row.keys()), row)
+            ) is not None:
                 raise violation
 
     def find_violation(self, row: Values) -> InvalidValueError | None:
         """Return the error for a new row that is outside, as far as its values are known."""
-        return self._find_violation((part for part in _parts(self.rows) if _columns(part) <= row.keys()), row)
+        return self._find_violation(
+            self._tests(part for part in _parts(self.rows) if _columns(part) <= row.keys()), row
+        )
 
     def check_changes(self, changes: Values) -> bool:
         """Raise `InvalidValueError` if the changes take rows outside; False if that depends on other columns."""
         touched = [part for part in _parts(self.write_scope) if _columns(part) & {*changes, *self._self_changing}]
         known = [part for part in touched if _columns(part) <= changes.keys()]
-        if (violation := self._find_violation(known, changes)) is not None:
+        if (violation := self._find_violation(self._tests(known), changes)) is not None:
             raise violation
         return len(known) == len(touched)
 
@@ -64,17 +75,21 @@ class Scope:
 
     def check_stored(self, criterion: Criterion, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Raise `InvalidValueError` for a stored row that does not meet the criterion, which aborts."""
+        tests = self._tests(_parts(criterion))
         for row in rows:
-            violation = self._find_violation(_parts(criterion), dict(zip(columns, row, strict=True)))
+            violation = self._find_violation(tests, dict(zip(columns, row, strict=True)))
             if violation is not None:
                 raise violation
 
-    def _find_violation(self, parts: Iterable[Criterion], values: Values) -> InvalidValueError | None:
-        for part in parts:
-            names = _columns(part)
+    def _tests(self, parts: Iterable[Criterion]) -> list[_Test]:
+        """Compile criteria, once for all rows of a call."""
+        split = [(_columns(part), *parametrize(self.mapper.to_stored(part))) for part in parts]
+        return [_Test(names, _predicate(shape), params) for names, shape, params in split]
+
+    def _find_violation(self, tests: Iterable[_Test], values: Values) -> InvalidValueError | None:
+        for names, holds, params in tests:
             read = {name: self.mapper.schema.by_name[name].type.store(values[name]) for name in names}
-            shape, params = parametrize(self.mapper.to_stored(part))
-            if not _predicate(shape)(read, params):
+            if not holds(read, params):
                 name = min(names, default=next(iter(self.mapper.schema.by_name)))
                 return InvalidValueError(self.mapper.field(name), "puts the row outside the repository's scope")
         return None

@@ -47,16 +47,16 @@ class Combinable:
         return cast("Criterion", self)
 
     def __and__(self, other: object) -> And:
-        return And((*_parts(And, self), *_parts(And, other)))
+        return And(_join(And, self, other))
 
     def __or__(self, other: object) -> Or:
-        return Or((*_parts(Or, self), *_parts(Or, other)))
+        return Or(_join(Or, self, other))
 
     def __rand__(self, other: object) -> And:
-        return And((*_parts(And, other), *_parts(And, self)))
+        return And(_join(And, other, self))
 
     def __ror__(self, other: object) -> Or:
-        return Or((*_parts(Or, other), *_parts(Or, self)))
+        return Or(_join(Or, other, self))
 
     def __bool__(self) -> bool:
         raise QueryError(
@@ -233,10 +233,12 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
 
 def _make_size_error(node: Leaf, leaves: int) -> QueryError:
     if leaves > MAX_LEAVES:
-        return QueryError(
-            f"criteria have more than {MAX_LEAVES} comparisons; write alternatives of one field with in_()"
-        )
+        return _make_length_error()
     return InvalidLiteralError(node.ref.name, f"a query has at most {MAX_VALUES} values; split it into several queries")
+
+
+def _make_length_error() -> QueryError:
+    return QueryError(f"criteria have more than {MAX_LEAVES} comparisons; write alternatives of one field with in_()")
 
 
 def matches_all(criterion: Criterion) -> bool:
@@ -253,6 +255,14 @@ def _is_always(node: Criterion, value: bool) -> bool:
             return (all if every else any)(_is_always(part, value) for part in parts)
         case _:
             return False
+
+
+def _join(kind: type[And | Or], left: object, right: object) -> tuple[Criterion, ...]:
+    """Return the parts of a chain; one that no call would run is refused here, before a loop makes it longer."""
+    parts = (*_parts(kind, left), *_parts(kind, right))
+    if len(parts) > MAX_LEAVES:
+        raise _make_length_error()
+    return parts
 
 
 def _parts(kind: type[And | Or], given: object) -> tuple[Criterion, ...]:
