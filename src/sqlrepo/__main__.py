@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlrepo import RepositoryError
-from sqlrepo.sqlalchemy import Finding, audit
+from sqlrepo.sqlalchemy import audit
 
 _CLEAN, _FOUND, _USAGE = 0, 1, 2
 
@@ -75,7 +75,7 @@ def _check_url(url: str) -> str:
     return url
 
 
-def _paragraphs(findings: Sequence[Finding]) -> Iterator[str]:
+def _paragraphs(findings: Sequence[Any]) -> Iterator[str]:
     """Return a paragraph for each finding, and one for all tables without a version, with a line for each."""
     texts = [str(finding) for finding in findings if finding.rule != "lost-update"]
     lost = [str(finding).split("\n", 1) for finding in findings if finding.rule == "lost-update"]
