@@ -347,7 +347,7 @@ class CommitLosesRows(Mutant, found_by={"10.1"}):
         self.driver.commit()
 
 
-class LastCommitWins(Mutant, found_by={"14.4", "14.6"}):
+class LastCommitWins(Mutant, found_by={"14.4", "14.6", "14.14"}):
     def commit(self):
         verify, Changes.verify = Changes.verify, lambda self: None
         try:
@@ -356,7 +356,7 @@ class LastCommitWins(Mutant, found_by={"14.4", "14.6"}):
             Changes.verify = verify
 
 
-class EveryoneSeesEverything(Mutant, found_by={"14.1"}):
+class EveryoneSeesEverything(Mutant, found_by={"14.1", "14.8", "14.9", "14.10"}):
     def __init__(self, driver):
         super().__init__(driver)
         driver._changes = driver._tables.__dict__.setdefault("shared", {})

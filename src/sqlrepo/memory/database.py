@@ -68,6 +68,11 @@ class InMemoryDatabase:
         return self._cursor_keys
 
     @property
+    def isolation(self) -> str:
+        """The isolation of units, as `sqlrepo.testing.Capabilities` names it."""
+        return "memory, lost updates allowed" if self._tables.allow_lost_updates else "memory"
+
+    @property
     def max_connections(self) -> None:
         """The number of units that can be open at once: None, because there is no limit."""
 

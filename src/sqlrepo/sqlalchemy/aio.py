@@ -91,6 +91,11 @@ class AsyncDatabase:
         """The synchronous database beneath; use it inside `call` only."""
         return self._source
 
+    @property
+    def isolation(self) -> str:
+        """The isolation of units; see `Database.isolation`."""
+        return self._source.isolation
+
     async def call(self, work: Callable[[], R]) -> R:
         """Run a synchronous function in a greenlet, and await its calls to the database."""
         return await _spawn(work)

@@ -208,6 +208,11 @@ class Database:
                 self.dialect.inspect_server(connection, foreign=self._engines.foreign)
         return self.dialect.missing_capabilities
 
+    @property
+    def isolation(self) -> str:
+        """The kind of database and the isolation level of units, such as "postgresql READ COMMITTED"."""
+        return f"{self.dialect.name} {self.dialect.isolation or self.dialect.usual_isolation}"
+
     def register_table(self, schema: Schema) -> None:
         """Register a table; the parts of it that are not portable are logged once.
 

@@ -7,7 +7,7 @@ import inspect
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import wraps
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Protocol, Self, cast
@@ -243,6 +243,8 @@ class Capabilities:
             in any order, and a set form also counts matching rows that a cascade reached first. Off: rows are checked
             one by one (MariaDB; SQLite, to which SQLAlchemy sends the rows of a batch singly).
         fk_error_details: a `ForeignKeyViolationError` names constraint, fields and table. Off: it names none (SQLite).
+        isolation: what clauses 14.7 to 14.19 demand: "postgresql REPEATABLE READ", say, or "READ COMMITTED" for what
+            every database promises at that level. By default what the backend reports.
     """
 
     concurrent_writers: bool = True
@@ -253,16 +255,23 @@ class Capabilities:
     unicode_fold: bool = True
     fk_error_details: bool = True
     references_at_end: bool = True
+    isolation: str = ""
 
     @classmethod
     def of(cls, source: Source) -> Self:
         """Read the capabilities that a `Database` or an `InMemoryDatabase` reports."""
-        return replace(cls(), **dict.fromkeys(source.missing_capabilities, False))
+        lacking: dict[str, Any] = dict.fromkeys(source.missing_capabilities, False)
+        return cls(isolation=isolation_of(source), **lacking)
 
     @property
     def off(self) -> tuple[str, ...]:
         """The names of the capabilities that are switched off."""
-        return tuple(field.name for field in fields(self) if not getattr(self, field.name))
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) is False)
+
+
+def isolation_of(source: object) -> str:
+    """Return the isolation that a backend reports; empty if it reports none."""
+    return str(getattr(source, "isolation", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

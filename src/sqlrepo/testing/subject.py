@@ -28,7 +28,15 @@ from sqlrepo import (
     source_of,
 )
 from sqlrepo.memory import Column, Kind, Schema
-from sqlrepo.testing.harness import UNPROVED, Capabilities, Harness, NotApplicableError, SyncProxy, sync_proxy
+from sqlrepo.testing.harness import (
+    UNPROVED,
+    Capabilities,
+    Harness,
+    NotApplicableError,
+    SyncProxy,
+    isolation_of,
+    sync_proxy,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -261,9 +269,10 @@ class Subject(UnderTest[T], Generic[T]):
         self._record = record
         self.normalised = self._named_by_harness("normalises")
         self.generated = self._named_by_harness("generated")
-        self.capabilities = harness.capabilities or Capabilities(
-            **dict.fromkeys(repository.missing_capabilities(), False)
-        )
+        lacking: dict[str, Any] = dict.fromkeys(repository.missing_capabilities(), False)
+        given = harness.capabilities or Capabilities(**lacking)
+        self.isolation = given.isolation or isolation_of(source_of(_unwrap(repository.unit)))
+        self.capabilities = dataclasses.replace(given, isolation=self.isolation)
 
     @cached_property
     def fields(self) -> tuple[FieldInfo, ...]:

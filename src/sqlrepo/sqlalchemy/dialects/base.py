@@ -52,6 +52,7 @@ class Dialect(ABC):
     """One kind of database: its settings, its connections and the SQL that is particular to it."""
 
     name: ClassVar[str]
+    usual_isolation: ClassVar[str] = READ_COMMITTED
     has_upsert: ClassVar[bool] = False  # one statement that also returns whether it inserted
     survives_interrupts: ClassVar[bool] = False  # a connection can be used after an interrupt during a statement
     inspects_tables: ClassVar[bool] = False  # the SQL of statements depends on properties of their table

@@ -45,6 +45,7 @@ class SQLite(Dialect):
     """SQLite through the sqlite3 module."""
 
     name = "sqlite"
+    usual_isolation = "SERIALIZABLE"
     asks_server = False
     # No native upsert: ON CONFLICT does not tell insert from update.
     survives_interrupts = True  # and dropping the connection would drop an in-memory database
