@@ -4,8 +4,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+from sqlrepo import BaseRepository, QueryObject
+from sqlrepo.core import repository, selection
 from sqlrepo.driver import Fetch
-from sqlrepo.language.criteria import Compare, IsNull, Match, Not, OneOf, Or
+from sqlrepo.language import fields
+from sqlrepo.language.criteria import EVERYTHING, And, Combinable, Compare, IsNull, Match, Not, OneOf, Or
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.tables import Table
 from tests.contract.mutants import Misread, MisreadLeaf, Mutant, leaves, negations
@@ -264,3 +267,184 @@ def refusals_abort_nothing(patch):
 
 
 FAULTS = (numbers_begin_again, nulls_are_equal, refusals_abort_nothing)
+
+
+# -- what both sides share, so that they agree in it
+
+
+def scroll_forgets_nulls(patch):
+    """A page by cursor does not continue with NULL after a value."""
+    right = repository.after_position
+    patch.setattr(repository, "after_position", lambda order, position, nullable: right(order, position, ()))
+
+
+def misread(patch, change):
+    """Change each part of a criterion before either side sees it."""
+
+    def changed(criterion):
+        match criterion:
+            case And(parts) | Or(parts):
+                return change(replace(criterion, parts=tuple(map(changed, parts))))
+            case Not(part):
+                return change(Not(changed(part)))
+            case _:
+                return change(criterion)
+
+    right = selection.condition
+    patch.setattr(selection, "condition", lambda criterion: right(changed(criterion)))
+
+
+def last_of_three_alternatives_is_lost(patch):
+    misread(patch, lambda one: Or(one.parts[:-1]) if isinstance(one, Or) and len(one.parts) > 2 else one)
+
+
+def operator_loses_the_third_alternative(patch):
+    """The fault above in the operator, so that entities in Python match alike."""
+    right = Combinable.__or__
+    patch.setattr(Combinable, "__or__", lambda self, other: Or(right(self, other).parts[:2]))
+
+
+def last_of_three_conditions_is_lost(patch):
+    misread(patch, lambda one: And(one.parts[:-1]) if isinstance(one, And) and len(one.parts) > 2 else one)
+
+
+def negation_of_null_is_true(patch):
+    def change(one):
+        refs = {leaf.ref for leaf in leaves(one.part)} if isinstance(one, Not) else ()
+        return (
+            Or((one, *(IsNull(ref) for ref in refs))) if refs and isinstance(one.part, Compare | OneOf | Match) else one
+        )
+
+    misread(patch, change)
+
+
+def no_values_match_everything(patch):
+    right = fields.one_of
+    patch.setattr(fields, "one_of", lambda ref, values: right(ref, values) if list(values) else EVERYTHING)
+
+
+def one_value_of_several_is_lost(patch):
+    misread(patch, lambda one: replace(one, values=one.values[:-1]) if isinstance(one, OneOf) else one)
+
+
+def nullable_fields_only_ascend(patch):
+    right = selection._order
+
+    def order(mapper, order_by):
+        sorts = right(mapper, order_by)
+        return tuple(replace(one, descending=False) if one.ref.name in mapper.schema.nullable else one for one in sorts)
+
+    patch.setattr(selection, "_order", order)
+
+
+def answered(patch, method, change):
+    """Change what a method of repositories returns; the change gets the query object, if any, and the options."""
+    right = getattr(BaseRepository, method)
+
+    def wrong(self, *given, **options):
+        query = next((one for one in given if isinstance(one, QueryObject)), None)
+        return change(right(self, *given, **options), query, options)
+
+    patch.setattr(BaseRepository, method, wrong)
+
+
+def totals_are_one_too_many(patch):
+    answered(patch, "page", lambda page, *_: replace(page, total=page.total and page.total + 1))
+
+
+def totals_of_last_pages_are_one_too_few(patch):
+    answered(patch, "page", lambda page, *_: replace(page, total=page.total and page.total - (not page.has_next)))
+
+
+def totals_are_of_the_page(patch):
+    answered(patch, "page", lambda page, *_: replace(page, total=page.total and len(page.items)))
+
+
+def full_page_has_no_next(patch):
+    answered(patch, "page", lambda page, query, _: replace(page, has_next=page.has_next and query.offset == 0))
+
+
+def pages_lose_equal_rows(patch):
+    def change(page, *_):
+        kept = {tuple(list(vars(one).items())[2:]): one for one in page.items}
+        return replace(page, items=list(kept.values()))
+
+    answered(patch, "page", change)
+
+
+def offset_past_the_end_begins_again(patch):
+    def page(self, query, **options):
+        found = right(self, query, **options)
+        return (
+            found if found.items or not query.offset else right(self, query.model_copy(update={"offset": 0}), **options)
+        )
+
+    right = BaseRepository.page
+    patch.setattr(BaseRepository, "page", page)
+
+
+def last_page_has_a_cursor(patch):
+    answered(patch, "scroll", lambda page, *_: replace(page, next=page.next or page.previous))
+
+
+def pages_before_are_turned_round(patch):
+    answered(
+        patch, "scroll", lambda page, _, options: replace(page, items=page.items[:: -1 if "before" in options else 1])
+    )
+
+
+def count_stops_at_the_limit(patch):
+    answered(patch, "count", lambda count, query, _: min(count, getattr(query, "limit", None) or count))
+
+
+def count_stops_at_four(patch):
+    answered(patch, "count", lambda count, *_: min(count, 4))
+
+
+def first_is_the_last(patch):
+    patch.setattr(BaseRepository, "first", lambda self, *given, **options: (self.find(*given, **options) or [None])[-1])
+
+
+def one_of_several_is_returned(patch):
+    def one_or_none(self, *given, **options):
+        return (self.find(*given, **options) or [None])[0]
+
+    patch.setattr(BaseRepository, "one_or_none", one_or_none)
+
+
+def stream_has_no_order(patch):
+    def stream(self, *given, order_by=None, **options):
+        return right(self, *(one.criteria if isinstance(one, QueryObject) else one for one in given), **options)
+
+    right = BaseRepository.stream
+    patch.setattr(BaseRepository, "stream", stream)
+
+
+def nothing_exists(patch):
+    answered(patch, "exists", lambda exists, *_: False)
+
+
+SHARED = (
+    scroll_forgets_nulls,
+    last_of_three_alternatives_is_lost,
+    operator_loses_the_third_alternative,
+    last_of_three_conditions_is_lost,
+    negation_of_null_is_true,
+    no_values_match_everything,
+    one_value_of_several_is_lost,
+    nullable_fields_only_ascend,
+    totals_are_one_too_many,
+    totals_of_last_pages_are_one_too_few,
+    totals_are_of_the_page,
+    full_page_has_no_next,
+    pages_lose_equal_rows,
+    offset_past_the_end_begins_again,
+    last_page_has_a_cursor,
+    pages_before_are_turned_round,
+    count_stops_at_the_limit,
+    count_stops_at_four,
+    first_is_the_last,
+    one_of_several_is_returned,
+    stream_has_no_order,
+    nothing_exists,
+)

@@ -16,9 +16,11 @@ from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from sqlrepo.testing import TwinContract
 from sqlrepo.testing.twins.contract import PROFILES, TWINS, DivergenceError, Effort, NothingExercisedError, Run
 from sqlrepo.testing.twins.model import UnitUnderTest
+from sqlrepo.testing.twins.relations import Relations
 from sqlrepo.testing.twins.stores import NotEmptyError, Stores
 from tests.contract.mutants import NullIsLargest
 from tests.twins.domain import AsyncShop, Labels, Shop, Tag, Todo, TodoQuery
+from tests.twins.mutants import totals_are_one_too_many
 from tests.twins.test_mutants import plant
 
 
@@ -52,18 +54,19 @@ def test_script_is_short_and_runs_and_shows_the_difference(unit, prepare, tmp_pa
     run, stores = prepare(unit, kind(f"{name}:///{tmp_path}/a.db"), {"todos": TodoQuery}, programs=30)
     with pytest.MonkeyPatch.context() as patch:
         plant(NullIsLargest, patch)
+        patch.setattr(Relations, "require", lambda *_: None)  # memory contradicts itself besides
         patch.setattr("sqlrepo.testing.twins.report._SECONDS", 300)  # so that a busy machine reduces as far
         with pytest.raises(DivergenceError) as caught:
             run.execute()
         stores.reset()
-        script = str(caught.value).partition("\n\n")[2]
+        script = str(caught.value)
         exec(compile(script, "script", "exec"), {"__name__": "__main__"})  # in this process, where memory is broken
     memory, database = outcomes(capsys.readouterr().out)
 
     assert sorted(re.findall(r"id=\d+", memory)) == sorted(re.findall(r"id=\d+", database))
     assert memory != database
     comments = re.findall(r"^ *# ([\w+]+): +(.*)$", script, re.MULTILINE)
-    assert [comment[0] for comment in comments] == ["memory", name]
+    assert [comment[0] for comment in comments] == ["memory", name], script
     assert comments[0][1] in memory.splitlines()
     assert comments[1][1] in database.splitlines()
     assert len(re.findall(r"unit\.todos\.\w+\(", script)) <= 4
@@ -74,6 +77,24 @@ def test_script_is_short_and_runs_and_shows_the_difference(unit, prepare, tmp_pa
     assert ran.returncode == 0, ran.stderr
     memory, database = outcomes(ran.stdout)
     assert memory == database != ""  # memory is not broken there
+
+
+def test_script_of_a_contradiction_prints_the_questions_and_both_answers(prepare, capsys, monkeypatch):
+    run, stores = prepare(Shop, queries={"todos": TodoQuery}, programs=3)
+    totals_are_one_too_many(monkeypatch)
+    with pytest.raises(DivergenceError) as caught:
+        run.execute()
+    stores.reset()
+    script = str(caught.value)
+    exec(compile(script, "script", "exec"), {"__name__": "__main__"})
+    memory, _ = outcomes(capsys.readouterr().out)
+
+    assert script.startswith("# In memory, this does not hold: pages are find in parts.")
+    assert [one for one, _ in re.findall(r"^ *# (expected|found): +(.*)$", script, re.MULTILINE)] == [
+        "expected",
+        "found",
+    ]
+    assert "Page(items=[], has_next=False, total=2)" in memory  # of one row
 
 
 # -- what it does not touch, and what does not pass

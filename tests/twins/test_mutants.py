@@ -8,7 +8,7 @@ from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.stores import Stores
 from tests.contract import mutants as general
 from tests.twins import mutants as own
-from tests.twins.domain import Bank, Lab, Shelf, Theatre
+from tests.twins.domain import Bank, Lab, Shelf, Shop, Theatre
 from tests.twins.linked import Sales
 from tests.twins.places import connect
 from tests.twins.shapes import SHAPES, References
@@ -81,6 +81,27 @@ def test_fault_outside_the_driver_is_found(fault, monkeypatch):
     fault(monkeypatch)
 
     assert any(is_found(*shape) for shape in shapes(fault))
+
+
+def questions_until_found(unit):
+    stores = Stores(UnitUnderTest(unit, SHAPES[unit]), connect("sqlite", unit))
+    stores.create_tables()
+    run = Run(stores, Effort(programs=2, reduce=False))
+    try:
+        run.execute()
+    except DivergenceError as found:
+        return run.tally.asked if "this does not hold" in str(found) else None
+    finally:
+        stores.close()
+    return None
+
+
+@pytest.mark.parametrize("fault", own.SHARED, ids=lambda fault: fault.__name__)
+def test_fault_that_both_sides_share_is_found_by_few_questions(fault, monkeypatch):
+    fault(monkeypatch)
+    asked = map(questions_until_found, (Shop, Theatre))
+
+    assert any(number is not None and number <= 60 for number in asked)
 
 
 def test_uncommitted_changes_that_others_see_are_found(monkeypatch):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from itertools import combinations, permutations
 from typing import Any, TypeAlias
@@ -23,13 +24,16 @@ from sqlrepo import (
     UniqueViolationError,
     UnitStateError,
     Upserted,
+    matches,
 )
 from sqlrepo.testing.twins.model import (
     Call,
     End,
     KeyMap,
     KnownRow,
+    Matching,
     Program,
+    Question,
     Reference,
     Savepoint,
     Scroll,
@@ -38,11 +42,16 @@ from sqlrepo.testing.twins.model import (
     Step,
     Table,
     Unit,
+    UnitUnderTest,
     build,
 )
-from sqlrepo.testing.twins.stores import Stores
+from sqlrepo.testing.twins.relations import READING, BrokenRelation, Relations
+from sqlrepo.testing.twins.stores import Stores, connect
 
 # -- outcomes
+
+#: What is compared of an outcome: nested tuples with the numbers of rows in place of generated keys.
+Form: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +69,61 @@ Outcomes: TypeAlias = tuple[Outcome, Outcome]
 
 
 class Difference(Exception):  # noqa: N818  # finding one is the purpose
-    """Memory and the database differ; `outcomes` holds what each did."""
+    """Memory and the database differ, or one side contradicts itself; `outcomes` holds both answers.
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    For a contradiction, they are the answer that was expected and the one given, `broken` says why, and `number` chose
+    the relation.
+    """
+
+    def __init__(
+        self, outcomes: Outcomes, broken: BrokenRelation | None = None, number: int = -1, side: int = 0
+    ) -> None:
         super().__init__(outcomes)
         self.outcomes = outcomes
+        self.broken = broken
+        self.number = number
+        self.side = side
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of an answer, compared by its form."""
+
+    form: Form
+    entity: Any = field(compare=False)
+
+    def __repr__(self) -> str:
+        return repr(self.entity)
 
 
 class ProgramError(Exception):
     """The exception by which a program leaves a block."""
+
+
+def describe(outcome: Outcome) -> str:
+    """Write an outcome in one line."""
+    if isinstance(outcome, Raised):
+        return f"raises {type(outcome.error).__name__} {vars(outcome.error)!r}".replace("\n", " ")
+    return ascii(outcome.value)
+
+
+def compare(unit: type[Any], url: Any, program: Callable[..., Any], *, context: Any = None) -> None:
+    """Run a program in memory and on a database, whose tables are emptied first, and print what happens.
+
+    Args:
+        unit: a class of units of work; those of an async one are given to the program with methods that wait.
+        url: the database.
+        program: a function of another function, which opens units of work.
+        context: the `context` of the units.
+    """
+    stores = Stores(UnitUnderTest(unit), connect(unit, url), context)
+    stores.create_tables()
+    stores.reset()
+    for side, name in enumerate(("memory", "database")):
+        sys.stdout.write(f"{name}:\n")
+        ended = attempt(partial(program, partial(stores.open, side)))
+        sys.stdout.write(f"{describe(ended) if isinstance(ended, Raised) else 'raises nothing'}\n")
+    stores.close()
 
 
 def attempt(work: Callable[[], Any]) -> Outcome:
@@ -77,9 +132,6 @@ def attempt(work: Callable[[], Any]) -> Outcome:
     except Exception as error:  # noqa: BLE001  # whatever it is, the other side must raise it too
         return Raised(error)
 
-
-#: What is compared of an outcome: nested tuples with the numbers of rows in place of generated keys.
-Form: TypeAlias = Any
 
 # Where the database checks row by row, memory may find another of these violations in a later row.
 _VIOLATIONS = (CheckViolationError, ForeignKeyViolationError, UniqueViolationError)
@@ -108,6 +160,20 @@ class Normalizer:
         if isinstance(outcome, Raised):
             return ("raised", type(outcome.error).__name__, *self._error(outcome.error, table))
         return ("returned", self._value(outcome.value, table))
+
+    def answer(self, outcome: Outcome, table: Table) -> Any:
+        """Return what relations compare of an outcome."""
+        match outcome:
+            case Raised(error):
+                return type(error).__name__
+            case Returned(list() as values):
+                return [self.answer(Returned(one), table) for one in values]
+            case Returned(Page(items, has_next, total)):
+                return self.answer(Returned(items), table), has_next, total
+            case Returned(CursorPage(items) as page):
+                return self.answer(Returned(items), table), page.has_previous, page.has_next
+            case Returned(value):
+                return Row(self._value(value, table), value) if isinstance(value, table.entity) else value
 
     def _value(self, value: Any, table: Table | None) -> Form:
         match value:
@@ -307,16 +373,18 @@ class Tally:
     """Counts what programs did."""
 
     operations: int = 0
+    asked: int = 0
     returned: int = 0
     stored: int = 0
     found: int = 0
 
 
 class Runner:
-    """Runs one program."""
+    """Runs one program; `relation` chooses the relations that are checked: all in turn if None, none if negative."""
 
-    def __init__(self, stores: Stores, tally: Tally) -> None:
+    def __init__(self, stores: Stores, tally: Tally, relation: int | None = None) -> None:
         self._stores = stores
+        self._relation = relation
         self._tables = stores.subject.tables
         self._tally = tally
         self._fresh_keys = "fresh_keys" not in stores.missing
@@ -417,10 +485,28 @@ class Runner:
         outcomes = self._compare(lambda side: self._outcome(step, side), step, pending)
         if isinstance(step, End):
             self._note_end(step, outcomes[0])
+        elif isinstance(step, Scroll) or (step.method in READING and "into" not in step.options):
+            self._require_relations(step, outcomes)
         self._count(step, outcomes[0])
         return outcomes
 
-    def _outcome(self, step: Call | Scroll | End, index: int) -> Any:
+    def _require_relations(self, step: Call | Scroll, outcomes: Outcomes) -> None:
+        """Ask each side the questions whose answers must fit its outcome."""
+        table, number = self._tables[step.repository], self._tally.asked if self._relation is None else self._relation
+        self._tally.asked += 1
+        for index, (outcome, normalizer) in enumerate(zip(outcomes, self._normalizers, strict=True)):
+            if number < 0 or _is_refused(outcome):
+                continue
+
+            def ask(other: Question, index: int = index, normalizer: Normalizer = normalizer) -> Any:
+                return normalizer.answer(attempt(lambda: self._outcome(other, index)), table)
+
+            try:
+                Relations(step, table, self._sides[index], ask).require(normalizer.answer(outcome, table), number)
+            except BrokenRelation as broken:
+                raise Difference((Returned(broken.expected), Returned(broken.answer)), broken, number, index) from None
+
+    def _outcome(self, step: Question | End, index: int) -> Any:
         unit, side = self._units[-1][index], self._sides[index]
         match step:
             case End(how):
@@ -429,7 +515,10 @@ class Runner:
                 result = getattr(getattr(unit, name), method)(*build(arguments, side), **build(dict(options), side))
                 return list(result) if method == "stream" else result
             case Scroll(name, query, moves):
-                return _scroll(getattr(unit, name), build(query, side), moves)
+                return scroll(getattr(unit, name), build(query, side), moves)
+            case Matching(name, criterion):
+                criterion = build(criterion, side)
+                return [one for one in getattr(unit, name).find() if matches(criterion, one)]
 
     def _compare(
         self,
@@ -472,10 +561,10 @@ class Runner:
             return
         reused = row.keys[1][table.generated]
         for other in self._tables.values():
-            for part, field in enumerate(other.key):
-                if field.origin == table.name != other.name:
+            for part, one in enumerate(other.key):
+                if one.origin == table.name != other.name:
                     keys = self._keys[other.name]
-                    keys.rows = [one for one in keys.rows if one.keys[1][part] != reused]
+                    keys.rows = [row for row in keys.rows if row.keys[1][part] != reused]
 
     def _count(self, step: Call | Scroll | End, outcome: Outcome) -> None:
         self._tally.operations += 1
@@ -497,6 +586,11 @@ def _is_foreign(outcome: Outcome) -> bool:
     return isinstance(outcome, Raised) and not isinstance(outcome.error, RepositoryError | ProgramError)
 
 
+def _is_refused(outcome: Outcome) -> bool:
+    """Return True if a step found no answer; that there is no row, or several, is one."""
+    return isinstance(outcome, Raised) and not isinstance(outcome.error, NotFoundError | MultipleFoundError)
+
+
 def _enter(manager: Any) -> None:
     manager.__enter__()
 
@@ -511,7 +605,7 @@ def _leave(manager: Any, error: BaseException | None) -> None:
             raise
 
 
-def _scroll(repository: Any, query: Any, moves: Sequence[str]) -> list[Any]:
+def scroll(repository: Any, query: Any, moves: Sequence[str]) -> list[Any]:
     """Scroll through pages; a move beyond the ends goes to the first page."""
     pages = [repository.scroll(query)]
     for move in moves:

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from sqlrepo.testing.harness import NotCollected
 from sqlrepo.testing.twins.comparison import Difference, Runner, Tally
 from sqlrepo.testing.twins.generation import ProgramGenerator
 from sqlrepo.testing.twins.model import Program, UnitUnderTest
 from sqlrepo.testing.twins.report import Report, reduce_program
-from sqlrepo.testing.twins.stores import Stores
+from sqlrepo.testing.twins.stores import Stores, connect
 
 # The percentage of calls that must return, or the programs would show nothing but errors.
 _ENOUGH = 20
@@ -81,15 +80,15 @@ class Run:
         while not rounds or (self.tally.operations < self._effort.operations and monotonic() < end):
             before = self.tally.operations
             if (failed := self._find_difference(rounds)) is not None:
-                raise DivergenceError(self._report(failed))
+                raise DivergenceError(self._report(*failed)) from None
             rounds += 1
             if self.tally.operations == before:
                 break
         self._require_use()
 
-    def _find_difference(self, number: int) -> Program | None:
-        """Run one round of programs, and return the one that fails, if any."""
-        effort, failed = self._effort, list[Program]()
+    def _find_difference(self, number: int) -> tuple[Program, int] | None:
+        """Run one round of programs; return the one that fails, if any, and the relation that does not hold."""
+        effort, failed = self._effort, list[tuple[Program, int]]()
 
         @settings(
             max_examples=effort.programs,
@@ -102,31 +101,35 @@ class Run:
         )
         @given(st.integers(0, _HIGHEST_SEED), st.fixed_dictionaries(self._strategies))
         def agree(start: int, entities: Mapping[str, Sequence[Any]]) -> None:
-            if not failed and self._fails(program := self._programs.program(start, entities)):
-                failed.append(program)
+            program = self._programs.program(start, entities)
+            if not failed and (found := self._difference(program)) is not None:
+                failed.append((program, found.number))
 
         (agree if effort.seed is None else seed(effort.seed + number)(agree))()
         return failed[0] if failed else None
 
-    def _fails(self, program: Program) -> bool:
+    def _difference(self, program: Program, relation: int | None = None) -> Difference | None:
         self._stores.reset()
         try:
-            Runner(self._stores, self.tally).run(program)
-        except Difference:
-            return True
-        return False
+            Runner(self._stores, self.tally, relation).run(program)
+        except Difference as found:
+            return found
+        return None
 
-    def _report(self, program: Program) -> str:
+    def _report(self, program: Program, relation: int) -> str:
         """Write the script of a failing program while it runs once more."""
+
+        def fails(shorter: Program) -> bool:
+            return self._difference(shorter, relation) is not None
+
         if self._effort.reduce:
-            program = reduce_program(program, self._fails, self._programs.plainest)
-        report = Report(self._stores)
+            program = reduce_program(program, fails, self._programs.plainest)
+        report = Report(self._stores, relation)
         self._stores.reset()
         try:
             report.run(program)
         except Difference as found:
-            script = report.script(found.outcomes)
-            return f"memory and {self._stores.name} differ in the last step of this program:\n\n{script}"
+            return report.script(found)
         return f"memory and {self._stores.name} differed once, but not when the program ran again: {program!r}"
 
     def _require_use(self) -> None:
@@ -198,12 +201,12 @@ class TwinContract:
         """Connect to `url`; override it to return a `Database`, or for async units an `AsyncDatabase`, of your own."""
         if self.url is None:
             raise TypeError(f"{type(self).__name__} has no database: set `url`, or override the fixture `database`")
-        return (AsyncDatabase if UnitUnderTest(self.unit).is_async else Database)(self.url)
+        return connect(self.unit, self.url)
 
     @pytest.fixture
     def run(self, database: Any) -> Iterator[Run]:
         """Prepare a run on empty tables."""
-        stores = Stores(UnitUnderTest(self.unit, self.queries, self.entities), database, self.context)
+        stores = Stores(UnitUnderTest(self.unit, self.queries, self.entities), database, self.context, type(self))
         try:
             stores.create_tables()
             if not self.may_empty:
@@ -224,6 +227,11 @@ class TwinContract:
 
     def test_memory_and_the_database_agree(self, run: Run, record_property: Callable[[str, object], None]) -> None:
         """Run the programs."""
-        __tracebackhide__ = True
-        run.execute()
+        script = None
+        try:
+            run.execute()
+        except DivergenceError as difference:
+            script = str(difference)
+        if script is not None:
+            pytest.fail(script, pytrace=False)  # prints the script and nothing else
         record_property(TWINS, str(run))

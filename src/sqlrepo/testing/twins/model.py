@@ -46,6 +46,8 @@ class Table(UnderTest[Any]):
     ) -> None:
         super().__init__(repository)
         self.name = name
+        #: True if the repository changes values on their way, so that entities do not hold what rows do.
+        self.converts = bool(repository.definition().custom_load)
         self.queries = tuple(queries) if isinstance(queries, Sequence) else (queries,)
         self.strategy = strategy
         self._schemas = schemas
@@ -225,7 +227,7 @@ class Names(Protocol):
     def key(self, node: KeyOf) -> str: ...
     def fresh_key(self, node: FreshKey) -> str: ...
     def fields(self, repository: str) -> str: ...
-    def import_name(self, name: type | str) -> str: ...
+    def import_name(self, name: type | Callable[..., Any] | str) -> str: ...
 
 
 class Node(ABC):
@@ -434,13 +436,24 @@ class Call:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+Move: TypeAlias = Literal["after", "before"]
+
+
 @dataclass(frozen=True, slots=True)
 class Scroll:
     """Pages by cursor: the first, and from each the next or the previous one."""
 
     repository: str
     query: Any
-    moves: tuple[Literal["after", "before"], ...]
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """The entities that a criterion matches in Python."""
+
+    repository: str
+    criterion: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,5 +478,6 @@ class Unit:
     read_only: bool = False
 
 
-Step: TypeAlias = Call | Scroll | End | Savepoint | Unit
+Question: TypeAlias = Call | Scroll | Matching
+Step: TypeAlias = Question | End | Savepoint | Unit
 Program: TypeAlias = tuple[Unit, ...]

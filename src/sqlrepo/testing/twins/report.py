@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
-from sqlrepo.testing.twins.comparison import Outcome, Outcomes, PendingCall, Raised, Runner, Tally
+from sqlrepo.testing.twins.comparison import Difference, Outcomes, PendingCall, Raised, Runner, Tally, describe
 from sqlrepo.testing.twins.model import (
     Call,
     End,
     FreshKey,
     KeyOf,
     KnownRow,
+    Matching,
     New,
     Operation,
     Program,
+    Question,
     Savepoint,
     Scroll,
     Step,
@@ -130,7 +134,13 @@ def _with_one_replaced(items: tuple[T, ...], plainer: Callable[[T], Iterable[T]]
 
 # -- the script
 
-_MODULES = {"make_dataclass": "dataclasses", "suppress": "contextlib", "contextmanager": "contextlib"}
+_MODULES = {
+    "make_dataclass": "dataclasses",
+    "suppress": "contextlib",
+    "compare": "sqlrepo.testing.twins",
+    "scroll": "sqlrepo.testing.twins.comparison",
+    "ProgramError": "sqlrepo.testing.twins.comparison",
+}
 
 _STANDARD = {
     "datetime.": "import datetime",
@@ -138,70 +148,17 @@ _STANDARD = {
     "UUID(": "from uuid import UUID",
 }
 
-_HEAD = '''
-"""Memory and {database} differ in the step that is marked below.
-
-Run this file to see both outcomes. It first deletes all rows in the tables of {unit}.
-"""
-
+_SCRIPT = """
+# {title}
+# Run this file to see both outcomes. It deletes all rows in the tables of {unit}.
 {imports}
-'''
-
-_HELPERS = '''
-class ProgramError(Exception):
-    """The error by which the program leaves a block."""
 
 
-@contextmanager
-def report():
-    """Print the error that a block raises, if any."""
-    try:
-        yield
-    except (RepositoryError, ProgramError) as error:
-        print("raises", type(error).__name__, vars(error))
-    else:
-        print("raises nothing")
-'''
-
-_OPTIONAL_HELPERS = {
-    "scroll": '''
-{async_}def scroll(repository, query, moves):
-    """Scroll through pages, forwards and backwards."""
-    pages = [{await_}repository.scroll(query)]
-    for move in moves:
-        cursor = pages[-1].next if move == "after" else pages[-1].previous
-        pages.append({await_}repository.scroll(query, **({{move: cursor}} if cursor else {{}})))
-    return [(page.items, page.has_previous, page.has_next) for page in pages]
-''',
-    "collect": '''
-async def collect(stream):
-    """Collect all that a stream yields."""
-    return [one async for one in stream]
-''',
-}
-
-_MAIN = '''
-def prepare(connection):
-    """Create the tables if they do not exist, and delete all their rows."""
-    for table in [{tables}]:
-        table.metadata.create_all(connection)
-        connection.execute(table.delete())
+{program}
 
 
-{async_}def main():
-    memory, database = InMemoryDatabase(lost_updates="allow"), {database}({url!r})
-    {async_}with database.engine.begin() as connection:
-        {prepare}
-    print("memory:")
-    {await_}program(lambda **options: {unit}(memory, **options))
-    print("database:")
-    {await_}program(lambda **options: {unit}(database, **options))
-    {await_}database.dispose()
-
-
-if __name__ == "__main__":
-    {main}
-'''
+{compare}({unit}, {url!r}, program{context})
+"""
 
 
 @dataclass(slots=True)
@@ -228,18 +185,17 @@ class _Block:
 class Report(Runner):
     """Runs a program and writes it as a script meanwhile."""
 
-    def __init__(self, stores: Stores) -> None:
-        super().__init__(stores, Tally())
-        self._await, self._async = ("await ", "async ") if stores.subject.is_async else ("", "")
+    def __init__(self, stores: Stores, relation: int | None = None) -> None:
+        super().__init__(stores, Tally(), relation)
         self._program = _Block("", stops=False)
         self._open = [self._program]
         self._unit_names: list[str] = []
         self._current: _Line | _Block = self._program
         self._imports: set[tuple[str, str]] = set()
         self._entities: set[str] = set()
-        self._helpers: set[str] = set()
         self._variables: dict[tuple[str, int], str] = {}
         self._comments: list[str] = []
+        self._asked: list[str] = []
 
     # -- while the program runs
 
@@ -251,7 +207,7 @@ class Report(Runner):
             name = self._unit_names[-1]
             head = f"{name}.savepoint()"
         self._unit_names.append(name)
-        added = _Block(f"{self._async}with {head}:", stops=block.ending == "first error")
+        added = _Block(f"with {head}:", stops=block.ending == "first error")
         self._add(added)
         self._open.append(added)
         raised = super()._block(block, managers)
@@ -282,24 +238,21 @@ class Report(Runner):
         self._open[-1].inside.append(added)
         self._current = added
 
-    def _text(self, step: Call | Scroll | End) -> str:
+    def _text(self, step: Question | End) -> str:
         unit = self._unit_names[-1]
         match step:
             case End(how):
-                return f"{self._await}{unit}.{how}()"
+                return f"{unit}.{how}()"
             case Scroll(name, query, moves):
-                return f"{self._await}{self._helper('scroll')}({unit}.{name}, {to_code(query, self)}, {moves!r})"
+                return f"{self.import_name('scroll')}({unit}.{name}, {to_code(query, self)}, {moves!r})"
+            case Matching(name, criterion):
+                test = f"{self.import_name('matches')}({to_code(criterion, self)}, one)"
+                return f"[one for one in {unit}.{name}.find() if {test}]"
             case Call(name, method, arguments, options):
                 given = [to_code(one, self) for one in arguments]
                 given += [f"{key}={to_code(one, self)}" for key, one in options.items()]
                 call = f"{unit}.{name}.{method}({', '.join(given)})"
-                if method != "stream":
-                    return f"{self._await}{call}"
-                return f"await {self._helper('collect')}({call})" if self._await else f"list({call})"
-
-    def _helper(self, name: str) -> str:
-        self._helpers.add(name)
-        return name
+                return f"list({call})" if method == "stream" else call
 
     # -- names that arguments ask for
 
@@ -320,46 +273,76 @@ class Report(Runner):
         self._entities.add(repository)
         return f"{repository}_fields"
 
-    def import_name(self, name: type | str) -> str:
+    def import_name(self, name: type | Callable[..., Any] | str) -> str:
         if isinstance(name, type):
             self._imports.add((name.__module__, name.__qualname__.partition(".")[0]))
             return name.__qualname__
+        if callable(name):
+            self._imports.add((name.__module__, name.__name__))
+            return name.__name__
         self._imports.add((_MODULES.get(name, "sqlrepo"), name))
         return name
 
     # -- the whole
 
-    def script(self, outcomes: Outcomes) -> str:
-        """Write the script, which prints the last step's outcomes in memory and on the database."""
-        database = self._stores.name
-        width = len(max("memory", database, key=len)) + 1
-        named = zip(("memory", database), outcomes, strict=True)
-        self._comments = [f"# {name + ':':{width}} {_on_one_line(outcome)}" for name, outcome in named]
-        lines = [f"{self._async}def program(open_unit):", *_indent(self._body(self._program))]
-        program = "\n".join(lines)
-        main = self._main()
+    def script(self, found: Difference) -> str:
+        """Write the script, which prints the outcomes of the last step in memory and on the database."""
+        sides = ("memory", self._stores.name)
+        title, names = f"Memory and {sides[1]} give different outcomes in the last step.", sides
+        if found.broken is not None:
+            title, names = f"In {sides[found.side]}, this does not hold: {found.broken.name}.", ("expected", "found")
+            self._asked = [self._text(step) for step in found.broken.steps]
+        width = len(max(names, key=len)) + 1
+        named = zip(names, found.outcomes, strict=True)
+        self._comments = [f"# {name + ':':{width}} {describe(outcome)}" for name, outcome in named]
+        body = list(self._body(self._program))
         fields = [
             f"{name}_fields = {self.import_name('fields')}({self.import_name(self._tables[name].entity)})"
             for name in sorted(self._entities)
         ]
-        used = [text for name, text in _OPTIONAL_HELPERS.items() if name in self._helpers]
-        helpers = [text.format(async_=self._async, await_=self._await) for text in used]
-        parts = [self._head(database, program), "\n".join(fields), _HELPERS, *helpers, program, main]
-        return "\n\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+        program = "\n".join([*fields, "def program(open_unit):", *_indent(body)])
+        stores, url = self._stores, self._stores.url
+        unit, compare = self.import_name(stores.subject.unit), self.import_name("compare")
+        context = "" if stores.context is None else f", context={self._context()}"
+        return _SCRIPT.format(
+            title=title,
+            unit=unit,
+            program=program,
+            compare=compare,
+            url=url,
+            context=context,
+            imports="\n".join(self._import_lines(program + context)),
+        ).lstrip()
+
+    def _context(self) -> str:
+        """Name the context as the test class has it, or write it as Python."""
+        owner = self._stores.owner
+        return to_code(self._stores.context, self) if owner is None else f"{self.import_name(owner)}.context"
+
+    def _import_lines(self, program: str) -> Iterator[str]:
+        modules: dict[str, list[str]] = {}
+        for module, name in sorted(self._imports):
+            modules.setdefault(_importable(module), []).append(name)
+        roots = dict.fromkeys(filter(None, map(_root, {module for module, _ in self._imports})))
+        if roots:
+            yield "import sys"
+            yield from (f"sys.path.insert(0, {root!r})" for root in roots)
+        yield from (line for text, line in _STANDARD.items() if text in program)
+        yield from (f"from {one} import {', '.join(names)}" for one, names in modules.items() if one != "builtins")
 
     def _body(self, block: _Block) -> Iterator[str]:
         for one in block.inside:
             yield from self._block_lines(one) if isinstance(one, _Block) else self._call_lines(one, block)
         if block.raises:
-            yield "raise ProgramError"
+            yield f"raise {self.import_name('ProgramError')}"
         elif not block.inside:
             yield "pass"
 
     def _call_lines(self, line: _Line, block: _Block) -> Iterator[str]:
         if line is self._current:
-            yield from (*self._comments, "with report():", f"    print({line.text})")
+            yield from (*self._comments, *(f"print({text})" for text in self._asked or [line.text]))
         elif line.raised and not block.stops:
-            yield from ("with suppress(RepositoryError):", f"    {line.text}")
+            yield from (f"with {self._suppress('RepositoryError')}:", f"    {line.text}")
         elif not line.created:
             yield line.text
         elif line.method.endswith("_many"):
@@ -372,46 +355,29 @@ class Report(Runner):
     def _block_lines(self, block: _Block) -> Iterator[str]:
         lines = [block.head, *_indent(self._body(block))]
         if block is self._current:
-            yield from (*self._comments, "with report():", *_indent(lines))
-        elif block.raised is False:
-            yield from lines
+            yield from (*self._comments, *lines)
+        elif block.raised:
+            yield from (f"with {self._suppress('RepositoryError', 'ProgramError')}:", *_indent(lines))
         else:
-            yield from ("with suppress(RepositoryError, ProgramError):", *_indent(lines))
+            yield from lines
 
-    def _head(self, database: str, program: str) -> str:
-        needed = (line for text, line in _STANDARD.items() if text in program)
-        for name in ("suppress", "contextmanager", "RepositoryError"):
-            self.import_name(name)
-        modules: dict[str, list[str]] = {}
-        for module, name in sorted(self._imports):
-            modules.setdefault(module, []).append(name)
-        imports = (f"from {one} import {', '.join(names)}" for one, names in modules.items() if one != "builtins")
-        unit = self._stores.subject.unit.__qualname__
-        return _HEAD.format(database=database, unit=unit, imports="\n".join((*needed, *imports)))
-
-    def _main(self) -> str:
-        database = "AsyncDatabase" if self._await else "Database"
-        self._imports |= {("sqlrepo.memory", "InMemoryDatabase"), ("sqlrepo.sqlalchemy", database)}
-        if self._await:
-            self._imports.add(("asyncio", "run"))
-        models = [self.import_name(table.schema.model) for table in reversed([*self._tables.values()])]
-        return _MAIN.format(
-            tables=", ".join(f"{model}.__mapper__.local_table" for model in models),
-            async_=self._async,
-            await_=self._await,
-            database=database,
-            url=self._stores.url,
-            prepare="await connection.run_sync(prepare)" if self._await else "prepare(connection)",
-            unit=self.import_name(self._stores.subject.unit),
-            main="run(main())" if self._await else "main()",
-        )
+    def _suppress(self, *errors: str) -> str:
+        return f"{self.import_name('suppress')}({', '.join(map(self.import_name, errors))})"
 
 
 def _indent(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def _on_one_line(outcome: Outcome) -> str:
-    if isinstance(outcome, Raised):
-        return f"raises {type(outcome.error).__name__} {vars(outcome.error)!r}".replace("\n", " ")
-    return ascii(outcome.value)
+def _importable(module: str) -> str:
+    """Return the name by which another process imports a module."""
+    return Path(str(sys.modules[module].__file__)).stem if module == "__main__" else module
+
+
+def _root(module: str) -> str | None:
+    """Return the directory that a module is imported from, unless Python knows it."""
+    found = getattr(sys.modules.get(module), "__file__", None)
+    if found is None or module.partition(".")[0] in (*sys.stdlib_module_names - {"__main__"}, "sqlrepo"):
+        return None
+    root = Path(found).parents[module.count(".") + (Path(found).name == "__init__.py")]
+    return None if root.name in ("site-packages", "dist-packages") else str(root)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlrepo import UnsupportedError
+from sqlrepo import AsyncBaseUnitOfWork, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from sqlrepo.testing.harness import Portal, sync_proxy
 from sqlrepo.testing.twins.model import UnitUnderTest
 
@@ -18,16 +19,25 @@ class NotEmptyError(Exception):
     """The tables hold rows, which the twins would delete."""
 
 
+def connect(unit: type[Any], url: Any) -> Any:
+    """Create a `Database`, or for async units an `AsyncDatabase`."""
+    return (AsyncDatabase if issubclass(unit, AsyncBaseUnitOfWork) else Database)(url)
+
+
 class Stores:
     """Memory and a database, an `AsyncDatabase` for async units; `context` is what units are created with."""
 
-    def __init__(self, subject: UnitUnderTest, database: Any, context: Any = None) -> None:
+    def __init__(
+        self, subject: UnitUnderTest, database: Any, context: Any = None, owner: type[Any] | None = None
+    ) -> None:
         self.subject = subject
         self.database = database
         self.memory = InMemoryDatabase(lost_updates="allow")
         #: The highest generated key that each table has had; the database counts on from there.
         self.highest_keys: dict[str, int] = {}
-        self._context = context
+        self.context = context
+        #: The class with an attribute `context`, if it comes from there.
+        self.owner = owner
         self._portal = Portal() if subject.is_async else None
         self._tables = _referenced_first(subject)
 
@@ -52,7 +62,7 @@ class Stores:
     def open(self, side: int, *, read_only: bool = False) -> Any:
         """Create a unit of work in memory, which is side 0, or on the database."""
         store = self.database if side else self.memory
-        unit = self.subject.unit(store, read_only=read_only, context=self._context)
+        unit = self.subject.unit(store, read_only=read_only, context=self.context)
         return unit if self._portal is None else sync_proxy(unit, self._portal)
 
     def create_tables(self) -> None:

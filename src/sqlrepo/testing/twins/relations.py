@@ -1,0 +1,389 @@
+"""Relations between the answers of one side, which find the faults that both sides share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
+from random import Random
+from typing import Annotated, Any, TypeAlias
+
+from sqlrepo import QueryObject, Where
+from sqlrepo.testing.subject import FieldInfo
+from sqlrepo.testing.twins.model import (
+    Call,
+    FieldRef,
+    Matching,
+    Move,
+    Names,
+    New,
+    Node,
+    Operation,
+    Question,
+    Scroll,
+    Side,
+    Table,
+    build,
+    to_code,
+)
+
+#: A name, the steps whose answers it is about, the expected answer and the one that was found.
+Relation: TypeAlias = tuple[str, Sequence[Question], Any, Any]
+
+#: The calls that ask a question.
+READING = ("find", "first", "one", "one_or_none", "count", "exists", "stream", "page")
+
+# The options of a query.
+_OPTIONS = ("order_by", "limit", "offset")
+
+# The number of pages that a result is divided into.
+_PAGES = 3
+
+# How often relations are about something else than the step asked for.
+_OTHERWISE = 0.5
+
+# The first questions are all examined, and then one of so many.
+_ALL = 100
+_SHARE = 8
+
+
+class BrokenRelation(Exception):  # noqa: N818  # finding one is the purpose
+    """Two ways to ask one question have different answers on one side."""
+
+    def __init__(self, name: str, steps: Sequence[Question], expected: Any, answer: Any) -> None:
+        super().__init__(name)
+        self.name = name
+        self.steps = steps
+        self.expected = expected
+        self.answer = answer
+
+
+# -- what is asked
+
+
+@lru_cache
+def _query_class(entity: Any) -> type[QueryObject[Any]]:
+    base: Any = QueryObject[entity]
+
+    class Query(base):  # type: ignore[misc]  # the class is known at run time only
+        where: Annotated[Any, Where(lambda _, criterion: criterion)] = None
+        order_by: None = None
+        limit: int = 1
+        offset: int = 0
+
+    return Query
+
+
+def query(entity: type, where: Any, order_by: Any, *, limit: int, offset: int = 0) -> QueryObject[Any]:
+    """Make a query object of any criterion and order."""
+    return _query_class(entity).model_construct(where=where, order_by=order_by, limit=limit, offset=offset)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyQuery(Node):
+    """A query object with any criterion and order, so that each can be asked for in pages."""
+
+    entity: type
+    where: Any
+    order: Any
+    limit: int
+    offset: int = 0
+
+    def build(self, side: Side) -> Any:
+        where, order = build((self.where, self.order), side)
+        return query(self.entity, where, order, limit=self.limit, offset=self.offset)
+
+    def to_code(self, names: Names) -> str:
+        function = names.import_name(query)
+        given = ", ".join(to_code(one, names) for one in (self.where, self.order))
+        return f"{function}({names.import_name(self.entity)}, {given}, limit={self.limit}, offset={self.offset})"
+
+
+@dataclass(frozen=True, slots=True)
+class CriteriaOf(Node):
+    """The filters of a query object."""
+
+    query: New
+
+    def build(self, side: Side) -> Any:
+        return self.query.build(side).criteria
+
+    def to_code(self, names: Names) -> str:
+        return f"{self.query.to_code(names)}.criteria"
+
+
+def _combine(operator: str, parts: Sequence[Any]) -> Any:
+    return reduce(lambda left, right: Operation(operator, (left, right)), parts)
+
+
+def _negate(criterion: Any) -> Operation:
+    return Operation("not_", (criterion,))
+
+
+def _split(criterion: Any, operator: str) -> list[Any]:
+    """List the parts that an operator, or a list of values, combines."""
+    match criterion:
+        case Operation("in_" | "not_in" as name, (field, values)) if name == ("in_" if operator == "|" else "not_in"):
+            return [Operation("==" if operator == "|" else "!=", (field, value)) for value in values]
+        case Operation(name, parts) if name == operator:
+            return [part for one in parts for part in _split(one, operator)]
+        case _:
+            return [criterion]
+
+
+def _unknown(criterion: Any) -> Any:
+    """Write the criterion that another one is unknown, because of NULL; None if it never is."""
+    parts = criterion.arguments
+    match criterion.name:
+        case "not_":
+            return _unknown(parts[0])
+        case "&" | "|" as operator:
+            possible = [_unknown(part) for part in parts]
+            decided = [part if operator == "&" else Operation("not_", (part,)) for part in parts]
+            open_ = [
+                one if null is None else Operation("|", (one, null))
+                for one, null in zip(decided, possible, strict=True)
+            ]
+            some = [one for one in possible if one is not None]
+            return _combine("&", [*open_, _combine("|", some)]) if some else None
+        case "is_null":
+            return None
+        case _ if any(one is None or (isinstance(one, list) and (not one or None in one)) for one in parts):
+            return None
+        case _:
+            refs = [one for one in parts if isinstance(one, FieldRef)]
+            return _combine("|", [Operation("is_null", (ref,)) for ref in refs])
+
+
+def _cases(criterion: Any) -> list[Any]:
+    """A criterion, when it is unknown if it can be, and its negation: each row matches one of them."""
+    return [one for one in (criterion, _unknown(criterion), _negate(criterion)) if one is not None]
+
+
+def _reverse(order: Any) -> Any:
+    match order:
+        case str():
+            return ",".join(f"-{one.strip()}".removeprefix("--") for one in order.split(","))
+        case Operation(name, parts):
+            return Operation("asc" if name == "desc" else "desc", parts)
+        case _:
+            return [_reverse(one) for one in order or ()]
+
+
+def _fields_of(criterion: Any) -> Iterator[str]:
+    match criterion:
+        case FieldRef(_, name):
+            yield name
+        case Operation(_, parts):
+            yield from (name for part in parts for name in _fields_of(part))
+        case _:
+            pass
+
+
+# -- what must hold
+
+
+class Relations:
+    """A reading step, and what its answer has to do with those of other steps on the same side.
+
+    `ask` takes such a step and returns its answer: a row, rows, a number, the name of an error; for a page the rows, if
+    there are more, and the total; for each page by cursor the rows, and if there are more before and after.
+    """
+
+    def __init__(self, step: Call | Scroll, table: Table, side: Side, ask: Callable[[Question], Any]) -> None:
+        self._step = step
+        self._method = "scroll" if isinstance(step, Scroll) else step.method
+        self._table = table
+        self._ask = ask
+        given = (step.query,) if isinstance(step, Scroll) else step.arguments
+        options = {} if isinstance(step, Scroll) else step.options
+        query = next((build(one, side) for one in given if isinstance(one, New)), None)
+        self._options = {name: getattr(query, name, None) for name in _OPTIONS} | dict(options)
+        self._order = self._options["order_by"]
+        equals = [(name, value) for name, value in options.items() if name in table.by_name]
+        parts = [Operation("==", (FieldRef(table.name, name), value)) for name, value in equals]
+        self._parts = [*(CriteriaOf(one) if isinstance(one, New) else one for one in given), *parts]
+
+    def require(self, answer: Any, number: int) -> None:
+        """Ask other questions, and check that the answer fits theirs.
+
+        The number of the question chooses some, because all of them cost as much as thirty steps. Half of the time they
+        are about a field and its values in place of what was asked. Of many questions only a share is examined.
+
+        Raises:
+            BrokenRelation: one answer does not fit.
+        """
+        if number > _ALL and number % _SHARE:
+            return
+        number = number if number <= _ALL else number // _SHARE
+        if isinstance(self._rows(), str):  # there is a row that no entity can hold
+            return
+        _require(self._own(answer))
+        of_criteria = (self._cases, self._three, self._operands, self._matches)
+        of_rows = (self._pages, self._scroll, self._methods, self._scroll)
+        group, random = (*of_criteria, *of_rows)[number % 8], Random(number)  # noqa: S311  # no secret depends on it
+        otherwise = random.random() < _OTHERWISE
+        if group in of_rows:
+            self._parts = [] if otherwise else self._parts
+            self._order = self._choose_order(random) if otherwise else self._order or self._choose_order(random)
+        elif otherwise or not self._parts:
+            self._parts = self._choose_criterion(random)
+        _require(group())
+
+    def _choose_field(self, random: Random) -> FieldInfo | None:
+        """Choose a field that sorts, preferably one that may be NULL."""
+        sortable = [one for one in self._table.fields if one.has_operators and one.kind.ordered]
+        nullable = [one for one in sortable if one.column.nullable]
+        return random.choice(random.choice((nullable, sortable)) or sortable) if sortable else None
+
+    def _choose_order(self, random: Random) -> str | None:
+        field = self._choose_field(random)
+        return None if field is None else random.choice(("", "-")) + field.name
+
+    def _choose_criterion(self, random: Random) -> list[Any]:
+        """Compare a field with values that it has."""
+        field = self._choose_field(random)
+        if field is None or field.origin is not None or self._table.converts:
+            return []
+        known = list({row.form: value for row in self._rows() if (value := field.get(row.entity)) is not None}.values())
+        operator = random.choice(("in_", "not_in", "==", "!="))
+        several = random.choice((known, known, []))
+        given = several if operator in ("in_", "not_in") else random.choice(known or [None])
+        return [Operation(operator, (FieldRef(self._table.name, field.name), given))]
+
+    # -- steps
+
+    @property
+    def _where(self) -> Any:
+        return _combine("&", self._parts) if self._parts else None
+
+    @property
+    def _whole(self) -> Call:
+        """All rows that match, in their order."""
+        return Call(self._table.name, "find", tuple(self._parts), {"order_by": self._order})
+
+    def _find(self, *where: Any) -> Call:
+        return Call(self._table.name, "find", where)
+
+    def _rows(self, *where: Any) -> Any:
+        return self._ask(self._find(*where))
+
+    def _query(self, limit: int, offset: int = 0) -> AnyQuery:
+        return AnyQuery(self._table.entity, self._where, self._order, limit, offset)
+
+    # -- relations
+
+    def _own(self, answer: Any) -> Iterator[Relation]:
+        """The answer follows from all rows that match."""
+        rows, limit, offset = self._ask(self._whole), self._options["limit"], self._options["offset"] or 0
+        page = rows[offset:][:limit]
+        total = len(rows) if self._options.get("with_total") else None
+        expected = {
+            **_answers(rows),
+            "find": page,
+            "first": next(iter(page), None),
+            "page": (page, len(rows) > offset + len(page), total),
+            "scroll": _scrolled(rows, limit or 1, getattr(self._step, "moves", ())),
+        }
+        yield f"{self._method} agrees with find", (self._whole, self._step), expected[self._method], answer
+
+    def _methods(self) -> Iterator[Relation]:
+        """Other methods, and the reverse order, give the same rows."""
+        rows = self._ask(self._whole)
+        if self._order:
+            step = replace(self._whole, options={"order_by": _reverse(self._order)})
+            yield "the reverse order gives the same rows", (self._whole, step), rows[::-1], self._ask(step)
+        for method, answer in _answers(rows).items():
+            step = Call(self._table.name, method, (self._query(2),))
+            yield f"{method} agrees with find", (self._whole, step), answer, self._ask(step)
+
+    def _cases(self) -> Iterator[Relation]:
+        """A row matches a criterion, its negation, or neither because of NULL (ternary logic partitioning)."""
+        if written := [one for one in self._parts if isinstance(one, Operation)]:
+            steps = [self._find(one) for one in _cases(_combine("&", written))]
+            answers, everything = [self._ask(one) for one in steps], self._rows()
+            counts = [sum(row in answer for answer in answers) for row in everything]
+            yield "p, not p and p unknown have each row once", (self._find(), *steps), [1] * len(everything), counts
+
+    def _three(self) -> Iterator[Relation]:
+        """The three of them combined have all rows, in any order."""
+        if written := [one for one in self._parts if isinstance(one, Operation)]:
+            first, *others = _cases(_combine("&", written))
+            for parts in ([first, first, *others], [*others[::-1], first, first]):
+                step = self._find(_combine("|", parts))
+                yield "p, not p or p unknown have all rows", (self._find(), step), self._rows(), self._ask(step)
+
+    def _operands(self) -> Iterator[Relation]:
+        """The parts of a criterion explain it, in any order, and their negations its negation (De Morgan)."""
+        for operator, other, needed in (("&", "|", all), ("|", "&", any)):
+            parts = _split(self._where, operator)
+            if parts == [self._where]:
+                continue
+            steps = [self._find(part) for part in parts]
+            answers = [self._ask(step) for step in steps]
+            rows = [row for row in self._rows() if needed(row in answer for answer in answers)]
+            wholes = [self._where, *([_combine(operator, [parts[-1], *parts[::-1]])] if parts else [])]
+            for step in map(self._find, wholes):
+                yield f"{operator} combines the rows of its parts", (*steps, step), rows, self._ask(step)
+            if parts:
+                whole = self._find(_negate(self._where))
+                step = self._find(_combine(other, list(map(_negate, parts))))
+                yield "a negation is that of the parts", (whole, step), self._ask(whole), self._ask(step)
+
+    def _matches(self) -> Iterator[Relation]:
+        """Criteria match entities in Python as rows, unless the mapping or a type changes values."""
+        known = self._table.by_name
+        types = [known[name].column.type for name in (set(_fields_of(self._where)) or known)]
+        folds = self._table.repository.fold == "ascii" and re.search("'i[^n_]", repr(self._where))
+        plain = not self._table.converts and all(one.bind is None and one.result is None for one in types)
+        if self._where is not None and plain and not folds:
+            whole, step = self._find(self._where), Matching(self._table.name, self._where)
+            yield "matches() agrees with find", (whole, step), self._ask(whole), self._ask(step)
+
+    def _pages(self) -> Iterator[Relation]:
+        """Pages of any size have together the same rows in the same order."""
+        rows = self._ask(self._whole)
+        for size in _sizes(rows):
+            starts = range(0, len(rows) + size + 1, size)
+            steps = [Call(self._table.name, "page", (self._query(size, one),), {"with_total": True}) for one in starts]
+            pages = [(rows[one:][:size], one + size < len(rows), len(rows)) for one in starts]
+            yield "pages are find in parts", (self._whole, *steps), pages, [self._ask(step) for step in steps]
+
+    def _scroll(self) -> Iterator[Relation]:
+        """Pages by cursor, forwards and then backwards, have the same rows in the same order."""
+        rows = self._ask(self._whole)
+        for size in _sizes(rows):
+            turns = -(-len(rows) // size) - 1
+            moves: list[Move] = ["after" for _ in range(turns)]
+            moves += ["before" for _ in range(turns)]
+            step = Scroll(self._table.name, self._query(size), tuple(moves))
+            pages = _scrolled(rows, size, step.moves)
+            yield "pages by cursor are find in parts", (self._whole, step), pages, self._ask(step)
+
+
+def _require(relations: Iterable[Relation]) -> None:
+    for name, steps, expected, found in relations:
+        if expected != found:
+            raise BrokenRelation(name, steps, expected, found)
+
+
+def _answers(rows: Sequence[Any]) -> dict[str, Any]:
+    """What methods answer if these rows match."""
+    only = rows[0] if len(rows) == 1 else "MultipleFoundError" if rows else None
+    answers = {"count": len(rows), "exists": bool(rows), "first": rows[0] if rows else None, "stream": rows}
+    return {**answers, "one": only or "NotFoundError", "one_or_none": only}
+
+
+def _scrolled(rows: Sequence[Any], limit: int, moves: Sequence[str]) -> list[Any]:
+    """List the pages that a scroll through these rows shows."""
+    starts = [0]
+    for move in moves:
+        start = starts[-1] + (limit if move == "after" else -limit)
+        starts.append(start if 0 <= start < len(rows) else 0)
+    return [(rows[one:][:limit], one > 0, one + limit < len(rows)) for one in starts]
+
+
+def _sizes(rows: Sequence[Any]) -> set[int]:
+    """Choose sizes of pages: one that divides the rows, and one that holds them exactly."""
+    return {max(1, len(rows) // _PAGES), max(1, len(rows))}
