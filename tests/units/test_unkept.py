@@ -254,29 +254,29 @@ def test_defaults_of_mapped_dataclasses_are_not_given(empty):
         assert boxes.add(Box(parent_id=outer.id)).parent_id == outer.id
 
 
-class Team(SQLModel, table=True):
-    __tablename__ = "unkept_team"
+class Side(SQLModel, table=True):
+    __tablename__ = "unkept_side"
     id: int | None = Field(default=None, primary_key=True)
-    heroes: list["Hero"] = Relationship(back_populates="team")
+    players: list["Player"] = Relationship(back_populates="team")
 
 
-class Hero(SQLModel, table=True):
-    __tablename__ = "unkept_hero"
+class Player(SQLModel, table=True):
+    __tablename__ = "unkept_player"
     id: int | None = Field(default=None, primary_key=True)
     age: int = 0
-    team_id: int | None = Field(default=None, foreign_key="unkept_team.id")
-    team: Team | None = Relationship(back_populates="heroes")
+    team_id: int | None = Field(default=None, foreign_key="unkept_side.id")
+    team: Side | None = Relationship(back_populates="players")
 
 
 def test_tables_of_sqlmodel_are_refused_alike_also_as_changes(empty):
-    class Heroes(BaseRepository[Hero, int]): ...
+    class Players(BaseRepository[Player, int]): ...
 
-    with Heroes(empty(SQLModel)) as heroes:
-        key = heroes.add(Hero(age=1)).id
-        for call in (heroes.add, lambda hero: heroes.patch(key, hero)):
+    with Players(empty(SQLModel)) as players:
+        key = players.add(Player(age=1)).id
+        for call in (players.add, lambda player: players.patch(key, player)):
             with pytest.raises(InvalidValueError, match="team"):
-                call(Hero(age=2, team=Team()))
-        assert heroes.patch(key, Hero(age=3)).age == 3
+                call(Player(age=2, team=Side()))
+        assert players.patch(key, Player(age=3)).age == 3
 
 
 # -- entities of other kinds

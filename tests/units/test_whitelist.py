@@ -415,4 +415,4 @@ def test_a_uuid_kept_as_text_has_one_form(notes):
             call()
         assert caught.value.field == "code"
     with pytest.raises(QueryError):
-        notes.count(contains(n.code, "ff"))
+        notes.count(contains(n.code, CODE))
