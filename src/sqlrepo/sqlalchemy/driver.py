@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
@@ -283,7 +284,7 @@ class SQLAlchemyDriver:
     def _execute_insert(self, schema: Schema, statement: sa.Executable, values: Any) -> Sequence[sa.Row[Any]]:
         try:
             return self._execute(statement, values).all()
-        except sa.exc.InvalidRequestError as error:
+        except InvalidRequestError as error:
             if "sentinel" not in str(error):  # by which SQLAlchemy sorts the rows of a batch
                 raise
             raise make_passed_over_error(schema.name) from error

@@ -285,13 +285,14 @@ def parse(text: str) -> Any:
     """Parse SQL text into an expression of SQLAlchemy; MariaDB quotes names by backquotes, SQLite also by brackets."""
     try:
         import sqlglot
+        from sqlglot.errors import SqlglotError
     except ImportError:
         _refuse("it is written as text, which needs a parser; pip install sqlglot")
     text = text.replace("\\:", ":")  # as sa.text() escapes colons
     dialect = "mysql" if "`" in text else "sqlite" if _BRACKETS.search(text) else "postgres"
     try:
         return _translate(sqlglot.parse_one(text, read=dialect))
-    except sqlglot.errors.SqlglotError:
+    except SqlglotError:
         return _refuse("it cannot be parsed")
 
 
@@ -354,7 +355,7 @@ def _translate_comparison(node: Any) -> Any:
 def _translate_value(node: Any) -> Any:
     from sqlglot import exp
 
-    names = {exp.Upper: "upper", exp.Lower: "lower", exp.Length: "length"}
+    names: dict[type[Any], str] = {exp.Upper: "upper", exp.Lower: "lower", exp.Length: "length"}
     if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier):
         return sa.column(node.name)
     if isinstance(node, exp.Boolean):
@@ -392,4 +393,4 @@ def _literal(node: Any) -> Written | None:
         node = node.this
     if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and not node.this.is_string:
         return Written(f"-{node.this.this}", quoted=False)
-    return Written(node.this, quoted=node.is_string) if isinstance(node, exp.Literal) else None
+    return Written(str(node.this), quoted=node.is_string) if isinstance(node, exp.Literal) else None

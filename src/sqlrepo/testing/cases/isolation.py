@@ -19,14 +19,14 @@ T = TypeVar("T")
 _SOON, _MAYBE, _ONE_WRITER, _END = 5.0, 0.5, 0.05, 60.0
 
 #: The anomalies in the order of the clauses 14.7 to 14.19.
-ANOMALIES = (
+ANOMALIES: tuple[str, ...] = (
     "G0", "G1a", "G1b", "G1c", "OTV", "PMP", "PMP-write", "P4",
     "G-single", "G-single-predicate", "G-single-write", "G2-item", "G2",
 )  # fmt: skip
 
 #: What each isolation answers, by the name that backends report: an anomaly is "possible", or does not occur ("no"), or
 #: a unit gets a retryable "error" instead. Where several answers are right, the usual one comes first.
-ANSWERS = {
+ANSWERS: dict[str, dict[str, str]] = {
     name: dict(zip(ANOMALIES, answers.split(), strict=True))
     for name, answers in {
         "memory": f"error no no no error possible error error {'possible ' * 5}",

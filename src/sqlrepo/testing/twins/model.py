@@ -479,5 +479,5 @@ class Unit:
 
 
 Question: TypeAlias = Call | Scroll | Matching
-Step: TypeAlias = Question | End | Savepoint | Unit
+Step: TypeAlias = Call | Scroll | End | Savepoint | Unit
 Program: TypeAlias = tuple[Unit, ...]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from random import Random
+from types import new_class
 from typing import Annotated, Any, TypeAlias
 
 from sqlrepo import QueryObject, Where
@@ -64,15 +65,18 @@ class BrokenRelation(Exception):  # noqa: N818  # finding one is the purpose
 
 @lru_cache
 def _query_class(entity: Any) -> type[QueryObject[Any]]:
-    base: Any = QueryObject[entity]
-
-    class Query(base):  # type: ignore[misc]  # the class is known at run time only
-        where: Annotated[Any, Where(lambda _, criterion: criterion)] = None
-        order_by: None = None
-        limit: int = 1
-        offset: int = 0
-
-    return Query
+    hints = {
+        "where": Annotated[Any, Where(lambda _, criterion: criterion)],
+        "order_by": None,
+        "limit": int,
+        "offset": int,
+    }
+    defaults = {"where": None, "order_by": None, "limit": 1, "offset": 0}
+    namespace = {"__module__": __name__, "__annotations__": hints, **defaults}
+    query: type[QueryObject[Any]] = new_class(
+        "Query", (QueryObject[entity],), exec_body=lambda body: body.update(namespace)
+    )
+    return query
 
 
 def query(entity: type, where: Any, order_by: Any, *, limit: int, offset: int = 0) -> QueryObject[Any]:
@@ -355,9 +359,9 @@ class Relations:
         rows = self._ask(self._whole)
         for size in _sizes(rows):
             turns = -(-len(rows) // size) - 1
-            moves: list[Move] = ["after" for _ in range(turns)]
-            moves += ["before" for _ in range(turns)]
-            step = Scroll(self._table.name, self._query(size), tuple(moves))
+            forwards: list[Move] = ["after"] * turns
+            backwards: list[Move] = ["before"] * turns
+            step = Scroll(self._table.name, self._query(size), (*forwards, *backwards))
             pages = _scrolled(rows, size, step.moves)
             yield "pages by cursor are find in parts", (self._whole, step), pages, self._ask(step)
 
