@@ -37,7 +37,7 @@ class NotFoundError(RepositoryError):
         self.key = key
 
     def __str__(self) -> str:
-        return f"no {self.entity.__name__} with {self.key!r}"
+        return f"no {self.entity.__name__} found; the error's `key` is what was looked for"
 
 
 class MultipleFoundError(RepositoryError):
@@ -54,7 +54,7 @@ class MultipleFoundError(RepositoryError):
         self.criteria = criteria
 
     def __str__(self) -> str:
-        return f"more than one {self.entity.__name__} where {self.criteria}"
+        return f"more than one {self.entity.__name__} found; the error's `criteria` are what they match"
 
 
 # -- writing rows
@@ -154,7 +154,7 @@ class StaleEntityError(RepositoryError):
         self.version = version
 
     def __str__(self) -> str:
-        return f"{self.entity.__name__} {self.key!r} is no longer at version {self.version!r}; read it again"
+        return f"the {self.entity.__name__} is no longer at the expected version; read it again (see the error's `key`)"
 
 
 class ReadOnlyError(RepositoryError):
@@ -209,7 +209,7 @@ class TransactionAbortedError(RepositoryError):
 
     def __str__(self) -> str:
         first = self.__cause__
-        because = f" by {type(first).__name__}: {first}" if first is not None else ""
+        because = f" by {_describe(first)}" if first is not None else ""
         return (
             f"this unit of work was aborted{because}; leave it or call rollback(), and put a statement that may fail "
             "inside `with unit.savepoint():`"
@@ -258,7 +258,13 @@ class ProgrammingError(QueryError):
 
 
 class MappingError(RepositoryError):
-    """An entity class does not match its table; raised where the repository class is defined, if possible."""
+    """An entity class does not match its table; raised where the repository class is defined, if possible.
+
+    Attributes:
+        key: the key of the row that cannot be loaded, if that is the reason.
+    """
+
+    key: tuple[object, ...] | None = None
 
 
 class UnsupportedError(RepositoryError):
@@ -282,7 +288,13 @@ def make_commit_lost_error() -> DatabaseUnavailableError:
 
 def add_failure_note(first: BaseException, second: BaseException, doing: str) -> None:
     """Record a second error as a note of the first, which stays the one that is raised."""
-    first.add_note(f"{doing} failed as well: {type(second).__name__}: {second}")
+    first.add_note(f"{doing} failed as well: {_describe(second)}")
+
+
+def _describe(error: BaseException) -> str:
+    """Return an error's class, and its message if it is the library's: a driver's may contain values."""
+    message = f": {error}" if isinstance(error, RepositoryError) else ""
+    return f"{type(error).__name__}{message}"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

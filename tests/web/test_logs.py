@@ -4,10 +4,14 @@ import logging
 from typing import Annotated
 
 import pytest
+import sqlalchemy as sa
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo.fastapi import Stream, install, provide, provide_stream
+from sqlrepo import BaseRepository, BaseUnitOfWork, CursorPage, QueryObject
+from sqlrepo.fastapi import Stream, filters, install, provide, provide_stream
 from tests.clock import clock
 from tests.web.domain import AsyncShop, Shop, Thing
 from tests.web.server import client, serving
@@ -135,3 +139,101 @@ def test_records_outside_of_requests_have_no_route(sync_db, clock, caplog):
         clock.sleep(2)
     [warning] = warnings(caplog)
     assert not hasattr(warning, "route")
+
+
+SENT = "s3cret"  # in every value that a client sends below
+
+REQUESTS = {
+    "add": ("POST", "/things", {"json": {"key": SENT, "secret": SENT}}),
+    "patch": ("PATCH", f"/things/{SENT}", {"json": {"secret": SENT}}),
+    "filter": ("GET", f"/things?key_contains={SENT}", {}),
+    "cursor": ("GET", "/things", {}),  # whose cursor is asked for first
+    "path key": ("GET", f"/things/{SENT}", {}),
+    "several": ("GET", f"/one?key_contains={SENT}", {}),
+}
+
+
+class Secrets(DeclarativeBase): ...
+
+
+class SecretRow(Secrets):
+    __tablename__ = "log_secret"
+    key: Mapped[str] = mapped_column(sa.String(20), primary_key=True)
+    secret: Mapped[str] = mapped_column(sa.String(50))
+
+
+class Secret(BaseModel):
+    key: str
+    secret: str
+
+
+class SecretQuery(QueryObject[Secret]):
+    key_contains: str | None = None
+    limit: int = 1
+
+
+class SecretRepository(BaseRepository[Secret, str]):
+    model = SecretRow
+
+
+class Safe(BaseUnitOfWork):
+    secrets: SecretRepository
+
+
+@pytest.fixture
+def safe(sync_db):
+    """Two secrets, an application, and a list of errors that every further statement raises one of."""
+    Secrets.metadata.create_all(sync_db.engine)
+    with Safe(sync_db) as unit:
+        unit.secrets.add_many([Secret(key=f"{SENT}{n}", secret=SENT) for n in ("", "2")])
+    app, raising = FastAPI(), []
+    SafeDep = Annotated[Safe, provide(Safe, sync_db)]
+    Wanted = Annotated[SecretQuery, filters(SecretQuery)]
+
+    @app.post("/things")
+    def add(thing: Secret, unit: SafeDep) -> Secret:
+        return unit.secrets.add(thing)
+
+    @app.patch("/things/{key}")
+    def patch(key: str, thing: dict[str, str], unit: SafeDep) -> Secret:
+        return unit.secrets.patch(key, thing)
+
+    @app.get("/things")
+    def find(query: Wanted, unit: SafeDep, after: str | None = None) -> CursorPage[Secret]:
+        return unit.secrets.scroll(query, after=after)
+
+    @app.get("/things/{key}")
+    def get(key: str, unit: SafeDep) -> Secret:
+        return unit.secrets.get(key)
+
+    @app.get("/one")
+    def one(query: Wanted, unit: SafeDep) -> Secret:
+        return unit.secrets.one(query)
+
+    def execute(cursor, statement, parameters, context):
+        if raising:
+            raise getattr(sync_db.engine.dialect.dbapi, raising[0])(f"near {SENT}: {parameters}")
+
+    install(app, sync_db)
+    sa.event.listen(sync_db.engine, "do_execute", execute)
+    yield app, raising
+    Secrets.metadata.drop_all(sync_db.engine)
+
+
+@pytest.mark.parametrize("kind", ["ProgrammingError", "InternalError", "DatabaseError", "IntegrityError", None])
+@pytest.mark.parametrize("name", REQUESTS)
+def test_no_failed_request_shows_a_value(safe, kind, name, caplog, capfd):
+    app, raising = safe
+    method, path, options = REQUESTS[name]
+    caplog.set_level(logging.DEBUG, "sqlrepo")
+    with serving(app) as address, client(address) as ask:
+        if name == "cursor":
+            path = f"/things?after={ask.get(path).json()['next']}"
+        if kind is not None:
+            raising.append(kind)
+        answer = ask.request(method, path, **options)
+        raising.clear()
+    assert answer.status_code >= 400 or kind is None
+    assert answer.status_code == 200 or "problem" in answer.headers["content-type"]
+    assert not any(SENT in text for text in (caplog.text, *capfd.readouterr()))
+    assert SENT not in answer.text or answer.status_code == 200

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple, TypeAlias, cast
@@ -210,11 +211,29 @@ def _respond(
 
 def _log_error(error: RepositoryError, first: RepositoryError, kind: _Kind, endpoint: object) -> None:
     if kind.status == _INTERNAL.status:
-        _log.error("%s failed", endpoint, exc_info=error)
+        _log.error("%s failed", endpoint, exc_info=_without_values(error))
     elif kind is _QUERY:  # the fault may be the endpoint's as well as the client's
-        _log.warning("%s sent an invalid query", endpoint, exc_info=error)
+        _log.warning("%s sent an invalid query", endpoint, exc_info=_without_values(error))
     elif kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         _log.warning("%s responded %d: %s: %s", endpoint, kind.status, type(first).__name__, first)
+
+
+def _without_values(error: BaseException) -> BaseException:
+    """Copy an error and its causes for the log; the messages of drivers and other libraries may contain values."""
+    if isinstance(error, RepositoryError):
+        shown: BaseException = copy(error)
+    else:
+        kind = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})
+        codes = (getattr(error, name, None) for name in ("sqlstate", "sqlite_errorname", "statement"))
+        known = [*error.args[:1], *codes] if _is_numbered(error) else codes
+        shown = kind("; ".join(["its message may contain values, and is left out", *map(str, filter(None, known))]))
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    shown.__cause__ = None if cause is None else _without_values(cause)
+    return shown.with_traceback(error.__traceback__)
+
+
+def _is_numbered(error: BaseException) -> bool:
+    return len(error.args) > 1 and isinstance(error.args[0], int)
 
 
 def _find_first(error: RepositoryError) -> RepositoryError:

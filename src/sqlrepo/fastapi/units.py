@@ -364,5 +364,5 @@ async def run_shielded(work: Awaitable[R]) -> R:
     if cancelled is None:
         return task.result()
     if (failure := task.exception()) is not None:
-        cancelled.add_note(f"the shielded work failed as well: {failure!r}")
+        cancelled.add_note(f"the shielded work failed as well: {type(failure).__name__}")
     raise cancelled

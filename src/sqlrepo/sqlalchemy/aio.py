@@ -179,7 +179,7 @@ async def _spawn(work: Callable[[], R]) -> R:
 def _make(url: sa.URL, **options: Any) -> sa.Engine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    return create_async_engine(url, **cancel_safe_options(url), **options).sync_engine
+    return create_async_engine(url, hide_parameters=True, **cancel_safe_options(url), **options).sync_engine
 
 
 def _require_greenlet() -> None:

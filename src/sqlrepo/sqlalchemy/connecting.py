@@ -69,6 +69,11 @@ def load_dialect(url: sa.URL) -> sa.Dialect:
     return dialect()
 
 
+def make_engine(url: sa.URL, **options: Any) -> sa.Engine:
+    """Make an engine whose errors and log do not show the values of parameters."""
+    return sa.create_engine(url, hide_parameters=True, **options)
+
+
 def cancel_safe_options(url: sa.URL) -> dict[str, Any]:
     """Return options for `create_async_engine` with which a cancelled connect leaves nothing behind."""
     name = url.get_driver_name()

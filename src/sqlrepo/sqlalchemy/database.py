@@ -14,7 +14,7 @@ from sqlrepo.forks import ForkAware, ForkSafeLock, at_fork, check_pid
 from sqlrepo.language.results import CursorKey, CursorKeys
 from sqlrepo.sqlalchemy.audit import log_once
 from sqlrepo.sqlalchemy.compiler import Compiler
-from sqlrepo.sqlalchemy.connecting import check_engine, check_url, load_dialect
+from sqlrepo.sqlalchemy.connecting import check_engine, check_url, load_dialect, make_engine
 from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.dialects.base import MakeEngine
 from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver
@@ -49,7 +49,7 @@ class Engines(ForkAware):
         isolation: str | None = None,
         cursor_key: CursorKey | None = None,
         asynchronous: bool = False,
-        make: MakeEngine = sa.create_engine,
+        make: MakeEngine = make_engine,
     ) -> None:
         self._cursor_keys = CursorKeys(cursor_key)
         self._ping = ping

@@ -203,7 +203,11 @@ def _without_code(error: BaseException, original: BaseException) -> RepositoryEr
         return DatabaseUnavailableError(_LOST)
     names = {base.__name__ for base in type(original).__mro__}
     if "DatabaseError" not in names and "InterfaceError" not in names:
-        return None
+        if not isinstance(error, exc.StatementError):
+            return None
+        return ProgrammingError(
+            f"a parameter's column type raised {type(original).__name__}; the statement was not sent"
+        )
     if "DataError" in names:
         return InvalidValueError(None, "a value cannot be sent to the database")
     if "ProgrammingError" in names or "NotSupportedError" in names:

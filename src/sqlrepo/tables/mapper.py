@@ -418,6 +418,7 @@ class Hydrator:
             raise self._error(row, "a value is not a member of its enumeration") from error
 
     def _error(self, row: Row, why: str) -> MappingError:
-        # The message contains no value of the row except its key.
-        key = [row[self._columns.index(name)] for name in self._schema.key if name in self._columns]
-        return MappingError(f"row {key} of table {self._schema.name} cannot be loaded as {self._model.__name__}: {why}")
+        what = f"a row of table {self._schema.name} cannot be loaded as {self._model.__name__}"
+        error = MappingError(f"{what}: {why}; its key is the error's `key`")
+        error.key = tuple(row[self._columns.index(name)] for name in self._schema.key if name in self._columns)
+        return error

@@ -11,7 +11,7 @@ from sqlalchemy import exc
 from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError, nearest
 from sqlrepo.sqlalchemy.audit.rules import LOST_UPDATE, Finding, findings_of
 from sqlrepo.sqlalchemy.audit.server import UNKNOWN, Server, read_collations
-from sqlrepo.sqlalchemy.connecting import check_url, load_dialect
+from sqlrepo.sqlalchemy.connecting import check_url, load_dialect, make_engine
 from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.dialects.base import is_first, log
 from sqlrepo.tables.reflection import table_of
@@ -104,7 +104,7 @@ def _reading_engine(url: sa.URL) -> sa.Engine:
     dialect, name = dialect_of(load_dialect(url)), url.database or ":memory:"
     if dialect.name == "sqlite" and not name.startswith((":memory:", "file:")) and not Path(name).exists():
         raise DatabaseUnavailableError(f"there is no file {name}")  # SQLite would make one
-    return dialect.make_reader(url, ping=False) or sa.create_engine(url)
+    return dialect.make_reader(url, ping=False, make=make_engine) or make_engine(url)
 
 
 def _load_named(name: str) -> sa.Dialect:

@@ -23,7 +23,7 @@ AnyColumn: TypeAlias = sa.ColumnElement[Any]
 #: Makes the bind parameter of the searched text, after applying a function to the text if there is one.
 Needle: TypeAlias = Callable[[Callable[[str], Any] | None], AnyColumn]
 
-#: `sa.create_engine`, or a function that makes an asynchronous engine and returns the engine beneath.
+#: `connecting.make_engine`, or a function that makes an asynchronous engine and returns the engine beneath.
 MakeEngine: TypeAlias = Callable[..., sa.Engine]
 
 READ_COMMITTED = "READ COMMITTED"
@@ -92,7 +92,7 @@ class Dialect(ABC):
     def set_up_reader(self, engine: sa.Engine) -> None:
         """Make the server refuse writes on connections of the reading engine."""
 
-    def make_reader(self, url: sa.URL, *, ping: bool, make: MakeEngine = sa.create_engine) -> sa.Engine | None:
+    def make_reader(self, url: sa.URL, *, ping: bool, make: MakeEngine) -> sa.Engine | None:
         """Make the engine of read-only units; None if they use the writing engine."""
         options = self.reader_options(url, ping=ping)
         if options is None:
