@@ -107,7 +107,7 @@ def patched_always(self, id, changes):
         pytest.param(Table, "unique_values", lambda self, row: [(row[0],), (row[1],), (row[4],)], {"8.4"}, id="nulls"),
         pytest.param(Scope, "confine", lambda self, driver: driver, OF_SCOPES - {"15.5", "15.9"}, id="scope"),
         pytest.param(Scope, "check_changes", lambda self, changes: True, {"15.7"}, id="scope-of-changes"),
-        pytest.param(Scope, "find_violation", lambda self, row: None, {"15.5"}, id="scope-of-new-rows"),
+        pytest.param(Scope, "check_new", lambda self, rows: None, {"15.5"}, id="scope-of-new-rows"),
         *(
             pytest.param(ScopedDriver, name, passed_on(name), found, id=f"scope-of-{name}")
             for name, found in {

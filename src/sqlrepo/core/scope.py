@@ -48,9 +48,8 @@ class Scope:
         """Raise `InvalidValueError` for a row that is outside, as far as its values are known before it is stored."""
         tests = self._tests(_parts(self.rows))
         for row in rows:
-            if (
-                violation := self._find_violation((test for test in tests if test.names <= row.keys()), row)
-            ) is not None:
+            violation = self._find_violation([test for test in tests if test.names <= row.keys()], row)
+            if violation is not None:
                 raise violation
 
     def find_violation(self, row: Values) -> InvalidValueError | None:

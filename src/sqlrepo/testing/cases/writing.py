@@ -361,7 +361,8 @@ class WritingCases(Generic[T]):
         subject.natural_keys(stored)
         nothing = {field.name: None for field in chosen}
         with subject.open() as repository:
-            writes = (repository.update, repository.save, lambda entity: repository.upsert(entity, on).entity)
+            upsert: Callable[[Any], Any] = lambda entity: repository.upsert(entity, on).entity  # noqa: E731
+            writes = (repository.update, repository.save, upsert)
             for write, entity in zip(writes, stored, strict=True):
                 result = write(subject.copy_with(entity, nothing))
                 assert {name: getattr(result, name) for name in nothing} == nothing
