@@ -92,7 +92,8 @@ def test_failure_shows_the_clause_and_the_values(run):
     result = run("-k", "test_get_gives_the_stored_entity and memory", library=LIBRARY + BROKEN)
 
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "Book(isbn='i1', title='TITLE 1') != Book(isbn='i1', title='Title 1')" in result.stdout
+    assert "found [{'isbn': 'i1', 'title': 'TITLE 1'}" in result.stdout
+    assert "expected [{'isbn': 'i1', 'title': 'Title 1'}" in result.stdout
     assert "clause 2.1 of sqlrepo's contract" in result.stdout
 
 

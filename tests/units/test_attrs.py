@@ -79,9 +79,9 @@ def test_they_are_asked_for(purse):
 
 def test_a_row_that_a_validator_refuses_is_named_without_its_values(purse):
     with purse:
-        stored = purse.coins.add(Coin("penny", 1))
+        purse.coins.add(Coin("penny", 1))
         purse.coins.update_where(everything=True, set_={"worth": -7})
-        with pytest.raises(MappingError, match=rf"row \[{stored.id}\] of table attrs_coin .* ValueError") as caught:
+        with pytest.raises(MappingError, match=r"a row of table attrs_coin .* ValueError") as caught:
             purse.coins.find()
     assert "-7" not in str(caught.value)
     assert isinstance(caught.value.__cause__, ValueError)

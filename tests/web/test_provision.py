@@ -148,7 +148,7 @@ def test_an_alias_may_be_defined_before_the_repositories():
         assert ask.get("/").json() == 0
 
 
-def test_override_refuses_a_database_that_cannot_hold_the_tables(tmp_path):
+def test_a_replacement_that_cannot_hold_a_table_refuses_its_repository(tmp_path):
     class Odd(DeclarativeBase): ...
 
     class PointRow(Odd):
@@ -158,6 +158,7 @@ def test_override_refuses_a_database_that_cannot_hold_the_tables(tmp_path):
 
     class Point(BaseModel):
         id: int | None = None
+        twice: int | None = None
 
     class Points(BaseRepository[Point, int]):
         model = PointRow
@@ -167,8 +168,10 @@ def test_override_refuses_a_database_that_cannot_hold_the_tables(tmp_path):
 
     alias = Annotated[Plane, provide(Plane, Database(f"sqlite:///{tmp_path}/a.db"))]
 
-    with pytest.raises(UnsupportedError):
-        override(FastAPI(), alias, InMemoryDatabase())
+    store = InMemoryDatabase()
+    override(FastAPI(), alias, store)
+    with pytest.raises(UnsupportedError, match="twice"), Plane(store) as plane:
+        plane.points.find()
 
 
 @pytest.mark.parametrize("alias", [Shop, None, Annotated[Shop, "x"], Annotated[Shop, Header()]])

@@ -743,10 +743,9 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def _missing(self, key: Mapping[str, Any], version: Mapping[str, Any], exists: bool) -> Exception:
         """Return the error for a row that is not there, or not at the expected version."""
-        values = tuple(key.values())
-        plain: Any = values[0] if len(values) == 1 else values
-        entity = self._mapper.entity
-        return StaleEntityError(entity, plain, *version.values()) if exists else NotFoundError(entity, plain)
+        plain: Any = tuple(key.values()) if len(key) != 1 else next(iter(key.values()))
+        entity, expected = self._mapper.entity, next(iter(version.values()), None)
+        return StaleEntityError(entity, plain, expected) if exists else NotFoundError(entity, plain)
 
     # -- upserts, row by row
 

@@ -120,9 +120,10 @@ class Match:
             raise PreconditionError(HTTPStatus.PRECONDITION_FAILED, _STALE_DETAIL)
 
 
-async def _match(if_match: Annotated[str | None, Header()] = None) -> Match:
+async def _match(request: Request, if_match: Annotated[str | None, Header()] = None) -> Match:
     if if_match is None:
         return Match()
+    if_match = ", ".join(request.headers.getlist("if-match"))  # several lines are one list (RFC 9110, 5.3)
     return Match(None if if_match.strip(" \t") == "*" else _parse_tags(if_match), given=True)
 
 

@@ -84,7 +84,8 @@ def provide_stream(unit: type[AnyUnit], db: DatabaseOrFactory, *, context: Calla
 def override(app: FastAPI, alias: Any, db: DatabaseOrFactory) -> None:
     """Replace the database of an alias in an application: ``override(app, ShopDep, InMemoryDatabase())``.
 
-    The replacement is stored in ``app.dependency_overrides``; clear that to undo it.
+    The replacement is stored in ``app.dependency_overrides``; clear that to undo it. Applications that are mounted
+    into this one have overrides of their own.
 
     Args:
         app: the application.

@@ -606,7 +606,7 @@ class Subject(UnderTest[T], Generic[T]):
         """Compare entities, or lists of them in the same order."""
         __tracebackhide__ = True
         values, wanted = self.to_values(found), self.to_values(expected)
-        assert values == wanted, f"{what or 'entities'}: found (left) differs from expected (right)"
+        assert values == wanted, f"{what or 'entities'}: found {values!r}, expected {wanted!r}"
 
     def check_any_order(self, found: Iterable[T], expected: Iterable[T]) -> None:
         __tracebackhide__ = True
