@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any, Generic, TypeVar
 
 from sqlrepo import BaseRepository, RepositoryError
-from sqlrepo.testing.harness import clause
+from sqlrepo.testing.harness import NotApplicableError, clause
 from sqlrepo.testing.subject import AppError, Subject
 
 T = TypeVar("T")
@@ -113,11 +113,11 @@ class _Play(Generic[T]):
 
     def write(self, unit: _Unit[T], row: int, value: Any, *, waits: bool = False) -> None:
         """Write the value of a row, without comparing a version."""
-        where, values = self._subject.is_(self._rows[row]), {self._field.name: value}
+        where, values = self._is(row), {self._field.name: value}
         unit.do(lambda repository: repository.update_where(where, set_=values), waits=waits)
 
     def read(self, unit: _Unit[T], row: int, *, waits: bool = False) -> Future[Any]:
-        where = self._subject.is_(self._rows[row])
+        where = self._is(row)
         return unit.do(lambda repository: [self._field.get(one) for one in repository.find(where)], waits=waits)
 
     def count(self, unit: _Unit[T], value: Any, *, waits: bool = False) -> Future[Any]:
@@ -147,6 +147,15 @@ class _Play(Generic[T]):
         assert found in declared.split("/"), (
             f"{anomaly}: the answer is {found!r}, and {isolation} declares {declared!r}; see Capabilities.isolation"
         )
+
+    def _is(self, row: int) -> bool:
+        try:
+            return self._subject.is_(self._rows[row])
+        except NotApplicableError:
+            for unit in self._units:
+                unit.commit()
+                unit.join()
+            raise
 
     def stored(self) -> list[Any]:
         """Return the values of all rows, in the order of their keys."""
