@@ -60,7 +60,7 @@ class ColumnInfo:
     def outer_type(self) -> Any:
         try:
             return self.column.type.dialect_impl(self.dialect)
-        except TypeError:  # SQLAlchemy cannot adapt mysql.SET to another database
+        except (TypeError, AttributeError):  # SQLAlchemy cannot adapt mysql.SET and, in 2.0, mysql.ENUM
             return self.column.type
 
     @cached_property
