@@ -213,7 +213,7 @@ SYNC = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 NARROWER = {
     "postgresql": (
         "ALTER TABLE thing ALTER COLUMN note TYPE varchar(3)",
-        "ALTER TABLE thing ALTER COLUMN note TYPE text",
+        "ALTER TABLE thing ALTER COLUMN note TYPE varchar(20)",
     ),
     "mysql": ("ALTER TABLE thing MODIFY note varchar(3)", "ALTER TABLE thing MODIFY note varchar(20)"),
 }

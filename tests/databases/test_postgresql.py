@@ -261,4 +261,4 @@ def test_no_expression_of_a_constraint_is_taken_for_a_field(db, second):
 def test_a_key_that_is_always_generated_is_named(db):
     with pytest.raises(InvalidValueError) as caught, Slots(db) as slots:
         slots.add(Slot(key=7, start=1))
-    assert (caught.value.field, caught.value.reason) == ("key", "is computed by the database")
+    assert (caught.value.field, caught.value.reason) == ("key", "is always generated; leave it None")

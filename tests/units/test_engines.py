@@ -296,3 +296,11 @@ def test_the_error_of_a_url_without_driver_says_what_to_write(url):
 def test_a_driver_that_no_extra_brings_is_named_as_its_package():
     with pytest.raises(UnsupportedError, match=r"pip install pg8000$"):
         Database("postgresql+pg8000://x")
+
+
+def test_errors_of_your_own_statements_hide_their_parameters():
+    db = Database("sqlite://")
+    with pytest.raises(sa.exc.OperationalError) as caught, db.engine.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM nowhere WHERE key = :key"), {"key": "s3cret"})
+    assert "s3cret" not in str(caught.value)
+    db.dispose()

@@ -327,6 +327,13 @@ def test_a_literal_is_read_through_its_casts(type_, text, value):
         assert singles.add(entity()).odd == value
 
 
+def test_a_cast_that_cuts_a_text_off_is_refused():
+    repository, _ = kept((sa.String(9), {"server_default": sa.text("'abcdef'::character varying(3)")}))
+
+    with pytest.raises(UnsupportedError, match="odd"), repository(InMemoryDatabase()) as singles:
+        singles.find()
+
+
 class Clocks(DeclarativeBase): ...
 
 

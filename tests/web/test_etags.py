@@ -84,6 +84,13 @@ def test_a_condition_that_does_not_hold_is_412(ask, path, condition):
     assert ask.get(path).json()["size"] == 0
 
 
+def test_several_lines_are_one_list(ask, path):
+    lines = [("If-Match", '"9"'), ("If-Match", '"1"')]
+
+    assert ask.patch(path, json={"size": 1}, headers=lines).status_code == 200
+    assert ask.patch(path, json={"size": 2}, headers=lines).status_code == 412
+
+
 @pytest.mark.parametrize(
     "condition", ["1", '"1', '"1 "', '1"', '"1" "2"', "'1'", "**", '*, "1"', 'w/"1"', ",", "", '"1";x']
 )

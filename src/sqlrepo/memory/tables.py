@@ -629,10 +629,8 @@ def _compile_index(schema: Schema, index: UniqueIndex) -> Callable[[Row], Key]:
         return partial(_ask_user, index.function, schema)
     shape, literals = parametrize(index.condition)
     filtered = compile_filter(schema, shape)
-    params, parts = (
-        filtered.params(Condition(shape, literals)),
-        [(part, schema.positions[part.name]) for part in index.parts],
-    )
+    params = filtered.params(Condition(shape, literals))
+    parts = [(part, schema.positions[part.name]) for part in index.parts]
 
     def read(row: Row) -> Key:
         if not filtered.test(row, params):

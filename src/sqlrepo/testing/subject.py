@@ -495,8 +495,8 @@ class Subject(UnderTest[T], Generic[T]):
         with suppress(AppError), repository.unit.savepoint():
             try:
                 repository.add(given)
-            except Exception as error:
-                raise AppError from error  # nothing is lost in silence
+            except (RepositoryError, ValueError) as error:  # the two ways to refuse an entity; a crash is a failure
+                raise AppError from error
             found = repository.one()
             check(repository, given, found)
             raise AppError
