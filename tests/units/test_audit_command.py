@@ -9,6 +9,7 @@ import sys
 import pytest
 import sqlalchemy as sa
 
+from sqlrepo import BaseRepository, MappingError
 from sqlrepo.__main__ import main
 from sqlrepo.sqlalchemy import Database
 
@@ -226,3 +227,16 @@ def test_a_real_database_is_asked_and_not_changed(here, capsys):
     ]  # of which memory says so
     assert (here / "real.db").read_bytes() == before
     assert sorted(one.name for one in here.iterdir()) == ["broken.py", "real.db", "storage.py"]
+
+
+def test_a_repository_that_is_not_complete_keeps_no_other_from_being_used(repositories, capsys):
+    plains, db = importlib.import_module("repositories").Plains, Database("postgresql+psycopg://nobody@localhost/none")
+
+    class Incomplete(BaseRepository):
+        model = plains.definition().schema.model
+
+    plains(db)
+    assert main(["audit", "repositories:Base", "--dialect", "postgresql"]) == 1
+    assert "plain: no version column" in capsys.readouterr().out
+    with pytest.raises(MappingError):
+        Incomplete.definition()

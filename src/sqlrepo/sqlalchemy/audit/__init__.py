@@ -51,11 +51,8 @@ def log_once(engine: sa.Engine, schema: Schema) -> None:
     """
     if not is_first(engine, schema.full_name):
         return
-    found = [
-        one
-        for one in findings_of(table_of(schema), engine.dialect, UNKNOWN)
-        if not one.assumed and one.rule != LOST_UPDATE
-    ]
+    findings = findings_of(table_of(schema), engine.dialect, UNKNOWN, without=[LOST_UPDATE])
+    found = [one for one in findings if not one.assumed]
     if found:
         places = dict.fromkeys(one.place or one.what for one in found)  # each once, in their order
         log.warning(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from sqlrepo.core.definition import RepositoryConfig, type_arguments
+from sqlrepo.errors import MappingError
 from sqlrepo.sqlalchemy.audit.column import MARIADB, ColumnInfo
 from sqlrepo.sqlalchemy.audit.server import Server
 from sqlrepo.tables.reflection import left_out, refusals
@@ -83,13 +84,14 @@ class Rule:
     by_collation: bool = False  # only assumed where the collation is not known
 
 
-def findings_of(table: sa.Table, dialect: sa.Dialect, server: Server) -> Iterator[Finding]:
+def findings_of(
+    table: sa.Table, dialect: sa.Dialect, server: Server, *, without: Collection[str] = ()
+) -> Iterator[Finding]:
     """Find what is not portable in a table: its columns one by one, then its constraints and indexes."""
     columns = {one: ColumnInfo(one, dialect, server.collation(one), server.default) for one in table.columns}
     info = TableInfo(table, dialect.name, columns)
-    found = [
-        _finding(rule, info, spot) for rule in RULES if info.database in rule.databases for spot in rule.find(info)
-    ]
+    rules = [rule for rule in RULES if info.database in rule.databases and rule.code not in without]
+    found = [_finding(rule, info, spot) for rule in rules for spot in rule.find(info)]
     refused = [*refusals(table), *left_out(table)]
     for column in columns.values():
         own = [one for one in found if one.column and one.place == column.place]
@@ -258,9 +260,16 @@ def _other_engine(table: TableInfo) -> Iterator[Part]:
 def _unversioned(table: TableInfo) -> Iterator[Part]:
     """Find a table that imported repositories write, none with a version; its ``info`` may allow that."""
     if table.table.info.get("lost_updates") != "allow":
-        found = [kind.definition().schema.version for kind in _repositories() if _table_of(kind) is table.table]
+        found = [_version_of(kind) for kind in _repositories() if _table_of(kind) is table.table]
         if found and not any(found):
             yield Part("", "no version column")
+
+
+def _version_of(kind: type[RepositoryConfig[Any]]) -> str | None:
+    try:
+        return kind.definition().schema.version
+    except MappingError:  # of a class that cannot be used: its own first use raises the error
+        return kind.version
 
 
 def _repositories(base: type[RepositoryConfig[Any]] = RepositoryConfig) -> Iterator[type[RepositoryConfig[Any]]]:
