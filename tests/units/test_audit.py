@@ -75,7 +75,6 @@ COLUMNS = [
     ("collation", SERVED, sa.String(5).with_variant(mysql.VARCHAR(5, collation="utf8mb4_bin"), *MYSQL)),
     ("charset", MYSQL, sa.String(5).with_variant(mysql.VARCHAR(5, charset="latin1"), *MYSQL)),
     ("char", SERVED, sa.CHAR(3)),
-    ("memory-field", LITE, sa.CHAR(3)),
     ("text-length", MYSQL, sa.String()),
     ("short-text", MYSQL, sa.Text()),
     ("short-text", MYSQL, mysql.MEDIUMTEXT()),

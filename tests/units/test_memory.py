@@ -158,7 +158,7 @@ class Unknown(sa.types.UserDefinedType):
         sa.Column("bad", sa.DateTime, default=sa.func.random()),
         sa.Column("bad", sa.DateTime, onupdate=sa.func.random(), nullable=True),
         sa.Column("bad", sa.Integer, sa.Sequence("numbers"), nullable=True),
-        sa.Column("bad", sa.CHAR(3), nullable=True),
+        sa.Column("bad", sa.BINARY(3), nullable=True),
         sa.Column("bad", sa.Interval, nullable=True),
         sa.Column("bad", sa.Numeric, nullable=True),
         sa.Column("bad", sa.Numeric(10), nullable=True),
@@ -219,7 +219,7 @@ def test_a_constraint_memory_cannot_keep_is_refused_by_name(args, name):
 
 def test_everything_that_is_refused_is_named_at_once():
     message = refused(
-        sa.Column("one", sa.CHAR(3), nullable=True),
+        sa.Column("one", sa.BINARY(3), nullable=True),
         sa.Column("two", sa.Interval, nullable=True),
         args=(sa.CheckConstraint("id + 1 > 0", name="positive"),),
     )

@@ -69,14 +69,11 @@ KEPT = [
     sqlite.DATETIME(), postgresql.TIMESTAMP(), mysql.DATETIME(), mysql.TIMESTAMP(), sa.Date(), sa.DATE(), sqlite.DATE(),
     sa.Time(), sa.TIME(), sqlite.TIME(), postgresql.TIME(), mysql.TIME(), sa.JSON(none_as_null=True),
     postgresql.JSON(none_as_null=True), postgresql.JSONB(none_as_null=True), mysql.JSON(none_as_null=True),
+    sa.CHAR(5), sa.NCHAR(5), mysql.CHAR(5), mysql.NCHAR(5),
 ]  # fmt: skip
 REFUSED = [
     (sa.REAL(), "use types.Float64"),
     (mysql.FLOAT(), "use types.Float64"),
-    (sa.CHAR(5), "use VARCHAR"),
-    (sa.NCHAR(5), "use VARCHAR"),
-    (mysql.CHAR(5), "use VARCHAR"),
-    (mysql.NCHAR(5), "use VARCHAR"),
     (sa.Interval(), "use types.Duration"),
     (sa.PickleType(), "pickles"),
     (sa.ARRAY(sa.Integer), "no portable meaning"),

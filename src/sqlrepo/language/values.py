@@ -65,6 +65,7 @@ class ValueType:
     labels: Mapping[Any, str] | None = field(default=None, hash=False)  # the stored text of each enumeration member
     bind: Callable[[Any], Any] | None = None  # a TypeDecorator's two functions; the limits hold for the bound value
     result: Callable[[Any], Any] | None = None
+    padded: bool = False  # CHAR: databases add or remove blanks at the end, so no value may have any
     form: str = ""  # an unusual stored form, if any; columns of different forms do not compare
 
     def check(self, value: Any) -> Any:
@@ -193,6 +194,8 @@ def _text(limits: ValueType, value: Any) -> str:
             raise WrongValueError("contains an unpaired surrogate") from None
     if limits.length is not None and len(text) > limits.length:
         raise WrongValueError(f"too long, {len(text)} of at most {limits.length} characters")
+    if limits.padded and text.endswith(" "):
+        raise WrongValueError("ends with a blank, which CHAR does not keep")
     if limits.labels is not None and text not in limits.labels:
         raise WrongValueError(f"not one of {', '.join(limits.labels)}")
     return text

@@ -191,7 +191,7 @@ class Compiler:
         lock: Lock | None,
     ) -> sa.Executable:
         columns = self._columns(schema)
-        statement = sa.select(*(columns[name] for name in names))
+        statement = sa.select(*(self._dialect.read(columns[name]) for name in names))
         statement = statement.where(self._where(schema, shape)[0]).order_by(*self.order(schema, columns, order))
         if limited:
             statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
@@ -222,7 +222,7 @@ class Compiler:
 
     def _write_insert(self, schema: Schema, returning: tuple[str, ...], *, many: bool) -> sa.Executable:
         columns = self._columns(schema)
-        chosen = [columns[name] for name in returning]
+        chosen = [self._dialect.read(columns[name]) for name in returning]
         return sa.insert(table_of(schema)).returning(*chosen, sort_by_parameter_order=many)
 
     def _write_update(self, schema: Schema, names: tuple[str, ...], shape: Criterion) -> sa.Executable:
@@ -245,7 +245,8 @@ class Compiler:
         where = None if matches_all(scope) else self._where(schema, scope)[0]
         insert = postgresql.insert(table_of(schema))
         statement = insert.on_conflict_do_update(index_elements=target, set_=changes, where=where)
-        return statement.returning(*(columns[name] for name in returning), sa.literal_column("xmax = 0", sa.Boolean))
+        chosen = [self._dialect.read(columns[name]) for name in returning]
+        return statement.returning(*chosen, sa.literal_column("xmax = 0", sa.Boolean))
 
     def _changes(self, schema: Schema, names: Sequence[str]) -> dict[Any, Any]:
         columns = self._columns(schema)

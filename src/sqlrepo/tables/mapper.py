@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -298,7 +299,7 @@ class Mapper(Generic[T]):
                 return OneOf(ref, tuple(self._literal(ref, value) for value in values))
             case Match(_, kind, text, case):
                 self._refuse_text_of_uuid(ref)
-                return Match(ref, kind, self._literal(ref, text), "exact" if case == "exact" else self._fold)
+                return Match(ref, kind, self._literal(ref, text, part=True), "exact" if case == "exact" else self._fold)
             case IsNull():
                 return IsNull(ref)
 
@@ -362,10 +363,10 @@ class Mapper(Generic[T]):
 
         return map_leaves(criterion, store)
 
-    def _literal(self, ref: Ref, value: Any) -> Any:
-        column = self.schema.by_name[ref.name]
+    def _literal(self, ref: Ref, value: Any, *, part: bool = False) -> Any:
+        type_ = self.schema.by_name[ref.name].type
         try:
-            return column.type.check(value)
+            return (replace(type_, padded=False) if part else type_).check(value)
         except WrongValueError as wrong:
             raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__
 

@@ -259,9 +259,9 @@ _ANY_TYPE = ("dispatch", "should_evaluate_none")
 
 
 def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | None]:
-    # The limits are those of the implementation type; the user's two functions run unchanged.
-    below, refused = _read_type(type_.impl_instance)
+    # The limits are those of the type beneath; the user's two functions run unchanged.
     bare, base, own = DefaultDialect(), sa.types.TypeDecorator, type(type_)
+    below, refused = _read_type(type_.load_dialect_impl(bare))
     bind = result = None
     if own.process_bind_param is not base.process_bind_param:
         bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
@@ -306,6 +306,11 @@ def _string(type_: Any) -> tuple[ValueType, str | None]:
     if type_.collation is None or type_.collation in BY_CODE_POINT:
         return found, None  # the audit judges a database's default collation
     return found, f"collation {type_.collation} does not compare text by code point"
+
+
+def _char(type_: Any) -> tuple[ValueType, str | None]:
+    found, refused = _string(type_)
+    return replace(found, length=type_.length or 1, padded=True), refused
 
 
 def _enum(type_: Any) -> tuple[ValueType, str | None]:
@@ -397,7 +402,6 @@ _ENUM_FLAGS = (
     "native_enum create_constraint values_callable enum_class enums validate_strings length name schema metadata "
     "create_type inherit_schema collation charset"
 )
-_PADDED = "CHAR pads or trims by database; use VARCHAR"
 _INTERVAL = "Interval has a smaller range on some databases; use types.Duration"
 
 # The types that memory knows, by their exact classes; those that it refuses are here for the sake of their remedy.
@@ -407,7 +411,7 @@ _ROWS: Final[tuple[tuple[tuple[type, ...], _Read, str], ...]] = (
     ((sa.Boolean, sa.BOOLEAN), _plain(Kind.BOOLEAN, bool), "create_constraint name"),
     (tuple(_BITS), _integer, "unsigned zerofill display_width"),
     ((sa.Enum, postgresql.ENUM, mysql.ENUM), _enum, _ENUM_FLAGS),
-    ((sa.CHAR, sa.NCHAR, mysql.CHAR, mysql.NCHAR), _refused(Kind.TEXT, str, _PADDED), _TEXT_FLAGS),
+    ((sa.CHAR, sa.NCHAR, mysql.CHAR, mysql.NCHAR), _char, _TEXT_FLAGS),
     ((sa.String, sa.VARCHAR, sa.Text, sa.TEXT, sa.CLOB), _string, _TEXT_FLAGS),
     ((sa.Unicode, sa.UnicodeText, sa.NVARCHAR), _string, _TEXT_FLAGS),
     ((mysql.VARCHAR, mysql.TINYTEXT, mysql.TEXT, mysql.MEDIUMTEXT, mysql.LONGTEXT), _string, _TEXT_FLAGS),

@@ -333,7 +333,8 @@ RULES = (
         "char",
         _SERVERS,
         _columns(lambda c: c.is_text and c.type_name == "CHAR"),
-        "Texts come back changed: MariaDB drops trailing blanks, PostgreSQL fills short texts up with blanks.",
+        "MariaDB drops blanks at the end, and PostgreSQL fills short texts up with blanks. Repositories give texts "
+        "without them, and refuse a text that ends with a blank; your own statements read what the database gives.",
         _TEXT,
     ),
     Rule(

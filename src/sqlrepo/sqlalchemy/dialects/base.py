@@ -187,6 +187,10 @@ class Dialect(ABC):
 
     # -- statements
 
+    def read(self, column: AnyColumn) -> AnyColumn:
+        """Return an expression for the column's value as every database gives it."""
+        return column
+
     @abstractmethod
     def exact(self, column: AnyColumn) -> AnyColumn:
         """Return an expression for the column that compares and sorts by code point."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, assert_never
 
 import sqlalchemy as sa
 from sqlalchemy import event, func, literal
+from sqlalchemy.exc import CompileError
 
 from sqlrepo.language.criteria import Match, MatchKind, Operator
 from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, Triggers, compare
@@ -18,6 +20,8 @@ _BY_CODE_POINT = frozenset({"C", "POSIX"})
 
 # Collations that fold like `fold_unicode`: character by character, and I with dot to i.
 _UNICODE_FOLDS = ("C.utf8", "C.UTF-8", "pg_c_utf8", "en_US.utf8", "en_US.UTF-8")
+
+_CHAR = re.compile(r"N?CHAR\b")
 
 _ESCAPE = "\\"
 _ESCAPED = str.maketrans({character: _ESCAPE + character for character in f"%_{_ESCAPE}"})
@@ -109,6 +113,14 @@ class PostgreSQL(Dialect):
 
     # -- statements
 
+    def read(self, column: AnyColumn) -> AnyColumn:
+        """Return CHAR as text, because the server fills it up with blanks and drops them only in a cast."""
+        try:
+            is_char = _CHAR.match(column.type.compile(dialect=self.sql)) is not None
+        except CompileError:  # of another database's type
+            is_char = False
+        return sa.type_coerce(sa.cast(column, sa.Text()), column.type) if is_char else column
+
     def exact(self, column: AnyColumn) -> AnyColumn:
         """Return text in collation "C"; members of a native enum as text, not in the order of their declaration."""
         stored = self.stored_type(column)
@@ -143,6 +155,7 @@ class PostgreSQL(Dialect):
         return _like(node.kind, subject, text) if plain else _by_function(node.kind, subject, text(None))
 
     def _fold_column(self, node: Match, column: AnyColumn) -> AnyColumn:
+        column = self.read(column)
         if node.case == "exact":
             return column
         if node.case == "ascii":

@@ -1,0 +1,182 @@
+"""Types that databases store in ways of their own, and that mean one thing on every backend."""
+
+import uuid
+from operator import attrgetter
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlrepo import (
+    BaseRepository,
+    InvalidLiteralError,
+    InvalidValueError,
+    UniqueViolationError,
+    contains,
+    desc,
+    endswith,
+    fields,
+    icontains,
+    in_,
+    startswith,
+)
+
+
+class Hex(sa.TypeDecorator):
+    """A UUID as many applications write it: the length is that of `load_dialect_impl`."""
+
+    impl = sa.CHAR
+    cache_ok = True
+    length = 32
+    as_text = attrgetter("hex")
+
+    def load_dialect_impl(self, dialect):
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.UUID())
+        return dialect.type_descriptor(sa.CHAR(self.length))
+
+    def process_bind_param(self, value, dialect):
+        if value is None or dialect.name == "postgresql":
+            return value
+        return type(self).as_text(value if isinstance(value, uuid.UUID) else uuid.UUID(value))
+
+    def process_result_value(self, value, dialect):
+        return value if value is None or isinstance(value, uuid.UUID) else uuid.UUID(value)
+
+
+class Dashed(Hex):
+    class Own(sa.CHAR): ...
+
+    impl = Own
+    cache_ok = True
+    length = 36
+    as_text = str
+
+
+class Always(sa.TypeDecorator):
+    """CHAR on every database, with values that do not fill it."""
+
+    impl = sa.CHAR(40)
+    cache_ok = True
+
+    def process_bind_param(self, value, dialect):
+        return None if value is None else value.hex
+
+    def process_result_value(self, value, dialect):
+        assert value is None or len(value) == 32
+        return None if value is None else uuid.UUID(value)
+
+
+class Base(DeclarativeBase): ...
+
+
+class CodedRow(Base):
+    __tablename__ = "coded"
+    id: Mapped[uuid.UUID] = mapped_column(Hex, primary_key=True, default=uuid.uuid4)
+    dashed: Mapped[uuid.UUID | None] = mapped_column(Dashed, unique=True)
+    always: Mapped[uuid.UUID | None] = mapped_column(Always)
+    parent: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("coded.id"))
+    code: Mapped[str | None] = mapped_column(sa.CHAR(3), unique=True)
+    wide: Mapped[str | None] = mapped_column(sa.NCHAR(4))
+    flag: Mapped[str] = mapped_column(sa.CHAR, default="N")
+
+
+class Coded(BaseModel):
+    id: uuid.UUID | None = None
+    dashed: uuid.UUID | None = None
+    always: uuid.UUID | None = None
+    parent: uuid.UUID | None = None
+    code: str | None = None
+    wide: str | None = None
+    flag: str | None = None
+
+
+class Codes(BaseRepository[Coded, uuid.UUID]):
+    model = CodedRow
+
+
+c = fields(Coded)
+IDS = [uuid.UUID(int=number) for number in (1, 0xA << 120, 2**128 - 1)]
+
+
+@pytest.fixture
+def store(empty):
+    return empty(Base)
+
+
+@pytest.fixture
+def codes(store):
+    with Codes(store) as codes:
+        yield codes
+
+
+def test_uuids_under_a_decorator_over_char(codes):
+    stored = codes.add_many([Coded(id=one, dashed=one, always=one) for one in IDS])
+
+    assert [(one.id, one.dashed, one.always) for one in stored] == [(one, one, one) for one in IDS]
+    assert [codes.get(one) for one in IDS] == stored == codes.find(order_by=c.dashed)
+    assert codes.find(dashed=IDS[1]) == codes.find(always=IDS[1]) == stored[1:2]
+    assert codes.find(in_(c.always, IDS[1:]), order_by=desc(c.always)) == stored[:0:-1]
+    assert codes.find(c.dashed > IDS[0], order_by=c.id) == stored[1:]
+    assert codes.add(Coded(parent=IDS[0])).id not in IDS
+
+
+def test_a_uuid_under_a_decorator_is_unique(store):
+    with pytest.raises(UniqueViolationError) as caught, Codes(store) as codes:
+        codes.add_many([Coded(dashed=IDS[0]), Coded(dashed=IDS[0])])
+    assert caught.value.fields == ("dashed",)
+
+
+TEXTS = ["", " a", "A", "a", "a b", "ab", "é", "\uffff"]
+
+
+def test_char_gives_back_what_was_given(codes):
+    stored = codes.add_many([Coded(code=text, wide=text) for text in TEXTS])
+
+    assert [one.code for one in stored] == [one.wide for one in stored] == TEXTS
+    assert [codes.get(one.id) for one in stored] == stored
+    for one in stored:
+        assert codes.find(code=one.code) == codes.find(wide=one.wide) == [one]
+        assert codes.update(one.model_copy(update={"flag": "Y"})).code == one.code
+        assert codes.patch(one.id, {"wide": "x"}).wide == "x"
+    assert [one.code for one in codes.find(order_by=c.code)] == TEXTS
+    assert [one.code for one in codes.find(order_by=desc(c.code))] == TEXTS[::-1]
+    assert [one.code for one in codes.find(c.code < "a b", order_by=c.code)] == TEXTS[:4]
+    assert {one.code for one in codes.find(in_(c.code, ["a", "ab", "b"]))} == {"a", "ab"}
+
+
+@pytest.mark.parametrize(
+    ("criterion", "found"),
+    [
+        (endswith(c.code, "b"), ["a b", "ab"]),
+        (endswith(c.code, " "), []),
+        (startswith(c.code, "a"), ["a", "a b", "ab"]),
+        (startswith(c.code, "a "), ["a b"]),
+        (contains(c.code, " "), [" a", "a b"]),
+        (icontains(c.code, "A "), ["a b"]),
+    ],
+    ids=str,
+)
+def test_char_is_searched_without_the_blanks_it_is_filled_up_with(codes, criterion, found):
+    codes.add_many([Coded(code=text) for text in TEXTS])
+
+    assert [one.code for one in codes.find(criterion, order_by=c.code)] == found
+
+
+def test_a_text_with_a_blank_at_the_end_is_no_value_of_char(codes):
+    stored = codes.add(Coded(code="abc"))
+    for text, field in (("a ", "code"), ("   ", "code"), ("abcd", "code"), ("abc  ", "wide"), ("NN", "flag")):
+        for write in (
+            lambda given: codes.add(Coded(**given)),
+            lambda given: codes.update(stored.model_copy(update=given)),
+            lambda given: codes.patch(stored.id, given),
+            lambda given: codes.update_where(c.id == stored.id, set_=given),
+        ):
+            with pytest.raises(InvalidValueError) as caught:
+                write({field: text})
+            assert caught.value.field == field
+        with pytest.raises(InvalidLiteralError):
+            codes.count(**{field: text})
+    assert codes.find() == [stored]
