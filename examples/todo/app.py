@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from examples.todo.domain import Todo, TodoQuery
 from examples.todo.storage import Store, TodoUnit, database_url, storage
 from sqlrepo import Page
-from sqlrepo.fastapi import Links, filters, install, override, problems, provide, validation_problem
+from sqlrepo.fastapi import Links, filters, install, override, provide, validation_problem
 
 
 class NewTodo(BaseModel):
@@ -46,32 +46,32 @@ Reading = Annotated[TodoUnit, provide(TodoUnit, database, read_only=True)]
 router = APIRouter(prefix="/todos", tags=["to-dos"])
 
 
-@router.post("", status_code=201, responses=problems(409, 422))
+@router.post("", status_code=201)
 def create_todo(new: NewTodo, unit: Writing) -> Todo:
     """Stores a new to-do."""
     return unit.todos.add(Todo(**new.model_dump()))
 
 
-@router.get("", responses=problems(422))
+@router.get("")
 def find_todos(query: Annotated[TodoQuery, filters(TodoQuery)], unit: Reading, links: Links) -> Page[Todo]:
     """The to-dos that fit all the filters, in the order asked for."""
     return links(unit.todos.page(query), query)
 
 
 # `:path` because a key is any text, and some text has a slash in it.
-@router.get("/{key:path}", responses=problems(404, 422))
+@router.get("/{key:path}")
 def get_todo(key: str, unit: Reading) -> Todo:
     """One to-do by its key."""
     return unit.todos.by_key(key)
 
 
-@router.patch("/{key:path}", responses=problems(404, 422))
+@router.patch("/{key:path}")
 def change_todo(key: str, changes: TodoChanges, unit: Writing) -> Todo:
     """Changes the fields that were sent and leaves the others alone."""
     return unit.todos.change(key, changes.model_dump(exclude_unset=True))
 
 
-@router.delete("/{key:path}", status_code=204, responses=problems(404, 422))
+@router.delete("/{key:path}", status_code=204)
 def delete_todo(key: str, unit: Writing) -> None:
     """Removes one to-do."""
     unit.todos.remove(unit.todos.by_key(key))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, NamedTuple, TypeAlias, cast
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import Depends, Header, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sqlrepo import (
     CheckViolationError,
@@ -34,7 +33,7 @@ from sqlrepo import (
 
 _log = logging.getLogger("sqlrepo")
 
-_MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = "application/problem+json"
 _STALE_DETAIL = "The resource was changed in the meantime."
 
 # Seconds. A conflict or a lock is over by then; an outage lasts longer whatever we say.
@@ -42,32 +41,30 @@ _RETRY_AFTER = "1"
 
 
 class Problem(BaseModel):
-    """The body of an error response, as RFC 9457 defines it.
+    """Why a request failed (RFC 9457)."""
 
-    Attributes:
-        type: always ``about:blank``.
-        title: the status in words.
-        status: the HTTP status.
-        detail: the cause, for people.
-        code: the cause, for programs.
-        fields: the names of the fields concerned.
-    """
+    type: str = Field(
+        default="about:blank", description="Always about:blank; the status and the code name the problem."
+    )
+    title: str = Field(description="The name of the HTTP status, such as Not Found.")
+    status: int = Field(description="The HTTP status of this response.")
+    detail: str = Field(description="What is wrong, in a sentence for people. The wording may change.")
+    code: str = Field(description="What is wrong, in a word for programs, such as not_found or unique.")
+    fields: list[str] = Field(default=[], description="The fields or parameters that are wrong; may be empty.")
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str
-    fields: list[str] = []
+
+PROBLEM_SCHEMA: Mapping[str, Any] = Problem.model_json_schema(mode="serialization")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document the problems a route may respond with: ``responses=problems(404, 409)``.
 
+    `install` documents what it can read from a route's dependencies; use this for the others.
+
     Args:
         statuses: their HTTP statuses.
     """
-    content = {_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
@@ -120,7 +117,12 @@ class Match:
             raise PreconditionError(HTTPStatus.PRECONDITION_FAILED, _STALE_DETAIL)
 
 
-async def _match(request: Request, if_match: Annotated[str | None, Header()] = None) -> Match:
+_IF_MATCH = Header(
+    description="The ETag of the version to change. If the resource has another version, the answer is 412."
+)
+
+
+async def read_match(request: Request, if_match: Annotated[str | None, _IF_MATCH] = None) -> Match:
     if if_match is None:
         return Match()
     if_match = ", ".join(request.headers.getlist("if-match"))  # several lines are one list (RFC 9110, 5.3)
@@ -128,7 +130,7 @@ async def _match(request: Request, if_match: Annotated[str | None, Header()] = N
 
 
 #: The ``If-Match`` condition of a request: ``match: IfMatch``.
-IfMatch: TypeAlias = Annotated[Match, Depends(_match)]
+IfMatch: TypeAlias = Annotated[Match, Depends(read_match)]
 
 _ELEMENT = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|\Z)')
 
@@ -181,6 +183,9 @@ _KINDS: Mapping[type[RepositoryError], _Kind] = {
     StatementTimeoutError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "The request took too long."),
 }
 
+#: The errors that are answered with 409.
+CONFLICTS = [error for error, kind in _KINDS.items() if kind.status is HTTPStatus.CONFLICT]
+
 
 async def answer_error(request: Any, error: Exception) -> JSONResponse:
     if not isinstance(request, Request) or not isinstance(error, RepositoryError):
@@ -207,7 +212,7 @@ def _respond(
     status: HTTPStatus, code: str, detail: str, fields: Iterable[str] = (), headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     problem = Problem(title=status.phrase, status=status, detail=detail, code=code, fields=list(fields))
-    return JSONResponse(problem.model_dump(), status, headers, media_type=_MEDIA_TYPE)
+    return JSONResponse(problem.model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
 def _log_error(error: RepositoryError, first: RepositoryError, kind: _Kind, endpoint: object) -> None:
@@ -264,36 +269,6 @@ def _fields_of(error: RepositoryError) -> tuple[str, ...]:
 
 
 # -- requests that FastAPI refuses
-
-_SCHEMAS = "#/components/schemas/"
-_OF_FASTAPI = ("HTTPValidationError", "ValidationError")  # the first refers to the second
-
-
-def document_problems(app: FastAPI) -> None:
-    """Document `validation_problem` in an application's OpenAPI schema, where the application uses it."""
-    make_schema = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = make_schema()
-        if app.exception_handlers.get(RequestValidationError) is validation_problem:
-            _replace_validation_errors(schema)
-        return schema
-
-    cast(Any, app).openapi = openapi  # as FastAPI documents; type checkers refuse to assign to a method
-
-
-def _replace_validation_errors(schema: dict[str, Any]) -> None:
-    """Show our problem where FastAPI shows its own body; leave a route's own documentation alone."""
-    status = str(_UNPROCESSABLE.value)
-    for item in schema.get("paths", {}).values():
-        for responses in (operation["responses"] for operation in item.values() if "responses" in operation):
-            content = responses.get(status, {}).get("content", {}).get("application/json", {})
-            if content.get("schema", {}).get("$ref") == f"{_SCHEMAS}{_OF_FASTAPI[0]}":
-                responses[status] = problems(_UNPROCESSABLE)[_UNPROCESSABLE]
-    schemas = schema.get("components", {}).get("schemas", {})
-    for name in _OF_FASTAPI:
-        if f'"{_SCHEMAS}{name}"' not in json.dumps(schema):
-            schemas.pop(name, None)
 
 
 def _name_field(wrong: Mapping[str, Any]) -> str:

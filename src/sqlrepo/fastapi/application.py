@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, isawaitable, isgeneratorfunction, unwrap
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origin
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_typed_return_annotation, get_typed_signature
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sqlrepo import AsyncBaseUnitOfWork, BaseUnitOfWork, QueryObject, RepositoryError, UnitStateError, UnsupportedError
-from sqlrepo.fastapi.answers import PreconditionError, answer_error, answer_precondition, document_problems
+from sqlrepo import (
+    AsyncBaseUnitOfWork,
+    BaseUnitOfWork,
+    CursorPage,
+    DatabaseUnavailableError,
+    NotFoundError,
+    Page,
+    QueryObject,
+    RepositoryError,
+    UnitStateError,
+    UnsupportedError,
+)
+from sqlrepo.fastapi.answers import (
+    CONFLICTS,
+    PROBLEM_SCHEMA,
+    PreconditionError,
+    Problem,
+    answer_error,
+    answer_precondition,
+    problems,
+    read_match,
+    validation_problem,
+)
 from sqlrepo.fastapi.queries import AppRoute, iter_dependants, iter_routes, models_of, parameter_keys, query_keys
 from sqlrepo.fastapi.units import (
     DatabaseOrFactory,
@@ -34,8 +57,9 @@ from sqlrepo.fastapi.units import (
 def install(app: FastAPI, *dbs: DatabaseOrFactory) -> None:
     """Add error responses, a check of the routes, log context and the closing of databases to an application.
 
-    The library's errors become problem responses (RFC 9457), unless the application has a handler for them. The
-    application does not start if `check_routes` refuses a route. Log records name the route of their request.
+    The library's errors become problem responses (RFC 9457), unless the application has a handler for them, and each
+    route's documentation shows those that it may respond with. The application does not start if `check_routes` refuses
+    a route. Log records name the route of their request.
 
     Args:
         app: the application.
@@ -47,7 +71,7 @@ def install(app: FastAPI, *dbs: DatabaseOrFactory) -> None:
     databases = [require_database(db) for db in dbs]
     for kind, handler in ((RepositoryError, answer_error), (PreconditionError, answer_precondition)):
         app.exception_handlers.setdefault(kind, handler)
-    document_problems(app)
+    _document_problems(app)
     app.add_middleware(RequestContext)
     logging.getLogger("sqlrepo").addFilter(_add_route)
     lifespan_of_app = app.router.lifespan_context
@@ -174,9 +198,13 @@ class _Use:
 _UNITS = (BaseUnitOfWork, AsyncBaseUnitOfWork)
 
 
+def _find_uses(dependants: Iterable[Dependant]) -> list[_Use]:
+    return [_Use(above, here) for above in dependants for here in above.dependencies]
+
+
 def _find_refusals(route: AppRoute) -> Iterator[Refusal]:
     dependants = list(iter_dependants(route.dependant, {}))
-    uses = [_Use(above, here) for above in dependants for here in above.dependencies]
+    uses = _find_uses(dependants)
     units = [use for use in uses if use.opens_unit]
     names = list(map(str, units))
     refused: dict[Reason, Iterable[str]] = {
@@ -226,6 +254,96 @@ def _is_generator(call: Callable[..., Any] | None) -> bool:
 
 def _is_subclass(value: Any, kinds: Any) -> bool:
     return isinstance(value, type) and issubclass(value, kinds)
+
+
+# -- the OpenAPI document
+
+_SCHEMAS = "#/components/schemas/"
+_OF_FASTAPI = ("HTTPValidationError", "ValidationError")  # the first refers to the second
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_COLLECTIONS = (Page, CursorPage, list, tuple, set, frozenset, Sequence)
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Show in an application's OpenAPI document which problems each route may respond with."""
+    make_document = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make_document()
+        for route in iter_routes(app):
+            if not route.prefix and not route.is_websocket:  # a mounted application has a document of its own
+                item = document.get("paths", {}).get(route.effective.path_format, {})
+                for operation in filter(None, (item.get(method.lower()) for method in route.effective.methods)):
+                    _add_problems(app, route, operation.get("responses", {}))
+        _share_problem_schema(document)
+        return document
+
+    cast(Any, app).openapi = openapi  # as FastAPI documents; type checkers refuse to assign to a method
+
+
+def _add_problems(app: FastAPI, route: AppRoute, responses: dict[str, Any]) -> None:
+    """Add the problems that a route does not document itself, by their status or a range of it."""
+    possible = problems(*_find_statuses(app, route), 422)
+    invalid = possible.pop(422)
+    content = responses.get("422", {}).get("content", {})
+    if content.get("application/json", {}).get("schema", {}).get("$ref") == f"{_SCHEMAS}{_OF_FASTAPI[0]}":
+        if app.exception_handlers.get(RequestValidationError) is validation_problem:
+            responses["422"] = invalid
+        elif not {404, 503}.isdisjoint(possible):  # the unit checks values too
+            content.update(invalid["content"])
+    for status, response in possible.items():
+        if responses.keys().isdisjoint((str(status), f"{str(status)[0]}XX", "default")):
+            responses[str(status)] = response
+
+
+def _find_statuses(app: FastAPI, route: AppRoute) -> Iterator[int]:
+    """Yield the statuses that a route's dependencies lead to, where the application has no handlers of its own."""
+    dependants = list(iter_dependants(route.dependant, {}))
+    uses = _find_uses(dependants)
+    if any(use.call is read_match for use in uses) and _is_answered(app, PreconditionError):
+        yield from (400, 412)
+    units = [use.call for use in uses if use.opens_unit]
+    if not units:
+        return
+    safe = route.effective.methods <= _SAFE_METHODS
+    kind = get_origin(route.effective.response_model) or route.effective.response_model
+    named = any(each.path_params for each in dependants)
+    if _is_answered(app, NotFoundError) and not (safe and kind in _COLLECTIONS and not named):
+        yield 404
+    writing = not (safe or all(getattr(unit, "read_only", False) for unit in units))
+    if writing and any(_is_answered(app, error) for error in CONFLICTS):
+        yield 409
+    if _is_answered(app, DatabaseUnavailableError):
+        yield 503
+
+
+def _is_answered(app: FastAPI, error: type[Exception]) -> bool:
+    handlers = app.exception_handlers
+    return next(handlers[base] for base in error.__mro__ if base in handlers) in (answer_error, answer_precondition)
+
+
+def _share_problem_schema(document: dict[str, Any]) -> None:
+    """Make the schema of problems one component, and remove the schemas of FastAPI's errors if they are unused."""
+    schemas: dict[str, Any] = document.get("components", {}).get("schemas", {})
+    name = Problem.__name__
+    if schemas.get(name, PROBLEM_SCHEMA) != PROBLEM_SCHEMA:  # a model of the application; FastAPI makes the same name
+        name = f"{Problem.__module__}.{name}".replace(".", "__")
+    for part in document.keys() & {"paths", "webhooks"}:
+        document[part] = _refer_to(f"{_SCHEMAS}{name}", document[part])
+    if f'"{_SCHEMAS}{name}"' in json.dumps(document):
+        document.setdefault("components", {}).setdefault("schemas", schemas)[name] = dict(PROBLEM_SCHEMA)
+    for unused in _OF_FASTAPI:
+        if f'"{_SCHEMAS}{unused}"' not in json.dumps(document):
+            schemas.pop(unused, None)
+
+
+def _refer_to(reference: str, node: Any) -> Any:
+    """Copy a part of a document with references in place of the schema of problems."""
+    if node == PROBLEM_SCHEMA:
+        return {"$ref": reference}
+    if isinstance(node, dict):
+        return {key: _refer_to(reference, each) for key, each in node.items()}
+    return [_refer_to(reference, each) for each in node] if isinstance(node, list) else node
 
 
 # -- the running request
