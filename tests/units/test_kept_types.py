@@ -1,6 +1,7 @@
 """Types that databases store in ways of their own, and that mean one thing on every backend."""
 
 import uuid
+from decimal import Decimal
 from operator import attrgetter
 
 import pytest
@@ -180,3 +181,92 @@ def test_a_text_with_a_blank_at_the_end_is_no_value_of_char(codes):
         with pytest.raises(InvalidLiteralError):
             codes.count(**{field: text})
     assert codes.find() == [stored]
+
+
+# -- decimals
+
+
+class PricedRow(Base):
+    __tablename__ = "priced"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    free: Mapped[Decimal | None] = mapped_column(sa.Numeric, unique=True)
+    whole: Mapped[Decimal | None] = mapped_column(sa.Numeric(10))
+    wide: Mapped[Decimal | None] = mapped_column(sa.Numeric(30, 4))
+
+
+class Priced(BaseModel):
+    id: int | None = None
+    free: Decimal | None = None
+    whole: Decimal | None = None
+    wide: Decimal | None = None
+
+
+class Prices(BaseRepository[Priced, int]):
+    model = PricedRow
+
+
+p = fields(Priced)
+# Where a value is not exact, it is refused; everywhere else it is exact.
+LONG, WIDE, TINY = Decimal(9007199254740993), Decimal("12345678901234567890.1234"), Decimal("1e-10")
+HELD = {
+    "memory": lambda field, value: True,
+    "postgresql": lambda field, value: True,
+    "sqlite": lambda field, value: value not in (LONG, WIDE),
+    "mariadb": lambda field, value: field == "wide" or value in (-7, 1000),  # the other is NUMERIC(10, 0)
+}
+WRITES = {
+    "add": lambda prices, key, given: prices.add_many([Priced(), Priced(**given)])[1],
+    "patch": lambda prices, key, given: prices.patch(key, given),
+    "upsert": lambda prices, key, given: prices.upsert(Priced(id=key, **given), on="id").entity,
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("free", value) for value in (Decimal(-7), Decimal("1E+3"), Decimal("1.5"), Decimal("0.1"), TINY, WIDE)),
+        *(("wide", value) for value in (LONG, WIDE)),
+    ],
+    ids=str,
+)
+def test_a_decimal_is_exact_or_refused(store, backend, field, write, value):
+    with Prices(store) as prices:
+        row = prices.add(Priced())
+    if HELD[backend](field, value):
+        with Prices(store) as prices:
+            stored = WRITES[write](prices, row.id, {field: value})
+            assert getattr(stored, field) == getattr(prices.get(stored.id), field) == value
+            assert prices.find(**{field: value}) == [stored]
+    else:
+        with pytest.raises(InvalidValueError) as caught, Prices(store) as prices:
+            WRITES[write](prices, row.id, {field: value})
+        assert caught.value.field == field
+
+
+def test_a_decimal_without_scale_has_no_digits_after_the_point(store):
+    with Prices(store) as prices:
+        assert prices.add(Priced(whole=Decimal(9999999999))).whole == 9999999999
+        for value in ("0.5", "10000000000"):
+            with pytest.raises(InvalidValueError):
+                prices.add(Priced(whole=Decimal(value)))
+
+
+def test_decimals_without_precision_sort_as_numbers(store, backend):
+    values = [Decimal(text) for text in ("-1000", "-7", "0", "3", "20", "100000")]
+    values += [] if backend == "mariadb" else [Decimal("100000.5")]
+    with Prices(store) as prices:
+        prices.add_many([Priced(free=value) for value in reversed(values)])
+
+        assert [one.free for one in prices.find(order_by=p.free)] == values
+        assert [one.free for one in prices.find(p.free < 20, order_by=p.free)] == values[:4]
+
+
+@pytest.mark.parametrize("backend", ["memory", "postgresql"])
+def test_a_decimal_without_precision_is_written_as_postgresql_writes_it(store):
+    with Prices(store) as prices:
+        for given, written in (("1E+3", "1000"), ("-0.00", "0.00"), ("1.50", "1.50"), ("1E-7", "1E-7")):
+            assert str(prices.add(Priced(free=Decimal(given))).free) == written
+        for given in ("1E+131072", "1E-16384", "NaN"):
+            with pytest.raises(InvalidValueError):
+                prices.add(Priced.model_construct(free=Decimal(given)))

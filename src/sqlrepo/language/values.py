@@ -16,6 +16,9 @@ JSON_FORM = "json"  # the form of JSON columns
 # Quantises decimals without ever rounding for lack of precision.
 _EXACT = Context(prec=10_000)
 
+# The digits of PostgreSQL's NUMERIC without precision, before and after the point.
+_MOST_DIGITS, _MOST_FRACTION = 131_072, 16_383
+
 # The form of UUIDs whose values are texts.
 UUID_TEXT = "uuid"
 
@@ -169,7 +172,7 @@ def _decimal(limits: ValueType, value: Any) -> Decimal:
     if not number.is_finite():
         raise WrongValueError("NaN and infinity cannot be stored")
     if limits.precision is None or limits.scale is None:
-        return number
+        return _unbounded(number)
     misfit = WrongValueError(f"needs more than {limits.precision} digits, {limits.scale} of them after the point")
     if number and number.adjusted() >= limits.precision - limits.scale:
         raise misfit
@@ -177,6 +180,15 @@ def _decimal(limits: ValueType, value: Any) -> Decimal:
     if quantised != number:
         raise misfit
     return quantised or abs(quantised)
+
+
+def _unbounded(number: Decimal) -> Decimal:
+    """Return a decimal as PostgreSQL's NUMERIC writes it: without exponent, and no zero has a sign."""
+    exponent = number.as_tuple().exponent
+    if number.adjusted() >= _MOST_DIGITS or (isinstance(exponent, int) and -exponent > _MOST_FRACTION):
+        raise WrongValueError(f"needs more than {_MOST_DIGITS} digits, or {_MOST_FRACTION} of them after the point")
+    plain = Decimal(f"{number:f}")
+    return plain or abs(plain)
 
 
 def _text(limits: ValueType, value: Any) -> str:
@@ -278,6 +290,11 @@ _KINDS: tuple[tuple[type, Kind, Callable[[ValueType, Any], Any]], ...] = (
     (object, Kind.OPAQUE, _instance),
 )
 _CHECKS = {kind: check for _, kind, check in _KINDS}
+
+
+def fraction_of(number: Decimal) -> str:
+    """Return a decimal's digits after the point, without zeros at the end."""
+    return f"{number:f}".partition(".")[2].rstrip("0")
 
 
 def kind_of(python: type) -> Kind:

@@ -28,6 +28,7 @@ from sqlrepo.sqlalchemy.dialects.base import Triggers
 from sqlrepo.sqlalchemy.errors import raise_translated, translate
 from sqlrepo.sqlalchemy.events import unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
+from sqlrepo.tables.reflection import sql_columns
 from sqlrepo.tables.schema import Row, Schema, TableName
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class SQLAlchemyDriver:
         names = self._database.compiler.parameter_names(schema, columns)
         values = [dict(zip(names, row, strict=True)) for row in rows]
         many = len(rows) > 1
+        self._check_decimals(schema, columns, rows)
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
         changing = self._triggers(schema).changing
         found = self._execute_insert(schema, statement, values if many else values[0])
@@ -104,6 +106,7 @@ class SQLAlchemyDriver:
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)
+        self._check_decimals(schema, columns, [values])
         count = self._write(*self._database.compiler.update(schema, columns, values, where))
         return count or self._check_missing(schema, where)
 
@@ -326,6 +329,18 @@ class SQLAlchemyDriver:
         [name] = schema.key  # SQLite generates no part of a composite key
         for key in keys:
             self.delete(schema, Condition(Compare(Ref(object, name), "==", Param(0)), (key,)))
+
+    def _check_decimals(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Refuse decimals that the database would round without an error."""
+        chosen = schema.wide_decimals.intersection(columns)
+        if chosen and self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
+        for name in chosen:
+            column, position = sql_columns(schema)[name], columns.index(name)
+            for row in rows:
+                value = schema.by_name[name].type.store(row[position])
+                if value is not None and (reason := self._database.dialect.rounds(column, value)):
+                    raise InvalidValueError(name, reason, table=schema.name)
 
     # -- calls into SQLAlchemy
 

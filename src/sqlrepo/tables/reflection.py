@@ -189,8 +189,6 @@ def _python_default(default: Any) -> Default | None:
 
 # -- types
 
-# SQLite stores NUMERIC in a 64-bit float, which is exact to 15 digits.
-_EXACT_DIGITS = 15
 _FLOAT64_PRECISION = 25  # PostgreSQL's FLOAT(25) and above has 64 bits
 _MICROSECONDS = 6  # digits
 
@@ -228,8 +226,9 @@ def _read_type(type_: Any) -> tuple[ValueType, str | None]:
     found, refused = read(type_)
     if known is not sa.types.TypeDecorator:
         refused = refused or _unknown(type_, known, flags)
-        variant = type_._variant_mapping.get("postgresql")  # noqa: SLF001  # which has no public name
-        refused = refused or (None if variant is None else _read_type(variant)[1])
+        variants = {name: _read_type(one) for name, one in type_._variant_mapping.items()}  # noqa: SLF001  # not public
+        refused = refused or (variants["postgresql"][1] if "postgresql" in variants else None)
+        found = replace(found, padded=found.padded or any(one.padded for one, _ in variants.values()))
     return found, refused
 
 
@@ -341,12 +340,9 @@ def _float(type_: Any) -> tuple[ValueType, str | None]:
 def _numeric(type_: Any) -> tuple[ValueType, str | None]:
     if not type_.asdecimal:
         return ValueType(Kind.FLOAT, float), "NUMERIC rounds floats to its digits; use types.Float64"
-    found = ValueType(Kind.DECIMAL, Decimal, precision=type_.precision, scale=type_.scale)
-    if type_.precision is None or type_.scale is None:
-        return found, "NUMERIC without precision and scale rounds on MariaDB; set both"
-    if type_.precision > _EXACT_DIGITS:
-        return found, f"NUMERIC of more than {_EXACT_DIGITS} digits is not exact on SQLite; use types.Exact"
-    return found, None
+    if type_.precision is None:
+        return ValueType(Kind.DECIMAL, Decimal), None  # any digits, as in PostgreSQL
+    return ValueType(Kind.DECIMAL, Decimal, precision=type_.precision, scale=type_.scale or 0), None
 
 
 def _bytes(type_: Any) -> tuple[ValueType, str | None]:

@@ -10,7 +10,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlrepo.errors import InvalidValueError, MappingError
 from sqlrepo.language.criteria import EVERYTHING, CompareFields, Criterion, Leaf, Ref, map_leaves
-from sqlrepo.language.values import ValueType, WrongValueError
+from sqlrepo.language.values import Kind, ValueType, WrongValueError
+
+EXACT_DIGITS = 15  # of a decimal in SQLite, which stores a 64-bit float
 
 # The database's schema, None for the default one, and the name.
 TableName: TypeAlias = tuple[str | None, str]
@@ -230,6 +232,12 @@ class Schema:
     @cached_property
     def aware(self) -> frozenset[str]:
         return frozenset(column.name for column in self.columns if column.type.aware)
+
+    @cached_property
+    def wide_decimals(self) -> frozenset[str]:
+        """The columns with more digits than every database holds."""
+        decimals = (one for one in self.columns if one.type.kind is Kind.DECIMAL and not one.type.form)
+        return frozenset(one.name for one in decimals if (one.type.precision or EXACT_DIGITS + 1) > EXACT_DIGITS)
 
     @cached_property
     def unknown(self) -> frozenset[str]:

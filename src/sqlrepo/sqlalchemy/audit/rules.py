@@ -14,7 +14,7 @@ from sqlrepo.errors import MappingError
 from sqlrepo.sqlalchemy.audit.column import MARIADB, ColumnInfo
 from sqlrepo.sqlalchemy.audit.server import Server
 from sqlrepo.tables.reflection import left_out, refusals
-from sqlrepo.tables.schema import Refusal
+from sqlrepo.tables.schema import EXACT_DIGITS, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,6 @@ _MEMORY_REMEDIES = {
 
 # -- where rules apply
 
-_FLOAT64_DIGITS = 15  # that a 64-bit float stores exactly
 _FLOAT64_PRECISION = 25  # FLOAT(25) and above has 64 bits
 _MICROSECONDS = 6  # digits
 _NUMERIC = ("NUMERIC", "DECIMAL")
@@ -167,7 +166,7 @@ def _rounds_in_sqlite(column: ColumnInfo) -> bool:
     if column.type_name not in _NUMERIC:
         return False
     precision, scale = column.type.precision, column.type.scale
-    return precision is None or scale is None or precision > _FLOAT64_DIGITS
+    return precision is None or scale is None or precision > EXACT_DIGITS
 
 
 def _has_odd_range(column: ColumnInfo) -> bool:
@@ -402,14 +401,15 @@ RULES = (
         "numeric",
         MARIADB,
         _columns(lambda c: c.type_name in _NUMERIC and not c.has_length),
-        "The column is DECIMAL(10, 0): 1.5 becomes 2, without an error.",
+        "The column is DECIMAL(10, 0): 1.5 becomes 2, without an error. Repositories refuse such values.",
         "types.Exact(<precision>, <scale>).",
     ),
     Rule(
         "numeric",
         _SQLITE,
         _columns(_rounds_in_sqlite),
-        "SQLite stores a 64-bit float, which is exact to 15 digits: 9007199254740993 comes back as 9007199254740992.",
+        "SQLite stores a 64-bit float, which is exact to 15 digits: 9007199254740993 comes back as 9007199254740992. "
+        "Repositories refuse values that would change.",
         "types.Exact(<precision>, <scale>), which is exact to 18 digits.",
     ),
     Rule(

@@ -6,6 +6,7 @@ import logging
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
@@ -190,6 +191,10 @@ class Dialect(ABC):
     def read(self, column: AnyColumn) -> AnyColumn:
         """Return an expression for the column's value as every database gives it."""
         return column
+
+    def rounds(self, column: AnyColumn, value: Decimal) -> str | None:
+        """Return why the database would store another decimal, without an error, or None."""
+        return None
 
     @abstractmethod
     def exact(self, column: AnyColumn) -> AnyColumn:

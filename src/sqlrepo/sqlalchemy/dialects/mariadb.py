@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, assert_never
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from sqlalchemy import event, func, literal
 
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.language.criteria import Match, Operator
+from sqlrepo.language.values import fraction_of
 from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, compare, successor
 from sqlrepo.sqlalchemy.events import UNCOUNTED
 from sqlrepo.tables.reflection import table_of
@@ -20,7 +22,7 @@ _UNICODE_FOLD = "utf8mb4_uca1400_ai_ci"  # whose LOWER knows current Unicode; ol
 _FIRST_WITH_FOLD = (10, 10)
 
 _COLUMNS = sa.text("""
-    SELECT column_name, character_set_name, collation_name FROM information_schema.columns
+    SELECT column_name, character_set_name, collation_name, numeric_scale FROM information_schema.columns
     WHERE table_schema = coalesce(:namespace, database()) AND table_name = :name
 """).execution_options(**{UNCOUNTED: True})
 
@@ -34,7 +36,8 @@ class MariaDB(Dialect):
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)
-        self._collations: dict[TableName, dict[str, tuple[str, str]]] = {}
+        # The character set, collation and scale of each column.
+        self._properties: dict[TableName, dict[str, tuple[Any, ...]]] = {}
 
     # -- engines
 
@@ -84,19 +87,24 @@ class MariaDB(Dialect):
         return (*problems, "this engine's connections truncate values that do not fit; set STRICT_TRANS_TABLES")
 
     def inspect_table(self, connection: sa.Connection, schema: Schema) -> None:
-        """Read the collations of a table's columns, which a mapped class need not declare."""
-        if schema.full_name in self._collations:
+        """Read properties of a table's columns that a mapped class need not declare."""
+        if schema.full_name in self._properties:
             return
         namespace = connection.schema_for_object(table_of(schema))  # which honours schema_translate_map
         found = connection.execute(_COLUMNS, {"namespace": namespace, "name": schema.name})
-        known = {name: (charset, collation) for name, charset, collation in found}
+        known = {name: tuple(properties) for name, *properties in found}
         if known:  # else the table does not exist yet
-            self._collations[schema.full_name] = known
+            self._properties[schema.full_name] = known
 
     def forbid_writes(self, connection: sa.Connection, *, forbidden: bool) -> None:
         """Do nothing: the transaction was begun as a read-only one."""
 
     # -- statements
+
+    def rounds(self, column: AnyColumn, value: Decimal) -> str | None:
+        """Refuse digits after the point that the column drops: it has none if it was declared without scale."""
+        scale = self._server_properties(column)[2] or 0
+        return f"needs more than {scale} digits after the point" if len(fraction_of(value)) > scale else None
 
     def exact(self, column: AnyColumn) -> AnyColumn:
         """Return text in an exact collation; UUIDs as text, because MariaDB sorts them by swapped segments."""
@@ -162,17 +170,17 @@ class MariaDB(Dialect):
         return self._is_text(column) and self._collation(column) != _EXACT and self._charset(column) == "utf8mb4"
 
     def _collation(self, column: AnyColumn) -> str | None:
-        return self._server_collation(column)[1] or getattr(self.stored_type(column), "collation", None)
+        return self._server_properties(column)[1] or getattr(self.stored_type(column), "collation", None)
 
     def _charset(self, column: AnyColumn) -> str | None:
-        return self._server_collation(column)[0] or getattr(self.stored_type(column), "charset", None)
+        return self._server_properties(column)[0] or getattr(self.stored_type(column), "charset", None)
 
-    def _server_collation(self, column: AnyColumn) -> tuple[str | None, str | None]:
-        """Return the character set and the collation that the server reported."""
+    def _server_properties(self, column: AnyColumn) -> tuple[Any, ...]:
+        """Return the character set, the collation and the scale that the server reported."""
         table = getattr(column, "table", None)
         if not isinstance(table, sa.Table) or not isinstance(column, sa.Column):
-            return None, None
-        return self._collations.get((table.schema, table.name), {}).get(column.name, (None, None))
+            return None, None, None
+        return self._properties.get((table.schema, table.name), {}).get(column.name, (None, None, None))
 
 
 def _fix_ping(engine: sa.Engine) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, assert_never
 
-from sqlalchemy import URL, Connection, Engine, and_, event, func, literal, text
+from sqlalchemy import URL, Connection, Engine, Numeric, and_, event, func, literal, text
 from sqlalchemy import Dialect as SQLDialect
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
 
@@ -20,6 +21,7 @@ from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema
 
 _BUSY_SECONDS = 30
+_READ_DIGITS = 10  # that SQLAlchemy reads of a NUMERIC without scale
 _PREPARED = "sqlrepo_prepared"
 
 _EMPTY = (
@@ -206,6 +208,16 @@ class SQLite(Dialect):
             connection.invalidate()
 
     # -- statements
+
+    def rounds(self, column: AnyColumn, value: Decimal) -> str | None:
+        """Refuse a decimal that does not come back from a 64-bit float as SQLAlchemy writes and reads it."""
+        type_: Any = self.stored_type(column)
+        if not isinstance(type_, Numeric):
+            return None
+        given = (type_.decimal_return_scale, type_.scale, _READ_DIGITS)
+        digits = next(one for one in given if one is not None)
+        exact = value == Decimal(f"{float(value):.{digits}f}")
+        return None if exact else "is not exact as a 64-bit float, which SQLite stores; use types.Exact"
 
     def exact(self, column: AnyColumn) -> AnyColumn:
         """Return the column: SQLite compares by code point."""
