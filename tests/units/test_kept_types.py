@@ -12,8 +12,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import (
     BaseRepository,
+    CheckViolationError,
     InvalidLiteralError,
     InvalidValueError,
+    NotNullViolationError,
     UniqueViolationError,
     contains,
     desc,
@@ -23,6 +25,8 @@ from sqlrepo import (
     in_,
     startswith,
 )
+from sqlrepo.tables.reflection import left_out, refusals
+from tests.databases import servers
 
 
 class Hex(sa.TypeDecorator):
@@ -270,3 +274,128 @@ def test_a_decimal_without_precision_is_written_as_postgresql_writes_it(store):
         for given in ("1E+131072", "1E-16384", "NaN"):
             with pytest.raises(InvalidValueError):
                 prices.add(Priced.model_construct(free=Decimal(given)))
+
+
+# -- domains of PostgreSQL
+
+YEAR = postgresql.DOMAIN("year", sa.Integer, check="VALUE >= 1901 AND VALUE <= 2155", constraint_name="is_year")
+RECENT = postgresql.DOMAIN("recent", sa.Integer, check="VALUE > 2000", default="2001")
+GRADE = postgresql.DOMAIN("grade", sa.String(3), check=sa.text("VALUE IN ('a', 'B', 'bb')"), default="a", not_null=True)
+
+
+class Domains(DeclarativeBase): ...
+
+
+class MarkedRow(Domains):
+    __tablename__ = "marked"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    year: Mapped[int | None] = mapped_column(YEAR, unique=True)
+    recent: Mapped[int | None] = mapped_column(RECENT)
+    grade: Mapped[str | None] = mapped_column(GRADE)
+    short: Mapped[str | None] = mapped_column(postgresql.DOMAIN("short", sa.CHAR(3)))
+    amount: Mapped[Decimal | None] = mapped_column(postgresql.DOMAIN("amount", sa.Numeric(6, 2)))
+    code: Mapped[uuid.UUID | None] = mapped_column(postgresql.DOMAIN("code", sa.Uuid))
+
+
+class Marked(BaseModel):
+    id: int | None = None
+    year: int | None = None
+    recent: int | None = None
+    grade: str | None = None
+    short: str | None = None
+    amount: Decimal | None = None
+    code: uuid.UUID | None = None
+
+
+class Marks(BaseRepository[Marked, int]):
+    model = MarkedRow
+
+
+m = fields(Marked)
+
+
+@pytest.fixture(params=["declared", "reflected"])
+def marks(request, empty, backend):
+    """Repositories of the declared table, and of what SQLAlchemy reflects of it."""
+    made = empty(Domains)
+    if request.param == "declared":
+        return lambda: Marks(made)
+    engine = sa.create_engine(servers.made_for_tests("postgresql", "reflected"))
+    Domains.metadata.create_all(engine)
+    table = sa.Table("marked", sa.MetaData(), autoload_with=engine)
+    Domains.metadata.drop_all(engine)
+    engine.dispose()
+
+    class Reflected(BaseRepository[Unpriced, int]):
+        model = table
+
+    return lambda: Reflected(made)
+
+
+class Unpriced(BaseModel):
+    id: int | None = None
+    year: int | None = None
+    recent: int | None = None
+    grade: str | None = None
+    short: str | None = None
+    code: uuid.UUID | None = None
+
+
+@pytest.mark.parametrize("backend", ["memory", "postgresql"])
+def test_a_domain_is_the_type_beneath_with_its_rules(marks):
+    with marks() as repository:
+        entity = repository.definition().mapper.entity
+        stored = repository.add(entity(year=1999, short="ab", code=IDS[0]))
+        assert (stored.recent, stored.grade, stored.short) == (None, "a", "ab")
+        others = repository.add_many([entity(grade=text, recent=2001) for text in ("bb", "B")])
+        assert [one.grade for one in repository.find(order_by="grade")] == ["B", "a", "bb"]
+        assert repository.find(in_(fields(entity).grade, ["bb", "B"]), order_by="id") == others
+        assert repository.find(endswith(fields(entity).short, "b")) == repository.find(short="ab") == [stored]
+        assert repository.find(year=1999) == repository.find(code=IDS[0]) == [stored]
+        assert repository.update_where(fields(entity).year < 2000, set_={"year": 2155}) == 1
+    for given, name in (
+        ({"year": 1900}, "is_year"),
+        ({"recent": 1950}, "recent_check"),
+        ({"grade": "c"}, "grade_check"),
+    ):
+        for write in (lambda given: repository.add(entity(**given)), lambda given: repository.patch(stored.id, given)):
+            with pytest.raises(CheckViolationError) as caught, marks() as repository:
+                write(given)
+            assert caught.value.constraint == name
+    with pytest.raises(NotNullViolationError) as caught, marks() as repository:
+        repository.patch(stored.id, {"grade": None})
+    assert caught.value.fields == ("grade",)
+
+
+def domain(*given, **options):
+    return postgresql.DOMAIN("given", *given, **options)
+
+
+class OverDomain(sa.TypeDecorator):
+    impl = domain(sa.Integer)
+    cache_ok = True
+
+
+@pytest.mark.parametrize(
+    ("type_", "reason"),
+    [
+        (domain(sa.Text, check="VALUE ~ 'x'"), "check given_check: "),
+        (domain(sa.Text, check="VALUE > 'x'", constraint_name="order"), "depends on the database's collation"),
+        (sa.Text().with_variant(domain(sa.Text, check="VALUE ~ 'x'"), "postgresql"), "check given_check: "),
+        (domain(sa.Numeric), "reflection loses the digits"),
+        (domain(postgresql.TIMESTAMP()), "reflection loses the digits"),
+        (domain(postgresql.JSONB(none_as_null=True)), "does not convert values"),
+        (domain(sa.Uuid(as_uuid=False)), "does not convert values"),
+        (domain(sa.Enum("a", name="e", native_enum=False, create_constraint=True)), ""),
+        (domain(sa.Text, collation="und-x-icu"), "collation und-x-icu"),
+        (domain(domain(sa.REAL)), "32 bits"),
+        (domain(domain(sa.Text, check="VALUE ~ 'x'")), "check given_check: "),
+        (OverDomain(), "beneath a type decorator"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_domain_that_memory_cannot_read_is_refused(type_, reason):
+    table = sa.Table("thing", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", type_))
+    found = [one.reason for one in (*refusals(table), *left_out(table))]
+
+    assert [reason in one for one in found] == ([True] if reason else [])

@@ -69,7 +69,7 @@ KEPT = [
     sqlite.DATETIME(), postgresql.TIMESTAMP(), mysql.DATETIME(), mysql.TIMESTAMP(), sa.Date(), sa.DATE(), sqlite.DATE(),
     sa.Time(), sa.TIME(), sqlite.TIME(), postgresql.TIME(), mysql.TIME(), sa.JSON(none_as_null=True),
     postgresql.JSON(none_as_null=True), postgresql.JSONB(none_as_null=True), mysql.JSON(none_as_null=True),
-    sa.CHAR(5), sa.NCHAR(5), mysql.CHAR(5), mysql.NCHAR(5),
+    sa.CHAR(5), sa.NCHAR(5), mysql.CHAR(5), mysql.NCHAR(5), postgresql.DOMAIN("d", sa.Text, schema="s"),
 ]  # fmt: skip
 REFUSED = [
     (sa.REAL(), "use types.Float64"),

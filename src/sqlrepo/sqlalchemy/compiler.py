@@ -26,7 +26,7 @@ from sqlrepo.language.criteria import (
     matches_all,
 )
 from sqlrepo.language.fields import Sort
-from sqlrepo.sqlalchemy.dialects.base import Dialect
+from sqlrepo.sqlalchemy.dialects.base import Dialect, beneath_domains
 from sqlrepo.tables.reflection import sql_columns, table_of
 from sqlrepo.tables.schema import Schema
 
@@ -104,6 +104,11 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialec
             assert_never(shape)
 
 
+def compared_columns(schema: Schema) -> Columns:
+    """Return the table's columns as conditions and orders compare them."""
+    return {name: beneath_domains(column) for name, column in sql_columns(schema).items()}
+
+
 class Compiler:
     """Writes the statements for one database, and caches them by shape."""
 
@@ -111,6 +116,7 @@ class Compiler:
         self._dialect = dialect
         # Caches of this instance, so that they are freed with the database.
         self._columns = lru_cache(maxsize=256)(sql_columns)
+        self._compared = lru_cache(maxsize=256)(compared_columns)
         self._where = lru_cache(maxsize=1024)(self._write_where)
         self._select = lru_cache(maxsize=1024)(self._write_select)
         self._count = lru_cache(maxsize=1024)(self._write_count)
@@ -178,7 +184,7 @@ class Compiler:
             sources[name] = (param.index, change)
             return sa.bindparam(name, type_=type_, expanding=expanding)
 
-        return where_clause(shape, self._columns(schema), bind, self._dialect), sources
+        return where_clause(shape, self._compared(schema), bind, self._dialect), sources
 
     def _write_select(  # noqa: PLR0917  # the arguments are the key of the cache
         self,
@@ -192,7 +198,9 @@ class Compiler:
     ) -> sa.Executable:
         columns = self._columns(schema)
         statement = sa.select(*(self._dialect.read(columns[name]) for name in names))
-        statement = statement.where(self._where(schema, shape)[0]).order_by(*self.order(schema, columns, order))
+        statement = statement.where(self._where(schema, shape)[0]).order_by(
+            *self.order(schema, self._compared(schema), order)
+        )
         if limited:
             statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
         if skipping:

@@ -47,6 +47,7 @@ class TableNames:
         constraints += [one for column in table.columns for one in column.constraints]
         checks = [one for one in constraints if isinstance(one, sa.CheckConstraint)]
         self._checks = frozenset(str(one.name) for one in checks if one.name)
+        self._checks |= {one.name for one in schema.checks if one.name} if schema else set()  # those of domains too
         self.table = table.name
         generated = schema.by_name[schema.generated] if schema and schema.generated else None
         self.generated = generated and (generated.column or generated.name)
@@ -361,8 +362,8 @@ def _postgresql(state: str, original: BaseException, tables: KnownTables, table:
     if state == "23502":
         column = _detail(original, "column_name")
         return _not_null(names, (column,) if column else ())
-    if state == "23514":
-        return _check(names, server)
+    if state == "23514":  # a domain belongs to no table
+        return _check(names or tables.with_check(server or "", table), server)
     known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
     if known is None:
         return ProgrammingError(f"the database refused the statement (PostgreSQL reports {state})")

@@ -12,11 +12,11 @@ from sqlrepo.core.selection import Selection, select
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import Param
 from sqlrepo.language.query import QueryObject, entity_of
-from sqlrepo.sqlalchemy.compiler import Change, Columns, Compiler, PerDialect, where_clause
+from sqlrepo.sqlalchemy.compiler import Change, Columns, Compiler, PerDialect, compared_columns, where_clause
 from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.dialects.base import Dialect
 from sqlrepo.tables.mapper import Mapper
-from sqlrepo.tables.reflection import schema_of, sql_columns
+from sqlrepo.tables.reflection import schema_of
 
 S = TypeVar("S", bound=GenerativeSelect)
 
@@ -53,7 +53,7 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     selection = select(mapper, (query,), {})
     if selection.limit is not None and selected._limit_clause is not None:  # noqa: SLF001  # which has no public name
         raise QueryError(f"limit is given twice: by the statement and by {type(query).__name__}")
-    columns = sql_columns(mapper.schema)
+    columns = compared_columns(mapper.schema)
     result = selected.where(PerDialect({one.sql.name: _where(selection, columns, one) for one in _DIALECTS}))
     orders = [Compiler(one).order(mapper.schema, columns, selection.order) for one in _DIALECTS]
     for choices in zip(*orders, strict=True):

@@ -14,6 +14,7 @@ from uuid import UUID, uuid1, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql
 
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
 from sqlrepo.tables.schema import ConstantDefault, RowFunction
@@ -27,6 +28,16 @@ _CAST = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ON_UPDATE = re.compile(r"\s+on\s+update\s+", re.IGNORECASE)
+
+
+def domains_of(type_: Any) -> list[postgresql.DOMAIN]:
+    """Return the domains of a column on PostgreSQL, the outermost first; one may be made of another."""
+    found: list[postgresql.DOMAIN] = []
+    type_ = getattr(type_, "_variant_mapping", {}).get("postgresql", type_)
+    while isinstance(type_, postgresql.DOMAIN):
+        found.append(type_)
+        type_ = type_.data_type
+    return found
 
 
 def read_default(column: sa.Column[Any], type_: ValueType) -> ConstantDefault | RowFunction | None:
@@ -48,7 +59,8 @@ def updates_itself(column: sa.Column[Any]) -> bool:
 def _inserted(column: sa.Column[Any]) -> Any:
     given: Any = column.default
     if given is None:
-        return getattr(column.server_default, "arg", None)
+        of_domains = (one.default for one in domains_of(column.type) if one.default is not None)
+        return getattr(column.server_default, "arg", next(of_domains, None))
     return given.arg if getattr(given, "is_clause_element", False) else None
 
 

@@ -21,7 +21,7 @@ from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.language.criteria import EVERYTHING, Ref
 from sqlrepo.language.values import JSON_FORM, UUID_TEXT, Kind, ValueType, WrongValueError
 from sqlrepo.tables.conditions import UnreadableError, read_criterion, read_part
-from sqlrepo.tables.defaults import read_default, updates_itself
+from sqlrepo.tables.defaults import domains_of, read_default, updates_itself
 from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique, UniqueIndex
 
 # The collations of all databases that compare by code point.
@@ -144,14 +144,17 @@ def _read_column(name: str, column: sa.Column[Any]) -> Column:
     )
     always = column.identity is not None and bool(column.identity.always)
     default, onupdate = _python_default(column.default), _python_default(column.onupdate)
+    domains = domains_of(column.type)
     return Column(
         name=name,
         type=value_type,
-        nullable=bool(column.nullable),
+        nullable=bool(column.nullable) and not any(one.not_null for one in domains),
         generated=generated,
         default=default,
         onupdate=onupdate,
-        server_default=column.server_default is not None or (column.default is not None and default is None),
+        server_default=column.server_default is not None
+        or (column.default is not None and default is None)
+        or any(one.default is not None for one in domains),
         computed=column.computed is not None or (always and not column.primary_key),
         always=always and generated,
         server_onupdate=column.server_onupdate is not None
@@ -245,7 +248,7 @@ def _unknown(type_: Any, known: type, flags: str) -> str | None:
     """Return what memory does not know of a type: its class, or an option that is not the default."""
     if type(type_) is not known:
         return f"its type {type_!r} is unknown, although it derives from {known.__name__}"
-    defaults = vars(known())
+    defaults = vars(known("", sa.Integer) if known is postgresql.DOMAIN else known())
     for name, value in vars(type_).items():
         is_option = not name.startswith("_") or name in ("_storage_format", "_reg")  # SQLite's
         if is_option and name not in (*flags.split(), *_ANY_TYPE) and value != defaults.get(name):
@@ -266,8 +269,10 @@ def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
         bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
     if own.process_result_value is not base.process_result_value:
         result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
-    if own.load_dialect_impl is not base.load_dialect_impl:
-        refused = refused or _read_type(type_.load_dialect_impl(_PostgreSQL()))[1]
+    served = type_.load_dialect_impl(_PostgreSQL())
+    refused = refused or _read_type(served)[1]
+    if domains_of(served):
+        refused = refused or "a domain beneath a type decorator is not checked; put it on the column itself"
     for name, what in _BEYOND_MEMORY.items():
         if getattr(own, name) is not getattr(base, name):
             refused = refused or f"its type {what}"
@@ -302,7 +307,7 @@ def _integer(type_: Any) -> tuple[ValueType, str | None]:
 
 def _string(type_: Any) -> tuple[ValueType, str | None]:
     found = ValueType(Kind.TEXT, str, length=type_.length)
-    if type_.collation is None or type_.collation in BY_CODE_POINT:
+    if type_.collation in (None, "default", *BY_CODE_POINT):  # PostgreSQL reflects "default" beneath domains
         return found, None  # the audit judges a database's default collation
     return found, f"collation {type_.collation} does not compare text by code point"
 
@@ -393,10 +398,29 @@ def _json(type_: Any) -> tuple[ValueType, str | None]:
     return found, None if type_.none_as_null else "JSON stores None as the text null; set none_as_null=True"
 
 
+def _domain(type_: Any) -> tuple[ValueType, str | None]:
+    """Read the type beneath a domain; what the domain checks is read with the table's checks."""
+    beneath = type_.data_type
+    found, refused = _read_type(beneath)
+    if type_.collation not in (None, "default", *BY_CODE_POINT):
+        refused = refused or f"collation {type_.collation} does not compare text by code point"
+    if found.kind is Kind.OPAQUE or not found.plain or found.form:
+        refused = refused or f"SQLAlchemy does not convert values of a domain over {beneath!r}"
+    if isinstance(beneath, sa.Numeric | postgresql.TIMESTAMP | postgresql.TIME) and beneath.precision is None:
+        refused = refused or "reflection loses the digits that a domain rounds to; declare the type beneath with them"
+    if isinstance(beneath, sa.CHAR) and beneath.length is None:
+        found = replace(found, length=None)  # which reflection loses too, but PostgreSQL refuses what is longer
+    return found, refused
+
+
 _TEXT_FLAGS = "length collation charset ascii unicode national"
 _ENUM_FLAGS = (
     "native_enum create_constraint values_callable enum_class enums validate_strings length name schema metadata "
     "create_type inherit_schema collation charset"
+)
+_DOMAIN_FLAGS = (
+    "data_type default collation collation_schema constraint_name not_null check create_type name schema metadata "
+    "inherit_schema"
 )
 _INTERVAL = "Interval has a smaller range on some databases; use types.Duration"
 
@@ -423,6 +447,7 @@ _ROWS: Final[tuple[tuple[tuple[type, ...], _Read, str], ...]] = (
     ((sa.Time, sa.TIME, sqlite.TIME, postgresql.TIME, mysql.TIME), _time, "timezone precision fsp"),
     ((sa.JSON, postgresql.JSON, postgresql.JSONB, mysql.JSON), _json, "none_as_null astext_type"),
     ((sa.ARRAY, postgresql.ARRAY), _array, ""),
+    ((postgresql.DOMAIN,), _domain, _DOMAIN_FLAGS),
     ((sa.Interval,), _refused(Kind.DURATION, timedelta, _INTERVAL), "impl native second_precision day_precision"),
     ((sa.PickleType,), _refused(Kind.OPAQUE, object, "pickles have no portable meaning"), ""),
 )
@@ -493,15 +518,23 @@ def _read_foreign_keys(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Fo
 
 
 def _read_checks(table: sa.Table, names: Mapping[Any, str], schema: Schema) -> Iterator[Check]:
+    for column, name in names.items():
+        for domain in domains_of(column.type):  # which PostgreSQL checks before the table's own
+            if domain.check is not None:
+                own = domain.constraint_name or f"{domain.name}_check"
+                yield _read_check(own, domain.check, {"VALUE": name}, schema)
+    renamed = {column.name: key for column, key in names.items()}
     for constraint in _in_order(table, sa.CheckConstraint):
         if getattr(constraint, "_type_bound", False):
             continue  # made by a Boolean or Enum type, whose values cannot violate it
-        text, criterion, refused = str(constraint.sqltext), None, None
-        try:
-            criterion = read_criterion(constraint.sqltext, {column.name: key for column, key in names.items()}, schema)
-        except UnreadableError as unreadable:
-            refused = str(unreadable)
-        yield Check(_name_of(constraint), criterion, text=text, refused=refused)
+        yield _read_check(_name_of(constraint), constraint.sqltext, renamed, schema)
+
+
+def _read_check(name: str | None, condition: Any, names: Mapping[str, str], schema: Schema) -> Check:
+    try:
+        return Check(name, read_criterion(condition, names, schema), text=str(condition))
+    except UnreadableError as unreadable:
+        return Check(name, text=str(condition), refused=str(unreadable))
 
 
 # Options of each database that do not change which rows a table accepts, by what they belong to.

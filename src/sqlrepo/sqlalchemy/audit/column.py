@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.types import TypeDecorator
 
 from sqlrepo.tables.reflection import BY_CODE_POINT
@@ -67,8 +68,8 @@ class ColumnInfo:
     def type(self) -> Any:
         """The type beneath type decorators."""
         found = self.outer_type
-        while isinstance(found, TypeDecorator):
-            found = found.impl
+        while isinstance(found, TypeDecorator | DOMAIN):
+            found = found.data_type if isinstance(found, DOMAIN) else found.impl
         return found
 
     @cached_property

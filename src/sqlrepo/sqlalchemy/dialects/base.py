@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sqlrepo.errors import UnsupportedError
@@ -225,14 +226,22 @@ class Dialect(ABC):
 
     def stored_type(self, column: AnyColumn) -> TypeEngine[Any]:
         """Return the column's type on this database, beneath variants and type decorators."""
-        found = column.type.dialect_impl(self.sql)
-        while isinstance(found, TypeDecorator):
-            found = cast("TypeEngine[Any]", found.impl)
-        return found
+        found: Any = column.type.dialect_impl(self.sql)
+        while isinstance(found, TypeDecorator | DOMAIN):
+            found = found.data_type if isinstance(found, DOMAIN) else found.impl
+        return cast("TypeEngine[Any]", found)
 
     def require_unicode_fold(self) -> None:
         if self.no_unicode_fold is not None:
             raise UnsupportedError(f'{self.no_unicode_fold}; set `fold = "ascii"` on the repository')
+
+
+def beneath_domains(column: AnyColumn) -> AnyColumn:
+    """Return a domain's column as one of the type beneath, whose operators SQLAlchemy knows."""
+    type_: Any = column.type
+    while isinstance(type_, DOMAIN):
+        type_ = type_.data_type
+    return column if type_ is column.type else sa.type_coerce(column, type_)
 
 
 def is_first(engine: sa.Engine, topic: Hashable) -> bool:

@@ -11,7 +11,15 @@ from sqlalchemy import event, func, literal
 from sqlalchemy.exc import CompileError
 
 from sqlrepo.language.criteria import Match, MatchKind, Operator
-from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, Triggers, compare
+from sqlrepo.sqlalchemy.dialects.base import (
+    READ_COMMITTED,
+    AnyColumn,
+    Dialect,
+    Needle,
+    Triggers,
+    beneath_domains,
+    compare,
+)
 from sqlrepo.sqlalchemy.events import UNCOUNTED
 from sqlrepo.tables.reflection import sql_columns, table_of
 from sqlrepo.tables.schema import Schema
@@ -115,6 +123,7 @@ class PostgreSQL(Dialect):
 
     def read(self, column: AnyColumn) -> AnyColumn:
         """Return CHAR as text, because the server fills it up with blanks and drops them only in a cast."""
+        column = beneath_domains(column)
         try:
             is_char = _CHAR.match(column.type.compile(dialect=self.sql)) is not None
         except CompileError:  # of another database's type
