@@ -102,7 +102,6 @@ COLUMNS = [
     ("native-enum", SERVED, sa.Enum(Colour)),
     ("enum-labels", MYSQL, sa.Enum(Clashing, native_enum=False)),
     ("json-number", LITE, sa.JSON(none_as_null=True)),
-    ("memory-field", SERVED, sa.JSON()),
     ("memory-field", LITE | PG, PICKLED),
     ("short-bytes", MYSQL, PICKLED),
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 import uuid
 from decimal import Decimal
 from operator import attrgetter
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -23,6 +24,8 @@ from sqlrepo import (
     fields,
     icontains,
     in_,
+    is_null,
+    not_,
     startswith,
 )
 from sqlrepo.tables.reflection import left_out, refusals
@@ -399,3 +402,50 @@ def test_a_domain_that_memory_cannot_read_is_refused(type_, reason):
     found = [one.reason for one in (*refusals(table), *left_out(table))]
 
     assert [reason in one for one in found] == ([True] if reason else [])
+
+
+# -- JSON
+
+
+class DocumentRow(Base):
+    __tablename__ = "document"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    doc: Mapped[Any] = mapped_column(sa.JSON, nullable=True)
+    binary: Mapped[Any] = mapped_column(sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True)
+
+
+class Document(BaseModel):
+    id: int | None = None
+    doc: Any = None
+    binary: Any = None
+
+
+class Documents(BaseRepository[Document, int]):
+    model = DocumentRow
+
+
+d = fields(Document)
+
+
+def test_none_is_null_in_a_json_column(store):
+    """Although SQLAlchemy writes the text null for None."""
+    with Documents(store) as documents:
+        stored = documents.add_many([Document(), Document(doc=[None], binary="null"), Document(doc={}, binary=0)])
+        assert documents.find(is_null(d.doc)) == documents.find(is_null(d.binary)) == stored[:1]
+        assert documents.count(not_(is_null(d.binary))) == 2
+        assert documents.add(Document(doc=1)).binary is documents.patch(stored[1].id, {"doc": None}).doc is None
+        assert documents.update_where(d.id == stored[2].id, set_={"binary": None}) == 1
+        assert documents.update(stored[2].model_copy(update={"doc": None, "binary": []})).doc is None
+        assert documents.upsert(Document(id=stored[0].id, doc=2), on="id").entity.binary is None
+        assert documents.count(is_null(d.doc)) == 2
+        assert documents.count(is_null(d.binary)) == 2
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql", "mariadb"])
+def test_the_null_of_json_that_others_have_written_is_none(store):
+    with store.engine.begin() as connection:
+        connection.execute(sa.insert(DocumentRow), [{"doc": None, "binary": None}])
+    with Documents(store) as documents:
+        assert [(one.doc, one.binary) for one in documents.find(is_null(d.doc))] == [(None, None)]
+        assert documents.count(is_null(d.binary)) == 1
+        assert documents.find(not_(is_null(d.doc))) == []

@@ -161,7 +161,6 @@ class Unknown(sa.types.UserDefinedType):
         sa.Column("bad", sa.BINARY(3), nullable=True),
         sa.Column("bad", sa.Interval, nullable=True),
         sa.Column("bad", sa.Numeric(asdecimal=False), nullable=True),
-        sa.Column("bad", sa.JSON, nullable=True),
         sa.Column("bad", sa.ARRAY(sa.Integer), nullable=True),
         sa.Column("bad", sa.Time(timezone=True), nullable=True),
         sa.Column("bad", Unknown(), nullable=True),

@@ -67,7 +67,7 @@ KEPT = [
     mysql.NUMERIC(5, 2), mysql.DECIMAL(5, 2), sa.LargeBinary(), sa.BLOB(), sa.VARBINARY(5), postgresql.BYTEA(),
     mysql.TINYBLOB(), mysql.MEDIUMBLOB(), mysql.LONGBLOB(), sa.DateTime(), sa.DATETIME(), sa.TIMESTAMP(),
     sqlite.DATETIME(), postgresql.TIMESTAMP(), mysql.DATETIME(), mysql.TIMESTAMP(), sa.Date(), sa.DATE(), sqlite.DATE(),
-    sa.Time(), sa.TIME(), sqlite.TIME(), postgresql.TIME(), mysql.TIME(), sa.JSON(none_as_null=True),
+    sa.Time(), sa.TIME(), sqlite.TIME(), postgresql.TIME(), mysql.TIME(), sa.JSON(),
     postgresql.JSON(none_as_null=True), postgresql.JSONB(none_as_null=True), mysql.JSON(none_as_null=True),
     sa.CHAR(5), sa.NCHAR(5), mysql.CHAR(5), mysql.NCHAR(5), postgresql.DOMAIN("d", sa.Text, schema="s"),
 ]  # fmt: skip
@@ -137,6 +137,11 @@ class Rounded(types.Exact):
         return None
 
 
+class Loaded(sa.TypeDecorator):
+    impl = sa.JSON
+    cache_ok = True
+
+
 class Served(Plain):
     cache_ok = True
 
@@ -168,6 +173,7 @@ class Served(Plain):
         (sa.Double().with_variant(sa.REAL(), "postgresql"), "32 bits"),
         (sa.Text().with_variant(postgresql.CITEXT(), "postgresql"), "derives from TEXT"),
         (Served(), "INET"),
+        (Loaded(), "none_as_null=True"),
         (Rounded(5, 2), "overrides process_bind_param of Exact"),
         *((over(name), what) for name, what in {
             "bind_processor": "the driver's values", "result_processor": "the driver's values",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, assert_never
 
@@ -84,7 +84,7 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialec
         case Not(part):
             return sa.not_(where_clause(part, columns, bind, dialect))
         case IsNull(ref):
-            return columns[ref.name].is_(sa.null())
+            return dialect.is_null(columns[ref.name])
         case Compare(ref, op, value):
             column = columns[ref.name]
             return dialect.compare(column, op, bind(value, column.type))
@@ -117,6 +117,7 @@ class Compiler:
         # Caches of this instance, so that they are freed with the database.
         self._columns = lru_cache(maxsize=256)(sql_columns)
         self._compared = lru_cache(maxsize=256)(compared_columns)
+        self._json_nulls = lru_cache(maxsize=256)(self._find_json_nulls)
         self._where = lru_cache(maxsize=1024)(self._write_where)
         self._select = lru_cache(maxsize=1024)(self._write_select)
         self._count = lru_cache(maxsize=1024)(self._write_count)
@@ -147,14 +148,16 @@ class Compiler:
         self, schema: Schema, columns: Sequence[str], values: Sequence[Any], where: Condition
     ) -> tuple[sa.Executable, Parameters]:
         parameters = self._parameters(schema, where)
-        parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(values)}
+        bound = self.parameter_values(schema, columns, values)
+        parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(bound)}
         return self._update(schema, tuple(columns), where.shape), parameters
 
     def upsert(self, schema: Schema, request: Upsert, returning: tuple[str, ...]) -> tuple[sa.Executable, Parameters]:
         """Write an upsert that returns one more column, which is true if the row is new."""
         names = self.parameter_names(schema, tuple(request.row))
-        parameters: Parameters = dict(zip(names, request.row.values(), strict=True))
-        parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(request.changes.values())}
+        row, changes = (self.parameter_values(schema, one, one.values()) for one in (request.row, request.changes))
+        parameters: Parameters = dict(zip(names, row, strict=True))
+        parameters |= {f"{_VALUE}{index}": value for index, value in enumerate(changes)}
         parameters |= self._parameters(schema, request.scope)
         return self._upsert(schema, request.on, tuple(request.changes), request.scope.shape, returning), parameters
 
@@ -164,6 +167,18 @@ class Compiler:
     def parameter_names(self, schema: Schema, columns: Sequence[str]) -> list[str]:
         """Return the names of INSERT's parameters."""
         return [self._columns(schema)[name].key for name in columns]
+
+    def parameter_values(self, schema: Schema, columns: Iterable[str], values: Iterable[Any]) -> Iterable[Any]:
+        """Return values as parameters: None is NULL, and not the text null of JSON."""
+        if not (nulls := self._json_nulls(schema)):
+            return values
+        return [
+            sa.null() if value is None and name in nulls else value for name, value in zip(columns, values, strict=True)
+        ]
+
+    def _find_json_nulls(self, schema: Schema) -> frozenset[str]:
+        columns = self._columns(schema).items()
+        return frozenset(name for name, column in columns if self._dialect.writes_json_null(column))
 
     def _parameters(self, schema: Schema, where: Condition) -> Parameters:
         _, sources = self._where(schema, where.shape)

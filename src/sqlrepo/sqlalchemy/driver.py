@@ -81,7 +81,8 @@ class SQLAlchemyDriver:
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
     ) -> list[Row]:
         names = self._database.compiler.parameter_names(schema, columns)
-        values = [dict(zip(names, row, strict=True)) for row in rows]
+        bound = (self._database.compiler.parameter_values(schema, columns, row) for row in rows)
+        values = [dict(zip(names, row, strict=True)) for row in bound]
         many = len(rows) > 1
         self._check_decimals(schema, columns, rows)
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)

@@ -263,13 +263,15 @@ _ANY_TYPE = ("dispatch", "should_evaluate_none")
 def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | None]:
     # The limits are those of the type beneath; the user's two functions run unchanged.
     bare, base, own = DefaultDialect(), sa.types.TypeDecorator, type(type_)
-    below, refused = _read_type(type_.load_dialect_impl(bare))
+    beneath, served = type_.load_dialect_impl(bare), type_.load_dialect_impl(_PostgreSQL())
+    below, refused = _read_type(beneath)
+    if not all(getattr(one, "none_as_null", True) for one in (beneath, served)):
+        refused = refused or "JSON beneath a type decorator stores None as the text null; set none_as_null=True"
     bind = result = None
     if own.process_bind_param is not base.process_bind_param:
         bind = lambda value: type_.process_bind_param(value, bare)  # noqa: E731
     if own.process_result_value is not base.process_result_value:
         result = lambda stored: type_.process_result_value(stored, bare)  # noqa: E731
-    served = type_.load_dialect_impl(_PostgreSQL())
     refused = refused or _read_type(served)[1]
     if domains_of(served):
         refused = refused or "a domain beneath a type decorator is not checked; put it on the column itself"
@@ -384,7 +386,7 @@ def _array(type_: Any) -> tuple[ValueType, str | None]:
     return ValueType(Kind.OPAQUE, bind=check), f"its type {type_!r} has no portable meaning"
 
 
-def _json(type_: Any) -> tuple[ValueType, str | None]:
+def _json(_: Any) -> tuple[ValueType, str | None]:
     def dump(value: Any) -> str | None:
         try:
             return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
@@ -394,8 +396,7 @@ def _json(type_: Any) -> tuple[ValueType, str | None]:
     def load(stored: str | None) -> Any:
         return None if stored is None else json.loads(stored)
 
-    found = ValueType(Kind.OPAQUE, bind=dump, result=load, form=JSON_FORM)
-    return found, None if type_.none_as_null else "JSON stores None as the text null; set none_as_null=True"
+    return ValueType(Kind.OPAQUE, bind=dump, result=load, form=JSON_FORM), None
 
 
 def _domain(type_: Any) -> tuple[ValueType, str | None]:

@@ -197,6 +197,16 @@ class Dialect(ABC):
         """Return why the database would store another decimal, without an error, or None."""
         return None
 
+    def writes_json_null(self, column: AnyColumn) -> bool:
+        """Return True if SQLAlchemy would write the text null for None."""
+        type_: Any = column.type.dialect_impl(self.sql)
+        return isinstance(type_, sa.JSON) and not type_.none_as_null
+
+    def is_null(self, column: AnyColumn) -> AnyColumn:
+        """Ask for NULL, and for JSON's null, which others may have written and which is read as None too."""
+        null = column.is_(sa.null())
+        return sa.or_(null, sa.cast(column, sa.Text()) == "null") if self.writes_json_null(column) else null
+
     @abstractmethod
     def exact(self, column: AnyColumn) -> AnyColumn:
         """Return an expression for the column that compares and sorts by code point."""
