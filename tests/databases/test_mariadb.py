@@ -1,5 +1,7 @@
 """MariaDB: columns of any character set and collation compare exactly, with the help of their indexes."""
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -7,8 +9,21 @@ from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, UniqueViolationError, UnsupportedError, contains, fields, icontains, in_, startswith
-from sqlrepo.sqlalchemy import Database
+from sqlrepo import (
+    AsyncBaseRepository,
+    AsyncBaseUnitOfWork,
+    BaseRepository,
+    BaseUnitOfWork,
+    InvalidValueError,
+    UniqueViolationError,
+    UnsupportedError,
+    contains,
+    fields,
+    icontains,
+    in_,
+    startswith,
+)
+from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.databases import servers
 
 TEXTS = ["a", "A", "a ", "á", "Á", "ab", "ÁB", "b", "B", "", "ÿ", "%"]
@@ -182,3 +197,114 @@ def test_a_url_may_say_mariadb(db):
     named = Database(db.engine.url.set(drivername="mariadb+pymysql"))
     assert found(named, word.usual == "a") == ["a"]
     named.dispose()
+
+
+# -- statements that are longer than the server accepts
+
+
+class File(BaseModel):
+    id: int | None = None
+    title: str = ""
+    content: bytes = b""
+
+
+class FileRow(Base):
+    __tablename__ = "file"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(mysql.LONGTEXT())
+    content: Mapped[bytes] = mapped_column("stored_content", mysql.LONGBLOB())
+
+
+class Files(BaseRepository[File, int]):
+    model = FileRow
+
+
+class AsyncFiles(AsyncBaseRepository[File, int]):
+    model = FileRow
+
+
+class Desk(BaseUnitOfWork):
+    files: Files
+
+
+class AsyncDesk(AsyncBaseUnitOfWork):
+    files: AsyncFiles
+
+
+FILE = fields(File)
+
+
+@pytest.fixture
+def limit(db):
+    with db.engine.connect() as connection:
+        return connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+
+
+@pytest.fixture(params=["pymysql", "asyncmy"])
+def run(request, db):
+    """A function that runs another with a repository of files."""
+    if request.param == "pymysql":
+
+        def run(work):
+            with Desk(db) as desk:
+                return work(desk.files)
+
+        yield run
+        return
+
+    async def run_once(work):
+        asynchronous = AsyncDatabase(db.engine.url.set(drivername="mysql+asyncmy"))
+        try:
+            async with AsyncDesk(asynchronous) as desk:
+                return await work(desk.files)
+        finally:
+            await asynchronous.dispose()
+
+    yield lambda work: asyncio.run(run_once(work))
+
+
+BIG = [
+    ("add", "content", lambda files, big: files.add(File(content=big))),
+    ("add_many", "content", lambda files, big: files.add_many([File(title="a"), File(content=big), File()])),
+    ("save", "content", lambda files, big: files.save(File(id=7, content=big))),
+    ("upsert", "content", lambda files, big: files.upsert(File(id=7, content=big), on=["id"])),
+    ("update", "content", lambda files, big: files.update(File(id=1, title="a", content=big))),
+    ("patch", "content", lambda files, big: files.patch(1, {"content": big})),
+    ("update_where", "title", lambda files, big: files.update_where(id=1, set_={"title": big.decode()})),
+    ("find", None, lambda files, big: files.find(content=big)),
+    ("count", None, lambda files, big: files.count(FILE.title == big.decode())),
+    ("delete_where", None, lambda files, big: files.delete_where(title=big.decode())),
+]
+
+
+@pytest.mark.parametrize(("field", "call"), [each[1:] for each in BIG], ids=[each[0] for each in BIG])
+def test_a_value_longer_than_a_packet_is_invalid(run, limit, field, call):
+    run(lambda files: files.add(File(id=1)))
+
+    with pytest.raises(InvalidValueError) as error:  # which the server would answer by closing the connection
+        run(lambda files: call(files, b"x" * (limit + limit // 2)))
+
+    assert (error.value.field, error.value.retryable) == (field, False)
+    assert error.value.__cause__ is not None
+    assert run(lambda files: files.find()) == [File(id=1)]
+
+
+def test_a_savepoint_survives_a_value_longer_than_a_packet(db, limit):
+    with Desk(db) as desk:
+        desk.files.add(File(id=1))
+        with pytest.raises(InvalidValueError), desk.savepoint():
+            desk.files.add(File(content=b"x" * limit))
+        desk.files.add(File(id=2))
+
+    with pytest.raises(InvalidValueError), Desk(db, read_only=True) as desk:
+        desk.files.find(content=b"x" * limit)
+    with Desk(db) as desk:
+        assert [file.id for file in desk.files.find()] == [1, 2]
+
+
+def test_a_batch_longer_than_a_packet_is_stored(run, limit):
+    texts = [f"{number:04}" + "\U0001f600" * (limit // 100) for number in range(30)]  # of four bytes each
+
+    stored = run(lambda files: files.add_many([File(title=text) for text in texts]))
+
+    assert [file.title for file in stored] == texts

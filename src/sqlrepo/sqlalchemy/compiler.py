@@ -180,6 +180,10 @@ class Compiler:
         columns = self._columns(schema).items()
         return frozenset(name for name, column in columns if self._dialect.writes_json_null(column))
 
+    def changed_columns(self, schema: Schema, columns: Sequence[str]) -> dict[str, str]:
+        """Return the columns that UPDATE's parameters change."""
+        return {f"{_VALUE}{index}": name for index, name in enumerate(self.parameter_names(schema, columns))}
+
     def _parameters(self, schema: Schema, where: Condition) -> Parameters:
         _, sources = self._where(schema, where.shape)
         return {

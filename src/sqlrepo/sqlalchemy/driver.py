@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -24,7 +25,7 @@ from sqlrepo.errors import (
 )
 from sqlrepo.language.criteria import And, Compare, Param, Ref, matches_all
 from sqlrepo.language.values import Kind
-from sqlrepo.sqlalchemy.dialects.base import Triggers
+from sqlrepo.sqlalchemy.dialects.base import BYTES_PER_CHARACTER, Triggers
 from sqlrepo.sqlalchemy.errors import raise_translated, translate
 from sqlrepo.sqlalchemy.events import unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
@@ -33,6 +34,9 @@ from sqlrepo.tables.schema import Row, Schema, TableName
 
 if TYPE_CHECKING:
     from sqlrepo.sqlalchemy.database import Database
+
+_PAGE = 1000  # rows of an INSERT, as SQLAlchemy has it
+_REST_OF_ROW = 1000  # bytes of a row in an INSERT besides its texts, estimated generously
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +68,7 @@ class SQLAlchemyDriver:
         self._ending = False
         self._writes_forbidden = False
         self._interrupted = False
+        self._changed: Callable[[], Mapping[str, str]] = dict
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         if self._database.dialect.inspects_tables:
@@ -87,6 +92,8 @@ class SQLAlchemyDriver:
         self._check_decimals(schema, columns, rows)
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
         changing = self._triggers(schema).changing
+        if many and (size := self._rows_per_statement(rows)) is not None:
+            statement = statement.execution_options(insertmanyvalues_page_size=size)
         found = self._execute_insert(schema, statement, values if many else values[0])
         if len(found) != len(rows):
             raise make_passed_over_error(schema.name)
@@ -108,6 +115,7 @@ class SQLAlchemyDriver:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)
         self._check_decimals(schema, columns, [values])
+        self._changed = partial(self._database.compiler.changed_columns, schema, columns)
         count = self._write(*self._database.compiler.update(schema, columns, values, where))
         return count or self._check_missing(schema, where)
 
@@ -210,12 +218,19 @@ class SQLAlchemyDriver:
     def survives_interrupts(self) -> bool:
         return self._database.dialect.survives_interrupts
 
-    def on_error(self, error: BaseException, table: TableName | None) -> None:
+    def on_error(self, error: BaseException, table: TableName | None, longest: tuple[int, str]) -> None:
         self._interrupted = self._interrupted or not isinstance(error, Exception)
-        known = translate(error, self._database.tables, table)
+        known = translate(error, self._database.tables, table, self._find_too_long(*longest))
         if known is not None:
             self._reported.append(known)
         self._transaction.fail(known or error)
+
+    def _find_too_long(self, length: int, parameter: str) -> str | None:
+        """Return the column of a parameter that alone may be longer than a statement."""
+        limit = self._database.dialect.longest_statement
+        if limit is None or length * BYTES_PER_CHARACTER < limit:
+            return None
+        return self._changed().get(parameter, parameter)
 
     def on_event(self, event: str, savepoint: str | None) -> None:
         if event == "savepoint":
@@ -292,6 +307,15 @@ class SQLAlchemyDriver:
             if "sentinel" not in str(error):  # by which SQLAlchemy sorts the rows of a batch
                 raise
             raise make_passed_over_error(schema.name) from error
+
+    def _rows_per_statement(self, rows: Sequence[Row]) -> int | None:
+        """Return how many rows of a batch fit in one statement, if SQLAlchemy might send too many."""
+        limit = self._database.dialect.longest_statement
+        if limit is None:
+            return None
+        longest = max(sum(len(value) for value in row if isinstance(value, str | bytes)) for row in rows)
+        fitting = limit // (BYTES_PER_CHARACTER * longest + _REST_OF_ROW)
+        return max(fitting, 1) if fitting < _PAGE else None
 
     def _check_missing(self, schema: Schema, where: Condition) -> int:
         """Return 0, the number of rows written, unless there are rows, which a trigger must have passed over."""

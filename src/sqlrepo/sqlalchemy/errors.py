@@ -155,10 +155,13 @@ def _declaration_order(constraint: Any) -> int:
 Make: TypeAlias = Callable[[], RepositoryError]
 
 
-def translate(error: BaseException, tables: KnownTables, table: TableName | None = None) -> RepositoryError | None:
+def translate(
+    error: BaseException, tables: KnownTables, table: TableName | None = None, too_long: str | None = None
+) -> RepositoryError | None:
     """Translate an exception of SQLAlchemy or a driver; None if it does not come from the database.
 
-    ``table`` is the one that the statement wrote to, because not every server names it.
+    ``table`` is the one that the statement wrote to, because not every server names it. ``too_long`` is the column
+    whose value may have made the statement too long.
     """
     if isinstance(error, RepositoryError):
         return error
@@ -166,7 +169,7 @@ def translate(error: BaseException, tables: KnownTables, table: TableName | None
     if isinstance(original, sqlite3.Error):
         return _sqlite(original, tables, table)
     if (number := _mariadb_number(original)) is not None:
-        return _mariadb(number, str(original.args[-1]), tables, table)
+        return _mariadb(number, str(original.args[-1]), tables, table, too_long)
     if (state := _sqlstate(original)) is not None:
         return _postgresql(state, original, tables, table)
     return _without_code(error, original)
@@ -434,9 +437,12 @@ def _mariadb_number(original: BaseException) -> int | None:
 
 _COLUMN = r".*column (?:`[^`]*`\.)*['`]([^'`]+)['`]"  # the last one, because the text may contain the value
 _SEQUENCE_FAILED = 1467
+PACKET_TOO_LARGE = 1153
 
 
-def _mariadb(number: int, text: str, tables: KnownTables, table: TableName | None) -> RepositoryError:
+def _mariadb(
+    number: int, text: str, tables: KnownTables, table: TableName | None, too_long: str | None
+) -> RepositoryError:
     names = tables.find(table[1], table[0]) if table else None
     if number in (1062, 1586, 1169):
         # The text begins with the value, which may contain anything.
@@ -456,6 +462,8 @@ def _mariadb(number: int, text: str, tables: KnownTables, table: TableName | Non
         return _check(tables.find(found[3], found[2]) if found else names, found[1] if found else None)
     make = _MARIADB.get(number)
     error = make() if make else ProgrammingError(f"the database refused the statement (MariaDB reports {number})")
+    if number == PACKET_TOO_LARGE:
+        return _with_field(error, names, too_long)
     found = re.search(_COLUMN, text, re.DOTALL)
     generated = names.generated if names and number == _SEQUENCE_FAILED else None
     return _with_field(error, names, generated or (found[1] if found else None))
@@ -479,7 +487,7 @@ _MARIADB: Mapping[int, Make] = {
     **dict.fromkeys((167, 1264, 1467, 1690, 1411), _out_of_range),
     1406: _too_long,
     **dict.fromkeys((1265, 1292, 1366), _unfit),
-    **dict.fromkeys((1153, 1105), _too_large),
+    **dict.fromkeys((PACKET_TOO_LARGE, 1105), _too_large),
     **dict.fromkeys((1906, 3105), _computed),
     1644: partial(CheckViolationError, None),
     1022: partial(UniqueViolationError, None),

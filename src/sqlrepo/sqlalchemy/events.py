@@ -33,8 +33,8 @@ class Listener(Protocol):
     @property
     def survives_interrupts(self) -> bool: ...  # the connection can be used after an interrupt during a statement
 
-    def on_error(self, error: BaseException, table: TableName | None) -> None:
-        """Record that a statement, which may write to a table, has failed."""
+    def on_error(self, error: BaseException, table: TableName | None, longest: tuple[int, str]) -> None:
+        """Record that a statement, which may write to a table, has failed; with its longest parameter."""
 
     def on_event(self, event: str, savepoint: str | None) -> None:
         """Record that the transaction has ended, or that a savepoint was set, released or rolled back."""
@@ -126,7 +126,7 @@ def _on_error(context: sa.ExceptionContext) -> None:
     for listener in listeners:
         if listener.survives_interrupts and not isinstance(context.original_exception, Exception):
             context.is_disconnect = False
-        listener.on_error(context.original_exception, _table_of(context))
+        listener.on_error(context.original_exception, _table_of(context), _longest_of(context))
 
 
 def _table_of(context: sa.ExceptionContext) -> TableName | None:
@@ -134,3 +134,10 @@ def _table_of(context: sa.ExceptionContext) -> TableName | None:
     statement = getattr(getattr(context.execution_context, "compiled", None), "statement", None)
     table = getattr(statement, "table", None)
     return (table.schema, table.name) if isinstance(table, sa.Table) else None
+
+
+def _longest_of(context: sa.ExceptionContext) -> tuple[int, str]:
+    """Return the length and the name of a statement's longest parameter."""
+    rows = getattr(context.execution_context, "compiled_parameters", None) or ()
+    sized = ((len(value), name) for row in rows for name, value in row.items() if isinstance(value, str | bytes))
+    return max(sized, default=(0, ""))

@@ -28,6 +28,7 @@ Needle: TypeAlias = Callable[[Callable[[str], Any] | None], AnyColumn]
 #: `connecting.make_engine`, or a function that makes an asynchronous engine and returns the engine beneath.
 MakeEngine: TypeAlias = Callable[..., sa.Engine]
 
+BYTES_PER_CHARACTER = 4  # at most, on the wire
 READ_COMMITTED = "READ COMMITTED"
 
 _GUARD = ForkSafeLock()
@@ -65,6 +66,7 @@ class Dialect(ABC):
         self.sql = sql
         self.isolation = isolation
         self.inspected = False
+        self.longest_statement: int | None = None  # in bytes, parameters included, where the server has a limit
         self.no_unicode_fold: str | None = None  # the reason, if the server cannot fold case by Unicode
         self._triggers: dict[TableName, Triggers] = {}
 

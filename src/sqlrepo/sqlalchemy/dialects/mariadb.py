@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, assert_never
+from weakref import WeakMethod
 
 import sqlalchemy as sa
 from sqlalchemy import event, func, literal
@@ -12,7 +13,16 @@ from sqlalchemy import event, func, literal
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.language.criteria import Match, Operator
 from sqlrepo.language.values import fraction_of
-from sqlrepo.sqlalchemy.dialects.base import READ_COMMITTED, AnyColumn, Dialect, Needle, compare, successor
+from sqlrepo.sqlalchemy.dialects.base import (
+    BYTES_PER_CHARACTER,
+    READ_COMMITTED,
+    AnyColumn,
+    Dialect,
+    Needle,
+    compare,
+    successor,
+)
+from sqlrepo.sqlalchemy.errors import PACKET_TOO_LARGE
 from sqlrepo.sqlalchemy.events import UNCOUNTED
 from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema, TableName
@@ -51,16 +61,39 @@ class MariaDB(Dialect):
     def set_up(self, engine: sa.Engine) -> None:
         """Make the server refuse values that do not fit, whatever its default mode."""
         event.listen(engine, "connect", _set_strict)
+        event.listen(engine, "connect", self._limit_statements)
         _fix_ping(engine)
 
     def set_up_reader(self, engine: sa.Engine) -> None:
         """Make transactions read-only, single statements included."""
         event.listen(engine, "connect", _set_read_only)
+        event.listen(engine, "connect", self._limit_statements)
         _fix_ping(engine)
         if self.isolation in (None, READ_COMMITTED):
             # A statement without a transaction needs no COMMIT; PyMySQL would send one, at a round trip each.
             dialect: Any = engine.dialect
             dialect.do_commit = dialect.do_rollback = _send_nothing
+
+    def _limit_statements(self, connection: Any, _: Any) -> None:
+        """Make a connection refuse statements that are too long for the server, which would close it instead.
+
+        Some clients see the server's error, some only the end of the connection. No error names the cause.
+        """
+        raw = getattr(connection, "driver_connection", connection)  # which asynchronous drivers wrap
+        limit = self.longest_statement = _read_limit(connection)
+        send = WeakMethod(raw.query)
+        refuse: Any = self.sql.loaded_dbapi.DataError
+        encoding = getattr(raw, "encoding", "utf-8")
+
+        def query(sql: Any, *args: Any, **kwargs: Any) -> Any:
+            if len(sql) * BYTES_PER_CHARACTER >= limit:
+                sql = sql.encode(encoding, "surrogateescape") if isinstance(sql, str) else sql
+                if len(sql) + 1 >= limit:  # the command is one byte
+                    raise refuse(PACKET_TOO_LARGE, "the statement is longer than max_allowed_packet")
+            sending: Any = send()  # the connection holds this function, so it is alive
+            return sending(sql, *args, **kwargs)
+
+        raw.query = query
 
     # -- connections
 
@@ -197,6 +230,14 @@ def _ping(connection: Any) -> bool:
 
 def _set_strict(connection: Any, _: Any) -> None:
     _execute(connection, "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_TRANS_TABLES')")
+
+
+def _read_limit(connection: Any) -> int:
+    cursor = connection.cursor()
+    cursor.execute("SELECT @@SESSION.max_allowed_packet")
+    (limit,) = cursor.fetchone()
+    cursor.close()
+    return int(limit)
 
 
 def _set_read_only(connection: Any, _: Any) -> None:
