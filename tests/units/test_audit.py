@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from sqlrepo import BaseRepository, MappingError, UnsupportedError
+from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database, Finding, audit, types
 from sqlrepo.sqlalchemy.audit.rules import LOST_UPDATE, RULES
 from sqlrepo.tables.reflection import left_out, refusals
@@ -364,23 +365,6 @@ def test_what_cannot_be_audited_is_refused():
 # -- the line in the log
 
 
-class Base(DeclarativeBase): ...
-
-
-class ThingRow(Base):
-    __tablename__ = "thing"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    price: Mapped[str] = mapped_column(sa.Numeric(20, 2))
-    word: Mapped[str] = mapped_column(sa.String(5, collation="NOCASE"), server_default="secret")
-    plain: Mapped[str] = mapped_column(sa.String(5))
-
-
-class FineRow(Base):
-    __tablename__ = "fine"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    word: Mapped[str] = mapped_column(types.Text(5))
-
-
 class Thing(BaseModel):
     id: int | None = None
     plain: str = ""
@@ -391,18 +375,38 @@ class Fine(BaseModel):
     word: str = ""
 
 
-class Things(BaseRepository[Thing, int]):
-    model = ThingRow
+@pytest.fixture
+def repositories():
+    """Repositories over tables of which nothing was logged yet; the second one's table is portable."""
 
-    def to_row(self, entity):
-        return {"id": entity.id, "plain": entity.plain}
+    class Base(DeclarativeBase): ...
 
-    def to_domain(self, row):
-        return Thing(id=row.id, plain=row.plain)
+    class ThingRow(Base):
+        __tablename__ = "thing"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        price: Mapped[str] = mapped_column(sa.Numeric(20, 2))
+        word: Mapped[str] = mapped_column(sa.String(5, collation="NOCASE"), server_default="secret")
+        plain: Mapped[str] = mapped_column(sa.String(5))
+        octets: Mapped[bytes] = mapped_column(sa.LargeBinary())  # at most 64 KB, in MariaDB alone
 
+    class FineRow(Base):
+        __tablename__ = "fine"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        word: Mapped[str] = mapped_column(types.Text(5))
 
-class Fines(BaseRepository[Fine, int]):
-    model = FineRow
+    class Things(BaseRepository[Thing, int]):
+        model = ThingRow
+
+        def to_row(self, entity):
+            return {"id": entity.id, "plain": entity.plain}
+
+        def to_domain(self, row):
+            return Thing(id=row.id, plain=row.plain)
+
+    class Fines(BaseRepository[Fine, int]):
+        model = FineRow
+
+    return Things, Fines
 
 
 @pytest.fixture
@@ -411,12 +415,13 @@ def warned(caplog):
     return lambda: [one for one in caplog.records if one.name == "sqlrepo" and "not portable" in one.getMessage()]
 
 
-def test_a_table_that_is_not_portable_is_one_line_in_the_log(warned):
+def test_a_table_that_is_not_portable_is_one_line_in_the_log(warned, repositories):
+    things, fines = repositories
     engine = sa.create_engine("sqlite://")
-    first, second = Database(engine), Database(engine)
-    for db in (first, first, second):
-        Things(db)
-        Fines(db)
+    first, second, third = Database(engine), Database(engine), Database("sqlite://")
+    for db in (first, first, second, third):
+        things(db)
+        fines(db)
 
     [record] = warned()
     text = record.getMessage()
@@ -428,19 +433,32 @@ def test_a_table_that_is_not_portable_is_one_line_in_the_log(warned):
     engine.dispose()
 
 
-def test_a_session_of_the_application_s_says_it_once_too(warned):
+def test_a_session_of_the_application_s_says_it_once_too(warned, repositories):
     engine = sa.create_engine("sqlite://")
     for _ in range(2):
         with sa.orm.Session(engine) as session:
-            Things(session)
+            repositories[0](session)
 
     assert len(warned()) == 1
     engine.dispose()
 
 
-def test_another_engine_says_it_again_and_shows_no_password(warned):
-    for name in ("a", "b"):
-        Things(Database(f"mysql+pymysql://u:swordfish@localhost/{name}"))
+def test_another_kind_of_database_says_it_again_and_shows_no_password(warned, repositories):
+    things, _ = repositories
+    for url in ("sqlite://", "mysql+pymysql://u:swordfish@localhost/a", "mariadb+pymysql://u:swordfish@localhost/b"):
+        things(Database(url))
 
     assert len(warned()) == 2
     assert not any("swordfish" in one.getMessage() for one in warned())
+
+
+def test_the_log_is_about_the_databases_in_use(warned, repositories):
+    things, _ = repositories
+    with pytest.raises(UnsupportedError):
+        things(InMemoryDatabase())
+    assert not warned()
+    things(Database("sqlite://"))
+
+    assert ["octets" in one.getMessage() for one in warned()] == [False]
+    things(Database("mysql+pymysql://u@localhost/a"))
+    assert ["octets" in one.getMessage() for one in warned()] == [False, True]

@@ -44,14 +44,15 @@ def audit(tables: sa.MetaData | type[Any], database: str | sa.Engine | sa.Connec
 
 
 def log_once(engine: sa.Engine, schema: Schema) -> None:
-    """Log which parts of a table are not portable, once per table and engine.
+    """Log which parts of a table are not portable, once per table and kind of database.
 
     Findings that depend on the database's default collation are left out, because no database was asked. So is a
     missing version, which many tables do without.
     """
-    if not is_first(engine, schema.full_name):
+    table = table_of(schema)
+    if not is_first(table, dialect_of(engine.dialect).name):
         return
-    findings = findings_of(table_of(schema), engine.dialect, UNKNOWN, without=[LOST_UPDATE])
+    findings = findings_of(table, engine.dialect, UNKNOWN, without=[LOST_UPDATE])
     found = [one for one in findings if not one.assumed]
     if found:
         places = dict.fromkeys(one.place or one.what for one in found)  # each once, in their order

@@ -32,7 +32,7 @@ BYTES_PER_CHARACTER = 4  # at most, on the wire
 READ_COMMITTED = "READ COMMITTED"
 
 _GUARD = ForkSafeLock()
-_SEEN: WeakKeyDictionary[sa.Engine, set[Hashable]] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[sa.Engine | sa.Table, set[Hashable]] = WeakKeyDictionary()
 
 _COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -256,9 +256,9 @@ def beneath_domains(column: AnyColumn) -> AnyColumn:
     return column if type_ is column.type else sa.type_coerce(column, type_)
 
 
-def is_first(engine: sa.Engine, topic: Hashable) -> bool:
-    """Return True the first time for an engine and a topic, however many databases are made on the engine."""
-    root: sa.Engine = getattr(engine, "_proxied", engine)
+def is_first(owner: sa.Engine | sa.Table, topic: Hashable) -> bool:
+    """Return True the first time for an engine or a table and a topic, however many databases are made on it."""
+    root: sa.Engine | sa.Table = getattr(owner, "_proxied", owner)
     with _GUARD.lock:
         seen = _SEEN.setdefault(root, set())
         is_new = topic not in seen
