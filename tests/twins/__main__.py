@@ -11,7 +11,7 @@ from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.stores import Stores
 from tests.databases import servers
 from tests.twins.places import SYNCHRONOUS, connect
-from tests.twins.shapes import SHAPES
+from tests.twins.shapes import SHAPES, shapes_on
 
 
 def main():
@@ -19,21 +19,24 @@ def main():
     parser.add_argument("databases", nargs="*", default=SYNCHRONOUS, metavar="database", help=", ".join(SYNCHRONOUS))
     parser.add_argument("--operations", type=int, default=100_000, help="on each database, over all shapes")
     parser.add_argument("--seed", type=int, default=7)
+    names = [unit.__name__ for unit in SHAPES]
+    parser.add_argument("--shapes", nargs="*", default=names, choices=names, metavar="shape", help="only some")
     given = parser.parse_args()
     try:
-        agreed = [agrees(name, given.operations, given.seed) for name in given.databases]
+        agreed = [agrees(name, given.shapes, given.operations, given.seed) for name in given.databases]
     finally:
         servers.ENDED.close()
     sys.exit(0 if all(agreed) else 1)
 
 
-def agrees(name, operations, seed):
-    """Run all shapes on one database, and print a line."""
+def agrees(name, shapes, operations, seed):
+    """Run shapes on one database, and print a line."""
     done, differences, driver = 0, [], name
-    for unit, queries in SHAPES.items():
+    chosen = {unit: queries for unit, queries in shapes_on(name).items() if unit.__name__ in shapes}
+    for unit, queries in chosen.items():
         stores = Stores(UnitUnderTest(unit, queries), connect(name, unit))
         driver = stores.name
-        share = -(-operations // len(SHAPES))
+        share = -(-operations // len(chosen))
         run = Run(stores, Effort(programs=min(300, share // 50 + 1), operations=share, seed=seed))
         try:
             stores.create_tables()

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 from sqlrepo import BaseRepository, QueryObject
-from sqlrepo.core import repository, selection
+from sqlrepo.core import selection
 from sqlrepo.driver import Fetch
 from sqlrepo.language import fields
 from sqlrepo.language.criteria import EVERYTHING, And, Combinable, Compare, IsNull, Match, Not, OneOf, Or
@@ -274,8 +274,8 @@ FAULTS = (numbers_begin_again, nulls_are_equal, refusals_abort_nothing)
 
 def scroll_forgets_nulls(patch):
     """A page by cursor does not continue with NULL after a value."""
-    right = repository.after_position
-    patch.setattr(repository, "after_position", lambda order, position, nullable: right(order, position, ()))
+    right = selection.after_position
+    patch.setattr(selection, "after_position", lambda order, position, nullable: right(order, position, ()))
 
 
 def misread(patch, change):

@@ -14,6 +14,7 @@ from tests.twins.domain import (
     Theatre,
     TodoQuery,
 )
+from tests.twins.edges import Club, Edges, KnobQuery, League, LimitQuery, MemberQuery, Panel, PlayerQuery
 from tests.twins.linked import OrderQuery, Sales, Tree
 from tests.units import references
 
@@ -31,5 +32,17 @@ SHAPES = {
     Sales: {"orders": OrderQuery},
     Tree: {},
     References: {},
+    Edges: {"limits": LimitQuery},
+    League: {"players": PlayerQuery},
+    Club: {"members": MemberQuery},
+    Panel: {"knobs": KnobQuery},
     MusicShop: {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery},
 }
+
+# MariaDB has no deferrable constraints.
+ELSEWHERE = {"mariadb": {League}}
+
+
+def shapes_on(database):
+    """The shapes that a database can keep."""
+    return {unit: queries for unit, queries in SHAPES.items() if unit not in ELSEWHERE.get(database, ())}

@@ -14,6 +14,7 @@ from sqlrepo.core.scope import Scope, ScopedDriver, evaluate_scope
 from sqlrepo.core.selection import (
     NOT_GIVEN,
     Selection,
+    after_row,
     check_lock,
     condition,
     key_chunks,
@@ -39,7 +40,7 @@ from sqlrepo.errors import (
     UnitStateError,
 )
 from sqlrepo.language.entities import read_changes
-from sqlrepo.language.fields import OrderBy, after_position, reverse_order
+from sqlrepo.language.fields import OrderBy, reverse_order
 from sqlrepo.language.query import QueryObject
 from sqlrepo.language.results import CursorPage, Page, Upserted
 from sqlrepo.tables.mapper import Mapper
@@ -330,7 +331,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         order = reverse_order(selection.order) if backwards else selection.order
         if cursor is not None:
             position = cursors.decode(cursor, "before" if backwards else "after")
-            selection = selection.and_also(after_position(order, position, self._schema.nullable))
+            selection = selection.and_also(after_row(self._schema, order, position))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
         rows = self._fetch(request, scope)
         more, rows = len(rows) > limit, rows[:limit]
@@ -629,7 +630,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
                 return
             position = [rows[-1][place] for place in places]
             # From the first selection, or each chunk's statement would be longer than the one before.
-            rest = selection.and_also(after_position(selection.order, position, self._schema.nullable))
+            rest = selection.and_also(after_row(self._schema, selection.order, position))
 
     def _places(self, selection: Selection) -> list[int]:
         return [self._mapper.selected.index(sort.ref.name) for sort in selection.order]

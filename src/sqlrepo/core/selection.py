@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -19,11 +19,12 @@ from sqlrepo.language.criteria import (
     map_leaves,
     matches_all,
 )
-from sqlrepo.language.fields import OrderBy, Sort, parse_keywords, parse_order
+from sqlrepo.language.fields import OrderBy, Sort, after_position, parse_keywords, parse_order
 from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.query import OPTIONS, QueryObject, entity_of
 from sqlrepo.language.results import CursorCodec, CursorKeys
 from sqlrepo.tables.mapper import Mapper
+from sqlrepo.tables.schema import Schema
 
 # Limit, offset and the one row more that shows whether there is a next page add up to a 64-bit integer.
 _MOST_ROWS = 2**62 - 1
@@ -77,6 +78,13 @@ class Selection:
     def and_also(self, criterion: Criterion) -> Selection:
         """Add a criterion that is bound to columns already."""
         return replace(self, criterion=And((self.criterion, criterion)))
+
+
+def after_row(schema: Schema, order: Sequence[Sort], values: Sequence[Any]) -> Criterion:
+    """Match the rows after one, by its values in entities; where it has NULL is up to the types."""
+    stores = [schema.by_name[sort.ref.name].type.bind for sort in order]
+    nulls = [(value if store is None else store(value)) is None for store, value in zip(stores, values, strict=True)]
+    return after_position(order, list(zip(values, nulls, strict=True)), schema.nullable)
 
 
 def condition(criterion: Criterion) -> Condition:
@@ -162,7 +170,8 @@ def make_cursor_codec(mapper: Mapper[Any], selection: Selection, scope: Criterio
     columns = [mapper.schema.by_name[sort.ref.name] for sort in selection.order]
     asked = selection.criterion if matches_all(scope) else And((selection.criterion, scope))
     query = f"{mapper.schema.full_name}:{mapper.to_text(asked)}:{','.join(map(str, selection.order))}"
-    return CursorCodec(keys, query, [column.type for column in columns], [column.nullable for column in columns])
+    types, nullable = [one.type for one in columns], [one.nullable or one.type.bind is not None for one in columns]
+    return CursorCodec(keys, query, types, nullable)
 
 
 def require_limit(query: QueryObject[Any], selection: Selection) -> int:

@@ -323,25 +323,29 @@ def reverse_order(order: Iterable[Sort]) -> tuple[Sort, ...]:
     return tuple(Sort(sort.ref, not sort.descending) for sort in order)
 
 
-def after_position(order: Sequence[Sort], position: Sequence[Any], nullable: Container[str]) -> Criterion:
+def after_position(order: Sequence[Sort], position: Sequence[tuple[Any, bool]], nullable: Container[str]) -> Criterion:
     """Match the rows after a position: past it by the first key, or tied there and after it by the others.
 
-    The keys together distinguish any two rows; ``nullable`` are those that may be NULL. An index can serve the outer
-    condition on the first key: the keyset or "seek" method of Markus Winand's *SQL Performance Explained*.
+    The position has a value for each key, and whether it is stored as NULL. The keys together distinguish any two rows;
+    ``nullable`` are those that may be NULL. An index can serve the outer condition on the first key: the keyset or
+    "seek" method of Markus Winand's *SQL Performance Explained*.
     """
-    (sort, *others), (value, *values) = order, position
+    (sort, *others), ((value, is_null), *values) = order, position
     may_be_null = sort.ref.name in nullable
-    past = _beyond(sort, value, may_be_null, strictly=True)
+    past = _beyond(sort, value, is_null, may_be_null, strictly=True)
     if not others:
         return past
     return And(
-        (_beyond(sort, value, may_be_null, strictly=False), Or((past, after_position(others, values, nullable))))
+        (
+            _beyond(sort, value, is_null, may_be_null, strictly=False),
+            Or((past, after_position(others, values, nullable))),
+        )
     )
 
 
-def _beyond(sort: Sort, value: Any, may_be_null: bool, *, strictly: bool) -> Criterion:
+def _beyond(sort: Sort, value: Any, is_null: bool, may_be_null: bool, *, strictly: bool) -> Criterion:
     null = IsNull(sort.ref)
-    if value is None:
+    if is_null:
         if sort.descending:
             return NOTHING if strictly else null
         return Not(null) if strictly else EVERYTHING

@@ -98,19 +98,22 @@ def _source(node: Criterion, read: Reader, wanted: bool) -> str:
             return f"{read(ref)} is {'' if wanted else 'not '}None"
         case Compare(ref, op, value):
             test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_param(value)}"
-            return _guard_nulls([read(ref)], test)
+            return _guard_nulls([read(ref), _param(value)], test)
         case CompareFields(ref, op, other):
             test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_call(other)}"
             return _guard_nulls([read(ref), read(other)], test)
         case OneOf(ref, values):
-            return _guard_nulls([read(ref)], f"{_call(ref)} {'in' if wanted else 'not in'} {_param(values)}")
+            known = "" if wanted else f"None not in {_param(values)} and "
+            return _guard_nulls([read(ref)], f"{known}{_call(ref)} {'in' if wanted else 'not in'} {_param(values)}")
         case Match():
-            return _guard_nulls([read(node.ref)], ("" if wanted else "not ") + _text_test(node))
+            test = ("" if wanted else "not ") + _text_test(node)
+            return _guard_nulls([read(node.ref), _param(node.text)], test)
         case _:
             assert_never(node)
 
 
 def _guard_nulls(sources: list[str], test: str) -> str:
+    """Make a test false if a field is NULL, or a value that a type decorator stores as NULL."""
     return " and ".join([*(f"{source} is not None" for source in sources), test.format(*sources)])
 
 

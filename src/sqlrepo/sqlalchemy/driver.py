@@ -85,6 +85,8 @@ class SQLAlchemyDriver:
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
     ) -> list[Row]:
+        if len(rows) > 1 and _changes_keys(schema, columns, rows):
+            return [self.insert(schema, columns, [row], returning)[0] for row in rows]
         names = self._database.compiler.parameter_names(schema, columns)
         bound = (self._database.compiler.parameter_values(schema, columns, row) for row in rows)
         values = [dict(zip(names, row, strict=True)) for row in bound]
@@ -434,6 +436,13 @@ class SQLAlchemyDriver:
                 self._database.dialect.after_interrupt(self._connection)
         finally:
             self._connection.close()
+
+
+def _changes_keys(schema: Schema, columns: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Return True if a type stores another key than a given one, by which SQLAlchemy finds the rows of a batch."""
+    types = [(index, schema.by_name[name].type) for index, name in enumerate(columns) if name in schema.key]
+    changing = [(index, type_) for index, type_ in types if type_.bind is not None]
+    return any(type_.load(type_.store(row[index])) != row[index] for index, type_ in changing for row in rows)
 
 
 def _with_utc(schema: Schema, columns: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:

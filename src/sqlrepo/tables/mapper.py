@@ -16,7 +16,19 @@ from sqlrepo.errors import (
     QueryError,
     nearest,
 )
-from sqlrepo.language.criteria import Compare, CompareFields, Criterion, IsNull, Leaf, Match, OneOf, Ref, map_leaves
+from sqlrepo.language.criteria import (
+    Compare,
+    CompareFields,
+    Criterion,
+    IsNull,
+    Leaf,
+    Match,
+    Not,
+    OneOf,
+    Or,
+    Ref,
+    map_leaves,
+)
 from sqlrepo.language.entities import (
     describe,
     fields_outside_init,
@@ -283,25 +295,38 @@ class Mapper(Generic[T]):
 
     # -- criteria
 
-    def bind(self, leaf: Leaf) -> Leaf:
-        """Replace the field of a criterion by its column, and check the literal against the column."""
+    def bind(self, leaf: Leaf) -> Criterion:
+        """Replace the field of a criterion by its column, and check the literal against the column.
+
+        A value equals NULL if the column's type stores it as NULL.
+        """
         ref = self.bind_ref(leaf.ref)
         if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
             raise QueryError(f"{leaf.ref} has a column type that only is_null() supports")
         match leaf:
             case Compare(_, op, value):
                 self._refuse_order_of_labels(ref, op)
-                return Compare(ref, op, self._literal(ref, value))
+                literal = self._literal(ref, value)
+                if op in ("==", "!=") and self._is_null(ref, literal):
+                    return IsNull(ref) if op == "==" else Not(IsNull(ref))
+                return Compare(ref, op, literal)
             case CompareFields(_, op, other):
                 self._refuse_unlike(ref, self.bind_ref(other))
                 return CompareFields(ref, op, self.bind_ref(other))
             case OneOf(_, values):
-                return OneOf(ref, tuple(self._literal(ref, value) for value in values))
+                literals = tuple(self._literal(ref, value) for value in values)
+                given = tuple(value for value in literals if not self._is_null(ref, value))
+                return OneOf(ref, given) if given == literals else Or((OneOf(ref, given), IsNull(ref)))
             case Match(_, kind, text, case):
                 self._refuse_text_of_uuid(ref)
                 return Match(ref, kind, self._literal(ref, text, part=True), "exact" if case == "exact" else self._fold)
             case IsNull():
                 return IsNull(ref)
+
+    def _is_null(self, ref: Ref, value: Any) -> bool:
+        """Return True if a column stores a value as NULL."""
+        bind = self.schema.by_name[ref.name].type.bind
+        return bind is not None and bind(value) is None
 
     def _refuse_text_of_uuid(self, ref: Ref) -> None:
         # Each database stores another text of a UUID, or none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from random import Random
 from types import new_class
@@ -37,6 +37,9 @@ READING = ("find", "first", "one", "one_or_none", "count", "exists", "stream", "
 
 # The options of a query.
 _OPTIONS = ("order_by", "limit", "offset")
+
+# More rows than a program stores.
+_EVERYTHING = 1_000_000
 
 # The number of pages that a result is divided into.
 _PAGES = 3
@@ -138,6 +141,8 @@ def _split(criterion: Any, operator: str) -> list[Any]:
 
 def _unknown(criterion: Any) -> Any:
     """Write the criterion that another one is unknown, because of NULL; None if it never is."""
+    if isinstance(criterion, FieldRef):  # a boolean field alone
+        return Operation("is_null", (criterion,))
     parts = criterion.arguments
     match criterion.name:
         case "not_":
@@ -203,10 +208,12 @@ class Relations:
         given = (step.query,) if isinstance(step, Scroll) else step.arguments
         options = {} if isinstance(step, Scroll) else step.options
         query = next((build(one, side) for one in given if isinstance(one, New)), None)
-        self._options = {name: getattr(query, name, None) for name in _OPTIONS} | dict(options)
+        # A keyword that is also a field is none of the options; page takes no fields.
+        equals = {} if self._method == "page" else {name: options[name] for name in options if name in table.by_name}
+        chosen = {name: value for name, value in options.items() if name not in equals}
+        self._options = {name: getattr(query, name, None) for name in _OPTIONS} | chosen
         self._order = self._options["order_by"]
-        equals = [(name, value) for name, value in options.items() if name in table.by_name]
-        parts = [Operation("==", (FieldRef(table.name, name), value)) for name, value in equals]
+        parts = [Operation("==", (FieldRef(table.name, name), value)) for name, value in equals.items()]
         self._parts = [*(CriteriaOf(one) if isinstance(one, New) else one for one in given), *parts]
 
     def require(self, answer: Any, number: int) -> None:
@@ -265,7 +272,12 @@ class Relations:
     @property
     def _whole(self) -> Call:
         """All rows that match, in their order."""
-        return Call(self._table.name, "find", tuple(self._parts), {"order_by": self._order})
+        return self._in_order(self._order)
+
+    def _in_order(self, order: Any) -> Call:
+        if "order_by" in self._table.by_name:  # a field too, so that no call takes it as a keyword
+            return self._find(AnyQuery(self._table.entity, self._where, order, _EVERYTHING))
+        return Call(self._table.name, "find", tuple(self._parts), {"order_by": order})
 
     def _find(self, *where: Any) -> Call:
         return Call(self._table.name, "find", where)
@@ -296,15 +308,22 @@ class Relations:
         """Other methods, and the reverse order, give the same rows."""
         rows = self._ask(self._whole)
         if self._order:
-            step = replace(self._whole, options={"order_by": _reverse(self._order)})
+            step = self._in_order(_reverse(self._order))
             yield "the reverse order gives the same rows", (self._whole, step), rows[::-1], self._ask(step)
         for method, answer in _answers(rows).items():
             step = Call(self._table.name, method, (self._query(2),))
             yield f"{method} agrees with find", (self._whole, step), answer, self._ask(step)
 
+    @property
+    def _written(self) -> list[Any]:
+        """The criteria of which is known when they are unknown: what a type stores as NULL, only the type knows."""
+        known = self._table.by_name
+        written = [one for one in self._parts if isinstance(one, Operation)]
+        return [one for one in written if all(known[name].column.type.bind is None for name in _fields_of(one))]
+
     def _cases(self) -> Iterator[Relation]:
         """A row matches a criterion, its negation, or neither because of NULL (ternary logic partitioning)."""
-        if written := [one for one in self._parts if isinstance(one, Operation)]:
+        if written := self._written:
             steps = [self._find(one) for one in _cases(_combine("&", written))]
             answers, everything = [self._ask(one) for one in steps], self._rows()
             counts = [sum(row in answer for answer in answers) for row in everything]
@@ -312,7 +331,7 @@ class Relations:
 
     def _three(self) -> Iterator[Relation]:
         """The three of them combined have all rows, in any order."""
-        if written := [one for one in self._parts if isinstance(one, Operation)]:
+        if written := self._written:
             first, *others = _cases(_combine("&", written))
             for parts in ([first, first, *others], [*others[::-1], first, first]):
                 step = self._find(_combine("|", parts))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from random import Random
+from sys import float_info
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -66,13 +67,15 @@ _TEXTS = ("a", "b", "A", "a ", "", "ab", "%", "a_b", "\\", "a%", "i", "İ", "é"
 # Texts that common validators accept.
 _FORMATTED = ("abc", "abcdef", "ABC", "1", "12", "a@example.org", "https://example.org/", "2024-02-29", "a-b")
 _ISO = ("2024-02-29 12:30", "2024-02-29 12:30:00.000001", "2024-01-01", "1999-12-31 23:59:59.999999", "0002-01-01")
-_MOMENTS = tuple(map(datetime.fromisoformat, _ISO))
+_MOMENTS = tuple(map(datetime.fromisoformat, (*_ISO, "0001-01-01", "9999-12-31 23:59:59.999999")))
+_MICROSECONDS = (3_600_000_000, 0, 1, -1, 3_456_000_000_000_000, 2**63 - 1, -(2**63))
+_ENDS = (float_info.max, -float_info.max, float_info.min)
 _BY_KIND: Mapping[Kind, tuple[Any, ...]] = {
     Kind.BOOLEAN: (True, False),
-    Kind.FLOAT: (0.0, 1.5, 1.0, -0.0, 0.1, 0.1 + 0.2, -1.5, 9007199254740993.0, 5e-324, -1e300, 100.0),
+    Kind.FLOAT: (0.0, 1.5, 1.0, -0.0, 0.1, 0.1 + 0.2, -1.5, 9007199254740993.0, 5e-324, -1e300, 100.0, *_ENDS),
     Kind.DATE: (date(2024, 2, 29), date(2024, 3, 1), date(1999, 12, 31), date.min, date.max),
     Kind.TIME: (time(12), time(0), time(0, 0, 0, 1), time(12, 0, 1), time.max),
-    Kind.DURATION: tuple(timedelta(microseconds=one) for one in (3_600_000_000, 0, 1, -1, 3_456_000_000_000_000)),
+    Kind.DURATION: tuple(timedelta(microseconds=one) for one in _MICROSECONDS),
     Kind.UUID: tuple(UUID(int=number) for number in (1, 2**127, 0, 0x00112233445566778899AABBCCDDEEFF, 2**128 - 1)),
     Kind.OPAQUE: ({"a": 1}, {}, [1, 2.5, "x"], "text", 1.5, {"a": {"b": [None, True]}}),
 }
@@ -117,8 +120,8 @@ def _candidates(limits: ValueType) -> Iterable[Any]:
     indexable = limits.length if limits.length and limits.length <= _LONG else None
     match limits.kind:
         case Kind.TEXT:
-            edge = "a" * indexable if indexable else "two\nlines"
-            return [*(limits.labels or ()), *_TEXTS, *_FORMATTED, edge]
+            edges = ["a" * indexable, "\U0010ffff" * indexable] if indexable else ["two\nlines"]
+            return [*(limits.labels or ()), *_TEXTS, *_FORMATTED, *edges]
         case Kind.BYTES:
             return [b"a", b"", b"\0", b"A", b"a ", b"\x80", b"\0\0", *([b"\xff" * indexable] if indexable else [])]
         case Kind.INTEGER:

@@ -67,7 +67,12 @@ class Stores:
 
     def create_tables(self) -> None:
         """Create the tables that do not exist."""
-        self._on_engine(lambda connection: [table.create(connection, checkfirst=True) for table in self._tables])
+
+        def create(connection: Any) -> None:
+            for metadata in dict.fromkeys(table.metadata for table in self._tables):
+                metadata.create_all(connection, [table for table in self._tables if table.metadata is metadata])
+
+        self._on_engine(create)
 
     def require_empty(self) -> None:
         """Refuse to go on if a table holds rows.
