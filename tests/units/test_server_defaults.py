@@ -225,6 +225,8 @@ def kept(column, *, defaults=None):
         (sa.DateTime, {"server_default": sa.text("now() + interval '1 day'")}),
         (sa.DateTime, {"server_default": sa.func.now(), "onupdate": sa.text("'2024-02-29 00:00:00'")}),
         (sa.DateTime, {"server_default": sa.func.now(), "server_onupdate": sa.FetchedValue()}),
+        (sa.String(30), {"server_default": "", "server_onupdate": sa.FetchedValue()}),
+        (sa.String(30), {"server_onupdate": sa.FetchedValue()}),
         (sa.Date, {"server_default": sa.func.now()}),
         (sa.String(30), {"server_default": sa.func.now()}),
         (sa.String(2), {"server_default": sa.text("'abc'::character varying(2)")}),

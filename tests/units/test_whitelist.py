@@ -288,6 +288,7 @@ def test_any_other_option_of_a_table_is_refused():
     assert [one.partition(" ")[0] for one in reasons(mysql_partition_by="HASH(id)")] == ["mysql_partition_by"]
     assert len(reasons(prefixes=["TEMPORARY"])) == 1
     assert reasons(prefixes=["UNLOGGED"]) == []
+    assert reasons(**{"mysql_default charset": "utf8mb4", "mariadb_row format": "DYNAMIC"}) == []  # as reflected
     assert reasons(mysql_engine="InnoDB", mariadb_engine="InnoDB", oracle_compress=True) == []  # no database of ours
 
 
@@ -317,13 +318,21 @@ def test_a_deferrable_key_is_refused():
     assert ["pk_thing: memory checks" in one.reason for one in refusals(made)] == [True]
 
 
+@pytest.mark.parametrize("type_", [sa.Integer, sa.String(20)])
+def test_a_computed_column_is_refused(type_):
+    assert reasons(sa.Column("value", type_, sa.Computed("id"))) == [
+        "it is computed by the database; put a function into `memory_defaults`"
+    ]
+
+
 @pytest.mark.parametrize("make", [sa.Identity, lambda **options: sa.Sequence("numbers", **options)])
 def test_numbers_that_end_repeat_or_fall_are_refused(make):
     def of(**options):
         return reasons(key=sa.Column("id", sa.Integer, make(**options), primary_key=True))
 
     assert of() == of(start=5, increment=2, minvalue=1, nomaxvalue=True, cache=9, cycle=False) == []
-    for option in ({"maxvalue": 9}, {"cycle": True}, {"increment": -1}):
+    assert of(maxvalue=2**31 - 1) == []  # where the type ends anyway, as PostgreSQL reports it
+    for option in ({"maxvalue": 2**31 - 2}, {"cycle": True}, {"increment": -1}):
         [reason] = of(**option)
         assert next(iter(option)) in reason
 

@@ -69,7 +69,7 @@ def _updated(column: sa.Column[Any]) -> Any:
     if given is not None:
         return given.arg if getattr(given, "is_clause_element", False) else None
     if column.server_onupdate is not None:
-        return ""  # the database, or a trigger, does what only it knows
+        return column.server_onupdate  # unreadable: the database, or a trigger, does what only it knows
     return _inserted(column) if updates_itself(column) else None
 
 

@@ -582,7 +582,7 @@ def _unknown_options(part: Any) -> Iterator[str]:
     """Yield the options that a database gives a meaning unknown to memory."""
     known: Mapping[str, str] = next((options for kind, options in HARMLESS.items() if isinstance(part, kind)), {})
     for option, value in part.dialect_kwargs.items():
-        prefix, _, name = option.lower().partition("_")
+        prefix, _, name = option.lower().replace(" ", "_").partition("_")  # "default charset" is reflected with a blank
         database = _DATABASES.get(prefix)
         is_given = isinstance(value, sa.ClauseElement) or bool(value)
         if not is_given or database is None or name in ("where", "length"):
@@ -607,8 +607,11 @@ def _unsupported_constraint(constraint: Any) -> str | None:
 def _unknown_numbering(column: sa.Column[Any]) -> Iterator[str]:
     """Yield the options of an identity or a sequence that limit or repeat its numbers; memory counts from 1."""
     numbers = column.identity or (column.default if isinstance(column.default, sa.Sequence) else None)
+    high = _read_type(column.type)[0].high
     for name, value in vars(numbers).items() if numbers is not None else ():
         known = name in _NUMBERING.split() or name.startswith("_")
+        if name == "maxvalue" and value is not None and high is not None:
+            known = value >= high  # the end of the type, which databases report as the maximum
         if (not known and value) or (name == "increment" and (value or 0) < 0):
             yield f"{name}={value}"
 
