@@ -348,6 +348,7 @@ def test_what_is_declared_is_not_assumed():
     assert [(one.rule, one.assumed) for one in audit(declared, "mariadb")] == [
         ("collation", False),
         ("unique-collation", False),
+        ("memory-table", False),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import (
@@ -449,3 +449,83 @@ def test_the_null_of_json_that_others_have_written_is_none(store):
         assert [(one.doc, one.binary) for one in documents.find(is_null(d.doc))] == [(None, None)]
         assert documents.count(is_null(d.binary)) == 1
         assert documents.find(not_(is_null(d.doc))) == []
+
+
+# -- MariaDB's own types
+
+
+class Served(DeclarativeBase): ...
+
+
+class ServedRow(Served):
+    __tablename__ = "served"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    folded: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="utf8mb4", collation="utf8mb4_general_ci"))
+    latin: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="latin1", collation="latin1_swedish_ci"))
+    short: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="utf8mb3", collation="utf8mb3_general_ci"))
+    plain: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="ascii", collation="ascii_bin"))
+    tiny: Mapped[str | None] = mapped_column(mysql.TINYTEXT(collation="utf8mb4_unicode_ci"))
+    year: Mapped[int | None] = mapped_column(mysql.YEAR)
+    bits: Mapped[int | None] = mapped_column(mysql.BIT(5))
+    blob: Mapped[bytes | None] = mapped_column(mysql.MEDIUMBLOB)
+
+
+class ServedEntity(BaseModel):
+    id: int | None = None
+    folded: str | None = None
+    latin: str | None = None
+    short: str | None = None
+    plain: str | None = None
+    tiny: str | None = None
+    year: int | None = None
+    bits: int | None = None
+    blob: bytes | None = None
+
+
+class ServedRows(BaseRepository[ServedEntity, int]):
+    model = ServedRow
+
+
+s = fields(ServedEntity)
+
+
+@pytest.mark.parametrize("backend", ["memory", "mariadb"])
+@pytest.mark.parametrize("field", ["folded", "latin", "short", "plain", "tiny"])
+def test_a_collation_of_mariadb_does_not_change_queries(empty, field):
+    texts = ["", "A", "B", "a", "a ", "ab", *([] if field == "plain" else ["ÿ"])]
+    with ServedRows(empty(Served)) as rows:
+        stored = rows.add_many([ServedEntity(**{field: text}) for text in reversed(texts)])[::-1]
+
+        assert [getattr(one, field) for one in rows.find(order_by=field)] == texts
+        assert [rows.find(**{field: text}) for text in texts] == [[one] for one in stored]
+        assert rows.find(in_(getattr(s, field), ["a", "b"])) == [stored[3]]
+        assert rows.find(getattr(s, field) < "a", order_by=field) == stored[:3]
+        assert rows.find(startswith(getattr(s, field), "a"), order_by=field) == stored[3:6]
+        assert rows.find(contains(getattr(s, field), "b")) == [stored[5]]
+
+
+@pytest.mark.parametrize("backend", ["memory", "mariadb"])
+@pytest.mark.parametrize(
+    ("field", "held", "unfit"),
+    [
+        ("latin", ["é€ÿ"], ["Ā", "\x80", "😀"]),
+        ("short", ["Ā\uffff"], ["😀"]),
+        ("plain", ["~\x7f"], ["é"]),
+        ("folded", ["😀"], ["1234567890"]),
+        ("tiny", ["é" * 127 + "x", "😀"], ["é" * 128]),
+        ("year", [1901, 2155], [0, 70, 1900, 2156]),
+        ("bits", [0, 31], [32, -1]),
+        ("blob", [b"", b"\0" * 65_536], []),
+    ],
+)
+def test_the_limits_of_a_type_of_mariadb(empty, field, held, unfit):
+    with ServedRows(empty(Served)) as rows:
+        for value in held:
+            stored = rows.add(ServedEntity(**{field: value}))
+            assert rows.find(**{field: value}) == [stored] == [rows.get(stored.id)]
+            assert getattr(stored, field) == value
+        for value in unfit:
+            with pytest.raises(InvalidValueError) as caught:
+                rows.add(ServedEntity(**{field: value}))
+            assert caught.value.field == field
+        assert [getattr(one, field) for one in rows.find(order_by=field)] == sorted(held)

@@ -69,7 +69,8 @@ KEPT = [
     sqlite.DATETIME(), postgresql.TIMESTAMP(), mysql.DATETIME(), mysql.TIMESTAMP(), sa.Date(), sa.DATE(), sqlite.DATE(),
     sa.Time(), sa.TIME(), sqlite.TIME(), postgresql.TIME(), mysql.TIME(), sa.JSON(),
     postgresql.JSON(none_as_null=True), postgresql.JSONB(none_as_null=True), mysql.JSON(none_as_null=True),
-    sa.CHAR(5), sa.NCHAR(5), mysql.CHAR(5), mysql.NCHAR(5), postgresql.DOMAIN("d", sa.Text, schema="s"),
+    sa.CHAR(5), sa.NCHAR(5), mysql.CHAR(5), mysql.NCHAR(5), mysql.YEAR(), mysql.BIT(3),
+    postgresql.DOMAIN("d", sa.Text, schema="s"),
 ]  # fmt: skip
 REFUSED = [
     (sa.REAL(), "use types.Float64"),
@@ -113,6 +114,9 @@ def test_a_refused_type_has_a_remedy_of_its_own(type_, remedy, monkeypatch):
         postgresql.ENUM(Colour, create_type=False, metadata=sa.MetaData()), sa.String(5, collation="C"),
         mysql.ENUM("a", charset="latin1", collation="latin1_bin"),
         mysql.VARCHAR(5, charset="latin1", collation="utf8mb4_nopad_bin", national=True),
+        mysql.VARCHAR(5, collation="utf8mb4_general_ci"), mysql.VARCHAR(5, charset="latin1", collation="latin1_bin"),
+        mysql.VARCHAR(5, collation="utf8mb3_bin"), sa.String(5, collation="utf8mb4_unicode_ci"),
+        mysql.YEAR(display_width=4),
         mysql.TEXT(ascii=True), mysql.TEXT(unicode=True), sa.Uuid(as_uuid=False, native_uuid=False), sa.Float(25),
         sa.Numeric(30, 20), sa.Numeric(10),
         sa.DateTime(timezone=True), postgresql.TIMESTAMP(precision=6, timezone=True), mysql.DATETIME(fsp=3),
@@ -157,7 +161,8 @@ class Served(Plain):
         (mysql.SET("a", "b"), "derives from String"),
         (sa.BINARY(3), "no portable meaning"),
         (postgresql.INTERVAL(), "no portable meaning"),
-        (mysql.YEAR(), "no portable meaning"),
+        (mysql.YEAR(display_width=2), "without their century"),
+        (mysql.VARCHAR(5, collation="cp1251_bin"), "collation cp1251_bin"),
         (mysql.DECIMAL(5, 2, unsigned=True), "unsigned"),
         (mysql.DOUBLE(asdecimal=False, unsigned=True), "unsigned"),
         (mysql.VARCHAR(5, binary=True), "binary"),
@@ -195,6 +200,9 @@ def test_what_is_unknown_of_a_type_is_refused(type_, reason):
         (mysql.TINYINT(), -128, 127),
         (mysql.TINYINT(unsigned=True), 0, 255),
         (mysql.MEDIUMINT(), -(2**23), 2**23 - 1),
+        (mysql.YEAR(), 1901, 2155),
+        (mysql.BIT(), 0, 1),
+        (mysql.BIT(64), 0, 2**64 - 1),
         (sa.BigInteger(), -(2**63), 2**63 - 1),
         (types.Duration(), -(2**63), 2**63 - 1),
     ],
@@ -310,6 +318,37 @@ def test_a_constraint_memory_does_not_know_is_refused(part, reason):
     [found] = reasons(sa.Column("number", sa.Integer, nullable=True), part())
 
     assert reason in found
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda: sa.UniqueConstraint("text", name="named"),
+        lambda: sa.Index("named", "text", unique=True),
+        lambda: sa.Index("named", sa.text("lower(text)"), unique=True),
+        lambda: sa.ForeignKeyConstraint(["text"], ["other.text"], name="named"),
+        lambda: sa.CheckConstraint("text = 'a'", name="named"),
+        lambda: sa.CheckConstraint("lower(text) IN ('a', 'b')", name="named"),
+        lambda: sa.CheckConstraint("'a' <> text", name="named"),
+    ],
+)
+@pytest.mark.parametrize("collation", ["utf8mb4_general_ci", "utf8mb4_bin", "latin1_swedish_ci"])
+def test_a_collation_matters_where_the_database_compares(part, collation):
+    made = table(sa.Column("text", mysql.VARCHAR(5, collation=collation), nullable=True), part())
+    found = [one.reason for one in refusals(made)]
+
+    assert len(found) > 0
+    assert all("named" in one for one in found)
+    assert any(f"collation {collation}" in one for one in found)
+    assert (
+        reasons(sa.Column("text", mysql.VARCHAR(5, collation=collation)), sa.CheckConstraint("length(text) > 1")) == []
+    )
+
+
+def test_a_key_that_treats_texts_as_equal_is_refused():
+    [reason] = reasons(key=sa.Column("id", mysql.VARCHAR(5, collation="utf8mb4_unicode_ci"), primary_key=True))
+
+    assert "utf8mb4_unicode_ci of column id" in reason
 
 
 def test_a_deferrable_key_is_refused():

@@ -16,6 +16,11 @@ JSON_FORM = "json"  # the form of JSON columns
 # Quantises decimals without ever rounding for lack of precision.
 _EXACT = Context(prec=10_000)
 
+# MariaDB's character sets that lack characters, as Python knows them.
+_WITHOUT_SUPPLEMENTARY = ("utf8", "utf8mb3")
+_CODECS = {"latin1": "cp1252", "ascii": "ascii"}
+CHARSETS = (*_WITHOUT_SUPPLEMENTARY, *_CODECS)
+
 # The digits of PostgreSQL's NUMERIC without precision, before and after the point.
 _MOST_DIGITS, _MOST_FRACTION = 131_072, 16_383
 
@@ -68,6 +73,9 @@ class ValueType:
     labels: Mapping[Any, str] | None = field(default=None, hash=False)  # the stored text of each enumeration member
     bind: Callable[[Any], Any] | None = None  # a TypeDecorator's two functions; the limits hold for the bound value
     result: Callable[[Any], Any] | None = None
+    octets: int | None = None  # at most so many bytes of text
+    charset: str = ""  # MariaDB's character set, if it lacks characters
+    collation: str = ""  # MariaDB's, if it treats different texts as equal: in a key or check, but not in a query
     padded: bool = False  # CHAR: databases add or remove blanks at the end, so no value may have any
     form: str = ""  # an unusual stored form, if any; columns of different forms do not compare
 
@@ -206,11 +214,24 @@ def _text(limits: ValueType, value: Any) -> str:
             raise WrongValueError("contains an unpaired surrogate") from None
     if limits.length is not None and len(text) > limits.length:
         raise WrongValueError(f"too long, {len(text)} of at most {limits.length} characters")
+    if limits.charset or limits.octets:
+        _check_octets(limits, text)
     if limits.padded and text.endswith(" "):
         raise WrongValueError("ends with a blank, which CHAR does not keep")
     if limits.labels is not None and text not in limits.labels:
         raise WrongValueError(f"not one of {', '.join(limits.labels)}")
     return text
+
+
+def _check_octets(limits: ValueType, text: str) -> None:
+    try:
+        octets = len(text.encode(_CODECS.get(limits.charset, "utf-8")))
+    except UnicodeEncodeError:
+        octets = -1
+    if octets < 0 or (limits.charset in _WITHOUT_SUPPLEMENTARY and max(text, default="") > "\uffff"):
+        raise WrongValueError(f"contains a character that the character set {limits.charset} lacks")
+    if limits.octets is not None and octets > limits.octets:
+        raise WrongValueError(f"too long, {octets} of at most {limits.octets} bytes")
 
 
 def _uuid_text(text: str) -> str:

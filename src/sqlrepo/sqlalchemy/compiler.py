@@ -26,7 +26,7 @@ from sqlrepo.language.criteria import (
     matches_all,
 )
 from sqlrepo.language.fields import Sort
-from sqlrepo.sqlalchemy.dialects.base import Dialect, beneath_domains
+from sqlrepo.sqlalchemy.dialects.base import Dialect, with_operators
 from sqlrepo.tables.reflection import sql_columns, table_of
 from sqlrepo.tables.schema import Schema
 
@@ -106,7 +106,7 @@ def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialec
 
 def compared_columns(schema: Schema) -> Columns:
     """Return the table's columns as conditions and orders compare them."""
-    return {name: beneath_domains(column) for name, column in sql_columns(schema).items()}
+    return {name: with_operators(column) for name, column in sql_columns(schema).items()}
 
 
 class Compiler:

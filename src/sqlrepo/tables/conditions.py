@@ -162,6 +162,7 @@ class _ConditionReader:
         values = node.right.value if isinstance(node.right, sa.BindParameter) else None
         if not isinstance(values, list | tuple) or None in values:
             _refuse(f"{node} lists something other than values")
+        self._refuse_order(column, "==")
         found = tuple(self._check_literal(column, value) for value in values)
         return OneOf(column.ref, found) if found else NOTHING
 
@@ -173,6 +174,8 @@ class _ConditionReader:
         # In a query we define the order of text; in a check the column's collation does, which belongs to the server.
         if op not in ("==", "!=") and column.type.kind in (Kind.TEXT, Kind.ENUM, Kind.OPAQUE):
             _refuse(f"the order of {column.ref} depends on the database's collation")
+        if column.type.collation:
+            _refuse(f"{column.ref} is compared by the collation {column.type.collation}")
 
     def side(self, node: Any) -> _Side:
         """Read a column, or a function of one."""
@@ -195,7 +198,8 @@ class _ConditionReader:
         column = self.side(next(iter(node.clauses)))
         if column.type.kind is not Kind.TEXT or column.type.bind is not None or column.ref.function:
             _refuse(f"{node} is not a function of a text column")
-        return _Side(Ref(object, column.ref.name, function), ValueType(kind, python))
+        collation = column.type.collation if kind is Kind.TEXT else ""
+        return _Side(Ref(object, column.ref.name, function), ValueType(kind, python, collation=collation))
 
     def _cast(self, node: Any) -> _Side:
         column = self.side(node.clause)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapper
 
 from sqlrepo.errors import MappingError, UnsupportedError
 from sqlrepo.language.criteria import EVERYTHING, Ref
-from sqlrepo.language.values import JSON_FORM, UUID_TEXT, Kind, ValueType, WrongValueError
+from sqlrepo.language.values import CHARSETS, JSON_FORM, UUID_TEXT, Kind, ValueType, WrongValueError
 from sqlrepo.tables.conditions import UnreadableError, read_criterion, read_part
 from sqlrepo.tables.defaults import domains_of, read_default, updates_itself
 from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique, UniqueIndex
@@ -209,6 +209,13 @@ _BITS: Mapping[type, int] = {
     mysql.BIGINT: 64,
 }
 
+_OCTETS: Mapping[type, int] = {
+    mysql.TINYTEXT: 2**8 - 1,
+    mysql.TEXT: 2**16 - 1,
+    mysql.MEDIUMTEXT: 2**24 - 1,
+    mysql.LONGTEXT: 2**32 - 1,
+}
+
 _Read: TypeAlias = Callable[[Any], "tuple[ValueType, str | None]"]
 
 
@@ -307,11 +314,25 @@ def _integer(type_: Any) -> tuple[ValueType, str | None]:
     return ValueType(Kind.INTEGER, int, low=-(2 ** (bits - 1)), high=2 ** (bits - 1) - 1), None
 
 
+def _year(type_: Any) -> tuple[ValueType, str | None]:
+    short = "YEAR(2) gives years back without their century" if type_.display_width == len("99") else None
+    return ValueType(Kind.INTEGER, int, low=1901, high=2155), short
+
+
+def _bits(type_: Any) -> tuple[ValueType, str | None]:
+    return ValueType(Kind.INTEGER, int, low=0, high=2 ** (type_.length or 1) - 1), None
+
+
 def _string(type_: Any) -> tuple[ValueType, str | None]:
-    found = ValueType(Kind.TEXT, str, length=type_.length)
-    if type_.collation in (None, "default", *BY_CODE_POINT):  # PostgreSQL reflects "default" beneath domains
+    collation = type_.collation or ""
+    charset = getattr(type_, "charset", None) or collation.partition("_")[0]
+    octets = next((_OCTETS[one] for one in type(type_).__mro__ if one in _OCTETS), None)
+    found = ValueType(Kind.TEXT, str, type_.length, octets=octets, charset=charset if charset in CHARSETS else "")
+    if collation in ("", "default", *BY_CODE_POINT):  # PostgreSQL reflects "default" beneath domains
         return found, None  # the audit judges a database's default collation
-    return found, f"collation {type_.collation} does not compare text by code point"
+    if charset in ("utf8mb4", *CHARSETS):  # on MariaDB, where repositories compare and sort exactly
+        return replace(found, collation=collation), None
+    return found, f"collation {collation} does not compare text by code point"
 
 
 def _char(type_: Any) -> tuple[ValueType, str | None]:
@@ -431,6 +452,8 @@ _ROWS: Final[tuple[tuple[tuple[type, ...], _Read, str], ...]] = (
     ((sa.types.TypeDecorator,), _decorator, ""),
     ((sa.Boolean, sa.BOOLEAN), _plain(Kind.BOOLEAN, bool), "create_constraint name"),
     (tuple(_BITS), _integer, "unsigned zerofill display_width"),
+    ((mysql.YEAR,), _year, "display_width"),
+    ((mysql.BIT,), _bits, "length"),
     ((sa.Enum, postgresql.ENUM, mysql.ENUM), _enum, _ENUM_FLAGS),
     ((sa.CHAR, sa.NCHAR, mysql.CHAR, mysql.NCHAR), _char, _TEXT_FLAGS),
     ((sa.String, sa.VARCHAR, sa.Text, sa.TEXT, sa.CLOB), _string, _TEXT_FLAGS),
@@ -487,6 +510,9 @@ def _read_index(index: sa.Index, renamed: Mapping[str, str], schema: Schema) -> 
         parts = tuple(read_part(part, renamed, schema) for part in index.expressions)
         if prefixes := [key for key, value in index.dialect_kwargs.items() if key.endswith("_length") and value]:
             return UniqueIndex(name, parts, refused=f"{prefixes[0]} compares the beginnings of values")
+        for part in parts:
+            if collation := schema.by_name[part.name].type.collation:
+                return UniqueIndex(name, parts, refused=f"it compares {part} by the collation {collation}")
         found = [read_criterion(_as_text(given), renamed, schema) for given in _conditions(index)] or [EVERYTHING]
     except UnreadableError as unreadable:
         return UniqueIndex(name, parts, refused=str(unreadable))
@@ -570,12 +596,21 @@ def _unsupported(columns: Any, table: sa.Table) -> Iterator[str]:
     for constraint in _in_order(table, sa.Constraint):
         if reason := _unsupported_constraint(constraint):
             yield f"{_label(constraint)}: {reason}"
+    for part in (*_in_order(table, sa.Constraint), *uniques):
+        yield from _unequal_texts(part)
     for column in table.columns:
         yield from (f"{reason} of the numbers of column {column.name}" for reason in _unknown_numbering(column))
     mapped = set(columns.values())
     for column in table.columns:
         if column not in mapped:
             yield f"column {column.name}, which the class does not map"
+
+
+def _unequal_texts(part: Any) -> Iterator[str]:
+    """Yield the columns of a key, unique index or foreign key where MariaDB treats different texts as equal."""
+    for column in () if isinstance(part, sa.CheckConstraint) else part.columns:
+        if collation := _read_type(column.type)[0].collation:
+            yield f"collation {collation} of column {column.name}, which treats texts as equal, of {_label(part)}"
 
 
 def _unknown_options(part: Any) -> Iterator[str]:

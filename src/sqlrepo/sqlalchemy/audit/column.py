@@ -77,7 +77,7 @@ class ColumnInfo:
         """The type in CREATE TABLE; empty if the database has none for it."""
         try:
             return str(self.column.type.compile(dialect=self.dialect))
-        except (exc.CompileError, TypeError):
+        except (exc.CompileError, TypeError, AttributeError):  # of a type of another database
             return ""
 
     @cached_property

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -248,11 +249,12 @@ class Dialect(ABC):
             raise UnsupportedError(f'{self.no_unicode_fold}; set `fold = "ascii"` on the repository')
 
 
-def beneath_domains(column: AnyColumn) -> AnyColumn:
-    """Return a domain's column as one of the type beneath, whose operators SQLAlchemy knows."""
+def with_operators(column: AnyColumn) -> AnyColumn:
+    """Return a column as one of a type whose operators SQLAlchemy knows: a domain's as the type beneath."""
     type_: Any = column.type
     while isinstance(type_, DOMAIN):
         type_ = type_.data_type
+    type_ = sa.BigInteger() if isinstance(type_, mysql.YEAR | mysql.BIT) else type_
     return column if type_ is column.type else sa.type_coerce(column, type_)
 
 

@@ -17,8 +17,8 @@ from sqlrepo.sqlalchemy.dialects.base import (
     Dialect,
     Needle,
     Triggers,
-    beneath_domains,
     compare,
+    with_operators,
 )
 from sqlrepo.sqlalchemy.events import UNCOUNTED
 from sqlrepo.tables.reflection import sql_columns, table_of
@@ -123,7 +123,7 @@ class PostgreSQL(Dialect):
 
     def read(self, column: AnyColumn) -> AnyColumn:
         """Return CHAR as text, because the server fills it up with blanks and drops them only in a cast."""
-        column = beneath_domains(column)
+        column = with_operators(column)
         try:
             is_char = _CHAR.match(column.type.compile(dialect=self.sql)) is not None
         except CompileError:  # of another database's type
