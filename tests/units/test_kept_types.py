@@ -77,6 +77,11 @@ class Always(sa.TypeDecorator):
         return None if value is None else uuid.UUID(value)
 
 
+def reasons_against(*parts):
+    table = sa.Table("thing", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), *parts)
+    return [one.reason for one in (*refusals(table), *left_out(table))]
+
+
 class Base(DeclarativeBase): ...
 
 
@@ -135,6 +140,26 @@ def test_a_uuid_under_a_decorator_is_unique(store):
     with pytest.raises(UniqueViolationError) as caught, Codes(store) as codes:
         codes.add_many([Coded(dashed=IDS[0]), Coded(dashed=IDS[0])])
     assert caught.value.fields == ("dashed",)
+
+
+class ByName(sa.TypeDecorator):
+    """A decorator that knows its application's databases only."""
+
+    impl = sa.String(40)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect):
+        return {"mariadb": sa.String(40), "mysql": sa.String(40), "sqlite": sa.CHAR(40)}[dialect.name]
+
+
+def test_a_decorator_need_not_know_every_database():
+    assert reasons_against(sa.Column("value", ByName)) == []
+
+
+def test_the_bytes_of_char_are_not_counted():
+    for type_, refused in ((sa.CHAR(3), [True]), (sa.String(3), [])):
+        check = sa.CheckConstraint("octet_length(value) > 1", name="some")
+        assert ["counts blanks" in one for one in reasons_against(sa.Column("value", type_), check)] == refused
 
 
 TEXTS = ["", " a", "A", "a", "a b", "ab", "é", "\uffff"]
@@ -398,10 +423,7 @@ class OverDomain(sa.TypeDecorator):
     ids=repr,
 )  # fmt: skip
 def test_a_domain_that_memory_cannot_read_is_refused(type_, reason):
-    table = sa.Table("thing", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", type_))
-    found = [one.reason for one in (*refusals(table), *left_out(table))]
-
-    assert [reason in one for one in found] == ([True] if reason else [])
+    assert [reason in one for one in reasons_against(sa.Column("value", type_))] == ([True] if reason else [])
 
 
 # -- JSON

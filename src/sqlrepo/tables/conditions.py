@@ -198,6 +198,8 @@ class _ConditionReader:
         column = self.side(next(iter(node.clauses)))
         if column.type.kind is not Kind.TEXT or column.type.bind is not None or column.ref.function:
             _refuse(f"{node} is not a function of a text column")
+        if function == "octet_length" and column.type.padded:
+            _refuse(f"{node} counts blanks on PostgreSQL")
         collation = column.type.collation if kind is Kind.TEXT else ""
         return _Side(Ref(object, column.ref.name, function), ValueType(kind, python, collation=collation))
 

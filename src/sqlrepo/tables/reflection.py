@@ -270,7 +270,7 @@ _ANY_TYPE = ("dispatch", "should_evaluate_none")
 def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | None]:
     # The limits are those of the type beneath; the user's two functions run unchanged.
     bare, base, own = DefaultDialect(), sa.types.TypeDecorator, type(type_)
-    beneath, served = type_.load_dialect_impl(bare), type_.load_dialect_impl(_PostgreSQL())
+    beneath, served = _beneath(type_, bare), _beneath(type_, _PostgreSQL())
     below, refused = _read_type(beneath)
     if not all(getattr(one, "none_as_null", True) for one in (beneath, served)):
         refused = refused or "JSON beneath a type decorator stores None as the text null; set none_as_null=True"
@@ -287,6 +287,14 @@ def _decorator(type_: sa.types.TypeDecorator[Any]) -> tuple[ValueType, str | Non
             refused = refused or f"its type {what}"
     form = below.form if bind is None and result is None else f"{own.__module__}.{type_!r}"
     return replace(below, bind=bind, result=result, form=form), refused
+
+
+def _beneath(type_: sa.types.TypeDecorator[Any], dialect: DefaultDialect) -> Any:
+    """Return the type beneath a decorator; the declared one if the user's function knows its own databases only."""
+    try:
+        return type_.load_dialect_impl(dialect)
+    except LookupError:
+        return type_.impl_instance
 
 
 # What a type decorator may override that memory cannot run.
@@ -428,7 +436,8 @@ def _domain(type_: Any) -> tuple[ValueType, str | None]:
         refused = refused or f"collation {type_.collation} does not compare text by code point"
     if found.kind is Kind.OPAQUE or not found.plain or found.form:
         refused = refused or f"SQLAlchemy does not convert values of a domain over {beneath!r}"
-    if isinstance(beneath, sa.Numeric | postgresql.TIMESTAMP | postgresql.TIME) and beneath.precision is None:
+    rounds = found.kind is Kind.DECIMAL or isinstance(beneath, postgresql.TIMESTAMP | postgresql.TIME)
+    if rounds and beneath.precision is None:
         refused = refused or "reflection loses the digits that a domain rounds to; declare the type beneath with them"
     if isinstance(beneath, sa.CHAR) and beneath.length is None:
         found = replace(found, length=None)  # which reflection loses too, but PostgreSQL refuses what is longer
