@@ -82,7 +82,8 @@ class MariaDB(Dialect):
         raw = getattr(connection, "driver_connection", connection)  # which asynchronous drivers wrap
         limit = self.longest_statement = _read_limit(connection)
         send = WeakMethod(raw.query)
-        refuse: Any = self.sql.loaded_dbapi.DataError
+        driver: Any = self.sql.dbapi or self.sql.import_dbapi()  # the audit's reader was made without one
+        refuse: Any = driver.DataError
         encoding = getattr(raw, "encoding", "utf-8")
 
         def query(sql: Any, *args: Any, **kwargs: Any) -> Any:
