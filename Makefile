@@ -30,7 +30,7 @@ quick: export SQLREPO_TEST_CONTAINERS := 0
 quick: export SQLREPO_TEST_POSTGRESQL_URL :=
 quick: export SQLREPO_TEST_MARIADB_URL :=
 quick: $(READY) ## run the tests that need no server and start no process (under a minute)
-	$(BIN)/pytest --quiet --numprocesses auto -m "not repeats" tests/units tests/asynchronous tests/contract $(ARGS)
+	$(BIN)/pytest --quiet --numprocesses auto -m "not repeats" tests/units tests/asynchronous tests/contract tests/schemas $(ARGS)
 
 test: $(READY) ## run the suite, except tests that only repeat others (5 minutes)
 	$(BIN)/pytest --numprocesses auto -m "not repeats" $(ARGS)
