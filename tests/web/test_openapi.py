@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import pytest
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
@@ -25,6 +25,7 @@ from sqlrepo.fastapi import (
 from sqlrepo.fastapi import Problem as LibraryProblem
 from sqlrepo.memory import InMemoryDatabase
 from tests.web.domain import AsyncShop, Shop, Thing, ThingQuery
+from tests.web.server import client, serving
 
 DB = InMemoryDatabase()
 Writing = Annotated[Shop, provide(Shop, DB)]
@@ -52,6 +53,7 @@ def add(thing: Thing, shop: Writing) -> Thing: ...
 def add_many(things: list[Thing], shop: Writing) -> list[Thing]: ...
 def check(thing: Thing, shop: Reading) -> bool: ...
 def change(id: int, match: IfMatch, shop: Writing) -> Thing: ...
+def replace(id: int, thing: Thing, match: IfMatch, shop: Writing) -> Thing: ...
 def guard(match: IfMatch) -> None: ...
 def serve(shop: Annotated[Shop, Depends(service)]) -> None: ...
 def own(shop: Annotated[AsyncShop, Depends(own_unit, scope="function")]) -> None: ...
@@ -66,9 +68,10 @@ ROUTES = [
     ("GET", "/first", first, {404, 503}),
     ("GET", "/things/{id}", get, {404, 422, 503}),
     ("GET", "/things/{id}/parts", parts, {404, 422, 503}),
-    ("POST", "/things", add, {404, 409, 422, 503}),
-    ("POST", "/many", add_many, {404, 409, 422, 503}),
-    ("POST", "/check", check, {404, 422, 503}),
+    ("POST", "/things", add, {400, 404, 409, 422, 503}),
+    ("POST", "/many", add_many, {400, 404, 409, 422, 503}),
+    ("POST", "/check", check, {400, 404, 422, 503}),
+    ("PUT", "/things/{id}", replace, {400, 404, 409, 412, 422, 503}),
     ("PATCH", "/things/{id}", change, {400, 404, 409, 412, 422, 503}),
     ("PUT", "/guard", guard, {400, 412, 422}),
     ("DELETE", "/serve", serve, {404, 409, 503}),
@@ -134,6 +137,18 @@ def test_a_rejected_request_has_the_body_of_fastapi_or_of_the_unit():
 
     assert set(responses(app, "GET", "/find")["422"]["content"]) == {PROBLEM}
     assert set(responses(app, "GET", "/only_filters")["422"]["content"]) == {PROBLEM}
+
+
+def test_a_body_that_cannot_be_parsed_is_documented_as_fastapi_answers_it():
+    app = make()
+    with serving(app) as address, client(address) as ask:
+        answer = ask.post("/v1/things", content=b"\xff", headers={"content-type": JSON})
+    assert (answer.status_code, answer.headers["content-type"], set(answer.json())) == (400, JSON, {"detail"})
+    content = responses(app, "POST", "/things")["400"]["content"]
+    assert set(content[JSON]["schema"]["properties"]) == {"detail"}
+    assert set(responses(app, "PUT", "/things/{id}")["400"]["content"]) == {JSON, PROBLEM}
+
+    assert errors(make(HTTPException), "POST", "/things") == {404, 409, 422, 503}
 
 
 @pytest.mark.parametrize("key", [404, "4XX", "default"])

@@ -9,12 +9,14 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from inspect import isasyncgenfunction, isawaitable, isgeneratorfunction, unwrap
 from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origin
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_typed_return_annotation, get_typed_signature
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from starlette.routing import compile_path
@@ -260,6 +262,8 @@ def _is_subclass(value: Any, kinds: Any) -> bool:
 
 _SCHEMAS = "#/components/schemas/"
 _OF_FASTAPI = ("HTTPValidationError", "ValidationError")  # the first refers to the second
+# How FastAPI answers a body that is no text or too deep to parse, which it does not document.
+_MALFORMED_BODY = {"application/json": {"schema": {"type": "object", "properties": {"detail": {"type": "string"}}}}}
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _COLLECTIONS = (Page, CursorPage, list, tuple, set, frozenset, Sequence)
 
@@ -274,17 +278,21 @@ def _document_problems(app: FastAPI) -> None:
             if not route.prefix and not route.is_websocket:  # a mounted application has a document of its own
                 item = document.get("paths", {}).get(route.effective.path_format, {})
                 for operation in filter(None, (item.get(method.lower()) for method in route.effective.methods)):
-                    _add_problems(app, route, operation.get("responses", {}))
+                    _add_problems(app, route, operation)
         _share_problem_schema(document)
         return document
 
     cast(Any, app).openapi = openapi  # as FastAPI documents; type checkers refuse to assign to a method
 
 
-def _add_problems(app: FastAPI, route: AppRoute, responses: dict[str, Any]) -> None:
+def _add_problems(app: FastAPI, route: AppRoute, operation: dict[str, Any]) -> None:
     """Add the problems that a route does not document itself, by their status or a range of it."""
+    responses = operation.get("responses", {})
     possible = problems(*_find_statuses(app, route), 422)
     invalid = possible.pop(422)
+    if possible and "requestBody" in operation and _find_handler(app, HTTPException) is http_exception_handler:
+        malformed = possible.get(400, {"description": HTTPStatus.BAD_REQUEST.phrase, "content": {}})
+        possible[400] = {**malformed, "content": malformed["content"] | _MALFORMED_BODY}
     content = responses.get("422", {}).get("content", {})
     if content.get("application/json", {}).get("schema", {}).get("$ref") == f"{_SCHEMAS}{_OF_FASTAPI[0]}":
         if app.exception_handlers.get(RequestValidationError) is validation_problem:
@@ -318,8 +326,11 @@ def _find_statuses(app: FastAPI, route: AppRoute) -> Iterator[int]:
 
 
 def _is_answered(app: FastAPI, error: type[Exception]) -> bool:
-    handlers = app.exception_handlers
-    return next(handlers[base] for base in error.__mro__ if base in handlers) in (answer_error, answer_precondition)
+    return _find_handler(app, error) in (answer_error, answer_precondition)
+
+
+def _find_handler(app: FastAPI, error: type[Exception]) -> Any:
+    return next(app.exception_handlers[base] for base in error.__mro__ if base in app.exception_handlers)
 
 
 def _share_problem_schema(document: dict[str, Any]) -> None:
