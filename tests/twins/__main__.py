@@ -1,6 +1,7 @@
 """The thorough profile on every shape and database: `python -m tests.twins`, which `make twins` calls.
 
-One line per database; the exit code is 1 if memory and a database differ, or if fewer operations were run.
+One line per database, and one for each history of concurrent units at each of its isolation levels; the exit code is 1
+if memory and a database differ, if a level allows what it does not declare, or if fewer operations were run.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from sqlrepo.testing.twins.contract import Effort, Run
 from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.stores import Stores
 from tests.databases import servers
+from tests.twins import history
 from tests.twins.places import SYNCHRONOUS, connect
 from tests.twins.shapes import SHAPES, shapes_on
 
@@ -48,8 +50,10 @@ def agrees(name, shapes, operations, seed):
         done += run.tally.operations
     sys.stdout.writelines(differences)
     sys.stdout.write(f"{driver}: {done} operations, {len(differences)} differences, seed {seed}\n")
+    lines, declared = history.check(name)
+    sys.stdout.writelines(lines)
     sys.stdout.flush()
-    return not differences and done >= operations
+    return declared and not differences and done >= operations
 
 
 if __name__ == "__main__":
