@@ -3,22 +3,26 @@
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, create_model
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError
+from sqlrepo import BaseRepository, BaseUnitOfWork, MappingError, QueryObject
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
+from sqlrepo.sqlalchemy.types import Instant, UniqueId
 from sqlrepo.testing import TwinContract
 from sqlrepo.testing.twins.contract import PROFILES, TWINS, DivergenceError, Effort, NothingExercisedError, Run
 from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.relations import Relations
 from sqlrepo.testing.twins.stores import NotEmptyError, Stores
-from tests.contract.mutants import NullIsLargest
+from tests.contract.mutants import Mutant, NullIsLargest
 from tests.twins.domain import AsyncShop, Labels, Shop, Tag, Todo, TodoQuery
 from tests.twins.mutants import totals_are_one_too_many
 from tests.twins.test_mutants import plant
@@ -29,8 +33,9 @@ def prepare():
     """A function that prepares a run, by default on SQLite."""
     opened = []
 
-    def prepare(unit, database=None, queries=None, entities=None, **effort):
-        opened.append(stores := Stores(UnitUnderTest(unit, queries, entities), database or Database("sqlite://")))
+    def prepare(unit, database=None, queries=None, entities=None, normalises=None, **effort):
+        subject = UnitUnderTest(unit, queries, entities, normalises=normalises)
+        opened.append(stores := Stores(subject, database or Database("sqlite://")))
         stores.create_tables()
         return Run(stores, Effort(**effort)), stores
 
@@ -265,3 +270,226 @@ def test_each_program_begins_with_empty_stores(prepare):
     for side in (0, 1):
         with stores.open(side) as shop:
             assert shop.todos.count() == 0
+
+
+# -- filters
+
+
+class Code(BaseModel):
+    id: int | None = None
+    code: str
+
+
+class CodeRow(OwnBase):
+    __tablename__ = "code"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(sa.String(10))
+
+
+class Codes(BaseRepository[Code, int]):
+    model = CodeRow
+
+
+class Desk(BaseUnitOfWork):
+    codes: Codes
+
+
+def query_of(base=QueryObject[Code], config=None, **options):
+    fields = {"code_contains": (str | None, Field(None, **options)), "limit": (int, 9)}
+    base = type("Base", (base,), {"__module__": __name__, "model_config": config or {}})
+    return create_model("CodeQuery", __base__=base, __module__=__name__, **fields)
+
+
+ALIASED = {
+    "alias": query_of(alias="q"),
+    "validation_alias": query_of(validation_alias="q"),
+    "choices": query_of(validation_alias=AliasChoices("q", AliasPath("search", 0))),
+    "path": query_of(validation_alias=AliasPath("search", "text")),
+    "generator": query_of(config={"alias_generator": str.upper}),
+    "by_name": query_of(config={"populate_by_name": True}, alias="q"),
+}
+
+
+@pytest.mark.parametrize("query", ALIASED.values(), ids=ALIASED)
+def test_filters_that_clients_call_otherwise_are_used(query, prepare):
+    run, _ = prepare(Desk, queries={"codes": query}, programs=2)
+
+    run.execute()
+
+    assert not run.unused
+    assert run.tally.filters[query, "code_contains"] > 1
+
+
+def test_filter_that_is_never_used_is_an_error_or_if_there_were_few_programs_a_warning(prepare):
+    query = query_of(pattern="^X-")
+    with pytest.raises(NothingExercisedError, match=r"never used CodeQuery\.code_contains"):
+        prepare(Desk, queries={"codes": query}, programs=30)[0].execute()
+    run, _ = prepare(Desk, queries={"codes": query}, programs=2)
+    with pytest.warns(UserWarning, match=r"never used CodeQuery\.code_contains"):
+        run.execute()
+    assert str(run).endswith("; never used: CodeQuery.code_contains")
+
+    run, _ = prepare(Desk, queries={"codes": query_of(pattern="^X-", examples=["X-1"])}, programs=2)
+    run.execute()
+    assert not run.unused
+
+
+def test_limit_that_is_never_small_is_no_difference(prepare):
+    query = create_model("Long", __base__=QueryObject[Code], __module__=__name__, limit=(int, Field(20, ge=10)))
+    run, _ = prepare(Desk, queries={"codes": query}, programs=3)
+    with pytest.warns(UserWarning, match=r"never used Long\.limit"):
+        run.execute()
+
+
+# -- what writes keep
+
+
+class Lowered(Codes):
+    model = CodeRow
+
+    def to_row(self, entity):
+        return {"id": entity.id, "code": entity.code.lower()}
+
+    def to_domain(self, row):
+        return Code(id=row["id"], code=row["code"])
+
+
+class LowDesk(BaseUnitOfWork):
+    codes: Lowered
+
+
+def test_repository_that_changes_values_names_their_fields(prepare):
+    with pytest.raises(DivergenceError) as caught:
+        prepare(LowDesk, programs=3)[0].execute()
+    assert str(caught.value).startswith("# In memory, this does not hold: ")
+    assert " keeps what it is given." in str(caught.value)
+
+    prepare(LowDesk, programs=3, normalises={"codes": ["code"]})[0].execute()
+    with pytest.raises(MappingError, match=r"normalises.*'kode'"):
+        UnitUnderTest(LowDesk, normalises={"codes": ["kode"]})
+
+
+# -- values made at the moment of writing
+
+
+def now():
+    return datetime.now(UTC)
+
+
+class Made(BaseModel):
+    id: UUID | None = None
+    name: str
+    token: str | None = None
+    made: datetime | None = None
+    changed: datetime | None = None
+    stored: datetime | None = None
+
+
+class MadeRow(OwnBase):
+    __tablename__ = "made"
+    id: Mapped[UUID] = mapped_column(UniqueId(), primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(sa.String(10))
+    token: Mapped[str] = mapped_column(sa.String(32), default=lambda: uuid4().hex)
+    made: Mapped[datetime] = mapped_column(Instant(), default=now)
+    changed: Mapped[datetime] = mapped_column(Instant(), default=now, onupdate=now)
+    stored: Mapped[datetime] = mapped_column(Instant(), server_default=sa.func.now())
+
+
+class MadeQuery(QueryObject[Made]):
+    name: str | None = None
+    made_ge: datetime | None = None
+    order_by: Literal["-made", "name"] = "-made"
+    limit: int = 5
+
+
+class Mades(BaseRepository[Made, UUID]):
+    model = MadeRow
+
+
+class Factory(BaseUnitOfWork):
+    mades: Mades
+
+
+def columns_changed(columns, values, **changes):
+    return tuple(changes.get(name, lambda one: one)(value) for name, value in zip(columns, values, strict=True))
+
+
+class MadeAnew(Mutant):
+    """An update makes the value again."""
+
+    def update(self, schema, columns, values, where):
+        again = {"made": now()} if "made" not in columns else {}
+        return self.driver.update(schema, (*columns, *again), (*values, *again.values()), where)
+
+
+class Inserted(Mutant):
+    """The base of those that store something else than the value made."""
+
+    column = "made"
+
+    def insert(self, schema, columns, rows, returning):
+        rows = [columns_changed(columns, row, **{self.column: self.change}) for row in rows]
+        return self.driver.insert(schema, columns, rows, returning)
+
+
+class StoppedClock(Inserted):
+    def change(self, value):
+        return value if value.year < 2026 else datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class StoppedChangeClock(StoppedClock):
+    column = "changed"
+
+
+class ConstantToken(Inserted):
+    column = "token"
+
+    def change(self, value):
+        return "constant" if len(value) == 32 else value
+
+
+class Returning(Mutant):
+    """The base of those that return something else than they store."""
+
+    def insert(self, schema, columns, rows, returning):
+        stored = self.driver.insert(schema, columns, rows, returning)
+        return [columns_changed(returning, row, made=self.change) for row in stored]
+
+
+class ReturnsAnother(Returning):
+    def change(self, value):
+        return value + timedelta(seconds=1)
+
+
+class ReturnsNone(Returning):
+    def change(self, value):
+        return None
+
+
+class ChangeIsNotNoted(Mutant):
+    """An update leaves the column that it should make again."""
+
+    def update(self, schema, columns, values, where):
+        kept = [(name, value) for name, value in zip(columns, values, strict=True) if name != "changed"]
+        return self.driver.update(schema, *map(tuple, zip(*kept, strict=True)), where) if kept else 0
+
+
+FAULTS = (MadeAnew, StoppedClock, StoppedChangeClock, ConstantToken, ReturnsAnother, ReturnsNone, ChangeIsNotNoted)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_values_made_at_the_moment_of_writing_compare_by_kind(seed, prepare):
+    run, _ = prepare(Factory, queries={"mades": MadeQuery}, programs=10, seed=seed)
+
+    run.execute()
+
+    assert run.tally.stored > 20
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_fault_in_values_made_at_the_moment_of_writing_is_found(fault, prepare, monkeypatch):
+    plant(fault, monkeypatch)
+    run, _ = prepare(Factory, queries={"mades": MadeQuery}, programs=20, reduce=False)
+
+    with pytest.raises(DivergenceError):
+        run.execute()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
@@ -31,7 +33,10 @@ from sqlrepo.testing.twins.model import (
     End,
     KeyMap,
     KnownRow,
+    MadeValues,
     Matching,
+    New,
+    NotConstructedError,
     Program,
     Question,
     Reference,
@@ -45,7 +50,7 @@ from sqlrepo.testing.twins.model import (
     UnitUnderTest,
     build,
 )
-from sqlrepo.testing.twins.relations import READING, BrokenRelation, Relations
+from sqlrepo.testing.twins.relations import OPTIONS, READING, BrokenRelation, Relation, Relations, require
 from sqlrepo.testing.twins.stores import Stores, connect
 
 # -- outcomes
@@ -152,9 +157,10 @@ _DATA: Mapping[type[BaseException], tuple[str, ...]] = {
 class Normalizer:
     """Turns the outcomes of one side into forms that can be compared."""
 
-    def __init__(self, side: Side, missing: frozenset[str]) -> None:
+    def __init__(self, side: Side, missing: frozenset[str], made: MadeValues) -> None:
         self._side = side
         self._missing = missing
+        self._made = made
 
     def form(self, outcome: Outcome, table: Table | None) -> Form:
         if isinstance(outcome, Raised):
@@ -173,7 +179,7 @@ class Normalizer:
             case Returned(CursorPage(items) as page):
                 return self.answer(Returned(items), table), page.has_previous, page.has_next
             case Returned(value):
-                return Row(self._value(value, table), value) if isinstance(value, table.entity) else value
+                return Row(_exact(value, table), value) if isinstance(value, table.entity) else value
 
     def _value(self, value: Any, table: Table | None) -> Form:
         match value:
@@ -196,10 +202,12 @@ class Normalizer:
         return (type(entity).__name__, *((name, self._field(table, name, getattr(entity, name))) for name in names))
 
     def _field(self, table: Table, name: str, value: Any) -> Form:
-        """Return a field's value, or the number of the row if the value is its generated key."""
+        """Return a field's value, or what stands for it if it was made at the moment of writing."""
         field = table.by_name.get(name)
-        if field is None or field.origin is None or value is None:
+        if field is None or value is None:
             return _scalar(value)
+        if field.origin is None:
+            return self._made.form(self._side.index, table, name, value) or _scalar(value)
         number = self._side.keys[field.origin].number(self._side.index, value)
         return _scalar(value) if number is None else f"row {number}"
 
@@ -223,12 +231,34 @@ class Normalizer:
 
     def _key(self, key: Any, table: Table | None) -> Form:
         """Normalize an error's key; where it is the text of criteria, that may contain keys of one side."""
-        if table is None or (isinstance(key, str) and any(field.origin for field in table.fields)):
+        if table is None or (isinstance(key, str) and any(one.origin or table.made(one.name) for one in table.fields)):
             return "criteria" if isinstance(key, str) else _scalar(key)
         values = key if isinstance(key, tuple) else (key,)
         if len(table.key) != len(values):
             return _scalar(key)
         return tuple(self._field(table, field.name, value) for field, value in zip(table.key, values, strict=True))
+
+
+def _exact(entity: Any, table: Table) -> Form:
+    """Return all that one side's answers must agree in."""
+    return tuple((name, _scalar(value)) for name, value in table.values_of(entity).items())
+
+
+def in_any_order(form: Form, *, whole: bool) -> Form:
+    """Return what two results have in common whose orders differ: their rows, or the number of rows in each part."""
+    if form[0] == "raised":
+        return form
+    return ("returned", tuple(sorted(form[1], key=repr)) if whole else _sizes(form[1]))
+
+
+def _sizes(form: Form) -> Form:
+    match form:
+        case ("Page" | "CursorPage", items, *rest):
+            return (len(items), *rest)
+        case (("CursorPage", *_), *_):
+            return tuple(map(_sizes, form))
+        case _:
+            return None if form is None else len(form)
 
 
 def _scalar(value: Any) -> Form:
@@ -244,6 +274,10 @@ _INSERTS = ("add", "save", "upsert", *_BATCHES)
 _UPDATES = ("update", "save")
 _CHANGES = ("patch", "update_where")
 _DELETES = ("delete", "remove", "delete_where")
+# The calls that return the rows that they write.
+_WRITES = (*_INSERTS, "update", "patch")
+# The calls whose result depends on the order of rows.
+_ORDERED = ("find", "stream", "first", "page", "scroll")
 
 
 class PendingCall:
@@ -367,6 +401,53 @@ def _values(row: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in names)
 
 
+# -- what writes must keep
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A call that returns the rows that it writes, what it is given on each side, and the rows known before."""
+
+    call: Call
+    table: Table
+    given: Sequence[list[Any]]
+    known: frozenset[Any]
+
+    def relations(self, side: int, returned: Sequence[Any], found: Sequence[Any]) -> Iterator[Relation]:
+        """The rows that a call returns hold what they were given, and are found as they were returned."""
+        table, method = self.table, self.call.method
+        if method in ("add", "add_many", *_UPDATES):
+            for one, entity in zip(self.given[side], returned, strict=True):
+                values = _own_values(table, one, updated=method in _UPDATES)
+                yield f"{method} keeps what it is given", (self.call,), values, _stored(table, entity, values)
+        if table.key:
+            known = {table.key_of(one): table.values_of(one) for one in found}
+            last = {key: table.values_of(one) for one in returned if (key := table.key_of(one)) in known}
+            again = {key: known[key] for key in last}
+            yield f"find has what {method} returned", (self.call, Call(table.name, "find")), last, again
+
+
+def _own_values(table: Table, entity: Any, *, updated: bool) -> dict[str, Any]:
+    """The values that must come back as they were given: not what the store fills in, nor what changes on purpose."""
+    found: dict[str, Any] = {}
+    for one in table.fields:
+        value = one.get(entity)
+        rewritten = updated and bool(one.column.onupdate or one.column.server_onupdate)
+        changed = one.name in table.normalises | table.generated_fields
+        if not (one.made or rewritten or changed or one.column.defaults(value)):
+            by_type = one.column.type.bind is not None and not table.converts
+            found[one.name] = one.column.type.load(one.column.type.store(value)) if by_type else value
+    return found
+
+
+def _stored(table: Table, entity: Any, names: Iterable[str]) -> dict[str, Any]:
+    return {name: table.by_name[name].get(entity) for name in names}
+
+
+def _identity(table: Table, entity: Any) -> tuple[Any, ...]:
+    return tuple(getattr(entity, name, None) for name in table.natural_key)
+
+
 # -- the run of a program
 
 
@@ -379,6 +460,9 @@ class Tally:
     returned: int = 0
     stored: int = 0
     found: int = 0
+    #: How often each query object class was used, with each of its fields.
+    queries: Counter[type] = field(default_factory=Counter[type])
+    filters: Counter[tuple[type, str]] = field(default_factory=Counter[tuple[type, str]])
 
 
 class Runner:
@@ -395,7 +479,8 @@ class Runner:
             for name, table in self._tables.items()
         }
         self._sides = [Side(index, self._keys, self._tables) for index in (0, 1)]
-        self._normalizers = [Normalizer(side, stores.missing) for side in self._sides]
+        self._made = MadeValues()
+        self._normalizers = [Normalizer(side, stores.missing, self._made) for side in self._sides]
         self._units: list[list[Any]] = []
         self._snapshots: list[dict[str, Snapshot]] = []
 
@@ -461,6 +546,8 @@ class Runner:
                 self._block(step, [unit.savepoint() for unit in self._units[-1]])
             case Unit():
                 self._unit(step)
+            case Call() | Scroll() if not all(_can_be_built(step, side) for side in self._sides):
+                return None
             case Call():
                 return self._call(step)
             case Scroll() | End():
@@ -484,13 +571,37 @@ class Runner:
             keys.rows = [row for row in keys.rows if row.keys[0] in living]
 
     def _perform(self, step: Call | Scroll | End, pending: PendingCall | None = None) -> Outcomes:
-        outcomes = self._compare(lambda side: self._outcome(step, side), step, pending)
+        writing = self._prepare(step) if isinstance(step, Call) and step.method in _WRITES else None
+        outcomes = self._compare(lambda side: self._outcome(step, side), step, pending, writing)
         if isinstance(step, End):
             self._note_end(step, outcomes[0])
+        elif writing is not None:
+            self._require_kept(writing, outcomes)
         elif isinstance(step, Scroll) or (step.method in READING and "into" not in step.options):
             self._require_relations(step, outcomes)
         self._count(step, outcomes[0])
         return outcomes
+
+    def _prepare(self, call: Call) -> Writing:
+        """Note what a call is given, and which rows there are if it may make values for new ones."""
+        table, given = self._tables[call.repository], list[list[Any]]()
+        for side in self._sides:
+            first = build(call.arguments[0], side)
+            given.append(first if call.method in _BATCHES else [first])
+        rows = _find_all(self._units[-1][0], table.name) if table.made_columns and call.method in _INSERTS else None
+        return Writing(call, table, given, frozenset(_identity(table, one) for one in rows or ()))
+
+    def _require_kept(self, writing: Writing, outcomes: Outcomes) -> None:
+        """Check on each side that the rows which a call returns hold what they were given, and are found again."""
+        for index, outcome in enumerate(outcomes):
+            if (self._relation is not None and self._relation < 0) or isinstance(outcome, Raised):
+                continue
+            rows = _entities(outcome.value)
+            found = attempt(partial(self._outcome, Call(writing.table.name, "find"), index))
+            try:
+                require(writing.relations(index, rows, found.value if isinstance(found, Returned) else ()))
+            except BrokenRelation as broken:
+                raise Difference((Returned(broken.expected), Returned(broken.answer)), broken, 0, index) from None
 
     def _require_relations(self, step: Call | Scroll, outcomes: Outcomes) -> None:
         """Ask each side the questions whose answers must fit its outcome."""
@@ -527,12 +638,17 @@ class Runner:
         work: Callable[[int], Any],
         step: Call | Scroll | End | None = None,
         pending: PendingCall | None = None,
+        writing: Writing | None = None,
     ) -> Outcomes:
         memory, database = attempt(lambda: work(0)), attempt(lambda: work(1))
         table = self._tables[step.repository] if isinstance(step, Call | Scroll) else None
         if isinstance(step, Call) and step.method in _INSERTS:
             self._note_rows(self._tables[step.repository], memory, database)
+            if writing is not None:
+                self._note_made(writing, memory, database)
         forms = [self._normalizers[0].form(memory, table), self._normalizers[1].form(database, table)]
+        if isinstance(step, Call | Scroll) and (whole := self._order_differs(step)) is not None:
+            forms = [in_any_order(form, whole=whole) for form in forms]
         others = all(map(self._names_deferred, forms)) if pending is None else pending.allows(forms, database)
         allowed = forms[0] == forms[1] or others
         if not allowed or _is_foreign(memory):
@@ -548,6 +664,21 @@ class Runner:
             if key.deferred
         ]
         return form[1] == "ForeignKeyViolationError" and (form[4:], form[2:3]) in deferred
+
+    def _order_differs(self, step: Call | Scroll) -> bool | None:
+        """Return None if the order is the same on both sides; else True for all rows, and False for some of them."""
+        table, method = self._tables[step.repository], getattr(step, "method", "scroll")
+        made = table.made_columns
+        if not made or method not in _ORDERED:
+            return None
+        given = step.arguments if isinstance(step, Call) else (step.query,)
+        queries = [build(one, self._sides[0]) for one in given if isinstance(one, New)]
+        asked = [{name: getattr(one, name, None) for name in OPTIONS} for one in queries]
+        asked.append(dict(getattr(step, "options", {})))
+        names = {name for one in asked for name in re.findall(r"\w+", repr(one.get("order_by")))}
+        columns = {*table.schema.key, *(field.column.name for field in table.fields if field.name in names)}
+        whole = method in ("find", "stream") and not any(one.get("limit") or one.get("offset") for one in asked)
+        return whole if columns & set(made) else None
 
     # -- what is noted of outcomes
 
@@ -568,6 +699,17 @@ class Runner:
             if keys[0] and keys[1] and (row := self._keys[table.name].add((keys[0], keys[1]))):
                 self._note_row(table, position, row)
 
+    def _note_made(self, writing: Writing, memory: Outcome, database: Outcome) -> None:
+        """Pair the values that were made for new rows."""
+        if not isinstance(memory, Returned) or not isinstance(database, Returned):
+            return
+        table, always = writing.table, writing.call.method in ("add", "add_many")
+        for given, *pair in zip(writing.given[0], _entities(memory.value), _entities(database.value), strict=False):
+            if always or _identity(table, pair[0]) not in writing.known:
+                for one in table.fields:
+                    if table.made(one.name) and one.get(given) is None:
+                        self._made.pair(table, one.name, (one.get(pair[0]), one.get(pair[1])))
+
     def _note_row(self, table: Table, position: int, row: KnownRow) -> None:  # noqa: ARG002  # reports need the position
         """Forget the rows that referred to a deleted row with the new row's key."""
         if self._fresh_keys or table.generated is None:
@@ -581,11 +723,26 @@ class Runner:
 
     def _count(self, step: Call | Scroll | End, outcome: Outcome) -> None:
         self._tally.operations += 1
+        for one in (step.query,) if isinstance(step, Scroll) else getattr(step, "arguments", ()):
+            if isinstance(one, New) and one.cls in self._tables[getattr(step, "repository", "")].queries:
+                self._tally.queries[one.cls] += 1
+                self._tally.filters.update((one.cls, name) for name, value in one.values.items() if value is not None)
         if isinstance(outcome, Returned):
             self._tally.returned += 1
             value = outcome.value
             found = value.items if isinstance(value, Page | CursorPage) else value
             self._tally.found += not isinstance(step, End) and bool(found)
+
+
+def _can_be_built(step: Call | Scroll, side: Side) -> bool:
+    """Return False if a class of the user's refuses its values beside a side's keys, so that no call can be made."""
+    try:
+        build(step.query if isinstance(step, Scroll) else (step.arguments, dict(step.options)), side)
+    except NotConstructedError:
+        return False
+    except RepositoryError:  # an outcome of the step
+        return True
+    return True
 
 
 def _entities(value: Any) -> list[Any]:

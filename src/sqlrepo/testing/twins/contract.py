@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, ClassVar, Literal
@@ -22,6 +23,9 @@ from sqlrepo.testing.twins.stores import Stores, connect
 # The percentage of calls that must return, or the programs would show nothing but errors.
 _ENOUGH = 20
 
+# A query object that was used so often should have been used with each of its fields.
+_USED_OFTEN = 50
+
 # The highest seed of a program, and the number of entities that each gets from a strategy of the user's.
 _HIGHEST_SEED = 2**62
 _SAMPLES = 10
@@ -35,7 +39,7 @@ class DivergenceError(AssertionError):
 
 
 class NothingExercisedError(AssertionError):
-    """The programs stored or found nothing, or hardly a call returned, so that they prove nothing."""
+    """The programs prove nothing, or nothing about a filter: hardly a call returned, or it was never used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,16 @@ class Run:
         self.tally = Tally()
 
     def __str__(self) -> str:
-        return f"{self._stores.name}: {self.tally.operations} operations, 0 differences, seed {self._effort.seed}"
+        done = f"{self._stores.name}: {self.tally.operations} operations, 0 differences, seed {self._effort.seed}"
+        return f"{done}; never used: {', '.join(self.unused)}" if self.unused else done
+
+    @property
+    def unused(self) -> dict[str, int]:
+        """The fields of query objects that no program has given a value, and how often each class was used."""
+        classes = [cls for table in self._stores.subject.tables.values() for cls in table.queries]
+        filters, queries = self.tally.filters, self.tally.queries
+        found = {f"{cls.__name__}.{name}": (cls, name) for cls in classes for name in cls.model_fields}
+        return {text: queries[cls] for text, (cls, name) in found.items() if not filters[cls, name]}
 
     def execute(self) -> None:
         """Run programs until there are enough.
@@ -140,6 +153,15 @@ class Run:
                 f"found something, and {tally.stored} rows were stored; set `entities` to Hypothesis strategies for "
                 "entities that the tables accept"
             )
+        if unused := self.unused:
+            message = (
+                f"the programs never used {', '.join(unused)}, so nothing is known of how memory and the database "
+                "compare there; if the class accepts no sample value, give the field examples, as in "
+                "`Field(None, examples=['A-1'])`, or set `entities` to a strategy, whose values filters take as well"
+            )
+            if max(unused.values()) >= _USED_OFTEN:
+                raise NothingExercisedError(message)
+            warnings.warn(message, stacklevel=2)
 
 
 #: The property of a test's report that says what was run.
@@ -173,6 +195,10 @@ class TwinContract:
         unit: a subclass of `BaseUnitOfWork` or `AsyncBaseUnitOfWork`, whose annotations declare repositories.
         queries: a query object class, or a tuple of several, by repository.
         entities: Hypothesis strategies for entities, by repository, where a class accepts none of the sample values.
+        normalises: the fields that a repository changes on purpose, such as a name in lower case, by repository. All
+            others must come back from a write as they were given.
+        generated: the fields that are set whatever the entity says, by a trigger or by `to_row`, by repository. Only
+            their types are compared. Defaults, `onupdate` and generated keys are known from the table.
         url: the database; override the fixture `database` instead if the address is not known in advance.
         context: the `context` of the units.
         profile: ``quick`` or ``thorough``; by default the value of the environment variable ``SQLREPO_TWINS``, or
@@ -188,6 +214,8 @@ class TwinContract:
     unit: ClassVar[type[Any]]
     queries: ClassVar[Mapping[str, Any]] = {}
     entities: ClassVar[Mapping[str, Any]] = {}
+    normalises: ClassVar[Mapping[str, Collection[str]]] = {}
+    generated: ClassVar[Mapping[str, Collection[str]]] = {}
     url: ClassVar[Any] = None
     context: ClassVar[Any] = None
     profile: ClassVar[Literal["quick", "thorough"] | None] = None
@@ -206,7 +234,9 @@ class TwinContract:
     @pytest.fixture
     def run(self, database: Any) -> Iterator[Run]:
         """Prepare a run on empty tables."""
-        stores = Stores(UnitUnderTest(self.unit, self.queries, self.entities), database, self.context, type(self))
+        named = {"normalises": self.normalises, "generated": self.generated}
+        subject = UnitUnderTest(self.unit, self.queries, self.entities, **named)
+        stores = Stores(subject, database, self.context, type(self))
         try:
             stores.create_tables()
             if not self.may_empty:

@@ -37,6 +37,7 @@ _EXACT = ("contains", "startswith", "endswith")
 _FOLDED = ("icontains", "istartswith", "iendswith", "iequals")
 _DEPTH = 3
 _MOST = {"limit": 4, "offset": 3}
+_CLOCKS = (Kind.DATE, Kind.DATETIME)
 
 
 class QueryGenerator:
@@ -48,7 +49,9 @@ class QueryGenerator:
         self._pick = choices
         # Databases that cannot ignore case as the repository says raise an error.
         self._matches = _EXACT + _FOLDED if folds else _EXACT
-        self._fields = [field for field in self.table.fields if field.has_operators]
+        self._named = [field for field in self.table.fields if field.has_operators]
+        # How values that differ by side compare with others is known of clocks only, and of these with given moments.
+        self._fields = [one for one in self._named if not self._is_made(one) or one.kind in _CLOCKS]
 
     def criterion(self, depth: int = _DEPTH) -> Any:
         """Generate a tree of criteria."""
@@ -98,11 +101,17 @@ class QueryGenerator:
         if not classes:
             return None
         cls = self._pick.of(classes)
-        chosen = {
-            name: self._filter(cls, name)
-            for name, info in cls.model_fields.items()
-            if info.is_required() or (limit and name == "limit") or self._pick.one_in(3)
-        }
+        return self._query(cls, lambda name: (limit and name == "limit") or self._pick.one_in(3))
+
+    def each_filter(self) -> list[New]:
+        """Use each field of each query object class, alone or beside those that are required."""
+        found = [self._query(cls, name.__eq__) for cls in self.table.queries for name in cls.model_fields]
+        return [one for one in found if one is not None]
+
+    def _query(self, cls: type[QueryObject[Any]], wanted: Callable[[str], bool]) -> New | None:
+        """Generate values for some fields and those that are required, as far as the class accepts them together."""
+        fields = cls.model_fields.items()
+        chosen = {name: self._filter(cls, name) for name, info in fields if info.is_required() or wanted(name)}
         required = {name: value for name, value in chosen.items() if cls.model_fields[name].is_required()}
         values: dict[str, Any] = {}
         for name, value in {**required, **chosen}.items():
@@ -114,6 +123,9 @@ class QueryGenerator:
         """Generate a class with some of the fields."""
         chosen = self._pick.some_of(list(self.table.by_name), 3, 1)
         return Projection(tuple(dict.fromkeys(chosen)))
+
+    def _is_made(self, field: FieldInfo) -> bool:
+        return bool(self.table.made(field.name)) or field.name in self.table.generated_fields
 
     # -- criteria without parts
 
@@ -153,7 +165,8 @@ class QueryGenerator:
     def _field_comparison(self, field: FieldInfo) -> Any:
         kind, others = field.spec.type.kind, [one for one in self._fields if one is not field]
         alike = [one for one in others if one.spec.type.kind is kind and one.origin == field.origin]
-        if not alike:
+        alike = [one for one in alike if not self._is_made(one)]
+        if not alike or self._is_made(field):
             return self._comparison(field)
         return self._apply(self._pick.of(_COMPARISONS), field, self._ref(self._pick.of(alike)))
 
@@ -171,7 +184,9 @@ class QueryGenerator:
     # -- query objects
 
     def _filter(self, cls: type[QueryObject[Any]], name: str) -> Any:
-        annotation: Any = cls.model_fields[name].annotation
+        annotation, examples = cls.model_fields[name].annotation, cls.model_fields[name].examples
+        if examples:
+            return self._pick.of(examples)
         if name in _MOST:
             return self._pick.up_to(_MOST[name])
         if name == "order_by":
@@ -190,11 +205,11 @@ class QueryGenerator:
 
     def _filtered_field(self, name: str, annotation: Any) -> FieldInfo | None:
         """Return the field that a filter is named after, or one of its type."""
-        named = [field for field in self._fields if name == field.name or name.startswith(f"{field.name}_")]
+        named = [field for field in self._named if name == field.name or name.startswith(f"{field.name}_")]
         if named:
             return max(named, key=lambda field: len(field.name))
         scalars = _scalars(annotation)
-        return next((one for one in self._fields if one.origin is None and one.spec.type.python in scalars), None)
+        return next((one for one in self._named if one.origin is None and one.spec.type.python in scalars), None)
 
 
 def _is_text(field: FieldInfo) -> bool:
@@ -281,6 +296,10 @@ class CallGenerator:
         order = self._queries.order()
         return [self._call("find", criterion, order_by=order) for criterion in self._queries.all_operators()]
 
+    def each_filter(self) -> list[Call]:
+        queries = self._queries.each_filter()
+        return [self._call("page" if "limit" in one.cls.model_fields else "find", one) for one in queries]
+
     def read(self) -> Call | Scroll:
         return self._pick.of(self._reads)()
 
@@ -328,9 +347,10 @@ class CallGenerator:
         query = self._queries.query(limit=True)
         if query is None:
             return self._find()
-        values = {**query.values, "limit": 1 + self._pick.up_to(2)}
-        values.pop("offset", None)
-        return Scroll(self.table.name, New(query.cls, values), tuple(self._pick.several(self._move, 5, 1)))
+        values = {name: value for name, value in query.values.items() if name != "offset"}
+        short = {**values, "limit": 1 + self._pick.up_to(2)}
+        accepted = next((one for one in (short, values) if can_construct(query.cls, one)), query.values)
+        return Scroll(self.table.name, New(query.cls, accepted), tuple(self._pick.several(self._move, 5, 1)))
 
     def _move(self) -> Literal["after", "before"]:
         return "before" if self._pick.one_in(4) else "after"
@@ -423,7 +443,9 @@ class ProgramGenerator:
     def _last_unit(self) -> Unit:
         """Query all that the program left."""
         chosen = self._pick.some_of(self._calls, 4, 1)
-        return Unit(tuple(call for calls in chosen for call in calls.all_operators()), read_only=True)
+        asked = [call for calls in chosen for call in calls.all_operators()]
+        asked += [call for calls in self._calls for call in calls.each_filter()]
+        return Unit(tuple(asked), read_only=True)
 
     def _concurrent_unit(self) -> tuple[Step, ...]:
         """Read, and then let another unit write what was read."""

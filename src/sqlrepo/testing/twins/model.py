@@ -6,18 +6,24 @@ import dataclasses
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
+from pydantic import TypeAdapter
+
 import sqlrepo
 from sqlrepo import AsyncBaseUnitOfWork, MappingError, QueryObject
-from sqlrepo.memory import Column, ForeignKey, InMemoryDatabase, Schema
+from sqlrepo.memory import Column, ForeignKey, InMemoryDatabase, RowFunction, Schema
 from sqlrepo.testing.subject import FieldInfo, UnderTest, declared_repositories
 
 # -- the unit of work under test
+
+# What of a mapped column makes values.
+_MAKERS = ("default", "onupdate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,9 @@ class Table(UnderTest[Any]):
 
     #: Set by the unit once all its tables are known.
     references: tuple[Reference, ...] = ()
+    #: The fields that the repository changes on purpose, and those that are set whatever the entity says.
+    normalises: frozenset[str] = frozenset()
+    generated_fields: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -67,6 +76,24 @@ class Table(UnderTest[Any]):
         key = ((self.schema.key_name, tuple(one.name for one in self.key)),) if self.key else ()
         return key + self.unique_constraints
 
+    @cached_property
+    def made_columns(self) -> Mapping[str, Literal["once", "again"]]:
+        """The columns whose values are made at the moment of writing, once or again in each update."""
+        found: dict[str, Literal["once", "again"]] = {}
+        mapped: Any = getattr(self.schema.model, "__mapper__", None)
+        for column in self.schema.columns:
+            declared = mapped.columns.get(column.name) if mapped else None
+            by_function = [getattr(getattr(declared, name, None), "is_callable", False) for name in _MAKERS]
+            if column.server_onupdate or by_function[1]:
+                found[column.name] = "again"
+            elif by_function[0] or (column.server_default and isinstance(column.memory_default, RowFunction)):
+                found[column.name] = "once"
+        return found
+
+    def made(self, name: str) -> Literal["once", "again"] | None:
+        """Tell when the value of a field is made; None if the caller alone decides it."""
+        return self.made_columns.get(self.by_name[name].column.name)
+
     @property
     def refers_to_itself(self) -> bool:
         return any(one.table == self.schema.full_name for one in self.schema.foreign_keys)
@@ -79,14 +106,20 @@ class Table(UnderTest[Any]):
 
 
 class UnitUnderTest:
-    """A unit of work class and its tables; queries and strategies are given by repository.
+    """A unit of work class and its tables; all else is given by repository.
 
     Raises:
-        MappingError: the class declares no repository, or none of a given name.
+        MappingError: the class declares no repository, or none of a given name, or an entity lacks a field.
     """
 
     def __init__(
-        self, unit: type[Any], queries: Mapping[str, Any] | None = None, strategies: Mapping[str, Any] | None = None
+        self,
+        unit: type[Any],
+        queries: Mapping[str, Any] | None = None,
+        strategies: Mapping[str, Any] | None = None,
+        *,
+        normalises: Mapping[str, Collection[str]] | None = None,
+        generated: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.unit = unit
         self.is_async = issubclass(unit, AsyncBaseUnitOfWork)
@@ -94,7 +127,8 @@ class UnitUnderTest:
         if not found:
             raise MappingError(f"{unit.__name__} declares no repository; annotate one, such as `todos: Todos`")
         queries, strategies = queries or {}, strategies or {}
-        for name in {**queries, **strategies}:
+        normalises, generated = normalises or {}, generated or {}
+        for name in {**queries, **strategies, **normalises, **generated}:
             if name not in found:
                 raise MappingError(f"{unit.__name__} declares no repository {name!r}, only {', '.join(found)}")
         schemas = {name: repository.definition().schema for name, repository in found.items()}
@@ -105,6 +139,8 @@ class UnitUnderTest:
         for table in self.tables.values():
             keys = [one for one in table.schema.foreign_keys if set(one.columns) <= set(table.by_column)]
             table.references = tuple(self._reference(table, key) for key in keys)
+            table.normalises = _named(table, "normalises", normalises)
+            table.generated_fields = _named(table, "generated", generated)
 
     def _reference(self, table: Table, key: ForeignKey) -> Reference:
         fields = tuple(map(table.mapper.field, key.columns))
@@ -113,6 +149,13 @@ class UnitUnderTest:
             if parent.schema.full_name == key.table and all(target in names for target in key.targets):
                 return Reference(key, fields, parent, tuple(names[target] for target in key.targets))
         return Reference(key, fields, None, ())
+
+
+def _named(table: Table, option: str, given: Mapping[str, Collection[str]]) -> frozenset[str]:
+    for name in (names := frozenset(given.get(table.name, ()))):
+        if name not in table.by_name:
+            raise MappingError(f"`{option}`: {table.entity.__name__} has no field {name!r} with a column of its own")
+    return names
 
 
 def _origin(
@@ -207,6 +250,64 @@ class KeyMap:
 
     def _identifier(self, key: tuple[Any, ...]) -> Any:
         return key if self._table.generated is None else key[self._table.generated]
+
+
+# Two clocks that are read for the same row are at most so far apart: they may be in different zones.
+_CLOCKS_APART = timedelta(days=1)
+
+
+class MadeValues:
+    """Pairs the values that were made for one row in memory and in the database.
+
+    A value that is made once is that value for ever: one that a later answer has in its place is a difference.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: dict[tuple[str, str, int, str], str] = {}
+
+    def pair(self, table: Table, name: str, values: tuple[Any, Any]) -> None:
+        """Note what was made for a new row, if it is of the same kind on both sides.
+
+        Clocks may be read twice at the same moment. Other values are different for each row, or they are constants,
+        which must be equal.
+        """
+        keys = [(table.name, name, side, repr(value)) for side, value in enumerate(values)]
+        clock = isinstance(values[0], date)
+        if not _are_of_one_kind(*values) or (not clock and values[0] == values[1]):
+            return
+        known = [self._tokens[key] for key in keys if key in self._tokens]
+        token = f"made {len(self._tokens)}" if clock or not known else ""
+        for key, one in list(self._tokens.items()):
+            if one in known:
+                self._tokens[key] = token
+        self._tokens.update(dict.fromkeys(keys, token))
+
+    def form(self, side: int, table: Table, name: str, value: Any) -> Any:
+        """Return what is compared of a value; None if it is the value itself."""
+        if name in table.generated_fields:
+            return kind_of(value)
+        if table.made(name) == "again":
+            if not isinstance(value, date):
+                return kind_of(value)
+            now = datetime.now(UTC)
+            today = now.replace(tzinfo=None) if getattr(value, "tzinfo", None) is None else now
+            return (*kind_of(value), "now") if _are_of_one_kind(value, today) else None
+        return self._tokens.get((table.name, name, side, repr(value)))
+
+
+def kind_of(value: Any) -> tuple[str, ...]:
+    """Name the type of a value, and say if a moment has a zone."""
+    aware = isinstance(value, datetime) and value.tzinfo is not None
+    return ("a value of the kind", type(value).__name__, *(["aware"] if aware else []))
+
+
+def _are_of_one_kind(one: Any, other: Any) -> bool:
+    """Return True for two values of one kind, which for moments are close to each other."""
+    if isinstance(one, date) and not isinstance(one, datetime) and isinstance(other, datetime):
+        other = other.date()
+    if kind_of(one) != kind_of(other):
+        return False
+    return not isinstance(one, date) or abs(one - other) <= _CLOCKS_APART
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,11 +431,20 @@ class New(Node):
     values: Mapping[str, Any]
 
     def build(self, side: Side) -> Any:
-        return construct(self.cls, build(self.values, side))
+        values = build(self.values, side)
+        try:
+            return construct(self.cls, values)
+        except (TypeError, ValueError) as error:
+            raise NotConstructedError from error
 
     def to_code(self, names: Names) -> str:
+        cls = names.import_name(self.cls)
+        if _takes_names(self.cls, self.values):
+            return (
+                f"{names.import_name('TypeAdapter')}({cls}).validate_python({to_code(self.values, names)}, {_BY_NAME})"
+            )
         given = (f"{_parameter(self.cls, name)}={to_code(value, names)}" for name, value in self.values.items())
-        return f"{names.import_name(self.cls)}({', '.join(given)})"
+        return f"{cls}({', '.join(given)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,8 +460,14 @@ class Projection(Node):
         return f"{names.import_name('make_dataclass')}('Projection', {list(self.names)!r})"
 
 
+class NotConstructedError(Exception):
+    """A class refuses the values of its fields, with the keys that one side has."""
+
+
 def construct(cls: Any, values: Mapping[str, Any]) -> Any:
-    """Construct an object from the values of its fields, whatever the kind of class."""
+    """Construct an object from the values of its fields, whatever the kind of class and the names that clients use."""
+    if _takes_names(cls, values):
+        return TypeAdapter(cls).validate_python(dict(values), by_alias=False, by_name=True)
     return cls(**{_parameter(cls, name): value for name, value in values.items()})
 
 
@@ -372,16 +488,20 @@ def _stand_in(value: Any) -> Any:
     return 1 if isinstance(value, KeyOf | FreshKey) else value
 
 
+# How Pydantic is told to take the names of fields.
+_BY_NAME = "by_alias=False, by_name=True"
+
+
+def _takes_names(cls: Any, values: Mapping[str, Any]) -> bool:
+    """Return True if clients call a field otherwise than Python does, so that only Pydantic can be given its name."""
+    known = {} if hasattr(cls, "__mapper__") else getattr(cls, "__pydantic_fields__", {})
+    return any(known[name].validation_alias not in (None, name) for name in values if name in known)
+
+
 def _parameter(cls: Any, name: str) -> str:
     """Return what the constructor calls a field."""
-    for one in getattr(cls, "__attrs_attrs__", ()):
-        if one.name == name:
-            return str(one.alias)
-    if hasattr(cls, "model_fields"):
-        config, alias = cls.model_config, cls.model_fields[name].alias
-        if alias and not config.get("populate_by_name") and not config.get("validate_by_name"):
-            return str(alias)
-    return name
+    own = [str(one.alias) for one in getattr(cls, "__attrs_attrs__", ()) if one.name == name]
+    return own[0] if own else name
 
 
 def build(value: Any, side: Side) -> Any:

@@ -36,7 +36,7 @@ Relation: TypeAlias = tuple[str, Sequence[Question], Any, Any]
 READING = ("find", "first", "one", "one_or_none", "count", "exists", "stream", "page")
 
 # The options of a query.
-_OPTIONS = ("order_by", "limit", "offset")
+OPTIONS = ("order_by", "limit", "offset")
 
 # More rows than a program stores.
 _EVERYTHING = 1_000_000
@@ -211,7 +211,7 @@ class Relations:
         # A keyword that is also a field is none of the options; page takes no fields.
         equals = {} if self._method == "page" else {name: options[name] for name in options if name in table.by_name}
         chosen = {name: value for name, value in options.items() if name not in equals}
-        self._options = {name: getattr(query, name, None) for name in _OPTIONS} | chosen
+        self._options = {name: getattr(query, name, None) for name in OPTIONS} | chosen
         self._order = self._options["order_by"]
         parts = [Operation("==", (FieldRef(table.name, name), value)) for name, value in equals.items()]
         self._parts = [*(CriteriaOf(one) if isinstance(one, New) else one for one in given), *parts]
@@ -230,7 +230,7 @@ class Relations:
         number = number if number <= _ALL else number // _SHARE
         if isinstance(self._rows(), str):  # there is a row that no entity can hold
             return
-        _require(self._own(answer))
+        require(self._own(answer))
         of_criteria = (self._cases, self._three, self._operands, self._matches)
         of_rows = (self._pages, self._scroll, self._methods, self._scroll)
         group, random = (*of_criteria, *of_rows)[number % 8], Random(number)  # noqa: S311  # no secret depends on it
@@ -240,7 +240,7 @@ class Relations:
             self._order = self._choose_order(random) if otherwise else self._order or self._choose_order(random)
         elif otherwise or not self._parts:
             self._parts = self._choose_criterion(random)
-        _require(group())
+        require(group())
 
     def _choose_field(self, random: Random) -> FieldInfo | None:
         """Choose a field that sorts, preferably one that may be NULL."""
@@ -385,7 +385,8 @@ class Relations:
             yield "pages by cursor are find in parts", (self._whole, step), pages, self._ask(step)
 
 
-def _require(relations: Iterable[Relation]) -> None:
+def require(relations: Iterable[Relation]) -> None:
+    """Raise BrokenRelation for the first relation that does not hold."""
     for name, steps, expected, found in relations:
         if expected != found:
             raise BrokenRelation(name, steps, expected, found)

@@ -137,6 +137,7 @@ def _with_one_replaced(items: tuple[T, ...], plainer: Callable[[T], Iterable[T]]
 _MODULES = {
     "make_dataclass": "dataclasses",
     "suppress": "contextlib",
+    "TypeAdapter": "pydantic",
     "compare": "sqlrepo.testing.twins",
     "scroll": "sqlrepo.testing.twins.comparison",
     "ProgramError": "sqlrepo.testing.twins.comparison",
