@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import (
     BaseRepository,
+    BaseUnitOfWork,
     CheckViolationError,
     InvalidLiteralError,
     InvalidValueError,
@@ -29,6 +30,8 @@ from sqlrepo import (
     startswith,
 )
 from sqlrepo.tables.reflection import left_out, refusals
+from sqlrepo.testing.twins.model import UnitUnderTest
+from sqlrepo.testing.twins.samples import Choices, EntityGenerator
 from tests.databases import servers
 
 
@@ -551,3 +554,16 @@ def test_the_limits_of_a_type_of_mariadb(empty, field, held, unfit):
                 rows.add(ServedEntity(**{field: value}))
             assert caught.value.field == field
         assert [getattr(one, field) for one in rows.find(order_by=field)] == sorted(held)
+
+
+# -- twins
+
+
+class Kept(BaseUnitOfWork):
+    codes: Codes
+
+
+def test_the_twins_try_values_beneath_a_decorator():
+    table = UnitUnderTest(Kept).tables["codes"]
+
+    assert {EntityGenerator(table, Choices()).plainest[name] for name in ("dashed", "always")} == {uuid.UUID(int=1)}

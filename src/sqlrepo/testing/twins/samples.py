@@ -341,9 +341,14 @@ class EntityGenerator:
 
 
 def _samples_of(field: FieldInfo) -> list[Any]:
-    """List the members of the entity's enumeration, if any, and the column's sample values."""
+    """List the members of the entity's enumeration, if any, and the column's sample values.
+
+    Of a column with a type decorator they are also the field's, because the column's are of the class that is stored.
+    """
     members: list[Any] = list(getattr(field.spec.type.python, "__members__", {}).values())
-    return [*members, *sample_values(field.column.type)]
+    type_ = field.column.type
+    own = [one for one in sample_values(field.spec.type) if _fits(type_, one)] if type_.bind is not None else []
+    return [*members, *own, *sample_values(type_)]
 
 
 def _accepts_alone(field: FieldInfo, value: Any) -> bool:
