@@ -206,6 +206,7 @@ class File(BaseModel):
     id: int | None = None
     title: str = ""
     content: bytes = b""
+    notes: list[str] = []
 
 
 class FileRow(Base):
@@ -213,6 +214,7 @@ class FileRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(mysql.LONGTEXT())
     content: Mapped[bytes] = mapped_column("stored_content", mysql.LONGBLOB())
+    notes: Mapped[list[str]] = mapped_column(sa.JSON)
 
 
 class Files(BaseRepository[File, int]):
@@ -305,6 +307,8 @@ def test_a_savepoint_survives_a_value_longer_than_a_packet(db, limit):
 def test_a_batch_longer_than_a_packet_is_stored(run, limit):
     texts = [f"{number:04}" + "\U0001f600" * (limit // 100) for number in range(30)]  # of four bytes each
 
-    stored = run(lambda files: files.add_many([File(title=text) for text in texts]))
+    titled = run(lambda files: files.add_many([File(title=text) for text in texts]))
+    noted = run(lambda files: files.add_many([File(notes=[text]) for text in texts]))
 
-    assert [file.title for file in stored] == texts
+    assert [file.title for file in titled] == texts
+    assert [file.notes for file in noted] == [[text] for text in texts]

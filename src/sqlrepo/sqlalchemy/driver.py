@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -315,7 +316,7 @@ class SQLAlchemyDriver:
         limit = self._database.dialect.longest_statement
         if limit is None:
             return None
-        longest = max(sum(len(value) for value in row if isinstance(value, str | bytes)) for row in rows)
+        longest = max(sum(map(_measure, row)) for row in rows)
         fitting = limit // (BYTES_PER_CHARACTER * longest + _REST_OF_ROW)
         return max(fitting, 1) if fitting < _PAGE else None
 
@@ -443,6 +444,13 @@ def _changes_keys(schema: Schema, columns: Sequence[str], rows: Sequence[Row]) -
     types = [(index, schema.by_name[name].type) for index, name in enumerate(columns) if name in schema.key]
     changing = [(index, type_) for index, type_ in types if type_.bind is not None]
     return any(type_.load(type_.store(row[index])) != row[index] for index, type_ in changing for row in rows)
+
+
+def _measure(value: Any) -> int:
+    """Return about how long a value is in a statement; numbers and times are short."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    return len(ascii(value)) if isinstance(value, dict | list | BaseModel) else 0  # JSON escapes other characters
 
 
 def _with_utc(schema: Schema, columns: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:
