@@ -129,4 +129,4 @@ def test_a_translated_schema_is_the_one_that_is_looked_at(translated):
         assert [one.name for one in folded.find(order_by="name")] == ["A", "a", "b"]
         assert folded.count(name="a") == 1
     if translated.dialect.name != "postgresql":
-        assert translated.dialect._collations[FoldedRow.__table__.schema, "folded"]["name"][1] == "utf8mb4_general_ci"
+        assert translated.dialect._properties[FoldedRow.__table__.schema, "folded"]["name"][1] == "utf8mb4_general_ci"

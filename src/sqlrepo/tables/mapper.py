@@ -390,8 +390,10 @@ class Mapper(Generic[T]):
 
     def _literal(self, ref: Ref, value: Any, *, part: bool = False) -> Any:
         type_ = self.schema.by_name[ref.name].type
+        if type_.charset or (part and type_.padded):  # databases compare with texts that the column cannot hold
+            type_ = replace(type_, charset="", octets=None, padded=type_.padded and not part)
         try:
-            return (replace(type_, padded=False) if part else type_).check(value)
+            return type_.check(value)
         except WrongValueError as wrong:
             raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__
 
