@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 from sqlrepo import BaseRepository, QueryObject
-from sqlrepo.core import selection
+from sqlrepo.core import repository, selection
 from sqlrepo.driver import Fetch
 from sqlrepo.language import fields
 from sqlrepo.language.criteria import EVERYTHING, And, Combinable, Compare, IsNull, Match, Not, OneOf, Or
@@ -176,6 +176,20 @@ class IntegersAreFloats(Reread):
         return int(float(value)) if type(value) is int else value
 
 
+class LongestTextIsCut(Reread):
+    """A text of 255 characters loses the last."""
+
+    def changed(self, value):
+        return value[:254] if isinstance(value, str) else value
+
+
+class LastMomentIsRounded(Reread):
+    """The last microsecond of the last year is taken for the second before."""
+
+    def changed(self, value):
+        return value.replace(microsecond=0) if isinstance(value, datetime) and value.year == 9999 else value
+
+
 # -- writing
 
 
@@ -209,6 +223,14 @@ class DeletesDoNotCascade(Mutant):
     def demanded(schema):
         keys = (replace(one, on_delete="SET NULL") for one in schema.foreign_keys)
         return replace(schema, foreign_keys=tuple(keys))
+
+
+class ReferencesAreCheckedAtOnce(Mutant):
+    """A foreign key that the end of the transaction should check is checked by the statement."""
+
+    @staticmethod
+    def demanded(schema):
+        return replace(schema, foreign_keys=tuple(replace(one, deferred=False) for one in schema.foreign_keys))
 
 
 class DeletingNothingCounts(Mutant):
@@ -266,7 +288,21 @@ def refusals_abort_nothing(patch):
     patch.setattr(InMemoryDatabase, "begin", begin)
 
 
-FAULTS = (numbers_begin_again, nulls_are_equal, refusals_abort_nothing)
+def types_do_not_store_null(patch):
+    """Pages by cursor go on after the entity's value, though its type stores NULL."""
+
+    def after_row(schema, order, values):
+        return selection.after_position(order, [(value, value is None) for value in values], schema.nullable)
+
+    patch.setattr(repository, "after_row", after_row)
+
+
+FAULTS = (
+    numbers_begin_again,
+    nulls_are_equal,
+    refusals_abort_nothing,
+    types_do_not_store_null,
+)
 
 
 # -- what both sides share, so that they agree in it

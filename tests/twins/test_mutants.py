@@ -9,6 +9,7 @@ from sqlrepo.testing.twins.stores import Stores
 from tests.contract import mutants as general
 from tests.twins import mutants as own
 from tests.twins.domain import Bank, Lab, Shelf, Shop, Theatre
+from tests.twins.edges import Club, Edges, League
 from tests.twins.linked import Sales
 from tests.twins.places import connect
 from tests.twins.shapes import SHAPES, References
@@ -22,6 +23,9 @@ SOONEST = {
     Lab: "IntegersAreFloats MicrosecondsAreDropped MomentsComeInAnotherZone WholeFloatsAreIntegers ZeroIsNegative",
     Sales: "ChecksAreIgnored ReferencesAreIgnored",
     References: "DeletesDoNotCascade UpdatesDoNotCascade",
+    Edges: "LastMomentIsRounded LongestTextIsCut",
+    League: "ReferencesAreCheckedAtOnce",
+    Club: "types_do_not_store_null",
     Shelf: "BatchKeepsWhatFits CaseIsIgnored SavepointRollbackDoesNothing",
 }
 
