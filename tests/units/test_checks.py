@@ -383,6 +383,7 @@ def test_a_check_written_as_text_passes_as_in_the_database(parts):
         ("x = ANY (ARRAY[1, 2])", 2, 3),
         ("x <> ALL (ARRAY[1, 2])", 3, 2),
         ("point.x > 1::smallint", 2, 1),
+        ("(x IS NULL) <> (label IS NULL) AND x < 9", 1, 9),
     ],
 )
 def test_the_spellings_of_reflection_are_read(text, passes, fails):

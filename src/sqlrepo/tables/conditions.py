@@ -27,7 +27,7 @@ from sqlrepo.language.criteria import (
     map_leaves,
 )
 from sqlrepo.language.values import JSON_FORM, Kind, ValueType, WrongValueError
-from sqlrepo.tables.defaults import BARE, parse_bare, parse_literal
+from sqlrepo.tables.defaults import BARE, parse_bare, parse_cast, parse_literal
 from sqlrepo.tables.schema import Schema
 
 _MIRRORED: Mapping[str, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -268,6 +268,7 @@ class Written:
 
     text: str
     quoted: bool
+    cast: str = ""  # the type that it is cast to
 
     def read(self, type_: ValueType) -> Any:
         """Return the value that the literal means in a column."""
@@ -275,6 +276,8 @@ class Written:
         found = None
         if type_.bind is None and (self.quoted or type_.kind in BARE):
             found = parse_bare(text.lower(), type_) if type_.kind is Kind.BOOLEAN else parse_literal(text, type_)
+        if found is None and type_.bind is None:
+            found = parse_cast(self.text, self.cast, type_)
         if found is None:
             raise WrongValueError("it is no literal of the column's type")
         return type_.load(found.stored)
@@ -331,10 +334,26 @@ def _translate_condition(node: Any) -> Any:
             return _translate(node.this).in_(_written(node.expressions))
         case exp.Is() if isinstance(node.expression, exp.Null):
             return _translate(node.this).is_(None)
+        case exp.Is() if isinstance(node.expression, exp.Boolean) and isinstance(node.this, exp.Column):
+            flag = _translate(node.this)
+            return sa.and_(flag.is_not(None), flag if node.expression.this else sa.not_(flag))
+        case exp.EQ() | exp.NEQ() if _is_null_test(node.left) and _is_null_test(node.right):
+            left, right = _translate(node.left), _translate(node.right)
+            same = sa.or_(sa.and_(left, right), sa.and_(sa.not_(left), sa.not_(right)))
+            return same if isinstance(node, exp.EQ) else sa.not_(same)
         case exp.Binary():
             return _translate_comparison(node)
         case _:
             return _translate_value(node)
+
+
+def _is_null_test(node: Any) -> bool:
+    """Return True for `x IS NULL` or `x IS NOT NULL`, which are never unknown."""
+    from sqlglot import exp
+
+    while isinstance(node, exp.Paren | exp.Not):
+        node = node.this
+    return isinstance(node, exp.Is) and isinstance(node.expression, exp.Null)
 
 
 def _translate_comparison(node: Any) -> Any:
@@ -395,8 +414,10 @@ def _written(nodes: list[Any]) -> list[Written]:
 def _literal(node: Any) -> Written | None:
     from sqlglot import exp
 
+    cast = ""
     while isinstance(node, exp.Paren) or (isinstance(node, exp.Cast) and not node.to.expressions):
+        cast = node.to.this.name if isinstance(node, exp.Cast) else cast
         node = node.this
     if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and not node.this.is_string:
         return Written(f"-{node.this.this}", quoted=False)
-    return Written(str(node.this), quoted=node.is_string) if isinstance(node, exp.Literal) else None
+    return Written(str(node.this), quoted=node.is_string, cast=cast) if isinstance(node, exp.Literal) else None

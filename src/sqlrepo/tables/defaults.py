@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -27,6 +27,8 @@ _CAST = re.compile(
     r"(?P<literal>'(?:[^']|'')*'|[-+\w.]+|\(.*\))\s*::\s*[a-z_\"][\w .\"]*(?:\((?P<length>\d+)[\d, ]*\))?(?:\[\])*",
     re.IGNORECASE | re.DOTALL,
 )
+# One of the kinds whose literals differ between databases, as only PostgreSQL shows it.
+_OWN_CAST = re.compile(r"'([^']*)'::(timestamp|time|uuid)(?: without time zone)?")
 _ON_UPDATE = re.compile(r"\s+on\s+update\s+", re.IGNORECASE)
 
 
@@ -83,8 +85,12 @@ def _read(given: Any, column: sa.Column[Any], type_: ValueType) -> ConstantDefau
     text = _text_of(given)
     if (made := _read_function(text, column.type, type_)) is not None:
         return made
-    if not isinstance(given, sa.TextClause | sa.Null):
-        return None
+    return _read_literal(text, column, type_) if isinstance(given, sa.TextClause | sa.Null) else None
+
+
+def _read_literal(text: str, column: sa.Column[Any], type_: ValueType) -> ConstantDefault | None:
+    if own := _OWN_CAST.fullmatch(text.strip("()")):
+        return parse_cast(own[1], own[2], type_)
     text = _strip(text)
     if text.upper() == "NULL":
         return ConstantDefault(None) if column.nullable else None
@@ -208,9 +214,19 @@ def parse_literal(text: str, type_: ValueType) -> ConstantDefault | None:
         return ConstantDefault(text) if type_.labels and text in type_.labels.values() else None
     if type_.kind not in _PARSERS or (type_.kind in _NUMBERS and not _NUMBER.fullmatch(text)):
         return None
+    return _parse(text, _PARSERS[type_.kind], type_)
+
+
+def parse_cast(text: str, cast: str, type_: ValueType) -> ConstantDefault | None:
+    """Read a literal that PostgreSQL casts to the column's type; without the cast, databases differ about it."""
+    parse = _OWN_PARSERS.get((type_.kind, cast.lower()))
+    return _parse(text, parse, type_) if parse and not type_.aware else None
+
+
+def _parse(text: str, parse: Callable[[str], Any], type_: ValueType) -> ConstantDefault | None:
     bare = replace(type_, bind=None, result=None)  # a server default bypasses the user's functions
     try:
-        return ConstantDefault(bare.check(_PARSERS[type_.kind](text)))
+        return ConstantDefault(bare.check(parse(text)))
     except (ValueError, WrongValueError):
         return None
 
@@ -224,5 +240,10 @@ def _parse_date(text: str) -> date:
 
 _NUMBERS: Mapping[Kind, Callable[[str], Any]] = {Kind.INTEGER: int, Kind.FLOAT: float, Kind.DECIMAL: Decimal}
 _PARSERS: Mapping[Kind, Callable[[str], Any]] = {**_NUMBERS, Kind.TEXT: str, Kind.DATE: _parse_date}
+_OWN_PARSERS: Mapping[tuple[Kind, str], Callable[[str], Any]] = {
+    (Kind.DATETIME, "timestamp"): datetime.fromisoformat,
+    (Kind.TIME, "time"): time.fromisoformat,
+    (Kind.UUID, "uuid"): UUID,
+}
 # The kinds whose literals need no quotes.
 BARE = (Kind.BOOLEAN, *_NUMBERS)
