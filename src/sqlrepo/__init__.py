@@ -33,6 +33,8 @@ from sqlrepo.language.fields import (
     contains,
     desc,
     endswith,
+    every,
+    exists,
     fields,
     icontains,
     iendswith,
@@ -49,6 +51,7 @@ from sqlrepo.language.predicate import matches
 from sqlrepo.language.query import QueryObject, Where
 from sqlrepo.language.results import CursorPage, Page, Upserted
 from sqlrepo.protocols import AsyncRepository, AsyncUnitOfWork, Repository, UnitOfWork
+from sqlrepo.tables.parts import HasMany
 
 __all__ = [
     "AsyncBaseRepository",
@@ -62,6 +65,7 @@ __all__ = [
     "CursorPage",
     "DatabaseUnavailableError",
     "ForeignKeyViolationError",
+    "HasMany",
     "InvalidLiteralError",
     "InvalidValueError",
     "LockTimeoutError",
@@ -91,6 +95,8 @@ __all__ = [
     "contains",
     "desc",
     "endswith",
+    "every",
+    "exists",
     "fields",
     "icontains",
     "iendswith",

@@ -18,7 +18,19 @@ from sqlrepo.errors import (
     TransactionConflictError,
     UnsupportedError,
 )
-from sqlrepo.language.criteria import EVERYTHING, And, Compare, Criterion, Leaf, Match, OneOf, Param, map_leaves
+from sqlrepo.language.criteria import (
+    EVERYTHING,
+    And,
+    Compare,
+    Criterion,
+    Exists,
+    Leaf,
+    Match,
+    OneOf,
+    Param,
+    map_inner,
+    map_leaves,
+)
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.results import CursorKeys
 from sqlrepo.tables.schema import Row, Schema
@@ -78,6 +90,9 @@ class Driver(Protocol):
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         """Change rows, and increment the schema's version column."""
+
+    def update_each(self, schema: Schema, columns: Sequence[str], rows: Sequence[tuple[Row, Row]]) -> None:
+        """Change rows that exist, each to values of its own; given are the key and the values of each."""
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Insert a row or change the one it conflicts with, also under concurrency; True if the row is new."""
@@ -203,6 +218,8 @@ def _renumber(shape: Criterion, start: int) -> Criterion:
                 return replace(leaf, values=Param(start + index))
             case Match(_, _, Param(index)):
                 return replace(leaf, text=Param(start + index))
+            case Exists():
+                return map_inner(leaf, shift)
             case _:
                 return leaf
 

@@ -1,12 +1,18 @@
 """An entity that has everything a case may need, for sync and async units."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
-from sqlalchemy import CheckConstraint, Date, ForeignKey, String
+from sqlalchemy import CheckConstraint, Date, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork
+from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, BaseUnitOfWork, HasMany
+
+
+@dataclass
+class Step:
+    text: str
+    id: int | None = None
 
 
 @dataclass
@@ -20,6 +26,8 @@ class Task:
     done: bool = False
     priority: int = 0
     version: int | None = None
+    steps: list[Step] = field(default_factory=list)
+    labels: frozenset[str] = frozenset()
 
 
 class Base(DeclarativeBase): ...
@@ -39,9 +47,28 @@ class TaskRow(Base):
     __table_args__ = (CheckConstraint(priority >= 0, name="task_priority"),)
 
 
+class StepRow(Base):
+    __tablename__ = "step"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id", ondelete="CASCADE"))
+    text: Mapped[str] = mapped_column(String(20))
+    place: Mapped[int]
+    __table_args__ = (UniqueConstraint("task_id", "place"),)
+
+
+class LabelRow(Base):
+    __tablename__ = "label"
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+
+
+PARTS = {"steps": HasMany(StepRow, order="place"), "labels": HasMany(LabelRow, value="name")}
+
+
 class Tasks(BaseRepository[Task, int]):
     model = TaskRow
     version = "version"
+    parts = PARTS
 
 
 class Work(BaseUnitOfWork):
@@ -50,7 +77,11 @@ class Work(BaseUnitOfWork):
 
 def make(n: int) -> Task:
     due = date(2024, 1, n) if n % 3 else None
-    return Task(f"Key {n}", note=f"Note {n}", due=due, code=f"C{n}", done=n % 2 == 0, priority=n % 4)
+    steps = [Step(f"Step {n}.{number}") for number in range(n % 4)]
+    labels = frozenset(f"label {number}" for number in range(n % 3 * 2))
+    return Task(
+        f"Key {n}", None, f"Note {n}", due, f"C{n}", done=n % 2 == 0, priority=n % 4, steps=steps, labels=labels
+    )
 
 
 def change(task: Task) -> Task:
@@ -60,6 +91,7 @@ def change(task: Task) -> Task:
 class AsyncTasks(AsyncBaseRepository[Task, int]):
     model = TaskRow
     version = "version"
+    parts = PARTS
 
 
 class AsyncWork(AsyncBaseUnitOfWork):

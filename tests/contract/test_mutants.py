@@ -7,12 +7,14 @@ from uuid import uuid4
 import pytest
 
 from sqlrepo import BaseRepository, BaseUnitOfWork
-from sqlrepo.core import work
+from sqlrepo.core import aggregates, work
+from sqlrepo.core.aggregates import Aggregate, Found, _Difference
 from sqlrepo.core.scope import Scope, ScopedDriver
-from sqlrepo.driver import Transaction
+from sqlrepo.driver import Condition, Transaction
 from sqlrepo.language.values import ValueType
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.memory.tables import Changes, Table
+from sqlrepo.memory import driver as memory_driver
+from sqlrepo.memory.tables import Changes, Reference, Table
 from sqlrepo.testing import Harness, RepositoryContract
 from sqlrepo.testing.contract import cases_of
 from sqlrepo.testing.subject import Subject
@@ -96,6 +98,31 @@ def patched_always(self, id, changes):
     return BaseRepository.patch(self, id, changes or {"done": self.get(id).done})
 
 
+def keep_children(self, driver, row, given):
+    return self.load(driver, [row])
+
+
+def uncounted(self, driver, key, changes, version, *, counted):
+    return BaseRepository._apply(self, driver, key, changes, version, counted=False)
+
+
+def adopt(self):
+    stored = {self._key(row): row for row in self._stored}
+    return [stored.get(self._key(child)) for child in self._children]
+
+
+def numbered_by_age(part, stored, old):
+    return [None if row is None else row[part.order] for row in old] if part.order else [None] * len(old)
+
+
+def one_by_one(self, driver, rows):
+    found = [LOAD(self, driver, [row]) for row in rows]
+    return Found(rows, [parts for one in found for parts in one.parts])
+
+
+LOAD = Aggregate.load
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "mistake", "found"),
     [
@@ -108,6 +135,16 @@ def patched_always(self, id, changes):
         pytest.param(Scope, "confine", lambda self, driver: driver, OF_SCOPES - {"15.5", "15.9"}, id="scope"),
         pytest.param(Scope, "check_changes", lambda self, changes: True, {"15.7"}, id="scope-of-changes"),
         pytest.param(Scope, "check_new", lambda self, rows: None, {"15.5"}, id="scope-of-new-rows"),
+        pytest.param(Aggregate, "replace", keep_children, {"16.2", "16.5", "16.6"}, id="children-are-kept"),
+        pytest.param(
+            Aggregate, "complete", lambda self, driver, rows, given: self.load(driver, rows), {"16.1"}, id="no-children"
+        ),
+        pytest.param(Tasks, "_apply", uncounted, {"16.3"}, id="children-do-not-count"),
+        pytest.param(_Difference, "_match", adopt, {"16.5", "16.6"}, id="children-are-stolen"),
+        pytest.param(aggregates, "_positions", numbered_by_age, {"16.2"}, id="children-stay-in-place"),
+        pytest.param(Reference, "action", lambda self, after: "NO ACTION", {"16.8"}, id="children-stay-behind"),
+        pytest.param(memory_driver, "with_owners", lambda where, find: Condition(), {"16.7", "17.1"}, id="no-filter"),
+        pytest.param(Aggregate, "load", one_by_one, {"16.9"}, id="children-one-by-one"),
         *(
             pytest.param(ScopedDriver, name, passed_on(name), found, id=f"scope-of-{name}")
             for name, found in {

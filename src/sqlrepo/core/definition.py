@@ -13,12 +13,14 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 from typing_extensions import get_original_bases
 
+from sqlrepo.core.aggregates import Aggregate
 from sqlrepo.core.selection import CALL_OPTIONS, NOT_GIVEN, ambiguous_option
-from sqlrepo.errors import MappingError, QueryError, nearest
+from sqlrepo.errors import InvalidValueError, MappingError, QueryError, nearest
 from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
+from sqlrepo.tables.parts import HasMany, Part, declared_parts, read_part
 from sqlrepo.tables.schema import Column, ConstantDefault, Row, RowFunction, Schema
 
 T = TypeVar("T")
@@ -34,10 +36,16 @@ class Definition(Generic[T]):
     has_scope: bool  # the class overrides scope or write_scope
     has_write_scope: bool
     ambiguous: frozenset[str]  # the options of calls that take fields by keyword which are fields too
+    aggregate: Aggregate
 
     @property
     def schema(self) -> Schema:
         return self.mapper.schema
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """The repository's own table, and those of its parts."""
+        return (self.schema, *(part.schema for part in self.aggregate.parts))
 
     def key_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that identify an entity's row, by column; None where the database generates the value."""
@@ -50,9 +58,19 @@ class Definition(Generic[T]):
             )
         return {name: values.get(name) for name in self.natural_key}
 
+    def require_key(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that identify an entity's row; `InvalidValueError` if one is None."""
+        key = self.key_values(values)
+        for name, value in key.items():
+            if value is None:
+                raise InvalidValueError(
+                    self.mapper.field(name), "is None, so the entity identifies no row; add() it first"
+                )
+        return key
+
     def conflict_target(self, on: str | Sequence[str]) -> tuple[str, ...]:
         """Return the columns of the key or unique constraint that ``on`` names, in the constraint's order."""
-        wanted = {self.mapper.column(name).name for name in _names(on)}
+        wanted = {self.mapper.column(name).name for name in names_of(on)}
         constraints = [unique.columns for unique in self.schema.constraints]
         for columns in constraints:
             if wanted and set(columns) == wanted:
@@ -62,7 +80,7 @@ class Definition(Generic[T]):
 
     def updatable(self, update: Iterable[str], target: tuple[str, ...]) -> frozenset[str]:
         """Return the columns that ``update`` names, or raise if an upsert cannot change one."""
-        columns = [self.mapper.column(name) for name in _names(update)]
+        columns = [self.mapper.column(name) for name in names_of(update)]
         for column in columns:
             if column.computed or column.name in {*target, *self.schema.key, self.schema.version}:
                 raise QueryError(f"update={self.mapper.field(column.name)!r}: an upsert does not change this field")
@@ -82,7 +100,7 @@ class Definition(Generic[T]):
         return columns, self.mapper.make_hydrator(into, columns)
 
 
-def _names(given: str | Iterable[str]) -> tuple[str, ...]:
+def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
@@ -101,6 +119,9 @@ class RepositoryConfig(Generic[T]):
     version: ClassVar[str | None] = None
     #: The letters that are compared without regard to case: all of Unicode's, or A to Z only.
     fold: ClassVar[Fold] = "unicode"
+
+    #: The children in tables of their own, by field, where the mapped class does not say it; see `HasMany`.
+    parts: ClassVar[Mapping[str, HasMany]] = {}
 
     #: The values that memory uses for server defaults: by field, a value or a function of the row's values.
     memory_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -181,13 +202,35 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
     custom_dump = cls.to_row is not RepositoryConfig.to_row
     if not (custom_load or custom_dump):  # which may read or write any column
         schema = replace(schema, used=frozenset(cls.columns.get(name, name) for name in describe(entity)))
+    declared = declared_parts(entity, schema, cls.columns, cls.parts)
     mapper: Mapper[Any] = Mapper(
-        entity, schema, cls.columns, fold=cls.fold, custom_load=custom_load, custom_dump=custom_dump
+        entity, schema, cls.columns, fold=cls.fold, custom_load=custom_load, custom_dump=custom_dump, parts=declared
     )
+    parts = _read_parts(cls, mapper, declared) if complete else ()
     has_write_scope = cls.write_scope is not RepositoryConfig.write_scope
     has_scope = has_write_scope or cls.scope is not RepositoryConfig.scope
     natural_key = _read_natural_key(cls, mapper, complete)
-    return Definition(mapper, natural_key, custom_load, has_scope, has_write_scope, CALL_OPTIONS & mapper.names)
+    ambiguous = CALL_OPTIONS & mapper.names
+    return Definition(mapper, natural_key, custom_load, has_scope, has_write_scope, ambiguous, Aggregate(mapper, parts))
+
+
+def _read_parts(
+    cls: type[RepositoryConfig[Any]], mapper: Mapper[Any], declared: Mapping[str, HasMany]
+) -> tuple[Part, ...]:
+    if not declared:
+        return ()
+    if mapper.schema.version is None and not any(
+        "version" in vars(base) for base in cls.__mro__[:-1] if base is not RepositoryConfig
+    ):
+        raise MappingError(
+            f"{cls.__name__} has parts ({', '.join(declared)}) but no version, so two units that change them at the "
+            "same time would mix their children; declare a version column, or say `version = None` to accept that"
+        )
+    from sqlrepo.tables.reflection import schema_of
+
+    parts = tuple(read_part(mapper, name, one, schema_of) for name, one in declared.items())
+    mapper.links.update({part.name: part for part in parts})
+    return parts
 
 
 def _read_schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Schema | None:

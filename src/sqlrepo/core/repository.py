@@ -9,7 +9,8 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from sqlrepo.core.definition import Definition, RepositoryConfig
+from sqlrepo.core.aggregates import Children, Found, insert_rows
+from sqlrepo.core.definition import Definition, RepositoryConfig, names_of
 from sqlrepo.core.scope import Scope, ScopedDriver, evaluate_scope
 from sqlrepo.core.selection import (
     NOT_GIVEN,
@@ -84,6 +85,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         self._config: Definition[T] = self.definition()
         self._mapper: Mapper[T] = self._config.mapper
         self._schema = self._mapper.schema
+        self._aggregate = self._config.aggregate
         self._unscoped = Scope(self._mapper)
         self._work.add_mapper(self._mapper)
 
@@ -145,8 +147,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     def get_or_none(self, id: K, *, lock: Lock | None = None) -> T | None:
         """Return the entity with a key, or None."""
         where = self._where_key(self._mapper.parse_key(id))
-        rows = self._fetch(Fetch(self._mapper.selected, where, lock=lock))
-        return self._load(rows)[0] if rows else None
+        found = self._load(self._fetch(Fetch(self._mapper.selected, where, lock=lock)))
+        return found[0] if found else None
 
     def get_many(self, ids: Iterable[K]) -> list[T]:
         """Return the entities with some keys, in the order of the keys; keys without an entity are skipped."""
@@ -154,9 +156,15 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         requests = [
             Fetch(self._mapper.selected, condition(chunk)) for chunk in key_chunks(self._mapper, dict.fromkeys(keys))
         ]
-        rows = self._read(lambda driver: [row for request in requests for row in driver.fetch(self._schema, request)])
+
+        def work(driver: Driver) -> Found:
+            rows = [row for request in requests for row in driver.fetch(self._schema, request)]
+            return self._aggregate.load(driver, rows)
+
+        found = self._read(work)
         places = [self._mapper.selected.index(name) for name in self._schema.key]
-        by_key = dict(zip((tuple(row[place] for place in places) for row in rows), self._load(rows), strict=True))
+        stored = (tuple(row[place] for place in places) for row in found.rows)
+        by_key = dict(zip(stored, self._load(found), strict=True))
         return [by_key[key] for key in keys if key in by_key]
 
     # -- reading by criteria
@@ -248,7 +256,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         if into is None or into is NOT_GIVEN:
             return self._load(self._fetch(request))
         columns, build = self._config.projection(into)
-        return build(self._fetch(replace(request, columns=columns)))
+        return build(self._fetch(replace(request, columns=columns), whole=False).rows)
 
     def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the entities that match; a query object's limit and offset are ignored."""
@@ -300,15 +308,16 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         limit = require_limit(query, selection)
         request = self._request(selection, limit=limit + 1, offset=selection.offset)
 
-        def work(driver: Driver) -> tuple[list[Row], int | None]:
+        def work(driver: Driver) -> tuple[Found, bool, int | None]:
             rows = driver.fetch(self._schema, request)
-            whole = len(rows) <= limit and (rows or not selection.offset)
-            if not with_total:
-                return rows, None
-            return rows, selection.offset + len(rows) if whole else driver.count(self._schema, selection.where)
+            more, total = len(rows) > limit, None
+            if with_total:
+                whole = not more and (rows or not selection.offset)
+                total = selection.offset + len(rows) if whole else driver.count(self._schema, selection.where)
+            return self._aggregate.load(driver, rows[:limit]), more, total
 
-        rows, total = self._read(work)
-        return Page(self._load(rows[:limit]), len(rows) > limit, total)
+        found, more, total = self._read(work)
+        return Page(self._load(found), more, total)
 
     def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
         """Return a page by position: exact with ties and NULLs, and as cheap at the end as at the beginning.
@@ -333,13 +342,18 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             position = cursors.decode(cursor, "before" if backwards else "after")
             selection = selection.and_also(after_row(self._schema, order, position))
         request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
-        rows = self._fetch(request, scope)
-        more, rows = len(rows) > limit, rows[:limit]
-        rows = rows[::-1] if backwards else rows
+
+        def work(driver: Driver) -> tuple[Found, bool]:
+            rows = driver.fetch(self._schema, request)
+            page = rows[:limit]
+            return self._aggregate.load(driver, page[::-1] if backwards else page), len(rows) > limit
+
+        found, more = self._read(work, scope)
+        rows = found.rows
         places = self._places(selection)
         ends = [cursors.encode([row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
         return CursorPage(
-            self._load(rows),
+            self._load(found),
             next=ends[-1] if rows and (backwards or more) else None,
             previous=ends[0] if rows and (more if backwards else cursor is not None) else None,
         )
@@ -358,11 +372,13 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def add_many(self, entities: Iterable[T]) -> list[T]:
         """Insert entities, all or none, and return them as stored, in their order."""
-        values = [self._dump_whole(entity) for entity in entities]
-        rows = self._complete(lambda: [self._mapper.complete_insert(value) for value in values])
+        dumped = [self._dump_whole(entity) for entity in entities]
+        rows = self._complete(lambda: [self._mapper.complete_insert(values) for values, _ in dumped])
         scope = self._evaluate_scope()
         scope.check_new(rows)
-        return self._load_written(self._write(lambda driver: self._insert(driver, rows), scope))
+        return self._load_written(
+            self._write(lambda driver: self._aggregate.insert(driver, rows, [each for _, each in dumped]), scope)
+        )
 
     def update(self, entity: T) -> T:
         """Replace an entity's row and return the entity as stored.
@@ -373,10 +389,10 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             NotFoundError: the row does not exist.
             StaleEntityError: the row has another version than the entity.
         """
-        values = self._dump_whole(entity)
-        key = self._require_key(values)
+        values, children = self._dump_whole(entity)
+        key = self._config.require_key(values)
         changes = self._complete_changes(values)
-        return self._change(key, changes, self._version_of(values))
+        return self._change(key, changes, self._schema.version_of(values), children)
 
     def patch(self, id: K, changes: Any) -> T:
         """Change some fields of the row with a key and return the entity as stored.
@@ -391,15 +407,16 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             StaleEntityError: the row has another version than the changes.
             QueryError: a field is unknown, or part of the key.
         """
-        values = self._check_assigned(read_changes(changes))
-        version = self._version_of(values)
+        values, parts = self._aggregate.split(read_changes(changes))
+        values, children = self._mapper.check_assigned(values), self._aggregate.dump(parts)
+        version = self._schema.version_of(values)
         values.pop(self._schema.version or "", None)
         row = self._complete(lambda: self._mapper.complete_update(values, explicit=True)) if values else {}
-        return self._change(self._mapper.parse_key(id), row, version)
+        return self._change(self._mapper.parse_key(id), row, version, children)
 
     def save(self, entity: T) -> T:
         """Insert an entity, or replace its row if there is one; atomic."""
-        values = self._dump_whole(entity)
+        values, children = self._dump_whole(entity)
         key = self._config.key_values(values)
         if None in key.values():
             return self.add(entity)
@@ -407,18 +424,18 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         changes = self._complete_changes(
             {name: value for name, value in values.items() if not self._schema.by_name[name].defaults(value)}
         )
-        version = self._version_of(values)
+        version = self._schema.version_of(values)
         scope = self._evaluate_scope()
         scope.check_changes(changes)
         refused = self._mapper.find_given_number(row) or scope.find_violation(row)
 
-        def work(driver: Driver) -> list[Row] | Exception:
-            found = self._apply(driver, key, changes, version)
+        def work(driver: Driver) -> Found | Exception:
+            found = self._apply(driver, key, changes, version, counted=bool(children))
             if found:
-                return found
+                return self._aggregate.replace(driver, found[0], children)
             if self._exists(driver, key):
                 return self._missing(key, version, exists=True)
-            return refused or self._insert(driver, [row])
+            return refused or self._aggregate.insert(driver, [row], [children])
 
         stored = self._write(work, scope)
         if isinstance(stored, Exception):
@@ -433,7 +450,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         """
         error = NotFoundError(self._mapper.entity, id)
         where = replace(self._where_key(self._mapper.parse_key(id)), missing=lambda _: error)
-        if not self._write(lambda driver: driver.delete(self._schema, where)):
+        if not self._write(lambda driver: self._aggregate.delete(driver, where)):
             raise error
 
     def remove(self, entity: T) -> None:
@@ -444,12 +461,12 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             StaleEntityError: the row has another version than the entity.
         """
         values = self._dump(entity)
-        key = self._require_key(values)
-        version = self._version_of(values)
+        key = self._config.require_key(values)
+        version = self._schema.version_of(values)
         where = self._where_version(key, version)
 
         def work(driver: Driver) -> tuple[int, bool]:
-            count = driver.delete(self._schema, where)
+            count = self._aggregate.delete(driver, where)
             return count, count > 0 or self._exists(driver, key)
 
         count, exists = self._write(work)
@@ -476,8 +493,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             ConstraintError: the row violates a constraint, such as another unique one than ``on``.
             QueryError: ``on`` is not a unique constraint, or ``update`` names a field that cannot be changed.
         """
-        [(row, created)] = self._upsert_rows([entity], on, update)
-        return Upserted(self._load_written([row])[0], created)
+        found, [created] = self._upsert_rows([entity], on, update)
+        return Upserted(self._load_written(found)[0], created)
 
     def upsert_many(
         self, entities: Iterable[T], on: str | Sequence[str], update: Iterable[str] | None = None
@@ -490,7 +507,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
             The entities as stored, in their order. Of several with the same values in ``on`` only the last is written,
             and is returned for each of them.
         """
-        return self._load_written([row for row, _ in self._upsert_rows(entities, on, update)])
+        return self._load_written(self._upsert_rows(entities, on, update)[0])
 
     # -- set forms
 
@@ -511,7 +528,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         if self._config.ambiguous:
             self._config.refuse_ambiguous("update_where", everything=everything, set_=set_)
         where = select_targets(self._mapper, criteria, equals, everything=everything)
-        values = self._check_assigned(read_changes(set_))
+        values = self._mapper.check_assigned(read_changes(set_))
         if self._schema.version in values:
             raise QueryError(
                 f"{self._mapper.field(self._schema.version)} is the version, which every write sets; leave it out"
@@ -538,7 +555,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         if self._config.ambiguous:
             self._config.refuse_ambiguous("delete_where", everything=everything)
         where = select_targets(self._mapper, criteria, equals, everything=everything)
-        return self._write(lambda driver: driver.delete(self._schema, where))
+        return self._write(lambda driver: self._aggregate.delete(driver, where))
 
     # -- calls
 
@@ -562,7 +579,8 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         try:
             return self._work.run(work, write=True)
         except (ConstraintError, InvalidValueError) as error:
-            self._work.name_fields(error, self._mapper)
+            if not self._aggregate.name_fields(error):
+                self._work.name_fields(error, self._mapper)
             raise
 
     def _complete(self, complete: Callable[[], R]) -> R:
@@ -608,27 +626,32 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     def _request(self, selection: Selection, *, limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
         return Fetch(self._mapper.selected, selection.where, selection.order, limit, offset, lock)
 
-    def _fetch(self, request: Fetch, scope: Scope | None = None) -> list[Row]:
-        """Read rows; a lock makes this a write, which needs a unit that may write."""
+    def _fetch(self, request: Fetch, scope: Scope | None = None, *, whole: bool = True) -> Found:
+        """Read rows, with their parts if ``whole``; a lock makes this a write, which needs a unit that may write."""
         check_lock(request.lock)
         call = self._read if request.lock is None else self._write
-        return call(lambda driver: driver.fetch(self._schema, request), scope)
+
+        def work(driver: Driver) -> Found:
+            rows = driver.fetch(self._schema, request)
+            return self._aggregate.load(driver, rows) if whole else Found(rows)
+
+        return call(work, scope)
 
     def _find_only(self, selection: Selection) -> T | None:
-        rows = self._fetch(self._request(selection, limit=2))
-        if len(rows) > 1:
+        found = self._fetch(self._request(selection, limit=2))
+        if len(found.rows) > 1:
             raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
-        return self._load(rows)[0] if rows else None
+        return self._load(found)[0] if found.rows else None
 
     def _read_chunks(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
         places = self._places(selection)
         rest = selection
         while True:
-            rows = self._fetch(self._request(rest, limit=_ROWS_AT_ONCE), scope)
-            yield self._load(rows)
-            if len(rows) < _ROWS_AT_ONCE:
+            found = self._fetch(self._request(rest, limit=_ROWS_AT_ONCE), scope)
+            yield self._load(found)
+            if len(found.rows) < _ROWS_AT_ONCE:
                 return
-            position = [rows[-1][place] for place in places]
+            position = [found.rows[-1][place] for place in places]
             # From the first selection, or each chunk's statement would be longer than the one before.
             rest = selection.and_also(after_row(self._schema, selection.order, position))
 
@@ -640,36 +663,29 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     # -- entities and rows
 
-    def _load(self, rows: Sequence[Row]) -> list[T]:
+    def _load(self, found: Found) -> list[T]:
         if self._config.custom_load:
-            return [self.to_domain(record) for record in self._mapper.to_records(rows)]
-        return self._mapper.load(rows)
+            return [self.to_domain(record) for record in self._mapper.to_records(*found)]
+        return self._mapper.load(*found)
 
-    def _load_written(self, rows: Sequence[Row]) -> list[T]:
+    def _load_written(self, found: Found) -> list[T]:
         """Load rows just written; if they cannot be loaded they must not be committed."""
         try:
-            return self._load(rows)
+            return self._load(found)
         except MappingError as error:
             self._work.mark_rollback_only(error)
             raise
 
     def _dump(self, entity: T) -> dict[str, Any]:
         """Return an entity's values by column, checked."""
-        return self._mapper.check_row(self.to_row(entity))
+        return self._mapper.check_row(self._aggregate.split(self.to_row(entity))[0])
 
-    def _dump_whole(self, entity: T) -> dict[str, Any]:
-        """Return an entity's values to be stored; what no column keeps raises `InvalidValueError`."""
-        values = self._dump(entity)
+    def _dump_whole(self, entity: T) -> tuple[dict[str, Any], Children]:
+        """Return an entity's values and children to be stored; what nothing keeps raises `InvalidValueError`."""
+        values, children = self._aggregate.split(self.to_row(entity))
+        row = self._mapper.check_row(values)
         self._mapper.check_given(entity)
-        return values
-
-    def _check_assigned(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Check values by field and return them by column."""
-        columns = {self._mapper.column(name): value for name, value in values.items()}
-        for column in columns:
-            if column.name in self._schema.key or column.computed:
-                raise QueryError(f"{self._mapper.field(column.name)} cannot be set, as part of the key or computed")
-        return {column.name: self._mapper.check_assignment(column, value) for column, value in columns.items()}
+        return row, self._aggregate.dump(children)
 
     def _complete_changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that a full update writes: all but the key's."""
@@ -677,49 +693,24 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         changes = {name: value for name, value in values.items() if name not in fixed}
         return self._complete(lambda: self._mapper.complete_update(changes, explicit=False))
 
-    def _require_key(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        key = self._config.key_values(values)
-        for name, value in key.items():
-            if value is None:
-                raise InvalidValueError(
-                    self._mapper.field(name), "is None, so the entity identifies no row; add() it first"
-                )
-        return key
-
-    def _version_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the version to compare, by column, or nothing.
-
-        NULL is the version of a row that is older than its version column; a column that cannot be NULL has none.
-        """
-        name = self._schema.version
-        if name is None or name not in values or (values[name] is None and name not in self._schema.nullable):
-            return {}
-        return {name: values[name]}
-
     def _where_version(self, key: Mapping[str, Any], version: Mapping[str, Any]) -> Condition:
         """Select a row that must be there, and have the version if there is one."""
         where = self._where_key({**key, **version})
         return replace(where, missing=lambda exists: self._missing(key, version, exists and bool(version)))
 
-    def _insert(self, driver: Driver, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-        """Insert rows, those with the same columns in one statement, and return them in their order."""
-        batches: dict[tuple[str, ...], list[int]] = {}
-        for index, row in enumerate(rows):
-            batches.setdefault(tuple(row), []).append(index)
-        stored: dict[int, Row] = {}
-        for columns, indexes in batches.items():
-            values = [tuple(rows[index].values()) for index in indexes]
-            returned = driver.insert(self._schema, columns, values, self._mapper.selected)
-            stored.update(zip(indexes, returned, strict=True))
-        return [stored[index] for index in range(len(rows))]
-
     def _apply(
-        self, driver: Driver, key: Mapping[str, Any], changes: Mapping[str, Any], version: Mapping[str, Any]
+        self,
+        driver: Driver,
+        key: Mapping[str, Any],
+        changes: Mapping[str, Any],
+        version: Mapping[str, Any],
+        *,
+        counted: bool,  # although no column changes
     ) -> list[Row]:
         """Change one row and read it back; return no row if it is missing, or has another version."""
         where = self._where_version(key, version)
-        if not changes:
-            return driver.fetch(self._schema, Fetch(self._mapper.selected, where))
+        if not (changes or (counted and self._schema.version)):
+            return driver.fetch(self._schema, Fetch(self._mapper.selected, where, lock="update" if counted else None))
         if not driver.update(self._schema, tuple(changes), tuple(changes.values()), where):
             return []
         fetch = driver.fetch_changed if isinstance(driver, ScopedDriver) else driver.fetch
@@ -728,19 +719,23 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
     def _exists(self, driver: Driver, key: Mapping[str, Any]) -> bool:
         return driver.count(self._schema, self._where_key(key), limit=1) > 0
 
-    def _change(self, key: Mapping[str, Any], changes: Mapping[str, Any], version: Mapping[str, Any]) -> T:
-        """Change one row and load it, or raise the reason why it could not be changed."""
+    def _change(
+        self, key: Mapping[str, Any], changes: Mapping[str, Any], version: Mapping[str, Any], children: Children
+    ) -> T:
+        """Change one row and its children, and load them, or raise the reason why the row could not be changed."""
         scope = self._evaluate_scope()
         scope.check_changes(changes)
 
-        def work(driver: Driver) -> tuple[list[Row], bool]:
-            rows = self._apply(driver, key, changes, version)
-            return rows, bool(rows) or (bool(version) and self._exists(driver, key))
+        def work(driver: Driver) -> Found | bool:
+            rows = self._apply(driver, key, changes, version, counted=bool(children))
+            if rows:
+                return self._aggregate.replace(driver, rows[0], children)
+            return bool(version) and self._exists(driver, key)
 
-        rows, exists = self._write(work, scope)
-        if not rows:
-            raise self._missing(key, version, exists)
-        return self._load_written(rows)[0]
+        found = self._write(work, scope)
+        if isinstance(found, bool):
+            raise self._missing(key, version, found)
+        return self._load_written(found)[0]
 
     def _missing(self, key: Mapping[str, Any], version: Mapping[str, Any], exists: bool) -> Exception:
         """Return the error for a row that is not there, or not at the expected version."""
@@ -752,24 +747,38 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     def _upsert_rows(
         self, entities: Iterable[T], on: str | Sequence[str], update: Iterable[str] | None
-    ) -> list[tuple[Row, bool]]:
+    ) -> tuple[Found, list[bool]]:
         target = self._config.conflict_target(on)
-        chosen = None if update is None else self._config.updatable(update, target)
-        requests = [self._upsert_request(self._dump_whole(entity), target, chosen) for entity in entities]
+        names = None if update is None else set(names_of(update))
+        chosen = None if names is None else self._config.updatable(names - self._mapper.links.keys(), target)
+        dumped = [self._dump_whole(entity) for entity in entities]
+        requests = [self._upsert_request(values, target, chosen) for values, _ in dumped]
         scope = self._evaluate_scope()
         scope.check_new(request.row for request in requests)
         last = {request.conflict_values or index: index for index, request in enumerate(requests)}
 
-        def work(driver: Driver) -> list[tuple[Row, bool]]:
+        def send(driver: Driver, index: int) -> tuple[Found, bool]:
+            row, created = self._send_upsert(driver, requests[index])
+            if created:
+                return self._aggregate.complete(driver, [row], [dumped[index][1]]), True
+            given = {name: one for name, one in dumped[index][1].items() if names is None or name in names}
+            if given and not requests[index].changes:
+                key = self._mapper.parse_key(self._mapper.key_of(row))
+                [row] = self._apply(driver, key, {}, {}, counted=True)
+            return self._aggregate.replace(driver, row, given), False
+
+        def work(driver: Driver) -> tuple[Found, list[bool]]:
             order = sorted(last.values(), key=lambda index: repr(requests[index].conflict_values))
-            stored = {index: self._send_upsert(driver, requests[index]) for index in order}
-            return [stored[last[request.conflict_values or index]] for index, request in enumerate(requests)]
+            stored = {index: send(driver, index) for index in order}
+            each = [stored[last[request.conflict_values or index]] for index, request in enumerate(requests)]
+            parts = [one for found, _ in each for one in found.parts]
+            return Found([found.rows[0] for found, _ in each], parts), [created for _, created in each]
 
         return self._write(work, scope)
 
     def _send_upsert(self, driver: Driver, request: Upsert) -> tuple[Row, bool]:
         if request.conflict_values is None:
-            return self._insert(driver, [request.row])[0], True
+            return insert_rows(driver, self._mapper, [request.row])[0], True
         return driver.upsert(self._schema, request, self._mapper.selected)
 
     def _upsert_request(
@@ -786,15 +795,5 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         where = self._where_key({name: value for name, value in found.items() if value is not None})
         lost = f"another transaction took away the row of {self._schema.name} that an upsert changed; retry the unit"
         where = replace(where, missing=lambda _: TransactionConflictError(lost))
-        return Upsert(row, target, where, self._upsert_changes(values, target, chosen), conflict)
-
-    def _upsert_changes(
-        self, values: Mapping[str, Any], target: tuple[str, ...], chosen: frozenset[str] | None
-    ) -> dict[str, Any]:
-        """Return the values to write over a conflicting row."""
-        given = {name: value for name, value in values.items() if not self._schema.by_name[name].defaults(value)}
-        fixed = {*target, *self._schema.key}
-        changes = {name: given[name] for name in given if (name not in fixed if chosen is None else name in chosen)}
-        if not changes:
-            return {}
-        return self._complete(lambda: self._mapper.complete_update(changes, explicit=chosen is not None))
+        changes = self._complete(lambda: self._mapper.complete_upsert(values, target, chosen))
+        return Upsert(row, target, where, changes, conflict)

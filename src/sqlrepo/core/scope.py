@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from sqlrepo.driver import Condition, Driver, Fetch, Upsert
-from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError
+from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError, UnsupportedError
 from sqlrepo.language.criteria import (
     EVERYTHING,
     And,
-    CompareFields,
     Criterion,
+    Exists,
     Leaf,
     as_criterion,
     map_leaves,
@@ -21,7 +21,7 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.predicate import Predicate, compile_predicate, parametrize
 from sqlrepo.tables.mapper import Mapper
-from sqlrepo.tables.schema import Row, Schema
+from sqlrepo.tables.schema import Row, Schema, columns_of
 
 Values: TypeAlias = Mapping[str, Any]
 
@@ -55,13 +55,13 @@ class Scope:
     def find_violation(self, row: Values) -> InvalidValueError | None:
         """Return the error for a new row that is outside, as far as its values are known."""
         return self._find_violation(
-            self._tests(part for part in _parts(self.rows) if _columns(part) <= row.keys()), row
+            self._tests(part for part in _parts(self.rows) if columns_of(part) <= row.keys()), row
         )
 
     def check_changes(self, changes: Values) -> bool:
         """Raise `InvalidValueError` if the changes take rows outside; False if that depends on other columns."""
-        touched = [part for part in _parts(self.write_scope) if _columns(part) & {*changes, *self._self_changing}]
-        known = [part for part in touched if _columns(part) <= changes.keys()]
+        touched = [part for part in _parts(self.write_scope) if columns_of(part) & {*changes, *self._self_changing}]
+        known = [part for part in touched if columns_of(part) <= changes.keys()]
         if (violation := self._find_violation(self._tests(known), changes)) is not None:
             raise violation
         return len(known) == len(touched)
@@ -82,7 +82,7 @@ class Scope:
 
     def _tests(self, parts: Iterable[Criterion]) -> list[_Test]:
         """Compile criteria, once for all rows of a call."""
-        split = [(_columns(part), *parametrize(self.mapper.to_stored(part))) for part in parts]
+        split = [(columns_of(part), *parametrize(self.mapper.to_stored(part))) for part in parts]
         return [_Test(names, _predicate(shape), params) for names, shape, params in split]
 
     def _find_violation(self, tests: Iterable[_Test], values: Values) -> InvalidValueError | None:
@@ -96,8 +96,17 @@ class Scope:
 
 def evaluate_scope(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Criterion:
     """Return the criterion of a scope method, bound to columns."""
+
+    def bind(leaf: Leaf) -> Criterion:
+        if isinstance(leaf, Exists):
+            raise UnsupportedError(
+                f"{name} uses exists() or every() of {leaf.ref}, but a scope is checked on single rows when they are "
+                "written; use fields that have a column"
+            )
+        return mapper.bind(leaf)
+
     try:
-        return map_leaves(as_criterion(scope()), mapper.bind)
+        return map_leaves(as_criterion(scope()), bind)
     except Exception as error:
         if isinstance(error, RepositoryError) and not isinstance(error, QueryError):
             raise  # a scope may query the database; its errors are those of any call
@@ -117,20 +126,21 @@ class ScopedDriver:
         return getattr(self.beneath, name)
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
-        return self.beneath.fetch(schema, replace(request, where=request.where.and_also(self._rows)))
+        return self.beneath.fetch(schema, replace(request, where=request.where.and_also(self._rows_of(schema))))
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
-        return self.beneath.count(schema, where.and_also(self._rows), limit)
+        return self.beneath.count(schema, where.and_also(self._rows_of(schema)), limit)
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
     ) -> list[Row]:
         stored = self.beneath.insert(schema, columns, rows, returning)
-        self._scope.check_stored(self._scope.rows, returning, stored)
+        if schema is self._scope.mapper.schema:
+            self._scope.check_stored(self._scope.rows, returning, stored)
         return stored
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
-        return self.beneath.update(schema, columns, values, where.and_also(self._rows))
+        return self.beneath.update(schema, columns, values, where.and_also(self._rows_of(schema)))
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         row, created = self.beneath.upsert(schema, replace(request, scope=self._rows), returning)
@@ -138,7 +148,11 @@ class ScopedDriver:
         return row, created
 
     def delete(self, schema: Schema, where: Condition) -> int:
-        return self.beneath.delete(schema, where.and_also(self._rows))
+        return self.beneath.delete(schema, where.and_also(self._rows_of(schema)))
+
+    def _rows_of(self, schema: Schema) -> Condition:
+        """The scope is that of the repository's own table, not of its parts'."""
+        return self._rows if schema is self._scope.mapper.schema else Condition()
 
     def fetch_changed(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows that the call has changed; the write scope may have let them leave the scope."""
@@ -154,19 +168,6 @@ def _parts(criterion: Criterion) -> list[Criterion]:
     return [each for part in criterion.parts for each in _parts(part)]
 
 
-def _columns(criterion: Criterion) -> frozenset[str]:
-    found: set[str] = set()
-
-    def collect(leaf: Leaf) -> Leaf:
-        found.add(leaf.ref.name)
-        if isinstance(leaf, CompareFields):
-            found.add(leaf.other.name)
-        return leaf
-
-    map_leaves(criterion, collect)
-    return frozenset(found)
-
-
 @lru_cache(maxsize=256)
 def _predicate(shape: Criterion) -> Predicate:
-    return compile_predicate(shape, lambda ref: f"r[{ref.name!r}]")
+    return compile_predicate(shape, lambda ref, row: f"{row}[{ref.name!r}]")

@@ -123,14 +123,15 @@ class Work:
         self._declared = (*self._declared, *repositories)
         if self._joined is not None:  # each time: its session may have new listeners
             for repository in repositories:
-                schema = repository.definition().schema
-                self._joined.register_table(schema, bypass_orm_events=repository.bypass_orm_events)
+                for schema in repository.definition().schemas:
+                    self._joined.register_table(schema, bypass_orm_events=repository.bypass_orm_events)
             return
         registered = _REGISTERED.setdefault(self.source, WeakSet())
         if kind not in registered:
             for repository in repositories:
                 try:
-                    self.source.register_table(repository.definition().schema)
+                    for schema in repository.definition().schemas:
+                        self.source.register_table(schema)
                 except UnsupportedError as error:
                     self._refused[repository] = error
             if not self._refused:

@@ -137,6 +137,40 @@ class IsNull(Combinable):
 
 
 @dataclass(frozen=True, slots=True)
+class Exists(Combinable):
+    """At least one child, among those that a field of the row holds, for which a condition is true; never unknown."""
+
+    ref: Ref
+    where: Criterion  # over the fields of a child
+    link: Any = None  # how children are found: a part of the repository, once the criterion is bound to a table
+
+    def __str__(self) -> str:
+        return f"exists({self.ref})" if self.where == EVERYTHING else f"exists({self.ref}, {self.where})"
+
+
+@dataclass(frozen=True, slots=True)
+class Among(Combinable):
+    """Columns whose values together are among some rows'; never unknown. Memory puts it in the place of `Exists`."""
+
+    refs: tuple[Ref, ...]
+    rows: Param
+
+    @property
+    def ref(self) -> Ref:
+        return self.refs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class IsTrue(Combinable):
+    """A criterion that is true; false if it is false or unknown."""
+
+    part: Criterion
+
+    def __str__(self) -> str:
+        return f"is_true({self.part})"
+
+
+@dataclass(frozen=True, slots=True)
 class And(Combinable):
     """All parts; true if there are none."""
 
@@ -166,8 +200,8 @@ class Not(Combinable):
         return f"not_({self.part})"
 
 
-Leaf: TypeAlias = Compare | CompareFields | OneOf | Match | IsNull
-Criterion: TypeAlias = Leaf | And | Or | Not
+Leaf: TypeAlias = Compare | CompareFields | OneOf | Match | IsNull | Exists | Among
+Criterion: TypeAlias = Leaf | And | Or | Not | IsTrue
 
 EVERYTHING = And(())
 NOTHING = Or(())
@@ -217,10 +251,10 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
         match node:
             case And(parts) | Or(parts):
                 return replace(node, parts=tuple(visit(part, depth + 1) for part in parts))
-            case Not(part):
-                return Not(visit(part, depth + 1))
-            case Compare() | CompareFields() | OneOf() | Match() | IsNull():
-                leaves += 1
+            case Not(part) | IsTrue(part):
+                return replace(node, part=visit(part, depth + 1))
+            case Compare() | CompareFields() | OneOf() | Match() | IsNull() | Exists() | Among():
+                leaves += _count_leaves(node) if isinstance(node, Exists) else 1
                 values += len(node.values) if isinstance(node, OneOf) and isinstance(node.values, tuple) else 1
                 if leaves > MAX_LEAVES or values > MAX_VALUES:
                     raise _make_size_error(node, leaves)
@@ -229,6 +263,23 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
                 assert_never(node)
 
     return visit(criterion, 0)
+
+
+def map_inner(node: Exists, leaf: Callable[[Leaf], Criterion]) -> Exists:
+    """Rebuild the condition on a child as `map_leaves` does."""
+    return replace(node, where=map_leaves(node.where, leaf))
+
+
+def _count_leaves(node: Criterion) -> int:
+    match node:
+        case And(parts) | Or(parts):
+            return sum(map(_count_leaves, parts))
+        case Not(part) | IsTrue(part):
+            return _count_leaves(part)
+        case Exists():
+            return 1 + _count_leaves(node.where)
+        case _:
+            return 1
 
 
 def _make_size_error(node: Leaf, leaves: int) -> QueryError:

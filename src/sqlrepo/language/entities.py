@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -101,6 +101,34 @@ def _is_attrs(cls: type) -> bool:
 def _attributes(cls: Any) -> Iterable[Any]:
     found: Iterable[Any] = cls.__attrs_attrs__  # attrs itself need not be installed
     return found
+
+
+# -- collections of children
+
+
+class ValueOfPart:
+    """The base of the classes that stand for the plain values of a collection, such as the ``str`` of ``list[str]``."""
+
+
+def collection_of(annotation: Any) -> tuple[type, Any] | None:
+    """Return the class and the item type of ``list[T]``, ``tuple[T, ...]``, ``set[T]`` or ``frozenset[T]``, or None."""
+    if get_origin(annotation) is Annotated:
+        return collection_of(get_args(annotation)[0])
+    kind, arguments = get_origin(annotation), get_args(annotation)
+    if kind is tuple and arguments[1:] != (Ellipsis,):
+        return None
+    return (kind, arguments[0]) if kind in (list, tuple, set, frozenset) and arguments else None
+
+
+@lru_cache(maxsize=1024)
+def child_class(entity: type, name: str) -> type | None:
+    """Return the class of the children that a field holds, of plain values a class with the one field ``value``."""
+    found = collection_of(describe(entity)[name].annotation)
+    if found is None or is_entity(found[1]):
+        return None if found is None else found[1]
+    return dataclasses.make_dataclass(
+        f"{entity.__name__}.{name}", [("value", found[1])], bases=(ValueOfPart,), slots=True
+    )
 
 
 # -- reading and building instances

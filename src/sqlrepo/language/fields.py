@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -16,7 +17,9 @@ from sqlrepo.language.criteria import (
     Compare,
     CompareFields,
     Criterion,
+    Exists,
     IsNull,
+    IsTrue,
     Match,
     MatchKind,
     Not,
@@ -26,7 +29,7 @@ from sqlrepo.language.criteria import (
     as_criterion,
     one_of,
 )
-from sqlrepo.language.entities import EntityField, describe
+from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe
 from sqlrepo.language.values import Kind, WrongValueError
 
 # A type checker takes a field for its value, so an order may be any object.
@@ -124,6 +127,26 @@ def iendswith(field: str | None, text: str) -> bool:
 def iequals(field: str | None, text: str) -> bool:
     """Match a field that equals a text in any case."""
     return _match(field, "equals", text, "folded")
+
+
+def exists(many: list[V] | tuple[V, ...] | AbstractSet[V], where: Callable[[V], bool] | None = None) -> bool:
+    """Match a row that has at least one child, or one for which a condition is true.
+
+    ``exists(o.lines, lambda line: (line.qty > 3) & startswith(line.sku, "x"))`` speaks of one and the same line.
+
+    Args:
+        many: a field that holds children: entities or plain values in a table of their own.
+        where: a function of the child's fields, or of the plain value, that returns a criterion.
+
+    Raises:
+        QueryError: the field is not a collection of children.
+    """
+    return cast(bool, _exists(many, where, lambda criterion: criterion))
+
+
+def every(many: list[V] | tuple[V, ...] | AbstractSet[V], where: Callable[[V], bool]) -> bool:
+    """Match a row for all of whose children a condition is true, or that has none; unknown, because of NULL, fails."""
+    return cast(bool, Not(_exists(many, where, lambda criterion: Not(IsTrue(criterion)))))
 
 
 def asc(field: object) -> Sort:
@@ -250,6 +273,17 @@ def _to_values(values: object) -> tuple[Any, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable) or isinstance(values, Combinable):
         raise QueryError(f"in_() and not_in() take a collection of values, not {type(values).__name__}")
     return tuple(values)
+
+
+def _exists(given: object, where: Callable[[Any], object] | None, change: Callable[[Criterion], Criterion]) -> Exists:
+    subject = _field(given)
+    child = child_class(subject.ref.entity, subject.ref.name)
+    if child is None:
+        raise QueryError(f"{subject!r} is {_type_name(subject.spec)}, not a collection of children")
+    if where is None:
+        return Exists(subject.ref, EVERYTHING)
+    row: Any = find_field(child, "value") if issubclass(child, ValueOfPart) else Fields(child)
+    return Exists(subject.ref, change(as_criterion(where(row))))
 
 
 def _match(given: object, kind: MatchKind, text: object, case: Case = "exact") -> bool:

@@ -8,12 +8,15 @@ from typing import Any, Protocol, TypeAlias, assert_never, cast
 
 from sqlrepo.errors import QueryError
 from sqlrepo.language.criteria import (
+    Among,
     And,
     Case,
     Compare,
     CompareFields,
     Criterion,
+    Exists,
     IsNull,
+    IsTrue,
     Leaf,
     Match,
     Not,
@@ -23,13 +26,15 @@ from sqlrepo.language.criteria import (
     Param,
     Ref,
     as_criterion,
+    map_inner,
     map_leaves,
 )
-from sqlrepo.language.entities import describe
+from sqlrepo.language.entities import ValueOfPart, describe
 from sqlrepo.language.values import Kind, fold_ascii, fold_unicode, raise_ascii
 
 Predicate: TypeAlias = Callable[[Any, tuple[Any, ...]], bool]
-Reader: TypeAlias = Callable[[Ref], str]
+# Gives the Python expression for a field of the row that a variable holds.
+Reader: TypeAlias = Callable[[Ref, str], str]
 
 _OPPOSITE: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 # SQL's functions of a text; how letters beyond A to Z change depends on a database's locale.
@@ -78,38 +83,54 @@ def matches(criterion: bool | HasCriteria, entity: object) -> bool:
 
 
 def compile_predicate(shape: Criterion, read: Reader) -> Predicate:
-    """Compile a criterion whose literals are `Param`s to a function of a row and the parameters.
-
-    ``read`` gives the Python expression for a field of the row ``r``.
-    """
+    """Compile a criterion whose literals are `Param`s to a function of a row and the parameters."""
     source = f"lambda r, p: {_source(shape, read, True)}"
     return cast(Predicate, eval(source, dict(_NAMES)))  # noqa: S307  # made of positions and operators, never of values
 
 
-def _source(node: Criterion, read: Reader, wanted: bool) -> str:
+def _source(node: Criterion, read: Reader, wanted: bool, row: str = "r") -> str:
     match node:
         case Not(part):
-            return _source(part, read, not wanted)
+            return _source(part, read, not wanted, row)
         case And(parts) | Or(parts):
             every = isinstance(node, And) is wanted
-            sources = [f"({_source(part, read, wanted)})" for part in parts]
+            sources = [f"({_source(part, read, wanted, row)})" for part in parts]
             return (" and " if every else " or ").join(sources) or str(every)
+        case IsTrue(part):
+            return ("" if wanted else "not ") + f"({_source(part, read, True, row)})"
         case IsNull(ref):
-            return f"{read(ref)} is {'' if wanted else 'not '}None"
-        case Compare(ref, op, value):
-            test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_param(value)}"
-            return _guard_nulls([read(ref), _param(value)], test)
-        case CompareFields(ref, op, other):
-            test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_call(other)}"
-            return _guard_nulls([read(ref), read(other)], test)
-        case OneOf(ref, values):
-            known = "" if wanted else f"None not in {_param(values)} and "
-            return _guard_nulls([read(ref)], f"{known}{_call(ref)} {'in' if wanted else 'not in'} {_param(values)}")
-        case Match():
-            test = ("" if wanted else "not ") + _text_test(node)
-            return _guard_nulls([read(node.ref), _param(node.text)], test)
+            return f"{read(ref, row)} is {'' if wanted else 'not '}None"
+        case Exists(ref, where):
+            child = f"{row}c"
+            test = f"any({_source(where, read, True, child)} for {child} in {read(ref, row)} or ())"
+            return test if wanted else f"not {test}"
+        case Among(refs, rows):
+            values = "".join(f"{read(ref, row)}, " for ref in refs)
+            return f"({values}) {'in' if wanted else 'not in'} {_param(rows)}"
+        case Compare() | CompareFields() | OneOf() | Match():
+            return _comparison(node, read, wanted, row)
         case _:
             assert_never(node)
+
+
+def _comparison(node: Compare | CompareFields | OneOf | Match, read: Reader, wanted: bool, row: str) -> str:
+    sources = [read(node.ref, row)]
+    match node:
+        case Compare(ref, op, value):
+            sources.append(_param(value))
+            test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_param(value)}"
+        case CompareFields(ref, op, other):
+            sources.append(read(other, row))
+            test = f"{_call(ref)} {op if wanted else _OPPOSITE[op]} {_call(other)}"
+        case OneOf(ref, values):
+            known = "" if wanted else f"None not in {_param(values)} and "
+            test = f"{known}{_call(ref)} {'in' if wanted else 'not in'} {_param(values)}"
+        case Match():
+            sources.append(_param(node.text))
+            test = ("" if wanted else "not ") + _text_test(node)
+        case _:
+            assert_never(node)
+    return _guard_nulls(sources, test)
 
 
 def _guard_nulls(sources: list[str], test: str) -> str:
@@ -155,7 +176,9 @@ def parametrize(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
                 return OneOf(ref, number(values))
             case Match(ref, kind, text, case):
                 return Match(ref, kind, number(fold(text, case)), case)
-            case CompareFields() | IsNull():
+            case Exists():
+                return map_inner(node, leaf)
+            case CompareFields() | IsNull() | Among():
                 return node
             case _:
                 assert_never(node)
@@ -172,10 +195,11 @@ def _on_entities(shape: Criterion) -> Predicate:
     return compile_predicate(shape, _read_attribute)
 
 
-def _read_attribute(ref: Ref) -> str:
+def _read_attribute(ref: Ref, row: str) -> str:
+    value = row if issubclass(ref.entity, ValueOfPart) else f"{row}.{ref.name}"
     if _is_compared_by_name(ref):
-        return f"(r.{ref.name} and r.{ref.name}.name)"  # members are stored, compared and sorted by name
-    return f"r.{ref.name}"
+        return f"({value} and {value}.name)"  # members are stored, compared and sorted by name
+    return value
 
 
 def _is_compared_by_name(ref: Ref) -> bool:
@@ -186,6 +210,8 @@ def _is_compared_by_name(ref: Ref) -> bool:
 
 def _label(node: Leaf) -> Leaf:
     """Replace members of an enumeration by their names."""
+    if isinstance(node, Exists):
+        return map_inner(node, _label)
     if not _is_compared_by_name(node.ref):
         return node
     match node:
@@ -193,7 +219,7 @@ def _label(node: Leaf) -> Leaf:
             return Compare(ref, op, value.name)
         case OneOf(ref, values):
             return OneOf(ref, tuple(value.name for value in values))
-        case CompareFields() | Match() | IsNull():
+        case CompareFields() | Match() | IsNull() | Among():
             return node
         case _:
             assert_never(node)

@@ -8,6 +8,7 @@ from sqlrepo.memory.database import (
     InMemoryRepository,
     InMemoryUnitOfWork,
 )
+from sqlrepo.tables.parts import Part
 from sqlrepo.tables.schema import Check, Column, ConstantDefault, ForeignKey, RowFunction, Schema, Unique
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "InMemoryRepository",
     "InMemoryUnitOfWork",
     "Kind",
+    "Part",
     "RowFunction",
     "Schema",
     "Unique",

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from sqlrepo.driver import Condition
-from sqlrepo.language.criteria import And, Compare, Criterion, Leaf, Match, OneOf, Param, map_leaves
+from sqlrepo.language.criteria import Among, And, Compare, Criterion, Exists, Leaf, Match, OneOf, Param, Ref, map_leaves
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.predicate import Predicate, compile_predicate
 from sqlrepo.language.values import Kind, ValueType
@@ -57,8 +57,39 @@ def compile_filter(schema: Schema, shape: Criterion) -> Filter:
         return leaf
 
     map_leaves(shape, collect)
-    test = compile_predicate(shape, lambda ref: f"r[{schema.positions[ref.name]}]")
+    test = compile_predicate(shape, lambda ref, row: f"{row}[{schema.positions[ref.name]}]")
     return Filter(test, tuple(stores), _find_key(schema, shape))
+
+
+def with_owners(where: Condition, find: Callable[[Any, Condition], Iterable[Row]]) -> Condition:
+    """Replace each `Exists` by the keys of the owners of matching children, which ``find`` looks for once."""
+    params = list(where.params)
+
+    def replace(leaf: Leaf) -> Leaf:
+        if not isinstance(leaf, Exists):
+            return leaf
+        part = leaf.link
+        rows = find(part.schema, Condition(leaf.where, tuple(params)))
+        places = [part.schema.positions[name] for name in part.owner]
+        params.append(frozenset(tuple(row[place] for place in places) for row in rows))
+        return Among(tuple(Ref(object, name) for name in part.targets), Param(len(params) - 1))
+
+    if not _has_children(where.shape):
+        return where
+    return Condition(map_leaves(where.shape, replace), tuple(params), where.missing)
+
+
+@lru_cache(maxsize=1024)
+def _has_children(shape: Criterion) -> bool:
+    found = False
+
+    def look(leaf: Leaf) -> Leaf:
+        nonlocal found
+        found = found or isinstance(leaf, Exists)
+        return leaf
+
+    map_leaves(shape, look)
+    return found
 
 
 def _find_key(schema: Schema, shape: Criterion) -> tuple[int, ...] | None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.memory.compiler import compile_filter, make_projection, sort_rows
+from sqlrepo.language.criteria import And, Compare, Param, Ref
+from sqlrepo.memory.compiler import compile_filter, make_projection, sort_rows, with_owners
 from sqlrepo.memory.tables import Changes, Edit, Statement, Table, Tables, delete, verify_references
 from sqlrepo.tables.schema import Row, Schema
 
@@ -50,6 +51,7 @@ class MemoryDriver:
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         stored = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, values, strict=True)}
+        where = with_owners(where, self._choose)
         edit = _matching(schema, where, lambda row: self._change(schema, row, stored))
         with self._tables.lock:
             table, statement = self._table(schema), Statement(self._changes_of)
@@ -59,6 +61,11 @@ class MemoryDriver:
                     statement.replace(table, key, self._change(schema, row, stored), edit)
             statement.finish()
         return len(keys)
+
+    def update_each(self, schema: Schema, columns: Sequence[str], rows: Sequence[tuple[Row, Row]]) -> None:
+        shape = And(tuple(Compare(Ref(object, name), "==", Param(index)) for index, name in enumerate(schema.key)))
+        for key, values in rows:
+            self.update(schema, columns, values, Condition(shape, key))
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Insert or update a row; if another transaction inserts the row too, that is a conflict, not a violation."""
@@ -76,6 +83,7 @@ class MemoryDriver:
         return make_projection(schema, tuple(returning))(new), True
 
     def delete(self, schema: Schema, where: Condition) -> int:
+        where = with_owners(where, self._choose)
         with self._tables.lock:
             table, statement = self._table(schema), Statement(self._changes_of)
             keys = sorted(map(table.key, self._choose(schema, where)))
@@ -132,6 +140,7 @@ class MemoryDriver:
 
     def _choose(self, schema: Schema, where: Condition) -> list[Row]:
         table = self._table(schema)
+        where = with_owners(where, self._choose)
         compiled = compile_filter(table.schema, where.shape)
         params = compiled.params(where)
         with self._tables.lock:

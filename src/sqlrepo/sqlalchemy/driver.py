@@ -122,6 +122,13 @@ class SQLAlchemyDriver:
         count = self._write(*self._database.compiler.update(schema, columns, values, where))
         return count or self._check_missing(schema, where)
 
+    def update_each(self, schema: Schema, columns: Sequence[str], rows: Sequence[tuple[Row, Row]]) -> None:
+        if self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
+        statement, parameters = self._database.compiler.update_each(schema, columns, rows)
+        self._execute(statement, parameters if len(rows) > 1 else parameters[0])
+        self._expire()
+
     def delete(self, schema: Schema, where: Condition) -> int:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,9 +18,11 @@ from sqlrepo.errors import (
     nearest,
 )
 from sqlrepo.language.criteria import (
+    Among,
     Compare,
     CompareFields,
     Criterion,
+    Exists,
     IsNull,
     Leaf,
     Match,
@@ -27,6 +30,7 @@ from sqlrepo.language.criteria import (
     OneOf,
     Or,
     Ref,
+    map_inner,
     map_leaves,
 )
 from sqlrepo.language.entities import (
@@ -68,6 +72,8 @@ class Mapper(Generic[T]):
         fold: Fold = "unicode",
         custom_load: bool = False,  # the repository overrides to_domain
         custom_dump: bool = False,  # the repository overrides to_row
+        parts: Iterable[str] = (),  # the fields that are kept in other tables
+        supplied: Iterable[str] = (),  # the columns of a child that its owner gives
     ) -> None:
         self.entity = entity
         self.schema = schema
@@ -75,20 +81,23 @@ class Mapper(Generic[T]):
         self._renamed = columns
         self._converts = custom_load or custom_dump
         self._custom_dump = custom_dump
-        self._columns = {
-            name: schema.by_name[column]
-            for name in describe(entity)
-            if (column := columns.get(name, name)) in schema.by_name
-        }
+        self.links: dict[str, Any] = dict.fromkeys(parts)  # the parts, by field, once they are read
+        self._supplied = frozenset(supplied)
+        named = {name: columns.get(name, name) for name in describe(entity)}
+        self._columns = {name: schema.by_name[column] for name, column in named.items() if column in schema.by_name}
         self._fields = {column.name: name for name, column in self._columns.items()}
         self._verify(custom_load, custom_dump)
-        kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key}
+        kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key, *self._supplied}
         # The columns to fetch, in schema order.
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
-        fields = (column.name for column in self._columns.values() if column.type.kind.ordered)
-        self.key_order = tuple(Sort(self.ref(name)) for name in schema.key or fields)  # equal rows in any order
         # Builds the entities of rows of the selected columns.
-        self.load: Callable[[Sequence[Row]], list[T]] = self.make_hydrator(entity)
+        self.load: Hydrator[T] = self.make_hydrator(entity)
+
+    @cached_property
+    def key_order(self) -> tuple[Sort, ...]:
+        """The order by the key, or else by all fields, so that only equal rows come in any order."""
+        fields = (column.name for column in self._columns.values() if column.type.kind.ordered)
+        return tuple(Sort(self.ref(name)) for name in self.schema.key or fields)
 
     def _verify(self, custom_load: bool, custom_dump: bool) -> None:
         self._verify_names()
@@ -112,7 +121,7 @@ class Mapper(Generic[T]):
 
     def _verify_fields(self) -> None:
         for name in describe(self.entity):
-            if name not in self._columns:
+            if name not in self._columns and name not in self.links:
                 raise MappingError(
                     f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
                     f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
@@ -135,7 +144,8 @@ class Mapper(Generic[T]):
 
     def _verify_columns(self) -> None:
         for column in self.schema.columns:
-            if not (column.name in self._fields or column.fills_itself or column.name == self.schema.version):
+            given = column.name in self._supplied or column.name == self.schema.version
+            if not (column.name in self._fields or column.fills_itself or given):
                 raise MappingError(
                     f"column {column.name!r} of table {self.schema.name} is required, and {self.entity.__name__} lacks "
                     "the field; add it, give the column a default, or override to_row"
@@ -150,6 +160,9 @@ class Mapper(Generic[T]):
 
     def column(self, name: str) -> Column:
         """Return a field's column, or raise `QueryError` if there is none."""
+        if name in self.links:
+            what = f"{self.entity.__name__}.{name} is kept in a table of its own"
+            raise QueryError(f"{what}, so only exists() and every() ask about it")
         if name not in self._columns:
             raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
         return self._columns[name]
@@ -168,16 +181,20 @@ class Mapper(Generic[T]):
 
     # -- rows to entities
 
-    def make_hydrator(self, model: type[Any], columns: Iterable[str] | None = None) -> Hydrator:
+    def make_hydrator(self, model: type[Any], columns: Iterable[str] | None = None) -> Hydrator[Any]:
         """Return a builder of entities of a class from rows of some columns, by default the selected ones."""
         return Hydrator(model, self.schema, tuple(columns or self.selected), self._fields)
 
-    def to_records(self, rows: Sequence[Row]) -> list[Record]:
-        return [Record(zip(self.selected, row, strict=True)) for row in rows]
+    def to_records(self, rows: Sequence[Row], parts: Sequence[Mapping[str, Any]] = ()) -> list[Record]:
+        records = [Record(zip(self.selected, row, strict=True)) for row in rows]
+        for index, more in enumerate(parts):
+            records[index].update(more)
+        return records
 
     def to_entity(self, record: Mapping[str, Any]) -> T:
         """Build one entity as `to_domain` does by default."""
-        return self.load([tuple(record[name] for name in self.selected)])[0]
+        parts = {name: record[name] for name in self.links}
+        return self.load([tuple(record[name] for name in self.selected)], [parts])[0]
 
     # -- entities to rows
 
@@ -185,7 +202,8 @@ class Mapper(Generic[T]):
         """Return an entity's values by column, unchecked."""
         if not isinstance(entity, self.entity):
             raise InvalidValueError(self.entity.__name__, f"expected an instance, got {type(entity).__name__}")
-        return {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
+        values = {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
+        return {**values, **read_fields(entity, self.links)} if self.links else values
 
     def check_given(self, entity: T) -> None:
         """Refuse what was given with an entity and no column keeps; a `to_row` of the repository's own decides that."""
@@ -219,6 +237,14 @@ class Mapper(Generic[T]):
             return self.check_value(column, describe(self.entity)[name].accept(value))
         except WrongValueError as wrong:
             raise InvalidValueError(name, str(wrong)) from None
+
+    def check_assigned(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check values that are set by field, and return them by column."""
+        columns = {self.column(name): value for name, value in values.items()}
+        for column in columns:
+            if column.name in self.schema.key or column.computed:
+                raise QueryError(f"{self.field(column.name)} cannot be set, as part of the key or computed")
+        return {column.name: self.check_assignment(column, value) for column, value in columns.items()}
 
     def find_given_number(self, row: Mapping[str, Any]) -> InvalidValueError | None:
         """Return the error of a new row with a number that only the database may generate."""
@@ -265,6 +291,15 @@ class Mapper(Generic[T]):
                 row[column.name] = self.check_value(column, column.onupdate(row))
         return row
 
+    def complete_upsert(
+        self, values: Mapping[str, Any], target: tuple[str, ...], chosen: frozenset[str] | None
+    ) -> dict[str, Any]:
+        """Return the values to write over a conflicting row: the chosen ones, else all but the key and the target."""
+        given = {name: value for name, value in values.items() if not self.schema.by_name[name].defaults(value)}
+        fixed = {*target, *self.schema.key}
+        changes = {name: given[name] for name in given if (name not in fixed if chosen is None else name in chosen)}
+        return self.complete_update(changes, explicit=chosen is not None) if changes else {}
+
     # -- keys
 
     def require_key(self) -> Mapper[T]:
@@ -300,6 +335,8 @@ class Mapper(Generic[T]):
 
         A value equals NULL if the column's type stores it as NULL.
         """
+        if isinstance(leaf, Exists):
+            return self._bind_children(leaf)
         ref = self.bind_ref(leaf.ref)
         if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
             raise QueryError(f"{leaf.ref} has a column type that only is_null() supports")
@@ -320,13 +357,21 @@ class Mapper(Generic[T]):
             case Match(_, kind, text, case):
                 self._refuse_text_of_uuid(ref)
                 return Match(ref, kind, self._literal(ref, text, part=True), "exact" if case == "exact" else self._fold)
-            case IsNull():
+            case IsNull() | Among():
                 return IsNull(ref)
 
     def _is_null(self, ref: Ref, value: Any) -> bool:
         """Return True if a column stores a value as NULL."""
         bind = self.schema.by_name[ref.name].type.bind
         return bind is not None and bind(value) is None
+
+    def _bind_children(self, leaf: Exists) -> Exists:
+        part = self.links.get(leaf.ref.name)
+        if part is None or not issubclass(self.entity, leaf.ref.entity):
+            raise QueryError(
+                f"a repository of {self.entity.__name__} has no part {leaf.ref.entity.__name__}.{leaf.ref}"
+            )
+        return replace(map_inner(leaf, part.mapper.bind), link=part)
 
     def _refuse_text_of_uuid(self, ref: Ref) -> None:
         # Each database stores another text of a UUID, or none.
@@ -375,6 +420,8 @@ class Mapper(Generic[T]):
         """Replace the literals of a bound criterion by their stored forms."""
 
         def store(leaf: Leaf) -> Leaf:
+            if isinstance(leaf, Exists):
+                return replace(leaf, where=leaf.link.mapper.to_stored(leaf.where))
             type_ = self.schema.by_name[leaf.ref.name].type
             match leaf:
                 case Compare(ref, op, value):
@@ -383,7 +430,7 @@ class Mapper(Generic[T]):
                     return OneOf(ref, tuple(map(type_.store, values)))
                 case Match(ref, kind, text, case):
                     return Match(ref, kind, type_.store(text), case)
-                case CompareFields() | IsNull():
+                case CompareFields() | IsNull() | Among():
                     return leaf
 
         return map_leaves(criterion, store)
@@ -398,10 +445,10 @@ class Mapper(Generic[T]):
             raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__
 
 
-class Hydrator:
+class Hydrator(Generic[T]):
     """Builds entities of one class from rows of some columns."""
 
-    def __init__(self, model: type[Any], schema: Schema, columns: Sequence[str], fields: Mapping[str, str]) -> None:
+    def __init__(self, model: type[T], schema: Schema, columns: Sequence[str], fields: Mapping[str, str]) -> None:
         known = describe(model)
         self._model = model
         self._schema = schema
@@ -418,11 +465,13 @@ class Hydrator:
             if known[name].type.kind is Kind.ENUM and schema.by_name[columns[position]].type.kind is not Kind.ENUM
         ]
 
-    def __call__(self, rows: Sequence[Row]) -> list[Any]:
+    def __call__(self, rows: Sequence[Row], parts: Sequence[Mapping[str, Any]] = ()) -> list[T]:
         """Build an entity of each row; `MappingError` names table, key and reason if the class refuses one."""
-        values = [{name: row[position] for name, position in self._given} for row in rows]
+        values: list[Mapping[str, Any]] = [{name: row[position] for name, position in self._given} for row in rows]
+        if parts:
+            values = [{**value, **more} for value, more in zip(values, parts, strict=True)]
         if self._members:
-            values = [value | self._members_of(value, row) for value, row in zip(values, rows, strict=True)]
+            values = [{**value, **self._members_of(value, row)} for value, row in zip(values, rows, strict=True)]
         if self._adapter is None:
             return [self._build(value, row) for value, row in zip(values, rows, strict=True)]
         try:

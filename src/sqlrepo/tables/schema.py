@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlrepo.errors import InvalidValueError, MappingError
-from sqlrepo.language.criteria import EVERYTHING, CompareFields, Criterion, Leaf, Ref, map_leaves
+from sqlrepo.language.criteria import EVERYTHING, CompareFields, Criterion, Exists, Leaf, Ref, map_leaves
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
 
 EXACT_DIGITS = 15  # of a decimal in SQLite, which stores a 64-bit float
@@ -95,6 +95,11 @@ class Column:
     def fills_itself(self) -> bool:
         """True if a new row may omit the column."""
         return self.nullable or self.generated or self.computed or self.server_default or self.default is not None
+
+    @property
+    def fills_unasked(self) -> bool:
+        """True if what is stored may differ from what is given, without a value or in spite of it."""
+        return self.computed or (self.fills_itself and not self.nullable) or self.onupdate is not None
 
     @property
     def refusal(self) -> Refusal | None:
@@ -218,6 +223,16 @@ class Schema:
         """The column that the back end numbers, if any."""
         return next((column.name for column in self.columns if column.generated), None)
 
+    def version_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the version to compare, by column, or nothing.
+
+        NULL is the version of a row that is older than its version column; a column that cannot be NULL has none.
+        """
+        name = self.version
+        if name is None or name not in values or (values[name] is None and name not in self.nullable):
+            return {}
+        return {name: values[name]}
+
     def check_generated(self, key: int) -> None:
         """Refuse a generated key that the column would not hold if it were given."""
         assert self.generated is not None
@@ -280,7 +295,10 @@ def columns_of(criterion: Criterion) -> frozenset[str]:
     found: set[str] = set()
 
     def collect(leaf: Leaf) -> Leaf:
-        found.update({leaf.ref.name, leaf.other.name} if isinstance(leaf, CompareFields) else {leaf.ref.name})
+        if isinstance(leaf, Exists):
+            found.update(leaf.link.targets)
+        else:
+            found.update({leaf.ref.name, leaf.other.name} if isinstance(leaf, CompareFields) else {leaf.ref.name})
         return leaf
 
     map_leaves(criterion, collect)

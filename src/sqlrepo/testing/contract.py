@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
+from sqlrepo.testing.cases.aggregates import AggregateCases
 from sqlrepo.testing.cases.isolation import IsolationCases
 from sqlrepo.testing.cases.reading import ReadingCases
 from sqlrepo.testing.cases.units import UnitCases
@@ -21,7 +22,9 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 
-class RepositoryContract(ReadingCases[T], WritingCases[T], UnitCases[T], IsolationCases[T], Generic[T, K]):
+class RepositoryContract(
+    ReadingCases[T], WritingCases[T], UnitCases[T], IsolationCases[T], AggregateCases[T], Generic[T, K]
+):
     """Checks on your repository what every repository promises: ``class TestTodos(RepositoryContract[Todo, int])``.
 
     The subclass has one fixture, ``harness``, which returns a `Harness` over an empty store; give it params to run all

@@ -51,6 +51,8 @@ _LOOK_AT = {
     "13": "code that commits or rolls back by itself, and calls of `on_commit`",
     "14": "the isolation level of the engine, and the `capabilities` of the harness",
     "15": "methods that the repository overrides without calling `super()`",
+    "16": "`parts`, the children's table and its foreign key, and methods that the repository overrides",
+    "17": "column types and collations of the children's table",
 }
 
 
