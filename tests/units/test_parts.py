@@ -334,6 +334,40 @@ class TestFilters:
             assert [order.status for order in orders if matches(criterion, order)] == wanted, name
             assert shop.orders.count(criterion) == len(wanted), name
 
+    def test_paths_in_a_query_object_ask_about_one_child(self, shop, orders):
+        class PathQuery(QueryObject[Order]):
+            status: str | None = None
+            lines__sku_startswith: str | None = None
+            lines__price_lt: Decimal | None = None
+            lines__price_is_null: bool | None = None
+            lines__sku__eq: str | None = None
+            tags__eq: str | None = None
+            tags__in: list[str] | None = None
+
+        for query, wanted in [
+            (PathQuery(lines__sku_startswith="x", lines__price_lt=Decimal(3)), ["cheap", "mixed"]),
+            (PathQuery(lines__sku_startswith="b", lines__price_lt=Decimal(2)), []),  # one line, not two
+            (PathQuery(lines__price_is_null=True, tags__eq="r"), ["mixed"]),
+            (PathQuery(lines__sku__eq="xc", status="dear"), ["dear"]),
+            (PathQuery(tags__in=["g"]), ["dear"]),
+            (PathQuery(), ["empty", "cheap", "mixed", "dear"]),
+        ]:
+            assert [order.status for order in shop.orders.find(query, order_by="id")] == wanted
+            assert [order.status for order in orders if matches(query, order)] == wanted
+
+    @pytest.mark.parametrize(
+        ("name", "match"),
+        [
+            ("lines__skuu", "Line has no field 'skuu'; did you mean 'sku'"),
+            ("lines__sku_like", "did you mean 'sku_contains'"),
+            ("tags__name", "plain values, so only an operator"),
+            ("lines__price_contains", "does not fit"),
+        ],
+    )
+    def test_a_path_that_does_not_exist_is_refused_with_the_nearest_name(self, name, match):
+        with pytest.raises(QueryError, match=match):
+            type("Wrong", (QueryObject[Order],), {"__annotations__": {name: str | None}, name: None})
+
     def test_set_forms_take_them(self, shop, orders):
         o = fields(Order)
         assert shop.orders.update_where(exists(o.tags, lambda tag: tag == "g"), set_={"status": "green"}) == 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict
@@ -20,16 +20,18 @@ from sqlrepo.language.criteria import (
     Case,
     Compare,
     Criterion,
+    Exists,
     IsNull,
     Match,
     MatchKind,
     Not,
     Operator,
     Ref,
+    all_of,
     as_criterion,
     one_of,
 )
-from sqlrepo.language.entities import EntityField, describe, parse_annotation
+from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation
 from sqlrepo.language.fields import Field, fields, find_field, parse_order
 from sqlrepo.language.values import Kind
 
@@ -89,7 +91,11 @@ _SUFFIXES: Mapping[str, _Suffix] = {
     "is_null": _Suffix(lambda ref, null: IsNull(ref) if null else Not(IsNull(ref)), "flag"),
 }
 
-_Filter: TypeAlias = Callable[[Any], Criterion]
+
+class _Filter(NamedTuple):
+    make: Callable[[Any], Criterion]
+    many: Ref | None = None  # the collection to one of whose children it applies
+
 
 _FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
 _ENTITIES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
@@ -99,7 +105,8 @@ class QueryObject(BaseModel, Generic[T]):
     """The base class of query objects for one entity class; the Query Object of Martin Fowler's *PoEAA*.
 
     Each field is a filter: an entity's field, alone for equality or followed by an operator (``priority_ge``,
-    ``key_contains``), or a custom filter annotated with `Where`. A filter that is None is not applied. The fields
+    ``key_contains``), or a custom filter annotated with `Where`. A filter that is None is not applied. A name such as
+    ``lines__sku_startswith`` asks about a child; all filters with one such prefix ask about the same child. The fields
     ``limit``, ``offset`` and ``order_by`` are not filters; ``order_by`` is annotated with a ``Literal`` of sort keys.
 
     Raises:
@@ -118,10 +125,12 @@ class QueryObject(BaseModel, Generic[T]):
     def criteria(self) -> bool:
         """The filters that are not None, combined into one criterion."""
         applied: list[Criterion] = []
-        for name, make in _filters_of(type(self)).items():
+        of_children: dict[Ref, list[Criterion]] = {}
+        for name, (make, many) in _filters_of(type(self)).items():
             value = getattr(self, name)
             if value is not None:
-                applied.append(make(value))
+                (applied if many is None else of_children.setdefault(many, [])).append(make(value))
+        applied += [Exists(many, all_of(parts)) for many, parts in of_children.items()]
         return cast(bool, applied[0] if len(applied) == 1 else And(tuple(applied)))
 
 
@@ -181,7 +190,7 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
         raise QueryError("the name is reserved; name the filter criteria_eq")
     _refuse_nested(info.annotation)
     if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
-        return lambda value: as_criterion(where.criterion(fields(entity), value))
+        return _Filter(lambda value: as_criterion(where.criterion(fields(entity), value)))
     if name == "order_by":
         _check_order(entity, info.annotation)
         return None
@@ -189,9 +198,23 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
         if parse_annotation(name, info.annotation).type.kind is not Kind.INTEGER:
             raise QueryError("must be an int")
         return None
-    field, operator = _parse_name(entity, name)
+    field, operator, many = _parse_path(entity, name)
     _check_fit(field, operator, info.annotation)
-    return partial(_SUFFIXES[operator].build, field.ref)
+    return _Filter(partial(_SUFFIXES[operator].build, field.ref), many)
+
+
+def _parse_path(entity: type, name: str) -> tuple[Field, str, Ref | None]:
+    """Split a filter's name into field, operator and, before ``__``, the collection whose child has the field."""
+    prefix, _, rest = name.partition("__")
+    child = child_class(entity, prefix) if prefix in describe(entity) and rest not in ("", "is_null") else None
+    if child is None:
+        return (*_parse_name(entity, name), None)
+    many = Ref(entity, prefix)
+    if not issubclass(child, ValueOfPart):
+        return (*_parse_name(child, rest), many)
+    if rest not in _SUFFIXES:
+        raise QueryError(f"{prefix} holds plain values, so only an operator may follow{nearest(rest, _SUFFIXES)}")
+    return find_field(child, "value"), rest, many
 
 
 def _parse_name(entity: type, name: str) -> tuple[Field, str]:
