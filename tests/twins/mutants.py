@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from sqlrepo import BaseRepository, QueryObject
 from sqlrepo.core import repository, selection
+from sqlrepo.core.definition import Definition
+from sqlrepo.core.selection import CALL_OPTIONS
 from sqlrepo.driver import Fetch
 from sqlrepo.language import fields
 from sqlrepo.language.criteria import EVERYTHING, And, Combinable, Compare, IsNull, Match, Not, OneOf, Or
@@ -297,7 +299,23 @@ def types_do_not_store_null(patch):
     patch.setattr(repository, "after_row", after_row)
 
 
+def count_ignores_fields_named_like_options(patch):
+    right = BaseRepository.count
+
+    def count(self, *given, **equals):
+        return right(self, *given, **{name: value for name, value in equals.items() if name not in CALL_OPTIONS})
+
+    patch.setattr(BaseRepository, "count", count)
+
+
+def options_win_over_fields(patch):
+    """A keyword that is an option and a field is not refused."""
+    patch.setattr(Definition, "refuse_ambiguous", lambda *_, **__: None)
+
+
 FAULTS = (
+    count_ignores_fields_named_like_options,
+    options_win_over_fields,
     numbers_begin_again,
     nulls_are_equal,
     refusals_abort_nothing,

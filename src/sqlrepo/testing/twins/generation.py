@@ -38,6 +38,8 @@ _FOLDED = ("icontains", "istartswith", "iendswith", "iequals")
 _DEPTH = 3
 _MOST = {"limit": 4, "offset": 3}
 _CLOCKS = (Kind.DATE, Kind.DATETIME)
+# What some calls take as an option and others as a field.
+_OPTIONS = ("order_by", "limit", "offset", "into", "lock", "set_", "everything", "with_total")
 
 
 class QueryGenerator:
@@ -83,6 +85,10 @@ class QueryGenerator:
         if not field.has_operators:
             return {}
         return {field.name: None if self._pick.one_in(6) else self._entities.literal(field)}
+
+    def named_like_options(self) -> list[dict[str, Any]]:
+        """Generate a keyword for each field that has the name of an option, such as `limit=2`."""
+        return [{one.name: self._entities.literal(one)} for one in self._fields if one.name in _OPTIONS]
 
     def order(self) -> Any:
         """Generate an order, in one of its spellings."""
@@ -253,6 +259,9 @@ def _literals(annotation: Any) -> Iterator[Any]:
 
 # -- calls
 
+# Methods that take fields by keyword, first those with the fewest options.
+_SELECTING = (("count", "exists", "one", "one_or_none"), ("find", "first", "stream"))
+
 
 class CallGenerator:
     """Generates the calls of one repository."""
@@ -299,6 +308,11 @@ class CallGenerator:
     def each_filter(self) -> list[Call]:
         queries = self._queries.each_filter()
         return [self._call("page" if "limit" in one.cls.model_fields else "find", one) for one in queries]
+
+    def options(self) -> list[Call]:
+        """Give a keyword that is a field and an option to calls that know the option, and to others."""
+        given = self._queries.named_like_options()
+        return [self._call(self._pick.of(methods), **one) for one in given for methods in _SELECTING]
 
     def read(self) -> Call | Scroll:
         return self._pick.of(self._reads)()
@@ -444,7 +458,7 @@ class ProgramGenerator:
         """Query all that the program left."""
         chosen = self._pick.some_of(self._calls, 4, 1)
         asked = [call for calls in chosen for call in calls.all_operators()]
-        asked += [call for calls in self._calls for call in calls.each_filter()]
+        asked += [call for calls in self._calls for call in (*calls.each_filter(), *calls.options())]
         return Unit(tuple(asked), read_only=True)
 
     def _concurrent_unit(self) -> tuple[Step, ...]:
