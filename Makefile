@@ -60,7 +60,7 @@ demo: $(READY) ## send real requests to the example, in memory and on SQLite (5 
 run: $(READY) ## serve the example and print where its /docs are
 	$(BIN)/python -m examples.todo
 
-twins: $(READY) ## run random programs, 100,000 operations on each database, and histories (25 minutes)
+twins: $(READY) ## run random programs, 100,000 operations on each database, and histories (20 minutes)
 	$(BIN)/python -m tests.twins $(ARGS)
 
 wheel: $(READY) ## build the wheel into dist/ (5 seconds)

@@ -1,10 +1,12 @@
 """The thorough profile on every shape and database: `python -m tests.twins`, which `make twins` calls.
 
-One line per database, and one for each history of concurrent units at each of its isolation levels; the exit code is 1
-if memory and a database differ, if a level allows what it does not declare, or if fewer operations were run.
+Several databases have a process each. One line per database, and one for each history of concurrent units at each of
+its isolation levels; the exit code is 1 if memory and a database differ, if a level allows what it does not declare, or
+if fewer operations were run.
 """
 
 import argparse
+import subprocess
 import sys
 
 from sqlrepo.testing.twins.contract import Effort, Run
@@ -24,6 +26,11 @@ def main():
     names = [unit.__name__ for unit in SHAPES]
     parser.add_argument("--shapes", nargs="*", default=names, choices=names, metavar="shape", help="only some")
     given = parser.parse_args()
+    if len(given.databases) > 1:
+        same = [f"--operations={given.operations}", f"--seed={given.seed}", "--shapes", *given.shapes]
+        runs = [subprocess.Popen([sys.executable, "-m", "tests.twins", name, *same]) for name in given.databases]
+        codes = [run.wait() for run in runs]
+        sys.exit(1 if any(codes) else 0)
     try:
         agreed = [agrees(name, given.shapes, given.operations, given.seed) for name in given.databases]
     finally:
@@ -48,10 +55,9 @@ def agrees(name, shapes, operations, seed):
         finally:
             stores.close()
         done += run.tally.operations
-    sys.stdout.writelines(differences)
-    sys.stdout.write(f"{driver}: {done} operations, {len(differences)} differences, seed {seed}\n")
     lines, declared = history.check(name)
-    sys.stdout.writelines(lines)
+    line = f"{driver}: {done} operations, {len(differences)} differences, seed {seed}\n"
+    sys.stdout.write("".join((*differences, line, *lines)))
     sys.stdout.flush()
     return declared and not differences and done >= operations
 

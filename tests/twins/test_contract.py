@@ -248,12 +248,13 @@ def test_seed_decides_what_is_run(prepare):
     assert tallies[0] == tallies[1] != tallies[2]
 
 
-def test_rounds_follow_until_there_are_enough_operations(prepare):
-    run, _ = prepare(Shop, programs=2, operations=500)
+@pytest.mark.parametrize("programs", [2, 100], ids=["rounds follow", "a round is cut short"])
+def test_programs_follow_until_there_are_enough_operations(programs, prepare):
+    run, _ = prepare(Shop, programs=programs, operations=500)
 
     run.execute()
 
-    assert run.tally.operations >= 500
+    assert 500 <= run.tally.operations < 1000
 
 
 def test_each_program_begins_with_empty_stores(prepare):

@@ -90,7 +90,7 @@ class Run:
         """
         rounds = 0
         end = monotonic() + self._effort.seconds
-        while not rounds or (self.tally.operations < self._effort.operations and monotonic() < end):
+        while not rounds or (not self._is_enough and self._effort.operations and monotonic() < end):
             before = self.tally.operations
             if (failed := self._find_difference(rounds)) is not None:
                 raise DivergenceError(self._report(*failed)) from None
@@ -98,6 +98,10 @@ class Run:
             if self.tally.operations == before:
                 break
         self._require_use()
+
+    @property
+    def _is_enough(self) -> bool:
+        return 0 < self._effort.operations <= self.tally.operations
 
     def _find_difference(self, number: int) -> tuple[Program, int] | None:
         """Run one round of programs; return the one that fails, if any, and the relation that does not hold."""
@@ -114,8 +118,10 @@ class Run:
         )
         @given(st.integers(0, _HIGHEST_SEED), st.fixed_dictionaries(self._strategies))
         def agree(start: int, entities: Mapping[str, Sequence[Any]]) -> None:
+            if failed or self._is_enough:
+                return
             program = self._programs.program(start, entities)
-            if not failed and (found := self._difference(program)) is not None:
+            if (found := self._difference(program)) is not None:
                 failed.append((program, found.number))
 
         (agree if effort.seed is None else seed(effort.seed + number)(agree))()
