@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
 
 from sqlrepo.core.selection import condition, key_chunks, values_equal
-from sqlrepo.driver import Condition, Driver, Fetch
+from sqlrepo.driver import Condition, Driver, Fetch, Lock
 from sqlrepo.errors import ConstraintError, InvalidValueError
 from sqlrepo.language.criteria import Criterion, OneOf, Or
 from sqlrepo.language.fields import Sort
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.parts import Part
-from sqlrepo.tables.schema import Row, columns_of
+from sqlrepo.tables.schema import Row, Schema, columns_of
 
 # A child's values by column, checked, without those that its owner gives.
 Child: TypeAlias = Mapping[str, Any]
@@ -55,21 +56,22 @@ class Aggregate:
 
     # -- reading
 
-    def load(self, driver: Driver, rows: list[Row]) -> Found:
-        """Read the parts of rows: one statement for each part and 500 owners."""
+    def load(self, driver: Driver, rows: list[Row], lock: Lock | None = None) -> Found:
+        """Read the parts of rows: one statement for each part and 500 owners.
+
+        Parts of locked rows are read with a lock too: a plain read may be older than the rows (REPEATABLE READ).
+        """
         if not (self.parts and rows):
             return Found(rows)
-        read = {part.name: self._read(driver, part, rows) for part in self.parts}
+        read = {part.name: self._read(driver, part, rows, lock and "update") for part in self.parts}
         return Found(rows, [{name: by_row[index] for name, by_row in read.items()} for index in range(len(rows))])
 
-    def _read(self, driver: Driver, part: Part, rows: Sequence[Row]) -> list[Any]:
+    def _read(self, driver: Driver, part: Part, rows: Sequence[Row], lock: Lock | None = None) -> list[Any]:
         owners = [self._owner(part, row) for row in rows]
         found: dict[Row, list[Row]] = {owner: [] for owner in owners}
         places = [part.mapper.selected.index(name) for name in part.owner]
-        different = list(found)
-        for start in range(0, len(different), _OWNERS_AT_ONCE):
-            where = condition(_belongs(part, different[start : start + _OWNERS_AT_ONCE]))
-            for row in driver.fetch(part.schema, Fetch(part.mapper.selected, where, part.sort)):
+        for where in _belonging(part, list(found)):
+            for row in driver.fetch(part.schema, Fetch(part.mapper.selected, where, part.sort, lock=lock)):
                 found[tuple(row[place] for place in places)].append(row)
         return _build(part, [found[owner] for owner in owners])
 
@@ -92,20 +94,20 @@ class Aggregate:
     def _insert(self, driver: Driver, part: Part, rows: Sequence[Row], given: Sequence[Children]) -> list[Any]:
         batches = [
             [
-                _with_owner(part, child, self._owner(part, row), number)
-                for number, child in enumerate(children.get(part.name, ()), 1)
+                (index, _with_owner(part, child, self._owner(part, row), index + 1))
+                for index, child in enumerate(children.get(part.name, ()))
             ]
             for row, children in zip(rows, given, strict=True)
         ]
         stored = iter(_insert(driver, part, [child for batch in batches for child in batch]))
-        return _build(part, [[next(stored) for _ in batch] for batch in batches])
+        return _build(part, [_as_read(part, [next(stored) for _ in batch]) for batch in batches])
 
     def replace(self, driver: Driver, row: Row, given: Children) -> Found:
         """Write the children of a stored row over those that are there; parts that are not given are read."""
         parts = {
             part.name: _build(part, [_Difference(driver, part, self._owner(part, row), given[part.name]).write()])[0]
             if part.name in given
-            else self._read(driver, part, [row])[0]
+            else self._read(driver, part, [row], "update")[0]
             for part in self.parts
         }
         return Found([row], [parts] if self.parts else ())
@@ -114,12 +116,14 @@ class Aggregate:
         """Delete rows, after the children that the database does not delete with their owner; return their number."""
         remaining = [part for part in self.parts if not part.cascades]
         if remaining:
-            schema, selected = self._mapper.schema, self._mapper.selected
+            schema, selected = self._mapper.require_key().schema, self._mapper.selected
             rows = driver.fetch(schema, Fetch(selected, where, lock="update"))
             for part in remaining:
-                owners = [self._owner(part, row) for row in rows]
-                for start in range(0, len(owners), _OWNERS_AT_ONCE):
-                    driver.delete(part.schema, condition(_belongs(part, owners[start : start + _OWNERS_AT_ONCE])))
+                for belonging in _belonging(part, [self._owner(part, row) for row in rows]):
+                    driver.delete(part.schema, belonging)
+            if rows:  # by key, for the condition may be about children that are gone now
+                keys = [tuple(row[selected.index(name)] for name in schema.key) for row in rows]
+                return sum(driver.delete(schema, condition(chunk)) for chunk in key_chunks(self._mapper, keys))
         return driver.delete(self._mapper.schema, where)
 
     def name_fields(self, error: ConstraintError | InvalidValueError) -> bool:
@@ -128,7 +132,7 @@ class Aggregate:
             if error.table != part.schema.name:
                 continue
             if isinstance(error, ConstraintError):
-                error.fields = tuple(_path(part, column) for column in error.fields)
+                error.fields = _paths(part, error.fields)
             elif error.field is not None:
                 error.field = _path(part, error.field)
             return True
@@ -160,9 +164,13 @@ def _dump(part: Part, given: Any) -> list[Child]:
         with _placed(part, index):
             values = part.mapper.check_row(part.mapper.to_values(child))
             part.mapper.check_given(child)
-        key = tuple(values.get(name) for name in part.key)
-        if key and None not in key and key in seen:
-            raise InvalidValueError(_place(part, index, part.key[0]), "is the key of another child as well")
+        once = part.plain and part.collect in (set, frozenset)
+        names = [part.mapper.column("value").name] if once else part.key
+        key = _stored_values(part.schema, values, names)
+        if names and key in seen and None not in key:
+            if once:
+                continue
+            raise InvalidValueError(_place(part, index, part.mapper.field(names[0])), "is another child's key as well")
         seen.add(key)
         children.append(values)
     return children
@@ -177,7 +185,7 @@ def _placed(part: Part, index: int) -> Generator[None]:
         error.field = _place(part, index, None if part.plain else error.field)
         raise
     except ConstraintError as error:
-        error.fields = tuple(_path(part, column) for column in error.fields)
+        error.fields = _paths(part, error.fields)
         raise
 
 
@@ -189,6 +197,10 @@ def _path(part: Part, column: str) -> str:
     return part.name if part.plain else f"{part.name}.{part.mapper.field(column)}"
 
 
+def _paths(part: Part, columns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_path(part, column) for column in columns))
+
+
 def _with_owner(part: Part, child: Child, owner: Row, position: int | None) -> dict[str, Any]:
     """Return a child's values with its owner's key, and its position where the table keeps one."""
     values = {**child, **dict(zip(part.owner, owner, strict=True))}
@@ -197,9 +209,10 @@ def _with_owner(part: Part, child: Child, owner: Row, position: int | None) -> d
     return values
 
 
-def _insert(driver: Driver, part: Part, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+def _insert(driver: Driver, part: Part, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> list[Row]:
+    """Insert rows, given with their places in their collections."""
     complete: list[Mapping[str, Any]] = []
-    for index, values in enumerate(rows):
+    for index, values in rows:
         with _placed(part, index):
             complete.append(part.mapper.complete_insert(values))
     return insert_rows(driver, part.mapper, complete) if complete else []
@@ -223,6 +236,13 @@ def _belongs(part: Part, owners: Sequence[Row]) -> Criterion:
     return each[0] if len(each) == 1 else Or(tuple(each))
 
 
+def _belonging(part: Part, owners: Sequence[Row]) -> Iterator[Condition]:
+    """Match the children of many owners, in conditions that are each small enough for one statement."""
+    size = _OWNERS_AT_ONCE // len(part.owner)
+    for start in range(0, len(owners), size):
+        yield condition(_belongs(part, owners[start : start + size]))
+
+
 # -- the difference between stored and given children
 
 
@@ -234,11 +254,16 @@ class _Difference:
         self._part = part
         self._owner = owner
         self._children = children
-        selected = part.mapper.selected
-        found = driver.fetch(part.schema, Fetch(selected, condition(self._asked()), part.sort, lock="update"))
-        rows = [dict(zip(selected, row, strict=True)) for row in found]
+        mine, *more = self._asked()
+        rows = self._fetch(mine)
         self._stored = [row for row in rows if tuple(row[name] for name in part.owner) == owner]
-        self._taken = {self._key(row) for row in rows} - {self._key(row) for row in self._stored}
+        keys = {self._key(row) for row in chain(rows, *map(self._fetch, more))}
+        self._taken = keys - {self._key(row) for row in self._stored}
+
+    def _fetch(self, wanted: Criterion) -> list[dict[str, Any]]:
+        part = self._part
+        request = Fetch(part.mapper.selected, condition(wanted), part.sort, lock="update")
+        return [dict(zip(request.columns, row, strict=True)) for row in self._driver.fetch(part.schema, request)]
 
     def write(self) -> list[Row]:
         """Delete the children that are gone, update the changed, insert the new, and return the rows of all.
@@ -247,31 +272,40 @@ class _Difference:
         """
         old = self._match()
         positions = _positions(self._part, self._stored, old)
+        changes = [self._changes(index, row, positions[index]) for index, row in enumerate(old)]
+        old = self._to_keep(old, changes)
         kept = {id(row) for row in old if row is not None}
         self._delete([row for row in self._stored if id(row) not in kept])
-        changes = [self._changes(index, row, positions[index]) for index, row in enumerate(old)]
-        self._update([(row, change) for row, change in zip(old, changes, strict=True) if row and change])
-        pairs = zip(self._children, positions, old, strict=True)
-        new = [_with_owner(self._part, child, self._owner, number) for child, number, row in pairs if row is None]
+        changed = [(row, change) for row, change in zip(old, changes, strict=True) if row and change]
+        self._update(changed)
+        new = [
+            (index, _with_owner(self._part, child, self._owner, positions[index]))
+            for index, child in enumerate(self._children)
+            if old[index] is None
+        ]
         inserted = iter(_insert(self._driver, self._part, new))
         selected = self._part.mapper.selected
+        if changed and self._part.refreshes:
+            return [tuple(row.values()) for row in self._fetch(_belongs(self._part, [self._owner]))]
         rows = [
             next(inserted) if row is None else tuple({**row, **change}[name] for name in selected)
             for row, change in zip(old, changes, strict=True)
         ]
-        return rows if self._part.order else _sorted(self._part, rows)
+        return _as_read(self._part, rows)
 
-    def _asked(self) -> Criterion:
+    def _asked(self) -> list[Criterion]:
         """The children that are stored, and those with the given keys, whoever owns them."""
         part, mine = self._part, _belongs(self._part, [self._owner])
-        if not part.key or set(part.owner) & set(part.schema.key):
-            return mine  # keys differ from owner to owner
-        given = {tuple(child.get(name) for name in part.schema.key) for child in self._children}
-        chunks = key_chunks(part.mapper, [key for key in given if None not in key])
-        return Or((mine, *chunks))
+        names = part.schema.key
+        if not part.key or part.schema.generated in part.key or set(part.owner) <= set(names):
+            return [mine]  # nobody gives keys, or they differ from owner to owner
+        given = (_with_owner(part, child, self._owner, None) for child in self._children)
+        keys = {tuple(child[name] for name in names) for child in given}
+        chunks = list(key_chunks(part.mapper, [key for key in keys if None not in key]))
+        return [Or((mine, *chunks[:1])), *chunks[1:]]
 
     def _key(self, row: Mapping[str, Any]) -> Row:
-        return tuple(row.get(name) for name in self._part.key)
+        return self._value(row, self._part.key)
 
     # -- who is who
 
@@ -283,7 +317,7 @@ class _Difference:
         generated = self._part.schema.generated
         for index, child in enumerate(self._children):
             key = self._key(child)
-            lost = generated in self._part.key and None not in key
+            lost = generated in self._part.key and child[generated] is not None
             if key not in stored and (lost or key in self._taken):
                 field = self._part.mapper.field(self._part.key[0])
                 raise InvalidValueError(
@@ -301,32 +335,43 @@ class _Difference:
         found = [free.get(self._value(child, names), []) for child in self._children]
         return [rows.pop() if rows else None for rows in found]
 
-    def _value(self, values: Mapping[str, Any], names: Iterable[str]) -> Any:
-        by_name = self._part.schema.by_name
-        return tuple(_hashable(by_name[name].type.store(values[name])) for name in names)
+    def _to_keep(
+        self, old: list[Mapping[str, Any] | None], changes: Sequence[Mapping[str, Any]]
+    ) -> list[Mapping[str, Any] | None]:
+        """Return the rows that stay: without a key, or if it holds the position, no row can change but by a new one.
+
+        A row without a key that equals one that goes is deleted with it.
+        """
+        names = self._part.mapper.selected
+        if self._part.schema.key and self._part.order not in self._part.schema.key:
+            return old
+        kept = {id(row) for row, change in zip(old, changes, strict=True) if not change}
+        gone = {self._value(row, names) for row in self._stored if id(row) not in kept}
+        return [None if row is None or self._value(row, names) in gone else row for row in old]
+
+    def _value(self, values: Mapping[str, Any], names: Iterable[str]) -> Row:
+        return _stored_values(self._part.schema, values, names)
 
     # -- statements
 
     def _delete(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        mapper = self._part.mapper
-        keys = [tuple(row[name] for name in mapper.schema.key) for row in rows]
-        for chunk in key_chunks(mapper, keys) if mapper.schema.key else ():
-            self._driver.delete(mapper.schema, condition(chunk))
-        for row in rows if not mapper.schema.key else ():
-            self._driver.delete(mapper.schema, condition(values_equal(mapper, row)))
+        names = self._part.schema.key or self._part.mapper.selected
+        keys = {self._value(row, names): tuple(row[name] for name in names) for row in rows}
+        for chunk in key_chunks(self._part.mapper, keys.values(), names):
+            self._driver.delete(self._part.schema, condition(chunk))
 
     def _changes(self, index: int, row: Mapping[str, Any] | None, position: int | None) -> Mapping[str, Any]:
         """Return the values of a stored child that change, as they will be stored."""
         if row is None:
             return {}
-        mapper, fixed = self._part.mapper, {*self._part.schema.key, *self._part.owner}
+        mapper, fixed = self._part.mapper, {*self._part.schema.key, *self._part.owner} - {self._part.order}
         given = _with_owner(self._part, self._children[index], self._owner, position)
         columns = {name: mapper.schema.by_name[name] for name in given if name not in fixed}
         changes = {
             name: given[name]
             for name, column in columns.items()
             if not (column.computed or name == mapper.schema.version or column.defaults(given[name]))
-            and column.type.store(given[name]) != column.type.store(row[name])
+            and self._value(given, [name]) != self._value(row, [name])
         }
         if not changes:
             return {}
@@ -356,17 +401,23 @@ def _positions(
     """
     if part.order is None:
         return [None] * len(old)
-    column = part.schema.by_name[part.order]
-    taken = [row[part.order] for row in stored if row[part.order] is not None]
+    column = part.schema.by_name[part.order].type
+    taken = {row[part.order] for row in stored if row[part.order] is not None}
     had = [None if row is None else row[part.order] for row in old]
     kept = _longest_increasing(had)
     above = max(taken, default=0) + 1
     start = kept[0] if kept else 0
     low = min(taken, default=1) - start
-    if start and ((column.type.low is not None and low < column.type.low) or _is_checked(part, part.order)):
+    if start and ((column.low is not None and low < column.low) or _is_checked(part, part.order)):
         kept, start = [], 0
-    end = next((index for index in range(start, len(had)) if index not in set(kept)), len(had))
+    in_run = set(kept)
+    end = next((index for index in range(start, len(had)) if index not in in_run), len(had))
     tail = range(above, above + len(had) - end)
+    if tail and column.high is not None and tail[-1] > column.high:  # no numbers are left above: take free ones
+        free = list(islice((number for number in range(1, column.high + 1) if number not in taken), len(had)))
+        if len(free) < len(had):
+            raise InvalidValueError(part.name, f"holds more children than column {part.order!r} has numbers for")
+        return free
     return [*(low + index for index in range(start)), *had[start:end], *tail]
 
 
@@ -392,8 +443,10 @@ def _longest_increasing(numbers: Sequence[int | None]) -> list[int]:
     return run[::-1]
 
 
-def _sorted(part: Part, rows: list[Row]) -> list[Row]:
-    """Return rows in the order in which they are read; NULL is smaller than every value."""
+def _as_read(part: Part, rows: list[Row]) -> list[Row]:
+    """Return rows in the order in which they are read, which may not be the given; NULL is smaller than every value."""
+    if part.order:
+        return rows
 
     def key_of(sort: Sort) -> Callable[[Row], Any]:
         place, store = part.mapper.selected.index(sort.ref.name), part.schema.by_name[sort.ref.name].type.store
@@ -404,7 +457,16 @@ def _sorted(part: Part, rows: list[Row]) -> list[Row]:
     return rows
 
 
+def _stored_values(schema: Schema, values: Mapping[str, Any], names: Iterable[str]) -> Row:
+    """Return what rows store, by which they are equal."""
+    return tuple(_hashable(schema.by_name[name].type.store(values[name])) for name in names)
+
+
 def _hashable(value: Any) -> Any:
     if isinstance(value, dict):
         return frozenset((key, _hashable(one)) for key, one in value.items())
-    return tuple(map(_hashable, value)) if isinstance(value, list | set) else value
+    if isinstance(value, set | frozenset):
+        return frozenset(map(_hashable, value))
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return (type(value), repr(value)) if isinstance(value, bool | float) else value  # True and 1.0 equal 1

@@ -20,7 +20,7 @@ from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
-from sqlrepo.tables.parts import HasMany, Part, declared_parts, read_part
+from sqlrepo.tables.parts import HasMany, Part, declared_parts, read_part, refuse_shared
 from sqlrepo.tables.schema import Column, ConstantDefault, Row, RowFunction, Schema
 
 T = TypeVar("T")
@@ -229,6 +229,7 @@ def _read_parts(
     from sqlrepo.tables.reflection import schema_of
 
     parts = tuple(read_part(mapper, name, one, schema_of) for name, one in declared.items())
+    refuse_shared(parts)
     mapper.links.update({part.name: part for part in parts})
     return parts
 

@@ -633,7 +633,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
 
         def work(driver: Driver) -> Found:
             rows = driver.fetch(self._schema, request)
-            return self._aggregate.load(driver, rows) if whole else Found(rows)
+            return self._aggregate.load(driver, rows, request.lock) if whole else Found(rows)
 
         return call(work, scope)
 

@@ -153,10 +153,10 @@ def values_equal(mapper: Mapper[Any], values: Mapping[str, Any]) -> Criterion:
     return And(tuple(IsNull(ref) if value is None else Compare(ref, "==", value) for ref, value in refs))
 
 
-def key_chunks(mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]) -> Iterator[Criterion]:
-    """Build criteria for many keys, each small enough for one statement."""
-    names, keys = mapper.schema.key, list(keys)
-    size = _KEYS_AT_ONCE if len(names) == 1 else _COMPOSITE_KEYS_AT_ONCE
+def key_chunks(mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]], names: Sequence[str] = ()) -> Iterator[Criterion]:
+    """Build criteria for many keys, or values of other columns, each small enough for one statement."""
+    names, keys = names or mapper.schema.key, list(keys)
+    size = _KEYS_AT_ONCE if len(names) == 1 else min(_COMPOSITE_KEYS_AT_ONCE, _KEYS_AT_ONCE // len(names) or 1)
     for start in range(0, len(keys), size):
         chunk = keys[start : start + size]
         if len(names) == 1:

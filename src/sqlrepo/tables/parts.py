@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlrepo.errors import MappingError, nearest
@@ -59,6 +60,12 @@ class Part:
         """The columns by which a child is recognized; empty if children are values."""
         own = tuple(name for name in self.schema.key if name not in self.owner)
         return own if own and all(map(self.mapper.has_field, own)) else ()
+
+    @property
+    def refreshes(self) -> bool:
+        """True if the database computes a column that an update of a child changes."""
+        columns = (self.schema.by_name[name] for name in self.mapper.selected)
+        return any(column.computed or column.server_onupdate for column in columns)
 
     def unwrap(self, children: Sequence[Any]) -> Any:
         return self.collect(child.value for child in children) if self.plain else self.collect(children)
@@ -116,12 +123,7 @@ def read_part(owner: Mapper[Any], name: str, declared: HasMany, read_schema: Cal
     if schema.full_name == owner.schema.full_name:
         raise MappingError(f"part {name!r} of {owner.entity.__name__} is kept in the owner's own table")
     key = _find_foreign_key(owner.schema, name, declared, schema, relationship)
-    if key.on_delete == "SET NULL":
-        raise MappingError(
-            f"the foreign key of {schema.name} to {owner.schema.name} is ON DELETE SET NULL, which leaves children of "
-            f"part {name!r} without an owner; make it CASCADE"
-        )
-    names = {column.column or column.name: column.name for column in owner.schema.columns}
+    _verify_foreign_key(owner, name, schema, key, relationship)
     entity: type = owner.entity
     child = child_class(entity, name)
     assert child is not None
@@ -131,14 +133,17 @@ def read_part(owner: Mapper[Any], name: str, declared: HasMany, read_schema: Cal
         columns["value"] = _value_column(name, declared, schema, key)
     given = {columns.get(one, one) for one in describe(child)}
     sorted_by = tuple(_relationship_order(relationship, schema)) if relationship is not None else ()
-    order = _order_column(name, declared, schema, given, sorted_by)
-    mapper: Mapper[Any] = Mapper(child, schema, columns, supplied={*key.columns, *((order,) if order else ())})
+    order = _order_column(name, declared, schema, {*given, *key.columns}, sorted_by)
+    supplied = {*key.columns, *((order,) if order else ())}
+    schema = replace(schema, used=frozenset({*given, *supplied} & schema.by_name.keys()))
+    mapper: Mapper[Any] = Mapper(child, schema, columns, supplied=supplied)
     first = ((order, False),) if order else sorted_by
     sort = [Sort(mapper.ref(column), descending) for column, descending in first]
     sort += [one for one in mapper.key_order if one.ref not in {each.ref for each in sort}]
     kind, _ = collection_of(describe(owner.entity)[name].annotation) or (list, None)
-    targets = tuple(names.get(target, target) for target in key.targets)
-    return Part(name, mapper, key.columns, targets, key.on_delete == "CASCADE", order, tuple(sort), kind, plain)
+    return Part(
+        name, mapper, key.columns, _targets(owner, key), key.on_delete == "CASCADE", order, tuple(sort), kind, plain
+    )
 
 
 def _find_foreign_key(owner: Schema, name: str, declared: HasMany, schema: Schema, relationship: Any) -> ForeignKey:
@@ -159,6 +164,51 @@ def _find_foreign_key(owner: Schema, name: str, declared: HasMany, schema: Schem
         else f"has no foreign key to {owner.name}{f' with column {by!r}' if by else ''}"
     )
     raise MappingError(f"part {name!r}: table {schema.name} {reason}")
+
+
+def _targets(owner: Mapper[Any], key: ForeignKey) -> tuple[str, ...]:
+    names = {column.column or column.name: column.name for column in owner.schema.columns}
+    return tuple(names.get(target, target) for target in key.targets)
+
+
+def _verify_foreign_key(owner: Mapper[Any], name: str, schema: Schema, key: ForeignKey, relationship: Any) -> None:
+    if relationship is not None and len(list(_conditions(relationship.primaryjoin))) != len(key.columns):
+        raise MappingError(
+            f"the primaryjoin of relationship {name!r} says more than the foreign key of {schema.name}; a part holds "
+            "all children of its owner in a table, so keep these in a table of their own"
+        )
+    if key.on_delete == "SET NULL":
+        raise MappingError(
+            f"the foreign key of {schema.name} to {owner.schema.name} is ON DELETE SET NULL, which leaves children of "
+            f"part {name!r} without an owner; make it CASCADE"
+        )
+    for target in _targets(owner, key):
+        if target not in owner.selected:
+            raise MappingError(
+                f"the foreign key of {schema.name}, which keeps part {name!r}, refers to column {target!r} of "
+                f"{owner.schema.name}, for which {owner.entity.__name__} has no field"
+            )
+
+
+def _conditions(clause: Any) -> Iterator[Any]:
+    """Yield what a join's AND combines."""
+    if getattr(clause, "operator", None) is not operator.and_:
+        yield clause
+        return
+    for one in clause.clauses:
+        yield from _conditions(one)
+
+
+def refuse_shared(parts: Sequence[Part]) -> None:
+    """Raise `MappingError` if two parts would take each other's children for their own."""
+    known: dict[Any, Part] = {}
+    for part in parts:
+        other = known.setdefault((part.schema.full_name, part.owner), part)
+        if other is not part:
+            raise MappingError(
+                f"parts {other.name!r} and {part.name!r} would share the rows of table {part.schema.name}, and each "
+                "delete the other's; keep them in two tables, or name two foreign keys in HasMany(by=...)"
+            )
 
 
 def _value_column(name: str, declared: HasMany, schema: Schema, key: ForeignKey) -> str:
@@ -188,7 +238,7 @@ def _order_column(
 ) -> str | None:
     """Return the column of positions: an integer that the child lacks."""
     if declared.order is None:
-        if len(sorted_by) != 1 or sorted_by[0][1] or sorted_by[0][0] in {*given, *schema.key}:
+        if len(sorted_by) != 1 or sorted_by[0][1] or sorted_by[0][0] in {*given, schema.generated}:
             return None
         only = schema.by_name[sorted_by[0][0]]
         return only.name if only.type.kind is Kind.INTEGER else None
