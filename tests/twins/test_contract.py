@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.relations import Relations
 from sqlrepo.testing.twins.stores import NotEmptyError, Stores
 from tests.contract.mutants import Mutant, NullIsLargest
+from tests.databases import servers
 from tests.twins.domain import AsyncShop, Labels, Shop, Tag, Todo, TodoQuery
 from tests.twins.mutants import totals_are_one_too_many
 from tests.twins.test_mutants import plant
@@ -100,6 +102,46 @@ def test_script_of_a_contradiction_prints_the_questions_and_both_answers(prepare
         "found",
     ]
     assert "Page(items=[], has_next=False, total=2)" in memory  # of one row
+
+
+class Measures(DeclarativeBase): ...
+
+
+class MeasureRow(Measures):
+    __tablename__ = "measure"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    free: Mapped[Decimal] = mapped_column(sa.Numeric)
+    wide: Mapped[Decimal | None] = mapped_column(sa.Numeric(20, 10))
+    size: Mapped[int]
+    __table_args__ = (sa.CheckConstraint("size > 1", name="zz"), sa.CheckConstraint("size > 0", name="cc"))
+
+
+class Measure(BaseModel):
+    id: int | None = None
+    free: Decimal
+    wide: Decimal | None = None
+    size: int
+
+
+class MeasureQuery(QueryObject[Measure]):
+    free_gt: Decimal | None = None
+    wide_le: Decimal | None = None
+
+
+class MeasureRepository(BaseRepository[Measure, int]):
+    model = MeasureRow
+
+
+class Laboratory(BaseUnitOfWork):
+    measures: MeasureRepository
+
+
+@pytest.mark.parametrize("name", ["sqlite", "mariadb", "postgresql"])
+def test_decimals_that_a_database_rounds_and_checks_in_another_order_are_no_differences(prepare, name):
+    url = "sqlite://" if name == "sqlite" else servers.made_for_tests(name)
+    run, stores = prepare(Laboratory, Database(url), {"measures": MeasureQuery}, programs=12)
+    run.execute()
+    stores.reset()
 
 
 # -- what it does not touch, and what does not pass

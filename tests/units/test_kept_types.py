@@ -29,7 +29,7 @@ from sqlrepo import (
     not_,
     startswith,
 )
-from sqlrepo.tables.reflection import left_out, refusals
+from sqlrepo.tables.reflection import left_out, refusals, schema_of
 from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.samples import Choices, EntityGenerator
 from tests.databases import servers
@@ -398,6 +398,46 @@ def test_a_domain_is_the_type_beneath_with_its_rules(marks):
     assert caught.value.fields == ("grade",)
 
 
+class Layers(DeclarativeBase): ...
+
+
+INNER = postgresql.DOMAIN("inner_layer", sa.Text, check="VALUE <> 'x'", constraint_name="mm")
+OUTER = postgresql.DOMAIN("outer_layer", INNER, check="VALUE <> 'x'", constraint_name="aa")
+
+
+class LayerRow(Layers):
+    __tablename__ = "layer"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int]
+    __table_args__ = (
+        sa.CheckConstraint("size > 3", name="ww"),
+        sa.CheckConstraint("size > 1 OR size < 0"),
+        sa.CheckConstraint("size > 2", name="cc"),
+    )
+
+
+class Layer(BaseModel):
+    id: int | None = None
+    size: int
+
+
+class LayersOf(BaseRepository[Layer, int]):
+    model = LayerRow
+
+
+@pytest.mark.parametrize("backend", ["memory", "postgresql"])
+@pytest.mark.parametrize(("size", "named"), [(0, "cc"), (2, "cc"), (3, "ww")])
+def test_of_two_violated_checks_the_first_by_name_is_named(empty, size, named):
+    with pytest.raises(CheckViolationError) as caught, LayersOf(empty(Layers)) as layers:
+        layers.add(Layer(size=size))
+    assert caught.value.constraint == named
+
+
+def test_the_check_of_the_innermost_domain_is_the_first():
+    table = sa.Table("nested", sa.MetaData(), sa.Column("name", OUTER, sa.CheckConstraint("name <> 'x'", name="a")))
+    assert [check.name for check in schema_of(table).checks] == ["mm", "aa", "a"]
+
+
 def domain(*given, **options):
     return postgresql.DOMAIN("given", *given, **options)
 
@@ -488,6 +528,8 @@ class ServedRow(Served):
     folded: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="utf8mb4", collation="utf8mb4_general_ci"))
     latin: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="latin1", collation="latin1_swedish_ci"))
     short: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="utf8mb3", collation="utf8mb3_general_ci"))
+    national: Mapped[str | None] = mapped_column(mysql.NVARCHAR(9))
+    nation: Mapped[str | None] = mapped_column(mysql.NCHAR(9, charset="utf8mb4"))
     plain: Mapped[str | None] = mapped_column(mysql.VARCHAR(9, charset="ascii", collation="ascii_bin"))
     tiny: Mapped[str | None] = mapped_column(mysql.TINYTEXT(collation="utf8mb4_unicode_ci"))
     year: Mapped[int | None] = mapped_column(mysql.YEAR)
@@ -500,6 +542,8 @@ class ServedEntity(BaseModel):
     folded: str | None = None
     latin: str | None = None
     short: str | None = None
+    national: str | None = None
+    nation: str | None = None
     plain: str | None = None
     tiny: str | None = None
     year: int | None = None
@@ -535,6 +579,8 @@ def test_a_collation_of_mariadb_does_not_change_queries(empty, field):
     [
         ("latin", ["é€ÿ"], ["Ā", "\x80", "😀"]),
         ("short", ["Ā\uffff"], ["😀"]),
+        ("national", ["Ā\uffff"], ["😀"]),
+        ("nation", ["Ā\uffff"], ["😀"]),
         ("plain", ["~\x7f"], ["é"]),
         ("folded", ["😀"], ["1234567890"]),
         ("tiny", ["é" * 127 + "x", "😀"], ["é" * 128]),

@@ -62,6 +62,7 @@ KEPT = [
     sa.BIGINT(), mysql.TINYINT(), mysql.SMALLINT(), mysql.MEDIUMINT(), mysql.INTEGER(), mysql.BIGINT(), sa.Enum(Colour),
     postgresql.ENUM(Colour), mysql.ENUM(Colour), sa.String(5), sa.VARCHAR(5), sa.Text(), sa.TEXT(), sa.CLOB(),
     sa.Unicode(5), sa.UnicodeText(), sa.NVARCHAR(5), mysql.VARCHAR(5), mysql.TINYTEXT(), mysql.TEXT(),
+    mysql.NVARCHAR(5),
     mysql.MEDIUMTEXT(), mysql.LONGTEXT(), sa.Uuid(), sa.UUID(), sa.Float(), sa.FLOAT(), sa.Double(), sa.DOUBLE(),
     sa.DOUBLE_PRECISION(), mysql.DOUBLE(asdecimal=False), sa.Numeric(), sa.NUMERIC(5, 2), sa.DECIMAL(5, 2),
     mysql.NUMERIC(5, 2), mysql.DECIMAL(5, 2), sa.LargeBinary(), sa.BLOB(), sa.VARBINARY(5), postgresql.BYTEA(),

@@ -334,6 +334,8 @@ def _bits(type_: Any) -> tuple[ValueType, str | None]:
 def _string(type_: Any) -> tuple[ValueType, str | None]:
     collation = type_.collation or ""
     charset = getattr(type_, "charset", None) or collation.partition("_")[0]
+    if getattr(type_, "national", False):  # overrides the character set that is given
+        charset = "utf8mb3"
     octets = next((_OCTETS[one] for one in type(type_).__mro__ if one in _OCTETS), None)
     found = ValueType(Kind.TEXT, str, type_.length, octets=octets, charset=charset if charset in CHARSETS else "")
     if collation in ("", "default", *BY_CODE_POINT):  # PostgreSQL reflects "default" beneath domains
@@ -467,7 +469,8 @@ _ROWS: Final[tuple[tuple[tuple[type, ...], _Read, str], ...]] = (
     ((sa.CHAR, sa.NCHAR, mysql.CHAR, mysql.NCHAR), _char, _TEXT_FLAGS),
     ((sa.String, sa.VARCHAR, sa.Text, sa.TEXT, sa.CLOB), _string, _TEXT_FLAGS),
     ((sa.Unicode, sa.UnicodeText, sa.NVARCHAR), _string, _TEXT_FLAGS),
-    ((mysql.VARCHAR, mysql.TINYTEXT, mysql.TEXT, mysql.MEDIUMTEXT, mysql.LONGTEXT), _string, _TEXT_FLAGS),
+    ((mysql.VARCHAR, mysql.NVARCHAR), _string, _TEXT_FLAGS),
+    ((mysql.TINYTEXT, mysql.TEXT, mysql.MEDIUMTEXT, mysql.LONGTEXT), _string, _TEXT_FLAGS),
     ((sa.Uuid, sa.UUID), _uuid, "as_uuid native_uuid"),
     ((sa.Float, sa.FLOAT, sa.REAL, mysql.FLOAT), _float, "precision asdecimal"),
     ((sa.Double, sa.DOUBLE, sa.DOUBLE_PRECISION, mysql.DOUBLE), _float, "precision asdecimal"),
@@ -555,12 +558,14 @@ def _read_foreign_keys(table: sa.Table, names: Mapping[Any, str]) -> Iterator[Fo
 
 def _read_checks(table: sa.Table, names: Mapping[Any, str], schema: Schema) -> Iterator[Check]:
     for column, name in names.items():
-        for domain in domains_of(column.type):  # which PostgreSQL checks before the table's own
+        for domain in reversed(domains_of(column.type)):  # which PostgreSQL checks before the table's own
             if domain.check is not None:
                 own = domain.constraint_name or f"{domain.name}_check"
                 yield _read_check(own, domain.check, {"VALUE": name}, schema)
     renamed = {column.name: key for column, key in names.items()}
-    for constraint in _in_order(table, sa.CheckConstraint):
+    # PostgreSQL checks in the order of names; where there is none, it makes one that begins with the table's.
+    own_checks = _in_order(table, sa.CheckConstraint)
+    for constraint in sorted(own_checks, key=lambda one: _name_of(one) or f"{table.name}_"):
         if getattr(constraint, "_type_bound", False):
             continue  # made by a Boolean or Enum type, whose values cannot violate it
         yield _read_check(_name_of(constraint), constraint.sqltext, renamed, schema)

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from decimal import MAX_PREC, Context, Decimal
 from functools import partial
 from itertools import combinations, permutations
 from typing import Any, TypeAlias
@@ -51,7 +52,7 @@ from sqlrepo.testing.twins.model import (
     build,
 )
 from sqlrepo.testing.twins.relations import OPTIONS, READING, BrokenRelation, Relation, Relations, require
-from sqlrepo.testing.twins.stores import Stores, connect
+from sqlrepo.testing.twins.stores import CHECKS_BY_NAME, Stores, connect
 
 # -- outcomes
 
@@ -206,6 +207,8 @@ class Normalizer:
         field = table.by_name.get(name)
         if field is None or value is None:
             return _scalar(value)
+        if isinstance(value, Decimal) and field.column.type.precision is None:
+            return _scalar(value.normalize(_ALL_DIGITS))  # SQLite does not keep zeros at the end
         if field.origin is None:
             return self._made.form(self._side.index, table, name, value) or _scalar(value)
         number = self._side.keys[field.origin].number(self._side.index, value)
@@ -261,6 +264,9 @@ def _sizes(form: Form) -> Form:
             return None if form is None else len(form)
 
 
+_ALL_DIGITS = Context(prec=MAX_PREC)
+
+
 def _scalar(value: Any) -> Form:
     """Keep a value's type and spelling, which must be equal on both sides."""
     return value if value is None or type(value) is str else (type(value).__name__, repr(value))
@@ -289,6 +295,7 @@ class PendingCall:
         self._unit = unit
         self._side = side
         self._one_by_one = "references_at_end" in missing
+        self._by_declaration = CHECKS_BY_NAME in missing
         self._details = "fk_error_details" not in missing
         parents = {reference.parent.name for reference in table.references if reference.parent is not None}
         writes = call.method in (*_INSERTS, "update", *_CHANGES)
@@ -326,6 +333,8 @@ class PendingCall:
                 return self._violates(error.constraint, error.fields)
             case Raised(ForeignKeyViolationError() as error):
                 return self._breaks(error)
+            case Raised(CheckViolationError() as error) if self._by_declaration and len(kinds) == 1:
+                return error.constraint in {check.name for check in self._table.schema.checks}
             case _:
                 return False
 

@@ -29,6 +29,7 @@ from sqlrepo.testing.twins.model import (
     can_construct,
 )
 from sqlrepo.testing.twins.samples import Choices, EntityGenerator
+from sqlrepo.testing.twins.stores import ALL_DIGITS
 
 # -- queries
 
@@ -269,7 +270,7 @@ class CallGenerator:
     def __init__(self, table: Table, choices: Choices, missing: frozenset[str]) -> None:
         folds = "unicode_fold" not in missing or getattr(table.repository, "fold", "") == "ascii"
         self.table = table
-        self.entities = EntityGenerator(table, choices)
+        self.entities = EntityGenerator(table, choices, all_digits=ALL_DIGITS not in missing)
         self._queries = QueryGenerator(self.entities, choices, folds=folds)
         self._pick = choices
         self._fresh_keys = "fresh_keys" not in missing

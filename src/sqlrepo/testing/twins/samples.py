@@ -161,6 +161,8 @@ _OFTEN = 10
 # One entity in so many has an invalid value.
 _SELDOM = 12
 
+_TEN_DIGITS = 10**10
+
 # More rows than a program creates in most tables, so that any of them is chosen.
 _MOST_ROWS = 7
 _NO_ROW = -1
@@ -173,13 +175,15 @@ class EntityGenerator:
         MappingError: the entity's class accepts none of the sample values, so it needs a strategy.
     """
 
-    def __init__(self, table: Table, choices: Choices) -> None:
+    def __init__(self, table: Table, choices: Choices, *, all_digits: bool = True) -> None:
         self.table = table
+        # The fields whose decimals the database keeps only if they are short.
+        self._short = frozenset() if all_digits else table.schema.wide_decimals
         self._pick = choices
         # What a strategy of the user's puts into entities is not known here.
         self._plainest = {} if table.strategy is not None else self._find_plainest()
         own = [field for field in table.fields if field.origin is None]
-        self._valid = {field.name: self._keep_accepted(field, [*_samples_of(field), None]) for field in own}
+        self._valid = {field.name: self._keep_accepted(field, [*self._samples_of(field), None]) for field in own}
         self._invalid = {field.name: found for field in own if (found := self._refused_by_table(field))}
 
     @property
@@ -305,6 +309,10 @@ class EntityGenerator:
             f"provide a Hypothesis strategy: entities = {{{name!r}: st.builds({entity}, ...)}}"
         )
 
+    def _samples_of(self, field: FieldInfo) -> list[Any]:
+        found = _samples_of(field)
+        return [one for one in found if _is_short(one)] if field.column.name in self._short else found
+
     def _keep_accepted(self, field: FieldInfo, values: Iterable[Any]) -> list[Any]:
         return [value for value in values if self._accepts(field.name, value)]
 
@@ -337,7 +345,14 @@ class EntityGenerator:
     def _refused_by_table(self, field: FieldInfo) -> list[Any]:
         """List values that the entity's class accepts and the table refuses."""
         missing = [] if field.column.fills_itself else [None]
-        return self._keep_accepted(field, [*missing, *invalid_values(field.column.type)])
+        found = self._keep_accepted(field, [*missing, *invalid_values(field.column.type)])
+        short = field.column.name in self._short  # the entity's class may make a decimal of a float
+        return [one for one in found if not short or not isinstance(one, float)]
+
+
+def _is_short(number: Any) -> bool:
+    """Return True for a decimal that also SQLite keeps, and MariaDB in ten digits without a point."""
+    return bool(number == number // 1 and abs(number) < _TEN_DIGITS)
 
 
 def _samples_of(field: FieldInfo) -> list[Any]:

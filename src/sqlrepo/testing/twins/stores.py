@@ -14,6 +14,9 @@ from sqlrepo.testing.twins.model import UnitUnderTest
 
 R = TypeVar("R")
 
+# What only PostgreSQL does as memory does it: it keeps each digit of any NUMERIC, and checks in the order of names.
+ALL_DIGITS, CHECKS_BY_NAME = "all_digits", "checks_by_name"
+
 
 class NotEmptyError(Exception):
     """The tables hold rows, which the twins would delete."""
@@ -53,11 +56,12 @@ class Stores:
 
     @cached_property
     def missing(self) -> frozenset[str]:
-        """The capabilities that the database does not have."""
+        """The capabilities that the database does not have, and what else it does in a way of its own."""
+        own = () if self.database.engine.dialect.name == "postgresql" else (ALL_DIGITS, CHECKS_BY_NAME)
         if self._portal is None:
-            return frozenset(self.database.missing_capabilities)
+            return frozenset((*self.database.missing_capabilities, *own))
         found = self.database.call(lambda: self.database.source.missing_capabilities)
-        return frozenset(self._portal.run(found))
+        return frozenset((*self._portal.run(found), *own))
 
     def open(self, side: int, *, read_only: bool = False) -> Any:
         """Create a unit of work in memory, which is side 0, or on the database."""
