@@ -299,10 +299,13 @@ def parse(text: str) -> Any:
         _refuse("it is written as text, which needs a parser; pip install sqlglot")
     text = text.replace("\\:", ":")  # as sa.text() escapes colons
     dialect = "mysql" if "`" in text else "sqlite" if _BRACKETS.search(text) else "postgres"
-    try:
-        return _translate(sqlglot.parse_one(text, read=dialect))
-    except SqlglotError:
-        return _refuse("it cannot be parsed")
+    for given in (text, f"({text})"):  # older SQLAlchemy reflects `(a) = (b)` without the outer two parentheses
+        try:
+            node = sqlglot.parse_one(given, read=dialect)
+        except SqlglotError:
+            continue
+        return _translate(node)
+    return _refuse("it cannot be parsed")
 
 
 # The parts of a node that are read; a node with others may mean something else.
