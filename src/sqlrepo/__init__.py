@@ -51,7 +51,7 @@ from sqlrepo.language.predicate import matches
 from sqlrepo.language.query import QueryObject, Where
 from sqlrepo.language.results import CursorPage, Page, Upserted
 from sqlrepo.protocols import AsyncRepository, AsyncUnitOfWork, Repository, UnitOfWork
-from sqlrepo.tables.parts import HasMany
+from sqlrepo.tables.parts import Embedded, HasMany
 
 __all__ = [
     "AsyncBaseRepository",
@@ -64,6 +64,7 @@ __all__ = [
     "ConstraintError",
     "CursorPage",
     "DatabaseUnavailableError",
+    "Embedded",
     "ForeignKeyViolationError",
     "HasMany",
     "InvalidLiteralError",

@@ -20,7 +20,7 @@ from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
-from sqlrepo.tables.parts import HasMany, Part, declared_parts, read_part, refuse_shared
+from sqlrepo.tables.parts import Embedded, HasMany, Part, declared_parts, embedded_columns, read_part, refuse_shared
 from sqlrepo.tables.schema import Column, ConstantDefault, Row, RowFunction, Schema
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Definition(Generic[T]):
 
     def updatable(self, update: Iterable[str], target: tuple[str, ...]) -> frozenset[str]:
         """Return the columns that ``update`` names, or raise if an upsert cannot change one."""
-        columns = [self.mapper.column(name) for name in names_of(update)]
+        columns = [column for name in names_of(update) for column in self.mapper.columns(name)]
         for column in columns:
             if column.computed or column.name in {*target, *self.schema.key, self.schema.version}:
                 raise QueryError(f"update={self.mapper.field(column.name)!r}: an upsert does not change this field")
@@ -96,7 +96,7 @@ class Definition(Generic[T]):
         """Return the columns that a smaller model needs, and a function that builds the model from rows."""
         if not is_entity(into):
             raise QueryError(f"into= takes an entity class; {into!r} is {NO_ENTITY}")
-        columns = tuple(self.mapper.column(name).name for name in describe(into))
+        columns = tuple(column.name for name in describe(into) for column in self.mapper.columns(name))
         return columns, self.mapper.make_hydrator(into, columns)
 
 
@@ -120,8 +120,9 @@ class RepositoryConfig(Generic[T]):
     #: The letters that are compared without regard to case: all of Unicode's, or A to Z only.
     fold: ClassVar[Fold] = "unicode"
 
-    #: The children in tables of their own, by field, where the mapped class does not say it; see `HasMany`.
-    parts: ClassVar[Mapping[str, HasMany]] = {}
+    #: The children in tables of their own, and value objects, by field, where the mapped class does not say it; see
+    #: `HasMany` and `Embedded`.
+    parts: ClassVar[Mapping[str, HasMany | Embedded]] = {}
 
     #: The values that memory uses for server defaults: by field, a value or a function of the row's values.
     memory_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -194,17 +195,17 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
         raise MappingError(f"the entity of {cls.__name__} is {entity!r}, which is {NO_ENTITY}")
     if cls.fold not in get_args(Fold):
         raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; use one of {', '.join(get_args(Fold))}")
-    for name in ("scope", "write_scope"):
-        method = getattr(cls, name)
-        if iscoroutinefunction(method) or not isroutine(method):
-            raise MappingError(f"{cls.__name__}.{name} is not a plain method; declare it with `def`")
+    _verify_scopes(cls)
     custom_load = cls.to_domain is not RepositoryConfig.to_domain
     custom_dump = cls.to_row is not RepositoryConfig.to_row
+    embedded = embedded_columns(entity, schema, cls.columns, cls.parts)
     if not (custom_load or custom_dump):  # which may read or write any column
-        schema = replace(schema, used=frozenset(cls.columns.get(name, name) for name in describe(entity)))
+        used = {*(cls.columns.get(name, name) for name in describe(entity)), *embedded.values()}
+        schema = replace(schema, used=frozenset(used))
     declared = declared_parts(entity, schema, cls.columns, cls.parts)
+    custom: Any = {"custom_load": custom_load, "custom_dump": custom_dump}
     mapper: Mapper[Any] = Mapper(
-        entity, schema, cls.columns, fold=cls.fold, custom_load=custom_load, custom_dump=custom_dump, parts=declared
+        entity, schema, cls.columns, fold=cls.fold, parts=declared, embedded=embedded, **custom
     )
     parts = _read_parts(cls, mapper, declared) if complete else ()
     has_write_scope = cls.write_scope is not RepositoryConfig.write_scope
@@ -212,6 +213,13 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
     natural_key = _read_natural_key(cls, mapper, complete)
     ambiguous = CALL_OPTIONS & mapper.names
     return Definition(mapper, natural_key, custom_load, has_scope, has_write_scope, ambiguous, Aggregate(mapper, parts))
+
+
+def _verify_scopes(cls: type[RepositoryConfig[Any]]) -> None:
+    for name in ("scope", "write_scope"):
+        method = getattr(cls, name)
+        if iscoroutinefunction(method) or not isroutine(method):
+            raise MappingError(f"{cls.__name__}.{name} is not a plain method; declare it with `def`")
 
 
 def _read_parts(

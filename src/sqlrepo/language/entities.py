@@ -131,6 +131,31 @@ def child_class(entity: type, name: str) -> type | None:
     )
 
 
+# -- value objects
+
+
+def value_object(annotation: Any) -> type | None:
+    """Return the class of a nested value object, optional or not; None for anything else."""
+    found = [one for one in _members(annotation) if one is not type(None)]
+    if len(found) != 1 or not is_entity(found[0]) or is_mapped(found[0]):
+        return None
+    return cast(type, found[0])
+
+
+def field_at(entity: type, path: str) -> EntityField:
+    """Return a field, or that of a nested value object, as in ``ship_to.city``."""
+    name, _, rest = path.partition(".")
+    nested = value_object(describe(entity)[name].annotation) if rest else None
+    return describe(entity)[name] if nested is None else field_at(nested, rest)
+
+
+def value_at(entity: Any, path: str) -> Any:
+    """Return the value of a field, or of one of a nested value object; None if there is no such object."""
+    for name in path.split("."):
+        entity = None if entity is None else getattr(entity, name)
+    return entity
+
+
 # -- reading and building instances
 
 
@@ -138,7 +163,7 @@ def read_fields(entity: object, names: Iterable[str]) -> dict[str, Any]:
     """Return an entity's values by field, without those that a new instance of a mapped class has not set."""
     if is_mapped(type(entity)):
         return _orm_values(entity, names)
-    return {name: getattr(entity, name) for name in names}
+    return {name: value_at(entity, name) for name in names}
 
 
 def refuse_unkept(entity: object, kept: type) -> None:

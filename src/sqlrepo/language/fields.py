@@ -29,7 +29,7 @@ from sqlrepo.language.criteria import (
     as_criterion,
     one_of,
 )
-from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe
+from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, value_object
 from sqlrepo.language.values import Kind, WrongValueError
 
 # A type checker takes a field for its value, so an order may be any object.
@@ -207,6 +207,8 @@ class Field(Combinable):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)  # inspect, copy and debuggers ask any object for these
+        if value_object(self.spec.annotation) is not None:
+            return find_field(self.ref.entity, f"{self.ref.name}__{name}".replace(".", "__"))
         raise NoAttributeError(f"{self!r} has no attribute {name!r}; operators are functions, such as icontains()")
 
     def _compare(self, op: Operator, other: object) -> Criterion:
@@ -251,8 +253,13 @@ class Fields:
 
 
 def find_field(entity: type, name: str) -> Field:
-    """Return a field of an entity class, or raise `QueryError` with the nearest name."""
+    """Return a field, or that of a nested value object (``ship_to__city``), or raise `QueryError` with the nearest."""
     known = describe(entity)
+    first, _, rest = name.partition("__")
+    nested = value_object(known[first].annotation) if rest and name not in known and first in known else None
+    if nested is not None:
+        inner = find_field(nested, rest)
+        return Field(Ref(entity, f"{first}.{inner.ref.name}"), inner.spec)
     if name not in known:
         raise QueryError(f"{entity.__name__} has no field {name!r}{nearest(name, known)}")
     return Field(Ref(entity, name), known[name])

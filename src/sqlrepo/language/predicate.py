@@ -29,7 +29,7 @@ from sqlrepo.language.criteria import (
     map_inner,
     map_leaves,
 )
-from sqlrepo.language.entities import ValueOfPart, describe
+from sqlrepo.language.entities import ValueOfPart, field_at
 from sqlrepo.language.values import Kind, fold_ascii, fold_unicode, raise_ascii
 
 Predicate: TypeAlias = Callable[[Any, tuple[Any, ...]], bool]
@@ -196,7 +196,10 @@ def _on_entities(shape: Criterion) -> Predicate:
 
 
 def _read_attribute(ref: Ref, row: str) -> str:
-    value = row if issubclass(ref.entity, ValueOfPart) else f"{row}.{ref.name}"
+    first, *path = ref.name.split(".")
+    value = row if issubclass(ref.entity, ValueOfPart) else f"{row}.{first}"
+    for name in path:
+        value = f"({value} if {value} is None else {value}.{name})"
     if _is_compared_by_name(ref):
         return f"({value} and {value}.name)"  # members are stored, compared and sorted by name
     return value
@@ -204,7 +207,7 @@ def _read_attribute(ref: Ref, row: str) -> str:
 
 def _is_compared_by_name(ref: Ref) -> bool:
     """Return True if a field holds members of an enumeration that are neither text nor numbers."""
-    type_ = describe(ref.entity)[ref.name].type
+    type_ = field_at(ref.entity, ref.name).type
     return type_.kind is Kind.ENUM and not issubclass(type_.python, str | int)
 
 

@@ -31,7 +31,7 @@ from sqlrepo.language.criteria import (
     as_criterion,
     one_of,
 )
-from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation
+from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation, value_object
 from sqlrepo.language.fields import Field, fields, find_field, parse_order
 from sqlrepo.language.values import Kind
 
@@ -206,7 +206,12 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
 def _parse_path(entity: type, name: str) -> tuple[Field, str, Ref | None]:
     """Split a filter's name into field, operator and, before ``__``, the collection whose child has the field."""
     prefix, _, rest = name.partition("__")
-    child = child_class(entity, prefix) if prefix in describe(entity) and rest not in ("", "is_null") else None
+    if prefix not in describe(entity) or rest in ("", "is_null"):
+        return (*_parse_name(entity, name), None)
+    if (nested := value_object(describe(entity)[prefix].annotation)) is not None:
+        inner, operator, _ = _parse_path(nested, rest)
+        return Field(Ref(entity, f"{prefix}.{inner.ref.name}"), inner.spec), operator, None
+    child = child_class(entity, prefix)
     if child is None:
         return (*_parse_name(entity, name), None)
     many = Ref(entity, prefix)

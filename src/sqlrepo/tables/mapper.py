@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +19,7 @@ from sqlrepo.errors import (
 )
 from sqlrepo.language.criteria import (
     Among,
+    And,
     Compare,
     CompareFields,
     Criterion,
@@ -34,12 +35,16 @@ from sqlrepo.language.criteria import (
     map_leaves,
 )
 from sqlrepo.language.entities import (
+    EntityField,
     describe,
+    field_at,
     fields_outside_init,
     is_validating_model,
     make_constructor,
     read_fields,
     refuse_unkept,
+    value_at,
+    value_object,
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import UUID_TEXT, Kind, WrongValueError
@@ -74,6 +79,7 @@ class Mapper(Generic[T]):
         custom_dump: bool = False,  # the repository overrides to_row
         parts: Iterable[str] = (),  # the fields that are kept in other tables
         supplied: Iterable[str] = (),  # the columns of a child that its owner gives
+        embedded: Mapping[str, str] | None = None,  # the columns of value objects, by path
     ) -> None:
         self.entity = entity
         self.schema = schema
@@ -83,15 +89,15 @@ class Mapper(Generic[T]):
         self._custom_dump = custom_dump
         self.links: dict[str, Any] = dict.fromkeys(parts)  # the parts, by field, once they are read
         self._supplied = frozenset(supplied)
-        named = {name: columns.get(name, name) for name in describe(entity)}
-        self._columns = {name: schema.by_name[column] for name, column in named.items() if column in schema.by_name}
+        self._named = _name_columns(entity, columns, embedded or {})
+        self._objects = sorted({path.rpartition(".")[0] for path in embedded or ()})  # those that hold others first
+        self._columns = {name: schema.by_name[one] for name, one in self._named.items() if one in schema.by_name}
         self._fields = {column.name: name for name, column in self._columns.items()}
         self._verify(custom_load, custom_dump)
         kept = set(schema.by_name) if custom_load else {*self._fields, *schema.key, *self._supplied}
         # The columns to fetch, in schema order.
         self.selected: tuple[str, ...] = tuple(column.name for column in schema.columns if column.name in kept)
-        # Builds the entities of rows of the selected columns.
-        self.load: Hydrator[T] = self.make_hydrator(entity)
+        self.load: Hydrator[T] = self.make_hydrator(entity)  # from rows of the selected columns
 
     @cached_property
     def key_order(self) -> tuple[Sort, ...]:
@@ -120,7 +126,7 @@ class Mapper(Generic[T]):
                 raise MappingError(f"fields {name!r} and {other!r} are both mapped to column {kept.name!r}")
 
     def _verify_fields(self) -> None:
-        for name in describe(self.entity):
+        for name in self._named:
             if name not in self._columns and name not in self.links:
                 raise MappingError(
                     f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
@@ -135,7 +141,7 @@ class Mapper(Generic[T]):
 
     def _verify_types(self) -> None:
         for name, column in self._columns.items():
-            field = describe(self.entity)[name]
+            field = field_at(self.entity, name)
             if not column.type.accepts(field.type):
                 raise MappingError(
                     f"field {name!r} is {field.annotation}, which column {column.name!r} of table {self.schema.name} "
@@ -163,9 +169,20 @@ class Mapper(Generic[T]):
         if name in self.links:
             what = f"{self.entity.__name__}.{name} is kept in a table of its own"
             raise QueryError(f"{what}, so only exists() and every() ask about it")
+        if nested := self._paths(name):
+            what = f"{self.entity.__name__}.{name} is a value object"
+            raise QueryError(f"{what}; name one of its fields, such as {nested[0].replace('.', '__')}")
         if name not in self._columns:
             raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
         return self._columns[name]
+
+    def columns(self, name: str) -> list[Column]:
+        """Return the column of a field, or those of a value object."""
+        return [self.column(path) for path in self._paths(name) or [name]]
+
+    def _paths(self, name: str) -> list[str]:
+        """Return the paths of a value object's fields; none for another field."""
+        return [path for path in self._columns if path.startswith(f"{name}.")]
 
     def field(self, column: str) -> str:
         """Return a column's field, or else the column's own name."""
@@ -202,6 +219,7 @@ class Mapper(Generic[T]):
         """Return an entity's values by column, unchecked."""
         if not isinstance(entity, self.entity):
             raise InvalidValueError(self.entity.__name__, f"expected an instance, got {type(entity).__name__}")
+        self._check_objects(self._objects, partial(value_at, entity))
         values = {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
         return {**values, **read_fields(entity, self.links)} if self.links else values
 
@@ -209,6 +227,21 @@ class Mapper(Generic[T]):
         """Refuse what was given with an entity and no column keeps; a `to_row` of the repository's own decides that."""
         if not self._custom_dump:
             refuse_unkept(entity, self.entity)
+
+    def _check_objects(self, names: Iterable[str], read: Callable[[str], Any]) -> None:
+        """Check the class of value objects, and that they were given nothing that no column keeps."""
+        for name in names:
+            field, outer = field_at(self.entity, name), name.rpartition(".")[0]
+            kept, given = value_object(field.annotation), read(name)
+            if (outer and read(outer) is None) or kept is None or (given is None and field.optional):
+                continue
+            if not isinstance(given, kept):
+                raise InvalidValueError(name, f"expected {kept.__name__}, got {type(given).__name__}")
+            try:
+                refuse_unkept(given, kept)
+            except InvalidValueError as error:
+                error.field = f"{name}.{error.field}"
+                raise
 
     def check_row(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check a row's values by column; `to_row` may have named columns that do not exist."""
@@ -231,20 +264,32 @@ class Mapper(Generic[T]):
     def check_assignment(self, column: Column, value: Any) -> Any:
         """Check a value that is set without an entity: against its column, and as the entity would check it."""
         value, name = self.check_value(column, value), self.field(column.name)
-        if self._converts or name not in self._columns or (value is None and not column.nullable):
+        unset = value is None and ("." in name or not column.nullable)
+        if self._converts or name not in self._columns or unset:
             return value
         try:
-            return self.check_value(column, describe(self.entity)[name].accept(value))
+            return self.check_value(column, field_at(self.entity, name).accept(value))
         except WrongValueError as wrong:
             raise InvalidValueError(name, str(wrong)) from None
 
     def check_assigned(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check values that are set by field, and return them by column."""
-        columns = {self.column(name): value for name, value in values.items()}
+        columns = {self.column(name): value for name, value in self._flatten(values)}
         for column in columns:
             if column.name in self.schema.key or column.computed:
                 raise QueryError(f"{self.field(column.name)} cannot be set, as part of the key or computed")
         return {column.name: self.check_assignment(column, value) for column, value in columns.items()}
+
+    def _flatten(self, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield values by path, those of value objects one by one."""
+        for name, value in values.items():
+            paths = self._paths(name)
+            if not paths:
+                yield name, value
+                continue
+            read = partial(_read_inside, name, value)
+            self._check_objects([one for one in self._objects if f"{one}.".startswith(f"{name}.")], read)
+            yield from ((path, read(path)) for path in paths)
 
     def find_given_number(self, row: Mapping[str, Any]) -> InvalidValueError | None:
         """Return the error of a new row with a number that only the database may generate."""
@@ -337,6 +382,8 @@ class Mapper(Generic[T]):
         """
         if isinstance(leaf, Exists):
             return self._bind_children(leaf)
+        if isinstance(leaf, IsNull) and (paths := self._paths(leaf.ref.name)):
+            return And(tuple(IsNull(self.ref(self.column(path).name)) for path in paths))
         ref = self.bind_ref(leaf.ref)
         if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
             raise QueryError(f"{leaf.ref} has a column type that only is_null() supports")
@@ -445,6 +492,17 @@ class Mapper(Generic[T]):
             raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__
 
 
+def _read_inside(name: str, given: Any, path: str) -> Any:
+    """Return what a path that begins with the name of a value object leads to, in that object."""
+    return given if path == name else value_at(given, path.removeprefix(f"{name}."))
+
+
+def _name_columns(entity: type, columns: Mapping[str, str], embedded: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the column that each field should have, those of value objects by path."""
+    objects = {path.partition(".")[0] for path in embedded}
+    return {name: columns.get(name, name) for name in describe(entity) if name not in objects} | dict(embedded)
+
+
 class Hydrator(Generic[T]):
     """Builds entities of one class from rows of some columns."""
 
@@ -455,6 +513,7 @@ class Hydrator(Generic[T]):
         self._columns = tuple(columns)
         named = [(fields.get(column, column), position) for position, column in enumerate(columns)]
         self._given = [(name, position) for name, position in named if name in known]
+        self._objects = [one for name in known if (one := _make_nested(known[name], schema, columns, named))]
         listed: Any = list.__class_getitem__(model)  # the class is known only at run time
         self._adapter: TypeAdapter[list[Any]] | None = TypeAdapter(listed) if is_validating_model(model) else None
         self._make = make_constructor(model)
@@ -468,6 +527,9 @@ class Hydrator(Generic[T]):
     def __call__(self, rows: Sequence[Row], parts: Sequence[Mapping[str, Any]] = ()) -> list[T]:
         """Build an entity of each row; `MappingError` names table, key and reason if the class refuses one."""
         values: list[Mapping[str, Any]] = [{name: row[position] for name, position in self._given} for row in rows]
+        for nested in self._objects:
+            objects = nested.build(rows)
+            values = [{**value, nested.name: one} for value, one in zip(values, objects, strict=True)]
         if parts:
             values = [{**value, **more} for value, more in zip(values, parts, strict=True)]
         if self._members:
@@ -499,3 +561,33 @@ class Hydrator(Generic[T]):
         error = MappingError(f"{what}: {why}; its key is the error's `key`")
         error.key = tuple(row[self._columns.index(name)] for name in self._schema.key if name in self._columns)
         return error
+
+
+class _NestedHydrator:
+    """Builds the value objects of one field."""
+
+    def __init__(self, name: str, hydrator: Hydrator[Any], positions: Sequence[int], *, optional: bool) -> None:
+        self.name = name
+        self._hydrator = hydrator
+        self._positions = positions
+        self._optional = optional
+
+    def build(self, rows: Sequence[Row]) -> list[Any]:
+        """Build the object of each row; None where the field may be None and all columns are NULL."""
+        values = [tuple(row[position] for position in self._positions) for row in rows]
+        there = [not self._optional or any(one is not None for one in row) for row in values]
+        built = iter(self._hydrator([row for row, is_there in zip(values, there, strict=True) if is_there]))
+        return [next(built) if is_there else None for is_there in there]
+
+
+def _make_nested(
+    field: EntityField, schema: Schema, columns: Sequence[str], named: Iterable[tuple[str, int]]
+) -> _NestedHydrator | None:
+    """Return a builder for a field that is kept in columns of its own, if it is."""
+    prefix, model = f"{field.name}.", value_object(field.annotation)
+    own = {at: name.removeprefix(prefix) for name, at in named if name.startswith(prefix)}
+    if model is None or not own:
+        return None
+    fields = {columns[at]: path for at, path in own.items()}
+    hydrator: Hydrator[Any] = Hydrator(model, schema, tuple(fields), fields)
+    return _NestedHydrator(field.name, hydrator, tuple(own), optional=field.optional)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlrepo.errors import MappingError, nearest
-from sqlrepo.language.entities import ValueOfPart, child_class, collection_of, describe, is_mapped
+from sqlrepo.language.entities import ValueOfPart, child_class, collection_of, describe, is_mapped, value_object
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind
 from sqlrepo.tables.mapper import Mapper
@@ -35,6 +35,61 @@ class HasMany:
     by: str | None = field(default=None, kw_only=True)
     value: str | None = field(default=None, kw_only=True)
     columns: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Declares a value object that is kept in columns of its owner's table.
+
+    In ``parts``, where the columns' names do not begin with the field's name and ``_``. (Evans: Value Object; Martin
+    Fowler, Patterns of Enterprise Application Architecture: Embedded Value.)
+
+    Attributes:
+        prefix: what the columns' names begin with; by default the field's name and ``_``.
+    """
+
+    prefix: str | None = None
+
+
+def embedded_columns(
+    entity: type, schema: Schema, columns: Mapping[str, str], parts: Mapping[str, HasMany | Embedded]
+) -> Mapping[str, str]:
+    """Return the column of each field of an embedded value object, by path: ``{"ship_to.city": "ship_to_city"}``."""
+    found: dict[str, str] = {}
+    for name, field_ in describe(entity).items():
+        nested, declared = value_object(field_.annotation), parts.get(name)
+        if nested is None and isinstance(declared, Embedded):
+            raise MappingError(f"part {name!r} of {entity.__name__} is {field_.annotation}, not a value object")
+        if nested is None or columns.get(name, name) in schema.by_name or has_owned_children(schema.model, name):
+            continue
+        prefix = declared.prefix if isinstance(declared, Embedded) else None
+        own = _composite(schema, name, nested) or _flatten(nested, f"{name}_" if prefix is None else prefix)
+        if declared is None and not set(own.values()) & set(schema.by_name):
+            continue
+        if field_.optional and all(one.optional for one in describe(nested).values()):
+            raise MappingError(
+                f"{name!r} of {entity.__name__} may be None, and so may every field of {nested.__name__}, so NULL in "
+                "all columns has two meanings; make the field or one of its fields required"
+            )
+        found |= {f"{name}.{path}": column for path, column in own.items()}
+    return found
+
+
+def _flatten(nested: type, prefix: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, field_ in describe(nested).items():
+        inner = value_object(field_.annotation)
+        deeper = {} if inner is None else _flatten(inner, f"{prefix}{name}_")
+        found |= {f"{name}.{path}": column for path, column in deeper.items()} or {name: f"{prefix}{name}"}
+    return found
+
+
+def _composite(schema: Schema, name: str, nested: type) -> dict[str, str]:
+    """Return the columns of a ``composite()`` of this name, in the order of the class's fields."""
+    mapper = getattr(schema.model, "__mapper__", None)
+    found = mapper.get_property(name) if mapper is not None and mapper.has_property(name) else None
+    keys = [one.key for one in getattr(found, "props", ())]
+    return dict(zip(describe(nested), keys, strict=False)) if keys else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,23 +140,19 @@ def has_owned_children(model: Any, name: str) -> bool:
 
 
 def declared_parts(
-    entity: type, schema: Schema, columns: Mapping[str, str], parts: Mapping[str, HasMany]
+    entity: type, schema: Schema, columns: Mapping[str, str], parts: Mapping[str, HasMany | Embedded]
 ) -> Mapping[str, HasMany]:
-    """Return the declaration of each part, by field; `MappingError` if one does not fit its field."""
-    for name in parts:
-        if name not in describe(entity):
-            raise MappingError(f"`parts` names {name!r}, which is not a field{nearest(name, describe(entity))}")
-        if columns.get(name, name) in schema.by_name:
-            raise MappingError(f"`parts` names {name!r}, which is a column of table {schema.name}")
+    """Return the declaration of each collection, by field; `MappingError` if one does not fit its field."""
+    _verify_names(entity, schema, columns, parts)
     if is_mapped(entity):
         if parts:
             raise MappingError(f"{entity.__name__} is a mapped class, which cannot have parts; use a domain class")
         return {}
-    found = {
-        name: parts.get(name, HasMany())
-        for name in describe(entity)
-        if columns.get(name, name) not in schema.by_name and (name in parts or has_owned_children(schema.model, name))
-    }
+    found: dict[str, HasMany] = {}
+    for name in describe(entity):
+        declared = parts.get(name, HasMany() if has_owned_children(schema.model, name) else None)
+        if isinstance(declared, HasMany) and columns.get(name, name) not in schema.by_name:
+            found[name] = declared
     for name, declared in found.items():
         if child_class(entity, name) is None:
             raise MappingError(
@@ -114,6 +165,14 @@ def declared_parts(
                 f"a relationship {name!r} with cascade='all, delete-orphan'"
             )
     return found
+
+
+def _verify_names(entity: type, schema: Schema, columns: Mapping[str, str], parts: Iterable[str]) -> None:
+    for name in parts:
+        if name not in describe(entity):
+            raise MappingError(f"`parts` names {name!r}, which is not a field{nearest(name, describe(entity))}")
+        if columns.get(name, name) in schema.by_name:
+            raise MappingError(f"`parts` names {name!r}, which is a column of table {schema.name}")
 
 
 def read_part(owner: Mapper[Any], name: str, declared: HasMany, read_schema: Callable[[Any], Schema]) -> Part:

@@ -1,0 +1,237 @@
+"""Value objects in columns of their owner's table, on every backend."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column
+
+from sqlrepo import (
+    BaseRepository,
+    Embedded,
+    InvalidValueError,
+    MappingError,
+    QueryError,
+    QueryObject,
+    desc,
+    fields,
+    is_null,
+    matches,
+    not_,
+    some,
+)
+from tests.units.domain import database
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {str: sa.String(30)}  # as SQLAlchemy wants it
+
+
+class PlaceRow(Base):
+    __tablename__ = "place_of_objects"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    ship_to_city: Mapped[str]
+    ship_to_geo_lat: Mapped[int]
+    ship_to_geo_lon: Mapped[int | None]
+    billing_city: Mapped[str | None]
+    billing_geo_lat: Mapped[int | None]
+    billing_geo_lon: Mapped[int | None]
+
+
+class Geo(BaseModel):
+    lat: int
+    lon: int | None = None
+
+
+class Address(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    city: str
+    geo: Geo
+
+
+class Place(BaseModel):
+    id: int | None = None
+    title: str
+    ship_to: Address
+    bill_to: Address | None = None
+
+
+class Places(BaseRepository[Place, int]):
+    model = PlaceRow
+    parts = {"bill_to": Embedded("billing_")}
+
+
+def address(city, lat=1, lon=None):
+    return Address(city=city, geo=Geo(lat=lat, lon=lon))
+
+
+@pytest.fixture
+def db(backend):
+    made = database(backend, Base)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def places(db):
+    with Places(db) as places:
+        places.add_many(
+            [
+                Place(title="a", ship_to=address("Oslo")),
+                Place(title="b", ship_to=address("Bergen", 5, 6), bill_to=address("Oslo", 2)),
+                Place(title="c", ship_to=address("Oslo", 9), bill_to=address("Voss", 3, 4)),
+            ]
+        )
+        yield places
+
+
+def titles(found):
+    return [one.title for one in found]
+
+
+def test_objects_are_stored_read_and_changed(places):
+    a, b, c = places.find()
+    assert (a.ship_to, a.bill_to) == (address("Oslo"), None)
+    assert (b.ship_to, b.bill_to) == (address("Bergen", 5, 6), address("Oslo", 2))
+    assert places.update(a.model_copy(update={"bill_to": address("Moss")})).bill_to == address("Moss")
+    assert places.update(b.model_copy(update={"bill_to": None})).bill_to is None
+    assert places.patch(c.id, {"ship_to": address("Hamar", 7)}).ship_to == address("Hamar", 7)
+    assert places.patch(c.id, {"bill_to": None}).bill_to is None
+    assert places.save(c).bill_to == c.bill_to
+    assert places.upsert(a, on="id", update=["ship_to"]).entity.bill_to == address("Moss")
+    assert places.update_where(title="b", set_={"ship_to": address("Lom")}) == 1
+    assert [one.ship_to.city for one in places.find(order_by="id")] == ["Oslo", "Lom", "Oslo"]
+
+
+def test_criteria_and_orders_name_their_fields(places):
+    p = fields(Place)
+    everything = places.find()
+    for criterion, wanted in [
+        (p.ship_to.city == "Oslo", ["a", "c"]),
+        (p.ship_to.geo.lat > 4, ["b", "c"]),
+        (some(p.bill_to).city == "Oslo", ["b"]),
+        (not_(some(p.bill_to).city == "Oslo"), ["c"]),  # unknown where there is none
+        (is_null(p.bill_to), ["a"]),
+        (some(p.bill_to).geo.lon == None, ["a", "b"]),  # noqa: E711
+    ]:
+        assert titles(places.find(criterion, order_by="id")) == wanted
+        assert titles(one for one in everything if matches(criterion, one)) == wanted
+    assert titles(places.find(order_by="-ship_to__geo__lat")) == ["c", "b", "a"]
+    assert titles(places.find(order_by=[p.ship_to.city, desc(p.id)])) == ["b", "c", "a"]
+    assert titles(places.find(ship_to__city="Bergen")) == ["b"]
+
+
+def test_query_objects_and_smaller_models_reach_into_them(places):
+    class PlaceQuery(QueryObject[Place]):
+        ship_to__city: str | None = None
+        ship_to__geo__lat_ge: int | None = None
+        limit: int = 5
+
+    class Brief(BaseModel):
+        title: str
+        bill_to: Address | None
+
+    assert titles(places.find(PlaceQuery(ship_to__city="Oslo", ship_to__geo__lat_ge=2))) == ["c"]
+    assert titles(places.scroll(PlaceQuery(limit=1)).items) == ["a"]
+    assert places.find(into=Brief, order_by="id")[:2] == [
+        Brief(title="a", bill_to=None),
+        Brief(title="b", bill_to=address("Oslo", 2)),
+    ]
+
+
+def test_wrong_values_name_their_place(places):
+    a = places.first()
+    for wrong, place in [
+        (address("c" * 31), "ship_to.city"),
+        (Address(city="x", geo=Geo(lat=1), zip="extra"), "ship_to.zip"),
+        ("Oslo", "ship_to"),
+    ]:
+        for write in (
+            lambda: places.update(a.model_copy(update={"ship_to": wrong})),  # noqa: B023
+            lambda: places.patch(a.id, {"ship_to": wrong}),  # noqa: B023
+        ):
+            with pytest.raises(InvalidValueError) as caught:
+                write()
+            assert caught.value.field == place
+    with pytest.raises(InvalidValueError, match="expected Address, got NoneType"):
+        places.patch(a.id, {"ship_to": None})
+    assert places.get(a.id) == a
+
+
+def test_other_uses_say_what_to_do(places):
+    p = fields(Place)
+    with pytest.raises(QueryError, match="value object; name one of its fields, such as ship_to__city"):
+        places.find(ship_to=address("Oslo"))
+    with pytest.raises(QueryError, match="no field 'town'"):
+        p.ship_to.town  # noqa: B018
+    with pytest.raises(QueryError, match="has no order"):
+        places.find(order_by="ship_to")
+
+
+def test_what_does_not_fit_is_refused():
+    class Empty(BaseModel):
+        city: str | None = None
+
+    class Odd(BaseModel):
+        title: str
+        ship_to: Empty | None = None
+
+    class Lost(BaseModel):
+        title: str
+        ship_to: Address
+        id: int | None = None
+
+    class LostRow(Base):
+        __tablename__ = "lost_object"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        ship_to_city: Mapped[str]
+
+    with pytest.raises(MappingError, match="two meanings"):
+
+        class Odds(BaseRepository[Odd, int]):
+            model = PlaceRow
+
+    with pytest.raises(MappingError, match=r"'ship_to.geo.lat' of Lost has no column"):
+
+        class Losts(BaseRepository[Lost, int]):
+            model = LostRow
+
+    with pytest.raises(MappingError, match="not a value object"):
+
+        class Titles(BaseRepository[Place, int]):
+            model = PlaceRow
+            parts = {"title": Embedded("t_")}
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class Line:
+    start: Point
+    id: int | None = None
+
+
+class LineRow(Base):
+    __tablename__ = "line_of_points"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    x1: Mapped[int]
+    y1: Mapped[int]
+    start: Mapped[Point] = composite("x1", "y1")
+
+
+class Lines(BaseRepository[Line, int]):
+    model = LineRow
+
+
+def test_a_composite_says_where_its_fields_are(db):
+    with Lines(db) as lines:
+        line = lines.add(Line(Point(1, 2)))
+        assert lines.update(replace(line, start=Point(3, 4))).start == Point(3, 4)
+        assert lines.find(fields(Line).start.y == 4) == [lines.get(line.id)]
