@@ -410,6 +410,7 @@ class TestDeclarations:
         self.refused("'status', which is a column", parts={**good, "status": HasMany(TagRow)})
         self.refused("does not say where the children of 'tags'", parts={**good, "tags": HasMany()})
         self.refused("HasMany.value=", parts={**good, "tags": HasMany(TagRow)})
+        self.refused("holds entities of Line", parts={**good, "lines": HasMany(LineRow, value="sku")})
         self.refused("no column 'nam'.*'name'", parts={**good, "tags": HasMany(TagRow, value="nam")})
         self.refused("must be an integer column", parts={**good, "lines": HasMany(LineRow, order="sku")})
         self.refused("the owner's own table", parts={**good, "notes": HasMany(OrderRow, value="status")})
@@ -426,6 +427,37 @@ class TestDeclarations:
         with pytest.raises(MappingError, match="no version"):
             Unsaid.definition()
         assert Said.definition().aggregate.parts
+
+
+class OwnedLine(Line):
+    order_id: int | None = None
+
+
+class OwnedOrder(Order):
+    lines: list[OwnedLine] = []
+
+
+class OwnedOrders(BaseRepository[OwnedOrder, int]):
+    model = OrderRow
+    version = "version"
+    parts = Orders.parts
+
+
+def test_a_child_that_names_another_owner_is_refused(db):
+    with OwnedOrders(db) as orders:
+        order = orders.add(OwnedOrder(status="new", lines=[OwnedLine(sku="a")]))
+        assert order.lines[0].order_id == order.id
+        more = [*order.lines, OwnedLine(sku="b", order_id=order.id)]
+        assert len(orders.update(changed(order, lines=more)).lines) == 2
+    for write in (
+        lambda orders: orders.add(OwnedOrder(status="new", lines=[OwnedLine(sku="c", order_id=order.id)])),
+        lambda orders: orders.patch(order.id, {"lines": [OwnedLine(sku="c", order_id=order.id + 1)]}),
+    ):
+        with pytest.raises(InvalidValueError) as caught, OwnedOrders(db) as orders:
+            write(orders)
+        assert caught.value.field == "lines.order_id"
+    with OwnedOrders(db) as orders:
+        assert [len(one.lines) for one in orders.find()] == [2]
 
 
 @dataclass(frozen=True, slots=True)

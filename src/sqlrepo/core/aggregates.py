@@ -128,15 +128,16 @@ class Aggregate:
 
     def name_fields(self, error: ConstraintError | InvalidValueError) -> bool:
         """Replace columns of a part's table by fields, such as ``lines.sku``; False if it is no part's table."""
-        for part in self.parts:
-            if error.table != part.schema.name:
-                continue
-            if isinstance(error, ConstraintError):
-                error.fields = _paths(part, error.fields)
-            elif error.field is not None:
-                error.field = _path(part, error.field)
-            return True
-        return False
+        found = [part for part in self.parts if error.table == part.schema.name]
+        if not found:
+            return False
+        if isinstance(error, ConstraintError):
+            columns = set(error.fields)
+            part = next((one for one in found if columns & set(one.owner)), found[0])
+            error.fields = _paths(part, error.fields)
+        elif error.field is not None:
+            error.field = _path(found[0], error.field)
+        return True
 
 
 def insert_rows(driver: Driver, mapper: Mapper[Any], rows: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -203,6 +204,12 @@ def _paths(part: Part, columns: Iterable[str]) -> tuple[str, ...]:
 
 def _with_owner(part: Part, child: Child, owner: Row, position: int | None) -> dict[str, Any]:
     """Return a child's values with its owner's key, and its position where the table keeps one."""
+    for name, value in zip(part.owner, owner, strict=True):
+        if child.get(name) not in (None, value):
+            raise InvalidValueError(
+                f"{part.name}.{part.mapper.field(name)}",
+                "refers to another owner; leave it None, or give this one's key",
+            )
     values = {**child, **dict(zip(part.owner, owner, strict=True))}
     if part.order is not None and position is not None:
         values[part.order] = position

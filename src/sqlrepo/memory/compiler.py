@@ -71,7 +71,8 @@ def with_owners(where: Condition, find: Callable[[Any, Condition], Iterable[Row]
         part = leaf.link
         rows = find(part.schema, Condition(leaf.where, tuple(params)))
         places = [part.schema.positions[name] for name in part.owner]
-        params.append(frozenset(tuple(row[place] for place in places) for row in rows))
+        owners = {tuple(row[place] for place in places) for row in rows}
+        params.append(frozenset(owner for owner in owners if None not in owner))
         return Among(tuple(Ref(object, name) for name in part.targets), Param(len(params) - 1))
 
     if not _has_children(where.shape):

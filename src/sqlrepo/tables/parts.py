@@ -188,6 +188,8 @@ def read_part(owner: Mapper[Any], name: str, declared: HasMany, read_schema: Cal
     assert child is not None
     columns = dict(declared.columns)
     plain = issubclass(child, ValueOfPart)
+    if declared.value is not None and not plain:
+        raise MappingError(f"part {name!r} holds entities of {child.__name__}, so HasMany(value=...) does not fit")
     if plain:
         columns["value"] = _value_column(name, declared, schema, key)
     given = {columns.get(one, one) for one in describe(child)}
