@@ -17,6 +17,9 @@ from tests.schemas.shapes import Shape, outcomes, reflected
 # SQLAlchemy warns of its own type, wherever a column of a domain is compared.
 pytestmark = pytest.mark.filterwarnings("ignore:Type object .*DOMAIN:sqlalchemy.exc.SADeprecationWarning")
 
+# SQLAlchemy 2.0 does not reflect that a table is a partition of another, so memory would keep it as one of its own.
+UNSEEN = ("charge_2025",) if sa.__version__.startswith("2.0.") else ()
+
 LATER = datetime.fromisoformat("2999-01-01T00:00")  # without a zone
 
 
@@ -38,8 +41,8 @@ CASES = [
         "rental",
         "postgresql",
         "rental.sql",
-        17,
-        {"charge_2025": "postgresql_inherits of the table"},
+        17 - len(UNSEEN),
+        {} if UNSEEN else {"charge_2025": "postgresql_inherits of the table"},
         values={"movie.released": 2006},
     ),
     Case(
@@ -115,7 +118,7 @@ def read(case, url):
     """The metadata and the shapes of all tables."""
     script = isinstance(case.source, str)
     metadata, models = reflected(url, case.source, case.schemas) if script else declared(url, case.source)
-    return metadata, [Shape(model, case.values) for model in models]
+    return metadata, [Shape(model, case.values) for model in models if getattr(model, "name", "") not in UNSEEN]
 
 
 @pytest.fixture(scope="module")
