@@ -188,18 +188,22 @@ def is_source(given: object) -> bool:
 # -- requests
 
 
+#: What becomes of a call whose row is not there.
+Missing: TypeAlias = Exception | Mapping[str, Any] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A criterion in two parts: its shape, by which compiled forms are cached, and the values of its parameters.
 
     Attributes:
-        missing: for calls that fail without their row, a function that makes the error; its argument is True if the row
-            exists and does not match. For memory, where a commit may find the row changed.
+        missing: for calls that need their row, a function that returns the error, or the values of a row to insert; its
+            argument is True if the row exists and does not match. For memory, where a commit may find the row changed.
     """
 
     shape: Criterion = EVERYTHING
     params: tuple[Any, ...] = ()
-    missing: Callable[[bool], Exception] | None = field(default=None, compare=False)
+    missing: Callable[[bool], Missing] | None = field(default=None, compare=False)
 
     def and_also(self, other: Condition) -> Condition:
         if other.shape == EVERYTHING:

@@ -287,6 +287,19 @@ def updating(**changes):
     return lambda shop, one: shop.todos.update(one.model_copy(update=changes))
 
 
+def saving(shop, one):
+    shop.todos.save(one.model_copy(update={"value": "2"}))
+
+
+def upserting(shop, one):
+    shop.todos.upsert(one.model_copy(update={"value": "2"}), on="id")
+
+
+def upserting_and_patching(shop, one):
+    upserting(shop, one)
+    shop.todos.patch(one.id, {"priority": 7})
+
+
 def deleting(shop, one):
     shop.todos.delete(one.id)
 
@@ -327,6 +340,9 @@ LATER_WRITE_WINS = {
     "patch of a deleted row": (deleting, patching(value="2"), NotFoundError),
     "whole entity on a deleted row": (deleting, updating(value="2"), NotFoundError),
     "delete of a deleted row": (deleting, deleting, NotFoundError),
+    "save of a deleted row": (deleting, saving, ("2", 0, False)),
+    "upsert of a deleted row": (deleting, upserting, ("2", 0, False)),
+    "upsert and patch of a deleted row": (deleting, upserting_and_patching, ("2", 7, False)),
     "unique value that is taken": (
         lambda shop, one: shop.todos.add(Todo(key="b")),
         patching(key="b"),

@@ -28,7 +28,7 @@ from sqlrepo.core.selection import (
 )
 from sqlrepo.core.unit import BaseUnitOfWork
 from sqlrepo.core.work import raise_error
-from sqlrepo.driver import Condition, Driver, Fetch, Joinable, Lock, Source, Upsert
+from sqlrepo.driver import Condition, Driver, Fetch, Joinable, Lock, Missing, Source, Upsert
 from sqlrepo.errors import (
     ConstraintError,
     InvalidValueError,
@@ -430,8 +430,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         refused = self._mapper.find_given_number(row) or scope.find_violation(row)
 
         def work(driver: Driver) -> Found | Exception:
-            found = self._apply(driver, key, changes, version, counted=bool(children))
-            if found:
+            if found := self._apply(driver, key, changes, version, counted=bool(children), absent=refused or row):
                 return self._aggregate.replace(driver, found[0], children)
             if self._exists(driver, key):
                 return self._missing(key, version, exists=True)
@@ -693,10 +692,10 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         changes = {name: value for name, value in values.items() if name not in fixed}
         return self._complete(lambda: self._mapper.complete_update(changes, explicit=False))
 
-    def _where_version(self, key: Mapping[str, Any], version: Mapping[str, Any]) -> Condition:
-        """Select a row that must be there, and have the version if there is one."""
-        where = self._where_key({**key, **version})
-        return replace(where, missing=lambda exists: self._missing(key, version, exists and bool(version)))
+    def _where_version(self, key: Mapping[str, Any], version: Mapping[str, Any], absent: Missing = None) -> Condition:
+        """Select a row that must be there, unless another may be inserted, and have the version if there is one."""
+        where, error = self._where_key({**key, **version}), partial(self._missing, key, version)
+        return replace(where, missing=lambda exists: (not exists and absent) or error(exists and bool(version)))
 
     def _apply(
         self,
@@ -706,9 +705,10 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         version: Mapping[str, Any],
         *,
         counted: bool,  # although no column changes
+        absent: Missing = None,
     ) -> list[Row]:
         """Change one row and read it back; return no row if it is missing, or has another version."""
-        where = self._where_version(key, version)
+        where = self._where_version(key, version, absent)
         if not (changes or (counted and self._schema.version)):
             return driver.fetch(self._schema, Fetch(self._mapper.selected, where, lock="update" if counted else None))
         if not driver.update(self._schema, tuple(changes), tuple(changes.values()), where):
@@ -727,8 +727,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         scope.check_changes(changes)
 
         def work(driver: Driver) -> Found | bool:
-            rows = self._apply(driver, key, changes, version, counted=bool(children))
-            if rows:
+            if rows := self._apply(driver, key, changes, version, counted=bool(children)):
                 return self._aggregate.replace(driver, rows[0], children)
             return bool(version) and self._exists(driver, key)
 
@@ -794,6 +793,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         conflict = None if None in found.values() else tuple(found.values())
         where = self._where_key({name: value for name, value in found.items() if value is not None})
         lost = f"another transaction took away the row of {self._schema.name} that an upsert changed; retry the unit"
-        where = replace(where, missing=lambda _: TransactionConflictError(lost))
+        new = row if set(target) == set(self._schema.key) else None
+        where = replace(where, missing=lambda exists: (not exists and new) or TransactionConflictError(lost))
         changes = self._complete(lambda: self._mapper.complete_upsert(values, target, chosen))
         return Upsert(row, target, where, changes, conflict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -52,7 +52,7 @@ class MemoryDriver:
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
         stored = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, values, strict=True)}
         where = with_owners(where, self._choose)
-        edit = _matching(schema, where, lambda row: self._change(schema, row, stored))
+        edit = _matching(schema, where, lambda row: self._change(schema, row, stored), self._complete_absent)
         with self._tables.lock:
             table, statement = self._table(schema), Statement(self._changes_of)
             changes, keys = self._changes_of(table), sorted(map(table.key, self._choose(schema, where)))
@@ -87,7 +87,7 @@ class MemoryDriver:
         with self._tables.lock:
             table, statement = self._table(schema), Statement(self._changes_of)
             keys = sorted(map(table.key, self._choose(schema, where)))
-            count = statement.delete(table, keys, _matching(schema, where, delete))
+            count = statement.delete(table, keys, _matching(schema, where, delete, self._complete_absent))
             statement.finish()
         return count
 
@@ -161,6 +161,9 @@ class MemoryDriver:
             given[schema.generated] = table.take_key(given.get(schema.generated))
         return table.rules.fill_new(tuple(given.get(column.name) for column in schema.columns), columns)
 
+    def _complete_absent(self, schema: Schema, values: Mapping[str, Any]) -> Row:
+        return self._complete(self._table(schema), tuple(values), tuple(values.values()))
+
     def _change(self, schema: Schema, row: Row, stored: dict[str, Any]) -> Row:
         values = dict(stored)
         if schema.version is not None:
@@ -175,18 +178,24 @@ class MemoryDriver:
             del self._savepoints[name]
 
 
-def _matching(schema: Schema, where: Condition, act: Callable[[Row], Row | None]) -> Edit:
+def _matching(
+    schema: Schema,
+    where: Condition,
+    act: Callable[[Row], Row | None],
+    insert: Callable[[Schema, Mapping[str, Any]], Row],
+) -> Edit:
     """Make a statement's edit, which leaves a row that the condition no longer selects as it is.
 
-    Where the call needs its row, that is an error, which a database raises from the call itself.
+    Where the call needs its row, that is an error, which a database raises from the call itself, or the row is new.
     """
 
     def edit(row: Row | None) -> Row | None:
         compiled = compile_filter(schema, where.shape)
         if row is not None and compiled.choose([row], compiled.params(where)):
             return act(row)
-        if where.missing is not None:
-            raise where.missing(row is not None)
-        return row
+        missing = None if where.missing is None else where.missing(row is not None)
+        if isinstance(missing, Exception):
+            raise missing
+        return row if missing is None else insert(schema, missing)
 
     return edit
