@@ -130,7 +130,8 @@ class QueryObject(BaseModel, Generic[T]):
             value = getattr(self, name)
             if value is not None:
                 (applied if many is None else of_children.setdefault(many, [])).append(make(value))
-        applied += [Exists(many, all_of(parts)) for many, parts in of_children.items()]
+        for many, parts in of_children.items():
+            applied.append(Exists(many, all_of(parts)))
         return cast(bool, applied[0] if len(applied) == 1 else And(tuple(applied)))
 
 

@@ -166,15 +166,14 @@ class Mapper(Generic[T]):
 
     def column(self, name: str) -> Column:
         """Return a field's column, or raise `QueryError` if there is none."""
+        if name in self._columns:
+            return self._columns[name]
+        what = f"{self.entity.__name__}.{name} is"
         if name in self.links:
-            what = f"{self.entity.__name__}.{name} is kept in a table of its own"
-            raise QueryError(f"{what}, so only exists() and every() ask about it")
+            raise QueryError(f"{what} kept in a table of its own, so only exists() and every() ask about it")
         if nested := self._paths(name):
-            what = f"{self.entity.__name__}.{name} is a value object"
-            raise QueryError(f"{what}; name one of its fields, such as {nested[0].replace('.', '__')}")
-        if name not in self._columns:
-            raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
-        return self._columns[name]
+            raise QueryError(f"{what} a value object; name one of its fields, such as {nested[0].replace('.', '__')}")
+        raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
 
     def columns(self, name: str) -> list[Column]:
         """Return the column of a field, or those of a value object."""
