@@ -10,8 +10,15 @@ from typing import Any
 
 from sqlrepo import RepositoryError
 from sqlrepo.sqlalchemy import audit
+from sqlrepo.sqlalchemy.audit import find_short_keys
 
 _CLEAN, _FOUND, _USAGE = 0, 1, 2
+
+# No finding, for it concerns ordinary keys: what the application does with them decides.
+_SHORT_KEYS = (
+    "Note: the generated keys of {} have 32 bits or less. A client that may choose a key can choose the last one, and "
+    "then none is left to generate: do not take keys from clients."
+)
 
 
 class _UsageError(Exception):
@@ -29,12 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        findings = audit(_load(options.tables), options.dialect or _check_url(options.url))
+        tables = _load(options.tables)
+        findings = audit(tables, options.dialect or _check_url(options.url))
     except (_UsageError, RepositoryError) as error:
         sys.stderr.write(f"sqlrepo audit: {error}\n")
         return _USAGE
     for paragraph in _paragraphs(findings):
         sys.stdout.write(f"{paragraph}\n\n")
+    if short := find_short_keys(tables):
+        sys.stdout.write(f"{_SHORT_KEYS.format(', '.join(short))}\n\n")
     sys.stdout.write(f"{_summary(len(findings), options)}\n")
     return _FOUND if findings else _CLEAN
 

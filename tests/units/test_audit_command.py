@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlrepo import BaseRepository, MappingError
 from sqlrepo.__main__ import main
 from sqlrepo.sqlalchemy import Database
+from sqlrepo.sqlalchemy.audit import find_short_keys
 
 STORAGE = """
 import sqlalchemy as sa
@@ -128,7 +129,8 @@ def run(here):
 def test_findings_are_paragraphs_and_exit_code_1(run):
     result = run("audit", "storage:Base", "--dialect", "sqlite")
 
-    *paragraphs, summary = result.stdout.strip().split("\n\n")
+    *paragraphs, note, summary = result.stdout.strip().split("\n\n")
+    assert note.startswith("Note: ")
     assert (result.returncode, result.stderr) == (1, "")
     assert len(paragraphs) == 3
     assert [one.split(":")[0] for one in paragraphs] == ["person.price", "person.word", "person.(word)"]
@@ -141,7 +143,30 @@ def test_no_finding_is_exit_code_0(run, dialect):
     result = run("audit", "storage:Portable.metadata", "--dialect", dialect)
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(result.stdout.splitlines()) == 1
+    *_, summary = result.stdout.splitlines()
+    assert summary.startswith("No findings")
+
+
+def test_tables_whose_last_key_a_client_may_choose_are_named_in_a_note():
+    metadata = sa.MetaData()
+    for name, column in {
+        "short": sa.Column("id", sa.Integer, primary_key=True),
+        "long": sa.Column("id", sa.BigInteger, primary_key=True),
+        "always": sa.Column("id", sa.Integer, sa.Identity(always=True), primary_key=True),
+        "given": sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        "tiny": sa.Column("id", sa.SmallInteger, sa.Identity(), primary_key=True),
+    }.items():
+        sa.Table(name, metadata, column)
+
+    assert find_short_keys(metadata) == ["short", "tiny"]
+
+
+def test_the_note_is_printed_and_is_no_finding(repositories, capsys):
+    assert main(["audit", "repositories:Base", "--dialect", "sqlite"]) == 0
+
+    note, summary = capsys.readouterr().out.strip().split("\n\n")
+    assert note.startswith("Note: the generated keys of ")
+    assert summary.startswith("No findings")
 
 
 @pytest.mark.parametrize(("dialect", "lost"), [("postgresql", True), ("mariadb", True), ("sqlite", False)])
@@ -221,7 +246,7 @@ def test_a_real_database_is_asked_and_not_changed(here, capsys):
     code = main(["audit", "storage:Base", "--url", f"sqlite:///{here}/real.db"])
 
     assert code == 1
-    assert [one.split(":")[0] for one in capsys.readouterr().out.split("\n\n")[:-1]] == [
+    assert [one.split(":")[0] for one in capsys.readouterr().out.split("\n\n")[:-2]] == [
         "person.price",
         "person.word",
     ]  # of which memory says so

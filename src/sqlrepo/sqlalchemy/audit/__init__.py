@@ -64,6 +64,18 @@ def log_once(engine: sa.Engine, schema: Schema) -> None:
         )
 
 
+def find_short_keys(tables: Any) -> list[str]:
+    """Return the tables that generate keys of 32 bits or less and take given ones, of which the last may be chosen."""
+    found = [(table, table.autoincrement_column) for table in _metadata(tables).sorted_tables]
+    return [
+        table.fullname
+        for table, column in found
+        if column is not None
+        and not isinstance(column.type, sa.BigInteger)
+        and not (column.identity is not None and column.identity.always)
+    ]
+
+
 def _metadata(tables: Any) -> sa.MetaData:
     found = tables if isinstance(tables, sa.MetaData) else getattr(tables, "metadata", None)
     if not isinstance(found, sa.MetaData):
