@@ -48,7 +48,7 @@ class TaskRow(Base):
 
 
 class StepRow(Base):
-    __tablename__ = "step"
+    __tablename__ = "task_step"
     id: Mapped[int] = mapped_column(primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("task.id", ondelete="CASCADE"))
     text: Mapped[str] = mapped_column(String(20))
@@ -57,7 +57,7 @@ class StepRow(Base):
 
 
 class LabelRow(Base):
-    __tablename__ = "label"
+    __tablename__ = "task_label"
     task_id: Mapped[int] = mapped_column(ForeignKey("task.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(20), primary_key=True)
 
