@@ -488,7 +488,7 @@ def _stand_in(value: Any) -> Any:
     return 1 if isinstance(value, KeyOf | FreshKey) else value
 
 
-# How Pydantic is told to take the names of fields.
+# Makes Pydantic take the names of fields, not their aliases.
 _BY_NAME = "by_alias=False, by_name=True"
 
 
