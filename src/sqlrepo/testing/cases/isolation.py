@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # Seconds to wait for a step that can go on, for one that another unit may hold back, for one on a database with a
 # single writer, and for the end of all units.
-_SOON, _MAYBE, _ONE_WRITER, _END = 5.0, 0.5, 0.05, 60.0
+_SOON, _MAYBE, _ONE_WRITER, _END = 5.0, 1.0, 0.05, 60.0
 
 #: The anomalies in the order of the clauses 14.7 to 14.19.
 ANOMALIES: tuple[str, ...] = (
