@@ -54,6 +54,7 @@ class LineRow(Base):
     sku: Mapped[str]
     price: Mapped[Decimal | None] = mapped_column(sa.Numeric(10, 2))
     position: Mapped[int]
+    touched: Mapped[int | None] = mapped_column(onupdate=lambda: 1)  # no field of a line
 
 
 class TagRow(Base):

@@ -384,7 +384,8 @@ class _Difference:
             return {}
         with _placed(self._part, index):
             changes = mapper.complete_update(changes, explicit=False)
-        stored = {name: columns[name].type.load(columns[name].type.store(value)) for name, value in changes.items()}
+        types = {name: mapper.schema.by_name[name].type for name in changes}  # with those that change by themselves
+        stored = {name: types[name].load(types[name].store(value)) for name, value in changes.items()}
         version = mapper.schema.version
         return {**stored, version: (row[version] or 0) + 1} if version in mapper.selected else stored
 
