@@ -19,6 +19,7 @@ from sqlrepo import (
     exists,
     fields,
 )
+from sqlrepo.sqlalchemy import types
 from tests.units.domain import database
 
 
@@ -62,7 +63,7 @@ class LayerRow(Base):  # the position is part of the key
 
 class ItemRow(Base):
     __tablename__ = "item_of_box"
-    id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(types.UniqueId(), primary_key=True)
     box_id: Mapped[int] = owner()
     data: Mapped[Any] = mapped_column(sa.JSON, nullable=False)
     qty: Mapped[int]
