@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 from sqlrepo import BaseRepository, QueryObject
-from sqlrepo.core import repository, selection
+from sqlrepo.core import reading, selection
 from sqlrepo.core.definition import Definition
 from sqlrepo.core.selection import CALL_OPTIONS
 from sqlrepo.driver import Fetch
@@ -296,7 +296,7 @@ def types_do_not_store_null(patch):
     def after_row(schema, order, values):
         return selection.after_position(order, [(value, value is None) for value in values], schema.nullable)
 
-    patch.setattr(repository, "after_row", after_row)
+    patch.setattr(reading, "after_row", after_row)
 
 
 def count_ignores_fields_named_like_options(patch):

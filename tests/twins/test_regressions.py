@@ -130,7 +130,7 @@ def test_batch_is_stored_though_its_keys_are_normalised(club):
 @pytest.mark.parametrize("minus", ["", "-"])
 def test_pages_by_cursor_and_streams_go_on_at_null_as_the_type_stores_it(club, monkeypatch, field, values, minus):
     """A page ended where a type reads NULL as a value, or stores None as one."""
-    monkeypatch.setattr("sqlrepo.core.repository._ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("sqlrepo.core.reading._ROWS_AT_ONCE", 1)
     with edges.Club(club) as unit:
         members = [member_of(login, level, **{field: values[level]}) for level, login in enumerate("abc")]
         unit.members.add_many(members)

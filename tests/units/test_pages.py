@@ -16,7 +16,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from sqlrepo import InvalidLiteralError, Page, QueryError, QueryObject, UnitStateError, asc, desc
-from sqlrepo.core import repository
+from sqlrepo.core import reading
 from sqlrepo.core.selection import make_cursor_codec, select
 from sqlrepo.language.results import CursorCodec, CursorKeys
 from sqlrepo.language.values import Kind, ValueType
@@ -386,7 +386,7 @@ def test_cursors_of_one_backend_fit_the_other():
 @pytest.mark.parametrize("order", [None, "due", "-due", "-due,priority", "key"])
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_a_stream_meets_every_entity_once_over_ties_and_nulls(db, order, size, monkeypatch):
-    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", size)
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", size)
     with Shop(db) as shop:
         days = [None, date(2024, 1, 1), date(2024, 1, 1), None, date(2024, 1, 2), None, date(2024, 1, 1)]
         shop.todos.add_many(Todo(key=f"k{n}", due=day, priority=n % 2) for n, day in enumerate(days))
@@ -395,14 +395,14 @@ def test_a_stream_meets_every_entity_once_over_ties_and_nulls(db, order, size, m
 
 
 def test_the_statements_of_a_stream_do_not_grow_from_chunk_to_chunk(db, monkeypatch):
-    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 1)
     with Shop(db) as shop:
         shop.todos.add_many(Todo(key=f"k{n:03}") for n in range(220))
         assert [one.key for one in shop.todos.stream(order_by="due,key")] == [f"k{n:03}" for n in range(220)]
 
 
 def test_a_stream_goes_on_over_what_happens_between_its_chunks(db, monkeypatch):
-    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 2)
     with Shop(db) as shop:
         shop.todos.add_many(Todo(key=f"k{n}") for n in range(5))
         seen = []
@@ -420,7 +420,7 @@ def test_a_stream_goes_on_over_what_happens_between_its_chunks(db, monkeypatch):
 
 
 def test_a_stream_of_a_repository_alone_holds_no_connection_between_chunks(db, monkeypatch):
-    monkeypatch.setattr(repository, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 2)
     with Todos(db) as todos:
         todos.add_many(Todo(key=f"k{n}") for n in range(5))
     for _ in Todos(db).stream():

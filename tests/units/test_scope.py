@@ -419,7 +419,7 @@ def test_a_scope_is_asked_for_once_in_a_call(office, call):
 
 
 def test_a_stream_keeps_to_the_scope_it_began_with(office, monkeypatch):
-    monkeypatch.setattr("sqlrepo.core.repository._ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("sqlrepo.core.reading._ROWS_AT_ONCE", 1)
     with office() as unit:
         stream = unit.docs.stream()
         assert next(stream).id == 2

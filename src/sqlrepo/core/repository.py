@@ -1,62 +1,41 @@
-"""The repository: every public method, once, for every back end."""
+"""The repository: every public method once, for every back end; those that read are in `reading`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from sqlrepo.core.aggregates import Children, Found, insert_rows
-from sqlrepo.core.definition import Definition, RepositoryConfig, names_of
-from sqlrepo.core.scope import Scope, ScopedDriver, evaluate_scope
+from sqlrepo.core.definition import names_of
+from sqlrepo.core.reading import Readable
+from sqlrepo.core.scope import ScopedDriver
 from sqlrepo.core.selection import (
     NOT_GIVEN,
-    Selection,
-    after_row,
-    check_lock,
-    condition,
-    key_chunks,
-    make_cursor_codec,
-    require_limit,
-    require_position,
-    select,
     select_targets,
-    values_equal,
 )
-from sqlrepo.core.unit import BaseUnitOfWork
 from sqlrepo.core.work import raise_error
-from sqlrepo.driver import Condition, Driver, Fetch, Joinable, Lock, Missing, Source, Upsert
+from sqlrepo.driver import Condition, Driver, Fetch, Missing, Upsert
 from sqlrepo.errors import (
     ConstraintError,
     InvalidValueError,
     MappingError,
-    MultipleFoundError,
     NotFoundError,
     QueryError,
     StaleEntityError,
     TransactionConflictError,
-    UnitStateError,
 )
 from sqlrepo.language.entities import read_changes
-from sqlrepo.language.fields import OrderBy, reverse_order
-from sqlrepo.language.query import QueryObject
-from sqlrepo.language.results import CursorPage, Page, Upserted
-from sqlrepo.tables.mapper import Mapper
+from sqlrepo.language.results import Upserted
 from sqlrepo.tables.schema import Row
 
 T = TypeVar("T")
 K = TypeVar("K")
 R = TypeVar("R")
-S = TypeVar("S")
-
-# What a stream holds in memory at once.
-_ROWS_AT_ONCE = 1_000
 
 
-class BaseRepository(RepositoryConfig[T], Generic[T, K]):
+class BaseRepository(Readable[T, K], Generic[T, K]):
     """The base of repositories: a collection of entities of one class, kept in one table.
 
     ``class Todos(BaseRepository[Todo, int]): model = TodoRow`` works in a database and in memory. Entities are
@@ -72,291 +51,6 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         MappingError: entity and table do not fit.
         UnsupportedError: the source cannot keep the table.
     """
-
-    def __init__(self, source: Source | Joinable | BaseUnitOfWork[Any], *, context: Any = None) -> None:
-        self._source: Source | None = None  # of a repository alone
-        if isinstance(source, BaseUnitOfWork):
-            self._unit: BaseUnitOfWork[Any] = source
-        else:
-            self._unit = BaseUnitOfWork[Any](source, context=context)
-            self._stand_alone(type(self))
-        self._work = self._unit._work
-        self._work.require_kept(self._kind)
-        self._config: Definition[T] = self.definition()
-        self._mapper: Mapper[T] = self._config.mapper
-        self._schema = self._mapper.schema
-        self._aggregate = self._config.aggregate
-        self._unscoped = Scope(self._mapper)
-        self._work.add_mapper(self._mapper)
-
-    @property
-    def unit(self) -> BaseUnitOfWork[Any]:
-        """The unit of work that the repository takes part in; its own if it stands alone."""
-        return self._unit
-
-    @property
-    def context(self) -> Any:
-        """Your application's data, as given to the unit of work."""
-        return self._unit.context
-
-    def missing_capabilities(self) -> frozenset[str]:
-        """Return the names of the `sqlrepo.testing.Capabilities` that the back end does not have.
-
-        Raises:
-            DatabaseUnavailableError: a server has to be asked, and cannot be reached.
-        """
-        return self._work.source.missing_capabilities
-
-    def __enter__(self) -> Self:
-        if self._source is not None:
-            self._unit.__enter__()
-        elif not self._unit.is_open:
-            raise UnitStateError(
-                "not_open", f"{self._name} belongs to a unit of work that is not open; enter the unit first"
-            )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._source is not None:
-            self._unit.__exit__(kind, error, traceback)
-        elif error is not None:
-            self._work.mark_rollback_only(error)
-
-    # -- reading by key
-
-    def get(self, id: K, *, lock: Lock | None = None) -> T:
-        """Return the entity with a key.
-
-        Args:
-            id: the key; a tuple, in the order of the key columns, for a composite key.
-            lock: keeps other units from writing the row until this one ends. If another unit has locked the row
-                already, "update" waits, "skip" treats the row as missing and "nowait" raises `LockTimeoutError`. Back
-                ends without row locks (capability ``row_locks``: SQLite, memory) accept all three, and are as safe.
-
-        Raises:
-            NotFoundError: no row has the key.
-            ReadOnlyError: a lock in a read-only unit.
-        """
-        found = self.get_or_none(id, lock=lock)
-        if found is None:
-            raise NotFoundError(self._mapper.entity, id)
-        return found
-
-    def get_or_none(self, id: K, *, lock: Lock | None = None) -> T | None:
-        """Return the entity with a key, or None."""
-        where = self._where_key(self._mapper.parse_key(id))
-        found = self._load(self._fetch(Fetch(self._mapper.selected, where, lock=lock)))
-        return found[0] if found else None
-
-    def get_many(self, ids: Iterable[K]) -> list[T]:
-        """Return the entities with some keys, in the order of the keys; keys without an entity are skipped."""
-        keys = [tuple(self._mapper.parse_key(one).values()) for one in ids]
-        requests = [
-            Fetch(self._mapper.selected, condition(chunk)) for chunk in key_chunks(self._mapper, dict.fromkeys(keys))
-        ]
-
-        def work(driver: Driver) -> Found:
-            rows = [row for request in requests for row in driver.fetch(self._schema, request)]
-            return self._aggregate.load(driver, rows)
-
-        found = self._read(work)
-        places = [self._mapper.selected.index(name) for name in self._schema.key]
-        stored = (tuple(row[place] for place in places) for row in found.rows)
-        by_key = dict(zip(stored, self._load(found), strict=True))
-        return [by_key[key] for key in keys if key in by_key]
-
-    # -- reading by criteria
-
-    def one(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T:
-        """Return the only entity that matches.
-
-        Raises:
-            NotFoundError: no entity matches.
-            MultipleFoundError: several entities match.
-        """
-        selection = select(self._mapper, criteria, equals)
-        found = self._find_only(selection)
-        if found is None:
-            raise NotFoundError(self._mapper.entity, str(selection.criterion))
-        return found
-
-    def one_or_none(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
-        """Return the only entity that matches, or None.
-
-        Raises:
-            MultipleFoundError: several entities match.
-        """
-        return self._find_only(select(self._mapper, criteria, equals))
-
-    def first(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any) -> T | None:
-        """Return the first matching entity in an order, or None."""
-        if self._config.ambiguous:
-            self._config.refuse_ambiguous("first", order_by=order_by)
-        selection = select(self._mapper, criteria, equals, order_by=order_by)
-        limit = 1 if selection.limit is None else min(selection.limit, 1)
-        found = self._load(self._fetch(self._request(selection, limit=limit, offset=selection.offset)))
-        return found[0] if found else None
-
-    @overload
-    def find(
-        self,
-        /,
-        *criteria: bool | QueryObject[T],
-        order_by: OrderBy = None,
-        limit: int | None = None,
-        offset: int | None = None,
-        into: None = None,
-        lock: Lock | None = None,
-        **equals: Any,
-    ) -> list[T]: ...
-    @overload
-    def find(
-        self,
-        /,
-        *criteria: bool | QueryObject[T],
-        order_by: OrderBy = None,
-        limit: int | None = None,
-        offset: int | None = None,
-        into: type[S],
-        lock: Lock | None = None,
-        **equals: Any,
-    ) -> list[S]: ...
-    def find(
-        self,
-        /,
-        *criteria: bool | QueryObject[T],
-        order_by: OrderBy = NOT_GIVEN,
-        limit: int | None = NOT_GIVEN,
-        offset: int | None = NOT_GIVEN,
-        into: type[Any] | None = NOT_GIVEN,
-        lock: Lock | None = NOT_GIVEN,
-        **equals: Any,
-    ) -> list[Any]:
-        """Return the entities that match.
-
-        Args:
-            criteria: expressions over `fields`, and at most one query object.
-            order_by: fields, `asc` or `desc` of them, or ``"-priority,key"``; the key is always appended.
-            limit: the largest number of entities to return.
-            offset: the number of entities to skip first.
-            into: a Pydantic model or dataclass with some of the entity's fields; only their columns are selected.
-            lock: as in `get`.
-            equals: fields and the values they must have; None is NULL.
-
-        Raises:
-            QueryError: the query is ambiguous or contradictory; a field has the name of an option that is given.
-        """
-        if self._config.ambiguous:
-            self._config.refuse_ambiguous("find", order_by=order_by, limit=limit, offset=offset, into=into, lock=lock)
-        selection = select(self._mapper, criteria, equals, order_by=order_by, limit=limit, offset=offset)
-        lock = None if lock is NOT_GIVEN else lock
-        request = self._request(selection, limit=selection.limit, offset=selection.offset, lock=lock)
-        if into is None or into is NOT_GIVEN:
-            return self._load(self._fetch(request))
-        columns, build = self._config.projection(into)
-        return build(self._fetch(replace(request, columns=columns), whole=False).rows)
-
-    def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
-        """Count the entities that match; a query object's limit and offset are ignored."""
-        where = select(self._mapper, criteria, equals).where
-        return self._read(lambda driver: driver.count(self._schema, where))
-
-    def exists(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
-        """Return True if any entity matches."""
-        where = select(self._mapper, criteria, equals).where
-        return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
-
-    def stream(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any) -> Iterator[T]:
-        """Iterate over the entities that match, however many, in chunks of bounded size.
-
-        Each chunk is a statement that begins after the last row of the chunk before, so other statements, savepoints
-        and an early ``break`` are safe in between. It is not a snapshot: rows committed by other transactions after the
-        current position are included. A query object's limit and offset are ignored.
-
-        Args:
-            criteria: expressions over `fields`, and at most one query object.
-            order_by: as in `find`.
-            equals: fields and the values they must have; None is NULL.
-
-        Raises:
-            QueryError: the query is ambiguous or contradictory; raised by the call, not at the first entity.
-        """
-        return chain.from_iterable(self.chunks(*criteria, order_by=order_by, **equals))
-
-    def chunks(
-        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
-    ) -> Iterator[list[T]]:
-        """Iterate as `stream` does, over lists of entities."""
-        if self._config.ambiguous:
-            self._config.refuse_ambiguous("stream", order_by=order_by)
-        self._mapper.require_key()
-        # The arguments are checked, and the scope evaluated, before the first chunk is read.
-        return self._read_chunks(select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope())
-
-    # -- pages
-
-    def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
-        """Return a page by the query object's limit and offset.
-
-        Args:
-            query: must have a limit.
-            with_total: True to count all matching entities, with a second statement unless the page is the last one.
-        """
-        selection = select(self._mapper, (query,), {})
-        limit = require_limit(query, selection)
-        request = self._request(selection, limit=limit + 1, offset=selection.offset)
-
-        def work(driver: Driver) -> tuple[Found, bool, int | None]:
-            rows = driver.fetch(self._schema, request)
-            more, total = len(rows) > limit, None
-            if with_total:
-                whole = not more and (rows or not selection.offset)
-                total = selection.offset + len(rows) if whole else driver.count(self._schema, selection.where)
-            return self._aggregate.load(driver, rows[:limit]), more, total
-
-        found, more, total = self._read(work)
-        return Page(self._load(found), more, total)
-
-    def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
-        """Return a page by position: exact with ties and NULLs, and as cheap at the end as at the beginning.
-
-        Args:
-            query: must have a limit, of one row at least, and no offset.
-            after: the ``next`` cursor of the page before.
-            before: the ``previous`` cursor of the page after.
-
-        Raises:
-            QueryError: the query has no limit.
-            InvalidLiteralError: the cursor belongs to another query, or both cursors are given; the limit is zero, or
-                there is an offset.
-        """
-        selection, scope = select(self._mapper.require_key(), (query,), {}), self._evaluate_scope()
-        limit = require_limit(query, selection)
-        require_position(limit, selection.offset, after, before)
-        backwards, cursor = before is not None, after if before is None else before
-        cursors = make_cursor_codec(self._mapper, selection, scope.rows, self._work.source.cursor_keys)
-        order = reverse_order(selection.order) if backwards else selection.order
-        if cursor is not None:
-            position = cursors.decode(cursor, "before" if backwards else "after")
-            selection = selection.and_also(after_row(self._schema, order, position))
-        request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
-
-        def work(driver: Driver) -> tuple[Found, bool]:
-            rows = driver.fetch(self._schema, request)
-            page = rows[:limit]
-            return self._aggregate.load(driver, page[::-1] if backwards else page), len(rows) > limit
-
-        found, more = self._read(work, scope)
-        rows = found.rows
-        places = self._places(selection)
-        ends = [cursors.encode([row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
-        return CursorPage(
-            self._load(found),
-            next=ends[-1] if rows and (backwards or more) else None,
-            previous=ends[0] if rows and (more if backwards else cursor is not None) else None,
-        )
 
     # -- writing
 
@@ -556,31 +250,7 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         where = select_targets(self._mapper, criteria, equals, everything=everything)
         return self._write(lambda driver: self._aggregate.delete(driver, where))
 
-    # -- calls
-
-    def _read(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
-        """Run the statements of a reading call; alone and outside ``with``, in a transaction of their own."""
-        work = self._scoped(work, scope)
-        if self._source is None or self._unit.is_open:
-            return self._work.run(work)
-        unit = BaseUnitOfWork[Any](self._source, read_only=True)
-        unit._work.label(self._kind)
-        with unit:
-            return unit._work.run(work)
-
-    def _write(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
-        """Run the statements of a writing call."""
-        work = self._scoped(work, scope)
-        if self._source is not None and not self._unit.is_open:
-            raise UnitStateError(
-                "write_outside", f"{self._name} cannot write outside `with`; enter it, or use it in a unit of work"
-            )
-        try:
-            return self._work.run(work, write=True)
-        except (ConstraintError, InvalidValueError) as error:
-            if not self._aggregate.name_fields(error):
-                self._work.name_fields(error, self._mapper)
-            raise
+    # -- entities and rows
 
     def _complete(self, complete: Callable[[], R]) -> R:
         """Complete values before they are sent; a violation found here aborts the transaction as a statement's does."""
@@ -589,83 +259,6 @@ class BaseRepository(RepositoryConfig[T], Generic[T, K]):
         except ConstraintError as error:
             self._write(partial(raise_error, error))
             raise
-
-    def _evaluate_scope(self) -> Scope:
-        """Evaluate the scope, once in each call; `ProgrammingError` if the methods return no criterion."""
-        if not self._config.has_scope:
-            return self._unscoped
-        rows = evaluate_scope(self._mapper, f"{self._name}.scope()", self.scope)
-        if not self._config.has_write_scope:
-            return Scope(self._mapper, rows, rows)
-        return Scope(self._mapper, rows, evaluate_scope(self._mapper, f"{self._name}.write_scope()", self.write_scope))
-
-    def _scoped(self, work: Callable[[Driver], R], scope: Scope | None) -> Callable[[Driver], R]:
-        """Confine statements to the scope: the one given, where the call has evaluated it already."""
-        scope = scope or self._evaluate_scope()
-        return work if scope is self._unscoped else lambda driver: work(scope.confine(driver))
-
-    def _stand_alone(self, kind: type[Any]) -> None:
-        work = self._unit._work
-        work.register_tables(kind, [kind])
-        work.require_kept(kind)
-        work.label(kind)
-        self._source = work.source
-
-    @property
-    def _kind(self) -> type[Any]:
-        """The class that the application has defined."""
-        return type(self)
-
-    @property
-    def _name(self) -> str:
-        return self._kind.__name__
-
-    # -- requests
-
-    def _request(self, selection: Selection, *, limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
-        return Fetch(self._mapper.selected, selection.where, selection.order, limit, offset, lock)
-
-    def _fetch(self, request: Fetch, scope: Scope | None = None, *, whole: bool = True) -> Found:
-        """Read rows, with their parts if ``whole``; a lock makes this a write, which needs a unit that may write."""
-        check_lock(request.lock)
-        call = self._read if request.lock is None else self._write
-
-        def work(driver: Driver) -> Found:
-            rows = driver.fetch(self._schema, request)
-            return self._aggregate.load(driver, rows, request.lock) if whole else Found(rows)
-
-        return call(work, scope)
-
-    def _find_only(self, selection: Selection) -> T | None:
-        found = self._fetch(self._request(selection, limit=2))
-        if len(found.rows) > 1:
-            raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
-        return self._load(found)[0] if found.rows else None
-
-    def _read_chunks(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
-        places = self._places(selection)
-        rest = selection
-        while True:
-            found = self._fetch(self._request(rest, limit=_ROWS_AT_ONCE), scope)
-            yield self._load(found)
-            if len(found.rows) < _ROWS_AT_ONCE:
-                return
-            position = [found.rows[-1][place] for place in places]
-            # From the first selection, or each chunk's statement would be longer than the one before.
-            rest = selection.and_also(after_row(self._schema, selection.order, position))
-
-    def _places(self, selection: Selection) -> list[int]:
-        return [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
-
-    def _where_key(self, values: Mapping[str, Any]) -> Condition:
-        return condition(values_equal(self._mapper, values))
-
-    # -- entities and rows
-
-    def _load(self, found: Found) -> list[T]:
-        if self._config.custom_load:
-            return [self.to_domain(record) for record in self._mapper.to_records(*found)]
-        return self._mapper.load(*found)
 
     def _load_written(self, found: Found) -> list[T]:
         """Load rows just written; if they cannot be loaded they must not be committed."""
