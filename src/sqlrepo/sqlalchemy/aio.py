@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -12,14 +13,19 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 from typing_extensions import TypeVar as TypeVarWithDefault
 
+from sqlrepo.core.aggregates import Found
 from sqlrepo.core.aio import AsyncBaseRepository, AsyncBaseUnitOfWork
 from sqlrepo.core.repository import BaseRepository
+from sqlrepo.core.selection import NOT_GIVEN, select
 from sqlrepo.core.unit import BaseUnitOfWork
-from sqlrepo.driver import Callback
+from sqlrepo.driver import Callback, Driver
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.language.results import CursorKey
+from sqlrepo.language.fields import OrderBy
+from sqlrepo.language.query import QueryObject
+from sqlrepo.language.results import CursorKey, Page
 from sqlrepo.sqlalchemy.connecting import cancel_safe_options
 from sqlrepo.sqlalchemy.database import Database, Engines
+from sqlrepo.sqlalchemy.driver import SQLAlchemyDriver, split_elements
 from sqlrepo.sqlalchemy.session import UnitSession
 
 if TYPE_CHECKING:
@@ -213,6 +219,59 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
         """
         return cast(Connection, self.unit._work.unwrap("connection"))
 
+    def select(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
+    ) -> sa.Select[Any]:
+        """Begin a statement of your own: a SELECT of the mapped class, or of a `Table`'s columns, within the scope.
+
+        Args:
+            criteria: as in `find`; a query object's limit and offset are ignored.
+            order_by: as in `find`; by default the statement has no order.
+            equals: fields and the values they must have; None is NULL.
+
+        Raises:
+            UnsupportedError: the repository runs in memory.
+        """
+        if self._config.ambiguous:
+            self._config.refuse_ambiguous("select", order_by=order_by)
+        selection = select(self._mapper, criteria, equals, order_by=order_by)
+        where = selection.and_also(self._evaluate_scope().rows).where
+        given = (order_by, *(getattr(one, "order_by", None) for one in criteria if isinstance(one, QueryObject)))
+        order = selection.order if any(one is not None and one is not NOT_GIVEN for one in given) else ()
+        return self._read(lambda driver: _sql(driver).begin_statement(self._schema, where, order))
+
+    def load(self, statement: sa.Select[Any]) -> list[T]:
+        """Run a statement, such as one begun by `select`, and return its entities, parts included.
+
+        Args:
+            statement: its first element is the mapped class, an alias of it, or a column of the table.
+
+        Raises:
+            QueryError: the first element is something else.
+            UnsupportedError: the repository runs in memory.
+        """
+        split_elements(self._schema, (), statement)  # checks it
+
+        def work(driver: Driver) -> Found:
+            rows = _sql(driver).fetch_statement(self._schema, self._mapper.selected, statement)
+            return self._aggregate.load(driver, rows)
+
+        return self._load(self._read(work))
+
+    def load_page(self, statement: sa.Select[Any], limit: int, offset: int = 0, *, with_total: bool = False) -> Page[T]:
+        """Return a page of a statement's entities, in the order of the statement and then of the key; see `load`."""
+        split_elements(self._schema, (), statement)
+        select(self._mapper.require_key(), (), {}, limit=limit, offset=offset)  # checks both
+
+        def work(driver: Driver) -> tuple[Found, bool, int | None]:
+            sql, page = _sql(driver), (limit + 1, offset)
+            rows = sql.fetch_statement(self._schema, self._mapper.selected, statement, page)
+            total = sql.count_statement(statement) if with_total else None
+            return self._aggregate.load(driver, rows[:limit]), len(rows) > limit, total
+
+        found, more, total = self._read(work)
+        return Page(self._load(found), more, total)
+
 
 class SQLAlchemyUnitOfWork(BaseUnitOfWork[C]):
     """A unit of work with public access to its session and connection."""
@@ -226,6 +285,14 @@ class SQLAlchemyUnitOfWork(BaseUnitOfWork[C]):
     def connection(self) -> Connection:
         """The unit's connection, in its transaction."""
         return cast(Connection, self._work.unwrap("connection"))
+
+
+# Its methods need no more of `self` than the repository beneath an async one has.
+_Sync: Any = SQLAlchemyRepository
+
+
+def _sql(driver: Driver) -> SQLAlchemyDriver:
+    return cast(SQLAlchemyDriver, driver.unwrap("SQL"))
 
 
 class AsyncSQLAlchemyRepository(AsyncBaseRepository[T, K], Generic[T, K]):
@@ -243,6 +310,22 @@ class AsyncSQLAlchemyRepository(AsyncBaseRepository[T, K], Generic[T, K]):
     async def connection(self) -> AsyncConnection:
         """Return the unit of work's connection, in its transaction; connects if need be."""
         return await self.session.connection()
+
+    async def select(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
+    ) -> sa.Select[Any]:
+        """See `SQLAlchemyRepository.select`."""
+        return await self._call(partial(_Sync.select, self._body), *criteria, order_by=order_by, **equals)
+
+    async def load(self, statement: sa.Select[Any]) -> list[T]:
+        """See `SQLAlchemyRepository.load`."""
+        return await self._call(_Sync.load, self._body, statement)
+
+    async def load_page(
+        self, statement: sa.Select[Any], limit: int, offset: int = 0, *, with_total: bool = False
+    ) -> Page[T]:
+        """See `SQLAlchemyRepository.load_page`."""
+        return await self._call(_Sync.load_page, self._body, statement, limit, offset, with_total=with_total)
 
 
 class AsyncSQLAlchemyUnitOfWork(AsyncBaseUnitOfWork[C]):

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import QueryableAttribute, Session, SessionTransaction
 
 from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
     InvalidValueError,
+    QueryError,
     RepositoryError,
     UniqueViolationError,
     UnitStateError,
@@ -25,12 +26,15 @@ from sqlrepo.errors import (
     make_passed_over_error,
 )
 from sqlrepo.language.criteria import And, Compare, Param, Ref, matches_all
+from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind
+from sqlrepo.sqlalchemy.compiler import compared_columns
 from sqlrepo.sqlalchemy.dialects.base import BYTES_PER_CHARACTER, Triggers
 from sqlrepo.sqlalchemy.errors import raise_translated, translate
 from sqlrepo.sqlalchemy.events import unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
-from sqlrepo.tables.reflection import sql_columns
+from sqlrepo.sqlalchemy.translator import where_with_values
+from sqlrepo.tables.reflection import mapper_of, sql_columns, table_of
 from sqlrepo.tables.schema import Row, Schema, TableName
 
 if TYPE_CHECKING:
@@ -135,6 +139,32 @@ class SQLAlchemyDriver:
         count = self._write(*self._database.compiler.delete(schema, where))
         return count or self._check_missing(schema, where)
 
+    # -- statements of the application
+
+    def begin_statement(self, schema: Schema, where: Condition, order: Sequence[Sort]) -> sa.Select[Any]:
+        if self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
+        columns, statement = compared_columns(schema), sa.select(schema.model)
+        if not matches_all(where.shape):
+            statement = statement.where(where_with_values(where, columns, self._database.dialect))
+        return statement.order_by(*self._database.compiler.order(schema, columns, order))
+
+    def fetch_statement(
+        self, schema: Schema, names: Sequence[str], given: sa.Select[Any], page: tuple[int, int] | None = None
+    ) -> list[Row]:
+        """Read columns of a statement's first element; those of a page in its order, and then that of the key."""
+        columns, others = split_elements(schema, names, given)
+        read = map(self._database.dialect.read, columns)
+        statement: sa.Select[*tuple[Any, ...]] = given.with_only_columns(*read, *others, maintain_column_froms=True)
+        if page is not None:
+            keys = (columns[names.index(name)] for name in schema.key)
+            statement = statement.order_by(*keys).limit(page[0]).offset(page[1])
+        return _with_utc(schema, names, [row[: len(names)] for row in self._execute(statement, {})])
+
+    def count_statement(self, statement: sa.Select[Any]) -> int:
+        counted = sa.select(sa.func.count()).select_from(statement.order_by(None).subquery())
+        return int(self._execute(counted, {}).scalar_one())
+
     def savepoint(self) -> str:
         if self._read_only:  # there is nothing to undo
             self._transaction.open_savepoint(f"read_only_{self._transaction.depth}")
@@ -205,6 +235,8 @@ class SQLAlchemyDriver:
         if self._read_only and not (self._guarded_by_server or self._writes_forbidden):
             self._database.dialect.forbid_writes(self._connection, forbidden=True)
             self._writes_forbidden = True
+        if kind == "SQL":
+            return self
         if kind == "connection":
             return self._connection
         if self._session is None:
@@ -458,6 +490,26 @@ def _measure(value: Any) -> int:
     if isinstance(value, str | bytes):
         return len(value)
     return len(ascii(value)) if isinstance(value, dict | list | BaseModel) else 0  # JSON escapes other characters
+
+
+def split_elements(schema: Schema, names: Sequence[str], given: object) -> tuple[list[Any], list[Any]]:
+    """Return the columns of a statement's first element, which may be an alias, and the other elements."""
+    described: list[Any] = given.column_descriptions if isinstance(given, sa.Select) else []
+    first = described[0] if described else {"name": type(given).__name__, "expr": None}
+    mapped, own, entity = mapper_of(schema), sql_columns(schema), first.get("entity")
+    whole = first["expr"] is entity or isinstance(first["expr"], QueryableAttribute)
+    origin: Any = getattr(first["expr"], "table", None)
+    if mapped is not None and entity is not None and whole and sa.inspect(entity).mapper is mapped:
+        columns = [getattr(entity, mapped.get_property_by_column(own[name]).key) for name in names]
+    elif entity is None and origin is not None and origin.is_derived_from(table_of(schema)):
+        columns = [origin.corresponding_column(own[name]) for name in names]
+    else:
+        raise QueryError(
+            "load() and load_page() take a SELECT whose first element is "
+            f"{getattr(schema.model, '__name__', schema.name)}, as select() gives it, not {first['name']}"
+        )
+    chosen = {id(one) for one in (entity, *columns)}
+    return columns, [one["expr"] for one in described if id(one["expr"]) not in chosen]
 
 
 def _with_utc(schema: Schema, columns: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from sqlrepo.core.selection import Selection, select
+from sqlrepo.core.selection import select
+from sqlrepo.driver import Condition
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import Param
 from sqlrepo.language.query import QueryObject, entity_of
@@ -54,16 +55,17 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     if selection.limit is not None and selected._limit_clause is not None:  # noqa: SLF001  # which has no public name
         raise QueryError(f"limit is given twice: by the statement and by {type(query).__name__}")
     columns = compared_columns(mapper.schema)
-    result = selected.where(PerDialect({one.sql.name: _where(selection, columns, one) for one in _DIALECTS}))
+    choices = {one.sql.name: where_with_values(selection.where, columns, one) for one in _DIALECTS}
+    result = selected.where(PerDialect(choices))
     orders = [Compiler(one).order(mapper.schema, columns, selection.order) for one in _DIALECTS]
-    for choices in zip(*orders, strict=True):
-        result = result.order_by(PerDialect({one.sql.name: key for one, key in zip(_DIALECTS, choices, strict=True)}))
+    for keys in zip(*orders, strict=True):
+        result = result.order_by(PerDialect({one.sql.name: key for one, key in zip(_DIALECTS, keys, strict=True)}))
     result = result if selection.limit is None else result.limit(selection.limit)
     return cast(S, result.offset(selection.offset) if selection.offset else result)
 
 
-def _where(selection: Selection, columns: Columns, dialect: Dialect) -> sa.ColumnElement[bool]:
-    where = selection.where
+def where_with_values(where: Condition, columns: Columns, dialect: Dialect) -> sa.ColumnElement[bool]:
+    """Write a condition with the values of its parameters."""
 
     def bind(
         param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
