@@ -9,7 +9,9 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from sqlrepo.errors import (
     DatabaseUnavailableError,
@@ -28,12 +30,14 @@ from sqlrepo.language.criteria import (
     Match,
     OneOf,
     Param,
+    Ref,
     map_inner,
     map_leaves,
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.results import CursorKeys
-from sqlrepo.tables.schema import Row, Schema
+from sqlrepo.language.values import Kind, ValueType
+from sqlrepo.tables.schema import Column, Row, Schema
 
 Callback: TypeAlias = Callable[[], Any]
 Lock: TypeAlias = Literal["update", "skip", "nowait"]
@@ -82,6 +86,9 @@ class Driver(Protocol):
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         """Count rows, stopping at ``limit``."""
+
+    def group(self, schema: Schema, request: Group) -> list[Row]:
+        """Read the keys and measures of groups of rows."""
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
@@ -242,6 +249,53 @@ class Fetch:
     # Keeps other transactions from writing the rows. For rows that are locked already, "update" waits, "skip" leaves
     # them out and "nowait" raises LockTimeoutError.
     lock: Lock | None = None
+
+
+class Measure(NamedTuple):
+    """One number about a group: of its rows, or of the values of a column that are not NULL."""
+
+    function: Literal["count", "sum", "min", "max", "count_distinct"]
+    ref: Ref | None = None  # None: count rows
+    part: Any = None  # whose children have the column; they are folded for each row first, then over the rows
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows with equal keys as one, with its measures; without keys all rows, also if there are none.
+
+    NULL is a key like any other. Of nothing the count is 0, and anything else is NULL. Sums are exact, and may be
+    larger than any column holds. ``having`` and ``order`` refer to the columns of ``result``, which are named "0", "1"
+    and so on.
+    """
+
+    keys: tuple[Ref, ...]
+    measures: tuple[Measure, ...]
+    where: Condition = Condition()
+    having: Condition = Condition()
+    order: tuple[Sort, ...] = ()  # empty: any order
+    limit: int | None = None
+    offset: int = 0
+
+    def result(self, schema: Schema) -> Schema:
+        """Return the table that the groups are: keys, then measures."""
+        return _result(schema, self.keys, self.measures)
+
+
+@lru_cache(maxsize=1024)
+def _result(schema: Schema, keys: tuple[Ref, ...], measures: tuple[Measure, ...]) -> Schema:
+    types = [schema.by_name[ref.name].type for ref in keys] + [_type_of(schema, one) for one in measures]
+    columns = tuple(Column(str(at), type_, nullable=True) for at, type_ in enumerate(types))
+    return Schema(schema.name, columns, tuple(column.name for column in columns[: len(keys)]))
+
+
+def _type_of(schema: Schema, measure: Measure) -> ValueType:
+    whole = ValueType(Kind.INTEGER, int, low=-(2**63), high=2**63 - 1)
+    if measure.ref is None or measure.function in ("count", "count_distinct"):
+        return whole
+    type_ = (schema if measure.part is None else measure.part.schema).by_name[measure.ref.name].type
+    if measure.function != "sum" or type_.kind is Kind.FLOAT:
+        return type_
+    return whole if type_.kind is Kind.INTEGER else ValueType(Kind.DECIMAL, Decimal, scale=type_.scale)
 
 
 @dataclass(frozen=True, slots=True)

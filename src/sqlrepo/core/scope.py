@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from sqlrepo.driver import Condition, Driver, Fetch, Upsert
+from sqlrepo.driver import Condition, Driver, Fetch, Group, Upsert
 from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError, UnsupportedError
 from sqlrepo.language.criteria import (
     EVERYTHING,
@@ -130,6 +130,9 @@ class ScopedDriver:
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         return self.beneath.count(schema, where.and_also(self._rows_of(schema)), limit)
+
+    def group(self, schema: Schema, request: Group) -> list[Row]:
+        return self.beneath.group(schema, replace(request, where=request.where.and_also(self._rows_of(schema))))
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]

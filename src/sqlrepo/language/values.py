@@ -14,7 +14,7 @@ from uuid import UUID
 JSON_FORM = "json"  # the form of JSON columns
 
 # Quantises decimals without ever rounding for lack of precision.
-_EXACT = Context(prec=10_000)
+EXACT = Context(prec=10_000)
 
 # MariaDB's character sets that lack characters, as Python knows them.
 _WITHOUT_SUPPLEMENTARY = ("utf8", "utf8mb3")
@@ -184,7 +184,7 @@ def _decimal(limits: ValueType, value: Any) -> Decimal:
     misfit = WrongValueError(f"needs more than {limits.precision} digits, {limits.scale} of them after the point")
     if number and number.adjusted() >= limits.precision - limits.scale:
         raise misfit
-    quantised = number.quantize(Decimal(1).scaleb(-limits.scale), context=_EXACT)
+    quantised = number.quantize(Decimal(1).scaleb(-limits.scale), context=EXACT)
     if quantised != number:
         raise misfit
     return quantised or abs(quantised)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import localcontext
 from functools import lru_cache
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-from sqlrepo.driver import Condition
+from sqlrepo.driver import Condition, Group, Measure
 from sqlrepo.language.criteria import Among, And, Compare, Criterion, Exists, Leaf, Match, OneOf, Param, Ref, map_leaves
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.predicate import Predicate, compile_predicate
-from sqlrepo.language.values import Kind, ValueType
+from sqlrepo.language.values import EXACT, Kind, ValueType
 from sqlrepo.tables.schema import Row, Schema
 
 
@@ -124,3 +126,53 @@ def make_projection(schema: Schema, columns: tuple[str, ...]) -> Callable[[Row],
     if all(type_.plain for type_ in types):
         return itemgetter(*positions) if len(positions) > 1 else lambda row: tuple(row[index] for index in positions)
     return lambda row: tuple(type_.load(row[index]) for index, type_ in zip(positions, types, strict=True))
+
+
+# -- groups
+
+
+def group_rows(schema: Schema, request: Group, rows: Sequence[Row], parts: Mapping[Any, Sequence[Row]]) -> list[Row]:
+    """Return the groups that a request asks for; ``parts`` holds the rows of the parts that it measures."""
+    places, result = [schema.positions[ref.name] for ref in request.keys], request.result(schema)
+    members: dict[Row, list[int]] = {} if places else {(): []}
+    for number, row in enumerate(rows):
+        members.setdefault(tuple(row[place] for place in places), []).append(number)
+    columns = [(_outer(one), _measured(schema, one, rows, parts)) for one in request.measures]
+    groups = [
+        (*key, *(_fold(function, [values[number] for number in numbers]) for function, values in columns))
+        for key, numbers in members.items()
+    ]
+    having = compile_filter(result, request.having.shape)
+    chosen = sort_rows(result, having.choose(groups, having.params(request.having)), request.order)
+    stop = None if request.limit is None else request.offset + request.limit
+    return list(map(make_projection(result, tuple(result.by_name)), islice(chosen, request.offset, stop)))
+
+
+def _outer(measure: Measure) -> str:
+    return "total" if measure.part is not None and measure.function == "count" else measure.function
+
+
+def _measured(schema: Schema, measure: Measure, rows: Sequence[Row], parts: Mapping[Any, Sequence[Row]]) -> list[Any]:
+    """Return what each row contributes to a measure: a value, or one folded from those of its children."""
+    part, ref = measure.part, measure.ref
+    if part is None:
+        return [1 if ref is None else row[schema.positions[ref.name]] for row in rows]
+    read, owner = part.schema.positions, [part.schema.positions[name] for name in part.owner]
+    values: dict[Row, list[Any]] = {}
+    for child in parts[part]:
+        key = tuple(child[place] for place in owner)
+        values.setdefault(key, []).append(1 if ref is None else child[read[ref.name]])
+    targets = [schema.positions[name] for name in part.targets]
+    return [_fold(measure.function, values.get(tuple(row[place] for place in targets), ())) for row in rows]
+
+
+def _fold(function: str, values: Iterable[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    if function in ("count", "count_distinct"):
+        return len(known if function == "count" else set(known))
+    if not known:
+        return 0 if function == "total" else None
+    if function in ("min", "max"):
+        return min(known) if function == "min" else max(known)
+    with localcontext(EXACT):
+        return sum(known)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
+from sqlrepo.driver import Condition, Fetch, Group, Transaction, Upsert
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.language.criteria import And, Compare, Param, Ref
-from sqlrepo.memory.compiler import compile_filter, make_projection, sort_rows, with_owners
+from sqlrepo.memory.compiler import compile_filter, group_rows, make_projection, sort_rows, with_owners
 from sqlrepo.memory.tables import Changes, Edit, Statement, Table, Tables, delete, verify_references
 from sqlrepo.tables.schema import Row, Schema
 
@@ -40,6 +40,12 @@ class MemoryDriver:
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         count = len(self._choose(schema, where))
         return count if limit is None else min(count, limit)
+
+    def group(self, schema: Schema, request: Group) -> list[Row]:
+        with self._tables.lock:  # so that parts belong to their owners
+            rows = self._choose(schema, request.where)
+            parts = {one.part: self._choose(one.part.schema, Condition()) for one in request.measures if one.part}
+        return group_rows(schema, request, rows, parts)
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol, TypeAlias, assert_never
 
 import sqlalchemy as sa
@@ -11,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import InternalTraversal
 
-from sqlrepo.driver import Condition, Fetch, Lock, Upsert
+from sqlrepo.driver import Condition, Fetch, Group, Lock, Measure, Upsert
 from sqlrepo.language.criteria import (
     Among,
     And,
@@ -76,9 +78,13 @@ class Bind(Protocol):
 
 
 Parameters: TypeAlias = dict[str, Any]
+# The index of each parameter's literal, and what changes it.
+Sources: TypeAlias = dict[str, tuple[int, Change | None]]
 
 # Names of parameters, which must differ from those of columns in an UPDATE.
-_LITERAL, _CHANGED, _VALUE, _LIMIT, _OFFSET = (f"sqlrepo_{name}" for name in ("p", "q", "v", "limit", "offset"))
+_LITERAL, _CHANGED, _VALUE, _HAVING, _LIMIT, _OFFSET = (
+    f"sqlrepo_{name}" for name in ("p", "q", "v", "h", "limit", "offset")
+)
 
 
 def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialect) -> sa.ColumnElement[bool]:
@@ -123,17 +129,27 @@ def _leaf_clause(leaf: Leaf, columns: Columns, bind: Bind, dialect: Dialect) -> 
 
 def _exists(node: Exists, columns: Columns, bind: Bind, dialect: Dialect) -> sa.ColumnElement[bool]:
     """Write EXISTS over the children's table: unlike a join it never multiplies rows, unlike COUNT it ends early."""
-    part: Part = node.link
-    own = sql_columns(part.schema)
-    children = table_of(part.schema).alias()
-    named = {name: with_operators(children.columns[column.key]) for name, column in own.items()}
-    joined = [named[name] == columns[target] for name, target in zip(part.owner, part.targets, strict=True)]
+    children, named, joined = _children(node.link, columns)
     return (
         sa.select(sa.literal(1))
         .select_from(children)
         .where(*joined, where_clause(node.where, named, bind, dialect))
         .exists()
     )
+
+
+def _children(part: Part, columns: Columns) -> tuple[sa.FromClause, Columns, list[sa.ColumnElement[bool]]]:
+    """Return the children's table, its columns, and the conditions that a child belongs to the row around it."""
+    own = sql_columns(part.schema)
+    children = table_of(part.schema).alias()
+    named = {name: with_operators(children.columns[column.key]) for name, column in own.items()}
+    return children, named, [named[name] == columns[at] for name, at in zip(part.owner, part.targets, strict=True)]
+
+
+def _limit(statement: sa.Select[Any], limited: bool, skipping: bool) -> sa.Select[Any]:
+    if limited:
+        statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
+    return statement.offset(sa.bindparam(_OFFSET, type_=sa.BigInteger)) if skipping else statement
 
 
 def compared_columns(schema: Schema) -> Columns:
@@ -153,6 +169,7 @@ class Compiler:
         self._where = lru_cache(maxsize=1024)(self._write_where)
         self._select = lru_cache(maxsize=1024)(self._write_select)
         self._count = lru_cache(maxsize=1024)(self._write_count)
+        self._group = lru_cache(maxsize=1024)(self._write_group)
         self._update = lru_cache(maxsize=1024)(self._write_update)
         self._delete = lru_cache(maxsize=1024)(self._write_delete)
         self._upsert = lru_cache(maxsize=256)(self._write_upsert)
@@ -169,6 +186,14 @@ class Compiler:
         if skipping:
             parameters[_OFFSET] = request.offset
         return statement, parameters
+
+    def group(self, schema: Schema, request: Group) -> tuple[sa.Executable, Parameters]:
+        where, having = Condition(request.where.shape), Condition(request.having.shape)
+        limit = None if request.limit is None else 1
+        shape = replace(request, where=where, having=having, limit=limit, offset=min(request.offset, 1))
+        statement, sources = self._group(schema, shape)
+        parameters = self._parameters(schema, request.where) | self._parameters(schema, request.having, sources)
+        return statement, {**parameters, _LIMIT: request.limit, _OFFSET: request.offset}
 
     def count(self, schema: Schema, where: Condition, limit: int | None) -> tuple[sa.Executable, Parameters]:
         parameters = self._parameters(schema, where)
@@ -226,26 +251,30 @@ class Compiler:
         """Return the columns that UPDATE's parameters change."""
         return {f"{_VALUE}{index}": name for index, name in enumerate(self.parameter_names(schema, columns))}
 
-    def _parameters(self, schema: Schema, where: Condition) -> Parameters:
-        _, sources = self._where(schema, where.shape)
+    def _parameters(self, schema: Schema, where: Condition, sources: Sources | None = None) -> Parameters:
+        if sources is None:
+            _, sources = self._where(schema, where.shape)
         return {
             name: where.params[index] if change is None else change(where.params[index])
             for name, (index, change) in sources.items()
         }
 
-    def _write_where(
-        self, schema: Schema, shape: Criterion
-    ) -> tuple[sa.ColumnElement[bool], dict[str, tuple[int, Change | None]]]:
-        sources: dict[str, tuple[int, Change | None]] = {}
+    def _write_where(self, schema: Schema, shape: Criterion) -> tuple[sa.ColumnElement[bool], Sources]:
+        return self._write_clause(shape, self._compared(schema))
+
+    def _write_clause(
+        self, shape: Criterion, columns: Columns, prefix: str = ""
+    ) -> tuple[sa.ColumnElement[bool], Sources]:
+        sources: Sources = {}
 
         def bind(
             param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
         ) -> sa.BindParameter[Any]:
-            name = f"{_LITERAL if change is None else _CHANGED}{param.index}"
+            name = f"{prefix}{_LITERAL if change is None else _CHANGED}{param.index}"
             sources[name] = (param.index, change)
             return sa.bindparam(name, type_=type_, expanding=expanding)
 
-        return where_clause(shape, self._compared(schema), bind, self._dialect), sources
+        return where_clause(shape, columns, bind, self._dialect), sources
 
     def _write_select(  # noqa: PLR0917  # the arguments are the key of the cache
         self,
@@ -262,10 +291,7 @@ class Compiler:
         statement = statement.where(self._where(schema, shape)[0]).order_by(
             *self.order(schema, self._compared(schema), order)
         )
-        if limited:
-            statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
-        if skipping:
-            statement = statement.offset(sa.bindparam(_OFFSET, type_=sa.BigInteger))
+        statement = _limit(statement, limited, skipping)
         if lock is None:
             return statement
         return statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
@@ -275,6 +301,67 @@ class Compiler:
             self._dialect.order(columns[one.ref.name], one.descending, nullable=one.ref.name in schema.nullable)
             for one in order
         ]
+
+    def _write_group(self, schema: Schema, request: Group) -> tuple[sa.Executable, Sources]:
+        """Group a subquery of keys and measured values, in which a part's children are folded already."""
+        columns = self._compared(schema)
+        chosen = [self._dialect.key(columns[ref.name]) for ref in request.keys]
+        measured = [self._measured(columns, measure) for measure in request.measures]
+        named = [one.label(f"v{at}") for at, one in enumerate(chain(chosen, *measured))]
+        rows = sa.select(*named or [sa.literal(1).label("v")]).select_from(table_of(schema))
+        inner = rows.where(self._where(schema, request.where.shape)[0]).subquery("found")
+        found = iter(inner.columns)
+        grouped: list[sa.ColumnElement[Any]] = [next(found) for _ in chosen]
+        both = [(key, key) for key in grouped]
+        for measure, own in zip(request.measures, measured, strict=True):
+            both.append(self._fold(schema, measure, [next(found) for _ in own]))
+        compared = {str(at): one for at, (_, one) in enumerate(both)}
+        clause, sources = self._write_clause(request.having.shape, compared, _HAVING)
+        statement = sa.select(*(one for one, _ in both)).select_from(inner).group_by(*grouped)
+        if not matches_all(request.having.shape):
+            statement = statement.having(clause)
+        order = [self._dialect.order(compared[one.ref.name], one.descending, nullable=True) for one in request.order]
+        return _limit(statement.order_by(*order), request.limit is not None, request.offset > 0), sources
+
+    def _measured(self, columns: Columns, measure: Measure) -> list[sa.ColumnElement[Any]]:
+        """Return what a row contributes to a measure: values, or subqueries that fold those of its children."""
+        if measure.part is None:
+            column = None if measure.ref is None else self._dialect.read(columns[measure.ref.name])
+            return [] if column is None else self._addends(measure, column)
+        children, named, joined = _children(measure.part, columns)
+        folded: list[sa.ColumnElement[Any]]
+        if measure.ref is None:
+            folded = [sa.func.count()]
+        else:
+            values = self._addends(measure, self._dialect.read(named[measure.ref.name]))
+            folded = [self._apply(measure.function, one) for one in values]
+        return [sa.select(one).select_from(children).where(*joined).scalar_subquery() for one in folded]
+
+    def _addends(self, measure: Measure, column: sa.ColumnElement[Any]) -> list[sa.ColumnElement[Any]]:
+        return self._dialect.addends(column) if measure.function == "sum" else [column]
+
+    def _apply(self, function: str, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        match function:
+            case "min" | "max":
+                return self._dialect.extreme(function, value)
+            case "count_distinct":
+                return sa.func.count(sa.distinct(self._dialect.key(value)))
+            case _:
+                return sa.func.count(value) if function == "count" else sa.func.sum(value)
+
+    def _fold(
+        self, schema: Schema, measure: Measure, values: list[sa.ColumnElement[Any]]
+    ) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        """Fold what the rows contribute; once to be read, and once to be compared."""
+        if measure.function == "sum" and measure.ref is not None:
+            kept = schema if measure.part is None else measure.part.schema
+            column = self._compared(kept)[measure.ref.name]
+            return self._dialect.total([sa.func.sum(one) for one in values], column)
+        if measure.function == "count" and measure.part is not None:
+            made: sa.ColumnElement[Any] = sa.type_coerce(sa.func.coalesce(sa.func.sum(values[0]), 0), sa.BigInteger())
+        else:
+            made = self._apply(measure.function, values[0]) if values else sa.func.count()
+        return made, made
 
     def _write_count(self, schema: Schema, shape: Criterion, limited: bool) -> sa.Executable:
         columns = self._columns(schema)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import QueryableAttribute, Session, SessionTransaction
 
-from sqlrepo.driver import Condition, Fetch, Transaction, Upsert
+from sqlrepo.driver import Condition, Fetch, Group, Transaction, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
     InvalidValueError,
@@ -86,6 +86,15 @@ class SQLAlchemyDriver:
             self._inspect_table(schema)
         statement, parameters = self._database.compiler.count(schema, where, limit)
         return int(self._execute(statement, parameters).scalar_one())
+
+    def group(self, schema: Schema, request: Group) -> list[Row]:
+        if self._database.dialect.inspects_tables:
+            self._inspect_table(schema)
+        statement, parameters = self._database.compiler.group(schema, request)
+        result = request.result(schema)
+        names = tuple(result.by_name)
+        rows = _with_floats(result, names, _with_utc(result, names, self._execute(statement, parameters).all()))
+        return _convert(rows, _plain(result, names, Kind.INTEGER), int)  # sums are decimals to some servers
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
@@ -526,9 +535,12 @@ def _to_utc(moment: datetime) -> datetime:
 
 def _with_floats(schema: Schema, columns: Sequence[str], rows: list[Row]) -> list[Row]:
     """Make floats of integers: SQLite's RETURNING gives a float without fraction as an integer."""
+    return _convert(rows, _plain(schema, columns, Kind.FLOAT), float)
+
+
+def _plain(schema: Schema, columns: Sequence[str], kind: Kind) -> set[int]:
     types = [schema.by_name[name].type for name in columns]
-    plain = {index for index, type_ in enumerate(types) if type_.kind is Kind.FLOAT and type_.result is None}
-    return _convert(rows, plain, float)
+    return {index for index, type_ in enumerate(types) if type_.kind is kind and type_.result is None}
 
 
 def _convert(rows: list[Row], indexes: set[int], convert: Callable[[Any], Any]) -> list[Row]:

@@ -11,7 +11,7 @@ from sqlrepo import DatabaseUnavailableError
 from sqlrepo.driver import PROBES, AsyncSource, Driver, Source, Transaction, is_source
 from sqlrepo.errors import add_failure_note, make_commit_lost_error, nearest
 
-_Statement: TypeAlias = Literal["fetch", "count", "insert", "update", "upsert", "delete"]
+_Statement: TypeAlias = Literal["fetch", "count", "group", "insert", "update", "upsert", "delete"]
 
 #: A method of `Driver`, or "begin", which is a method of sources.
 Verb: TypeAlias = Literal[_Statement, "begin", "savepoint", "release", "rollback_to", "commit", "rollback"]
@@ -188,9 +188,9 @@ def fail_next(
     manager, the fault must also be met: ``with fail_next("commit", TransactionConflictError()): ...``.
 
     Args:
-        verb: "begin", "commit", "rollback"; "savepoint", "release" or "rollback_to" for savepoints; "fetch" or "count"
-            for reads; "insert", "update", "upsert" or "delete" for writes. Several faults for one verb are met in the
-            order of their planting. Statements sent through ``.session`` meet none.
+        verb: "begin", "commit", "rollback"; "savepoint", "release" or "rollback_to" for savepoints; "fetch", "count"
+            or "group" for reads; "insert", "update", "upsert" or "delete" for writes. Several faults for one verb are
+            met in the order of their planting. Statements sent through ``.session`` meet none.
         error: an exception or its class. At "commit", a `DatabaseUnavailableError` arrives as one that is not
             retryable, as a real one does: nobody knows whether the commit took effect.
         on: the database to fail on; any by default.

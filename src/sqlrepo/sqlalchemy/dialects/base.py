@@ -228,6 +228,25 @@ class Dialect(ABC):
         exact = self.exact(column)
         return exact.desc() if descending else exact.asc()
 
+    def key(self, column: AnyColumn) -> AnyColumn:
+        """Return the column as values that group by code point."""
+        return column
+
+    def extreme(self, function: str, column: AnyColumn) -> AnyColumn:
+        """Return the smallest or largest value, by code point."""
+        return sa.type_coerce(getattr(sa.func, function)(self.exact(column)), column.type)
+
+    def addends(self, column: AnyColumn) -> list[AnyColumn]:
+        """Return numbers whose sums make up that of the column."""
+        return [column]
+
+    def total(self, sums: list[AnyColumn], column: AnyColumn) -> tuple[AnyColumn, AnyColumn]:
+        """Return the column's exact sum as it is read, and as it is compared."""
+        stored: Any = self.stored_type(column)
+        whole = sa.BigInteger() if isinstance(stored, sa.Integer) else sa.Numeric()
+        made = sa.type_coerce(sums[0], stored if isinstance(stored, sa.Float) else whole)
+        return made, made
+
     @abstractmethod
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
         """Search text by code point or with case folded, without wildcards.

@@ -148,6 +148,9 @@ class MariaDB(Dialect):
             return column
         return _convert(column, type_=column.type).collate(_EXACT)
 
+    def key(self, column: AnyColumn) -> AnyColumn:
+        return sa.type_coerce(self.exact(column), column.type) if self._is_text(column) else column
+
     def compare(self, column: AnyColumn, op: Operator, value: AnyColumn) -> AnyColumn:
         """Compare; equality in both collations, because the column's index only serves its own."""
         if op in ("==", "!=") and self._is_uuid(column):

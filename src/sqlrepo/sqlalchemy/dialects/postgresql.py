@@ -156,6 +156,15 @@ class PostgreSQL(Dialect):
             return order
         return order.nulls_last() if descending else order.nulls_first()
 
+    def extreme(self, function: str, column: AnyColumn) -> AnyColumn:
+        """Compare what this server's min and max do not take, or order otherwise, as text."""
+        stored, apply = self.stored_type(column), getattr(func, function)
+        if isinstance(stored, sa.LargeBinary):
+            return func.decode(apply(func.encode(column, "hex").collate("C")), "hex", type_=column.type)
+        if isinstance(stored, sa.Uuid) or (isinstance(stored, sa.Enum) and stored.native_enum):
+            return sa.cast(apply(sa.cast(column, sa.Text()).collate("C")), column.type)
+        return super().extreme(function, column)
+
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
         """Search with LIKE, which can use an index; by functions if no pattern can be built from the text."""
         subject = self._fold_column(node, column)

@@ -7,13 +7,30 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, assert_never
 
-from sqlalchemy import URL, Connection, Engine, Numeric, and_, event, func, literal, text
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Connection,
+    Engine,
+    Integer,
+    Numeric,
+    Text,
+    and_,
+    cast,
+    event,
+    func,
+    literal,
+    literal_column,
+    text,
+    type_coerce,
+)
 from sqlalchemy import Dialect as SQLDialect
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
+from sqlalchemy.types import TypeDecorator
 
 from sqlrepo.errors import ProgrammingError, UnsupportedError
 from sqlrepo.language.criteria import Match
-from sqlrepo.language.values import fold_unicode
+from sqlrepo.language.values import EXACT, fold_unicode
 from sqlrepo.sqlalchemy.connecting import close_all
 from sqlrepo.sqlalchemy.dialects.base import AnyColumn, Dialect, Needle, Triggers, successor
 from sqlrepo.sqlalchemy.events import UNCOUNTED
@@ -21,6 +38,7 @@ from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema
 
 _BUSY_SECONDS = 30
+_HALF, _LOW = 32, 2**32 - 1  # bits, and the number that has all of the lower ones
 _READ_DIGITS = 10  # that SQLAlchemy reads of a NUMERIC without scale
 _PREPARED = "sqlrepo_prepared"
 
@@ -166,6 +184,8 @@ class SQLite(Dialect):
 
     def _prepare(self, connection: Any, info: dict[str, Any]) -> None:
         connection.create_function("sqlrepo_fold", 1, _fold, deterministic=True)
+        connection.create_function("sqlrepo_high", 2, _high_half, deterministic=True)
+        connection.create_function("sqlrepo_low", 2, _low_half, deterministic=True)
         info[_PREPARED] = True
 
     def _inspect(self, connection: Connection) -> Sequence[str]:
@@ -214,14 +234,39 @@ class SQLite(Dialect):
         type_: Any = self.stored_type(column)
         if not isinstance(type_, Numeric):
             return None
-        given = (type_.decimal_return_scale, type_.scale, _READ_DIGITS)
-        digits = next(one for one in given if one is not None)
-        exact = value == Decimal(f"{float(value):.{digits}f}")
+        exact = value == Decimal(f"{float(value):.{_digits_read(type_)}f}")
         return None if exact else "is not exact as a 64-bit float, which SQLite stores; use types.Exact"
 
     def exact(self, column: AnyColumn) -> AnyColumn:
         """Return the column: SQLite compares by code point."""
         return column
+
+    def addends(self, column: AnyColumn) -> list[AnyColumn]:
+        """Split numbers in two halves, because SQLite adds up to 64 bits only, and floats inexactly."""
+        stored: Any = self.stored_type(column)
+        if isinstance(stored, Integer):
+            number = type_coerce(column, BigInteger())
+            return [number.bitwise_rshift(_HALF), number.bitwise_and(_LOW)]
+        if isinstance(stored, Numeric) and stored.asdecimal:
+            digits = literal(_digits_read(stored))
+            return [func.sqlrepo_high(column, digits), func.sqlrepo_low(column, digits)]
+        return [column]
+
+    def total(self, sums: list[AnyColumn], column: AnyColumn) -> tuple[AnyColumn, AnyColumn]:
+        stored: Any = self.stored_type(column)
+        if len(sums) == 1:
+            return super().total(sums, column)
+        high, low = sums
+        read = cast(high, Text()).op("||")(literal_column("':'")).op("||")(cast(low, Text()))
+        carried = high + low.bitwise_rshift(_HALF)
+        number = carried * literal_column(str(_LOW + 1)) + low.bitwise_and(_LOW)  # beyond 64 bits a float
+        if isinstance(stored, Integer):
+            scale = getattr(column.type, "scale", None)
+            compared = type_coerce(number, BigInteger() if scale is None else column.type)
+        else:
+            scale = _digits_read(stored)
+            compared = type_coerce(number.op("/")(literal_column(f"1e{scale}")), Numeric())
+        return type_coerce(read, _Sum(scale)), compared
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
         """Search by functions: LIKE ignores the case of A to Z and has wildcards."""
@@ -261,6 +306,42 @@ def _in_memory(url: URL) -> bool:
 
 def _fold(text: object) -> object:
     return fold_unicode(text) if isinstance(text, str) else text
+
+
+def _digits_read(type_: Any) -> int:
+    """Return how many digits after the point SQLAlchemy reads of a float."""
+    given = (type_.decimal_return_scale, type_.scale, _READ_DIGITS)
+    return next(one for one in given if one is not None)
+
+
+def _high_half(value: Any, digits: int) -> int | None:
+    return None if value is None else _scale(value, digits) >> _HALF
+
+
+def _low_half(value: Any, digits: int) -> int | None:
+    return None if value is None else _scale(value, digits) & _LOW
+
+
+def _scale(value: float, digits: int) -> int:
+    return int(f"{value:.{digits}f}".replace(".", ""))
+
+
+class _Sum(TypeDecorator[Any]):
+    """Puts the halves of a sum together again: an int, or with a scale a decimal."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, scale: int | None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def process_result_value(self, value: str | None, dialect: SQLDialect) -> int | Decimal | None:
+        if value is None:
+            return None
+        high, low = map(int, value.split(":"))
+        whole = (high << _HALF) + low
+        return whole if self.scale is None else Decimal(whole).scaleb(-self.scale, EXACT)
 
 
 def _successor(prefix: str) -> str | bytes:
