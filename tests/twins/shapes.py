@@ -2,6 +2,8 @@
 
 from tests.chinook.domain import CustomerQuery, InvoiceQuery, TrackQuery
 from tests.chinook.storage import MusicShop
+from tests.twins.aggregates import AlbumQuery, Chinook, Northwind, PlanQuery, Works
+from tests.twins.aggregates import OrderQuery as NorthwindQuery
 from tests.twins.domain import (
     AccountQuery,
     Bank,
@@ -36,6 +38,9 @@ SHAPES = {
     League: {"players": PlayerQuery},
     Club: {"members": MemberQuery},
     Panel: {"knobs": KnobQuery},
+    Northwind: {"orders": NorthwindQuery},
+    Chinook: {"albums": AlbumQuery},
+    Works: {"plans": PlanQuery},
     MusicShop: {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery},
 }
 

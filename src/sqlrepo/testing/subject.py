@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, reduce
 from itertools import chain
 from operator import and_
+from types import new_class
 from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
 import pytest
@@ -66,13 +67,17 @@ class FieldInfo:
     made: bool = False  # by the store: a generated key, the version, computed columns
     values: tuple[Any, ...] = ()  # different values that the harness gives the field, sorted if possible; never None
     origin: str | None = None  # the repository whose generated keys the field holds, maybe its own
+    path: str = ""  # of a field inside a value object
 
     @property
     def spec(self) -> Any:
         return self.expression.spec
 
-    def get(self, entity: object) -> Any:
-        return getattr(entity, self.name)
+    def get(self, entity: Any) -> Any:
+        """Return an entity's value; None if the value object that has the field is None."""
+        for name in self.path.split(".") if self.path else (self.name,):
+            entity = None if entity is None else getattr(entity, name)
+        return entity
 
     @property
     def low(self) -> Any:
@@ -173,6 +178,15 @@ def declared_repositories(unit: Any) -> dict[str, Any]:
 
 def _annotations(cls: type) -> Iterable[str]:
     return cast("Mapping[str, Any]", vars(cls).get("__annotations__", {}))
+
+
+def count_rows(repository: Any, part: Part) -> int:
+    """Count the rows of the children's table, whoever owns them."""
+    base: Any = AsyncBaseRepository if isinstance(repository, SyncProxy) else BaseRepository
+    members: dict[str, Any] = {"model": part.schema.model, "schema": part.schema, "columns": {}}
+    members |= {"to_domain": lambda _, row: row, "to_row": lambda _, entity: entity}
+    made = new_class("Children", (base[part.mapper.entity, Any],), exec_body=lambda body: body.update(members))
+    return int(_wrap_like(repository, made(_unwrap(repository).unit)).count())
 
 
 # -- concurrency and scopes
@@ -384,7 +398,7 @@ class Subject(UnderTest[T], Generic[T]):
     def copy_with(self, entity: T, changes: Mapping[str, Any]) -> T:
         """Copy an entity with some fields replaced, without validation if its class allows that."""
         try:
-            return _copy_with(entity, changes)
+            return copy_with(entity, changes)
         except (TypeError, ValueError) as error:
             raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
 
@@ -722,7 +736,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
         return found
 
 
-def _copy_with(entity: T, changes: Mapping[str, Any]) -> T:
+def copy_with(entity: T, changes: Mapping[str, Any]) -> T:
     given: Any = entity
     if hasattr(given, "__mapper__"):
         known = {name: vars(given)[name] for name in dict(given.__mapper__.columns) if name in vars(given)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import types
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,8 +11,6 @@ from typing import Any, Generic, TypeVar, cast
 import pytest
 
 from sqlrepo import (
-    AsyncBaseRepository,
-    BaseRepository,
     InvalidValueError,
     NotFoundError,
     StaleEntityError,
@@ -25,9 +22,9 @@ from sqlrepo import (
     not_,
 )
 from sqlrepo.memory import Part
-from sqlrepo.testing.harness import SyncProxy, clause
+from sqlrepo.testing.harness import clause
 from sqlrepo.testing.probes import query_budget
-from sqlrepo.testing.subject import Subject
+from sqlrepo.testing.subject import Subject, count_rows
 
 T = TypeVar("T")
 
@@ -90,12 +87,7 @@ class _Parts(Generic[T]):
     def count(self, part: Part) -> int:
         """Count the rows of the children's table, whoever owns them."""
         with self._subject.open() as repository:
-            base: Any = AsyncBaseRepository if isinstance(repository, SyncProxy) else BaseRepository
-            members: dict[str, Any] = {"model": part.schema.model, "schema": part.schema, "columns": {}}
-            members |= {"to_domain": lambda _, row: row, "to_row": lambda _, entity: entity}
-            bases = (base[part.mapper.entity, Any],)
-            made = types.new_class("Children", bases, exec_body=lambda body: body.update(members))
-            return int(self._subject.derive(repository, made).count())
+            return count_rows(repository, part)
 
 
 def _key(subject: Subject[T], entity: T) -> bool:

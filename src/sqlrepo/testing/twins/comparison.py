@@ -5,26 +5,17 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from decimal import MAX_PREC, Context, Decimal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations, permutations
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlrepo import (
-    CheckViolationError,
-    ConstraintError,
     CursorPage,
-    ForeignKeyViolationError,
-    InvalidValueError,
     MultipleFoundError,
     NotFoundError,
     Page,
     RepositoryError,
-    StaleEntityError,
-    TransactionAbortedError,
-    UniqueViolationError,
     UnitStateError,
     Upserted,
     matches,
@@ -38,9 +29,9 @@ from sqlrepo.testing.twins.model import (
     Matching,
     New,
     NotConstructedError,
+    Orphans,
     Program,
     Question,
-    Reference,
     Savepoint,
     Scroll,
     Side,
@@ -51,27 +42,28 @@ from sqlrepo.testing.twins.model import (
     UnitUnderTest,
     build,
 )
+from sqlrepo.testing.twins.outcomes import (
+    BATCHES,
+    INSERTS,
+    ORDERED,
+    UPDATES,
+    WRITES,
+    Form,
+    Normalizer,
+    Outcome,
+    Outcomes,
+    PendingCall,
+    Raised,
+    Returned,
+    attempt,
+    children_of,
+    describe,
+    find_all,
+    in_any_order,
+)
+from sqlrepo.testing.twins.parts import orphans
 from sqlrepo.testing.twins.relations import OPTIONS, READING, BrokenRelation, Relation, Relations, require
-from sqlrepo.testing.twins.stores import CHECKS_BY_NAME, Stores, connect
-
-# -- outcomes
-
-#: What is compared of an outcome: nested tuples with the numbers of rows in place of generated keys.
-Form: TypeAlias = Any
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    error: BaseException
-
-
-Outcome: TypeAlias = Returned | Raised
-Outcomes: TypeAlias = tuple[Outcome, Outcome]
+from sqlrepo.testing.twins.stores import Stores, connect
 
 
 class Difference(Exception):  # noqa: N818  # finding one is the purpose
@@ -91,26 +83,8 @@ class Difference(Exception):  # noqa: N818  # finding one is the purpose
         self.side = side
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of an answer, compared by its form."""
-
-    form: Form
-    entity: Any = field(compare=False)
-
-    def __repr__(self) -> str:
-        return repr(self.entity)
-
-
 class ProgramError(Exception):
     """The exception by which a program leaves a block."""
-
-
-def describe(outcome: Outcome) -> str:
-    """Write an outcome in one line."""
-    if isinstance(outcome, Raised):
-        return f"raises {type(outcome.error).__name__} {vars(outcome.error)!r}".replace("\n", " ")
-    return ascii(outcome.value)
 
 
 def compare(unit: type[Any], url: Any, program: Callable[..., Any], *, context: Any = None) -> None:
@@ -132,284 +106,6 @@ def compare(unit: type[Any], url: Any, program: Callable[..., Any], *, context: 
     stores.close()
 
 
-def attempt(work: Callable[[], Any]) -> Outcome:
-    try:
-        return Returned(work())
-    except Exception as error:  # noqa: BLE001  # whatever it is, the other side must raise it too
-        return Raised(error)
-
-
-# Where the database checks row by row, memory may find another of these violations in a later row.
-_VIOLATIONS = (CheckViolationError, ForeignKeyViolationError, UniqueViolationError)
-
-# What is compared of an error, by its first class here.
-_DATA: Mapping[type[BaseException], tuple[str, ...]] = {
-    ConstraintError: ("constraint", "fields", "table"),
-    NotFoundError: ("entity", "key"),
-    StaleEntityError: ("entity", "key", "version"),
-    MultipleFoundError: ("entity",),
-    InvalidValueError: ("field", "reason"),
-    UnitStateError: ("reason",),
-    TransactionAbortedError: ("__cause__", "retryable"),
-    RepositoryError: ("retryable",),
-}
-
-
-class Normalizer:
-    """Turns the outcomes of one side into forms that can be compared."""
-
-    def __init__(self, side: Side, missing: frozenset[str], made: MadeValues) -> None:
-        self._side = side
-        self._missing = missing
-        self._made = made
-
-    def form(self, outcome: Outcome, table: Table | None) -> Form:
-        if isinstance(outcome, Raised):
-            return ("raised", type(outcome.error).__name__, *self._error(outcome.error, table))
-        return ("returned", self._value(outcome.value, table))
-
-    def answer(self, outcome: Outcome, table: Table) -> Any:
-        """Return what relations compare of an outcome."""
-        match outcome:
-            case Raised(error):
-                return type(error).__name__
-            case Returned(list() as values):
-                return [self.answer(Returned(one), table) for one in values]
-            case Returned(Page(items, has_next, total)):
-                return self.answer(Returned(items), table), has_next, total
-            case Returned(CursorPage(items) as page):
-                return self.answer(Returned(items), table), page.has_previous, page.has_next
-            case Returned(value):
-                return Row(_exact(value, table), value) if isinstance(value, table.entity) else value
-
-    def _value(self, value: Any, table: Table | None) -> Form:
-        match value:
-            case list() | tuple():
-                return tuple(self._value(one, table) for one in value)
-            case Page(items, has_next, total):
-                return ("Page", self._value(items, table), has_next, total)
-            case CursorPage(items):
-                return ("CursorPage", self._value(items, table), value.has_previous, value.has_next)
-            case Upserted(entity, created):
-                return ("Upserted", self._value(entity, table), created)
-            case _ if table is not None and isinstance(value, table.entity):
-                return self._entity(value, table, table.by_name)
-            case _ if table is not None and is_dataclass(value) and type(value).__name__ == "Projection":
-                return self._entity(value, table, [one.name for one in fields(value)])
-            case _:
-                return _scalar(value)
-
-    def _entity(self, entity: Any, table: Table, names: Iterable[str]) -> Form:
-        return (type(entity).__name__, *((name, self._field(table, name, getattr(entity, name))) for name in names))
-
-    def _field(self, table: Table, name: str, value: Any) -> Form:
-        """Return a field's value, or what stands for it if it was made at the moment of writing."""
-        field = table.by_name.get(name)
-        if field is None or value is None:
-            return _scalar(value)
-        if isinstance(value, Decimal) and field.column.type.precision is None:
-            return _scalar(value.normalize(_ALL_DIGITS))  # SQLite does not keep zeros at the end
-        if field.origin is None:
-            return self._made.form(self._side.index, table, name, value) or _scalar(value)
-        number = self._side.keys[field.origin].number(self._side.index, value)
-        return _scalar(value) if number is None else f"row {number}"
-
-    def _error(self, error: BaseException, table: Table | None) -> tuple[Form, ...]:
-        if isinstance(error, ForeignKeyViolationError) and "fk_error_details" in self._missing:
-            return ()
-        names = next((names for kind, names in _DATA.items() if isinstance(error, kind)), ())
-        return tuple(self._datum(name, getattr(error, name), table) for name in names)
-
-    def _datum(self, name: str, value: Any, table: Table | None) -> Form:
-        match name:
-            case "entity":
-                return value.__name__
-            case "key":
-                return self._key(value, table)
-            case "__cause__":
-                one_by_one = "references_at_end" in self._missing and isinstance(value, _VIOLATIONS)
-                return "a violation" if one_by_one else type(value).__name__
-            case _:
-                return value
-
-    def _key(self, key: Any, table: Table | None) -> Form:
-        """Normalize an error's key; where it is the text of criteria, that may contain keys of one side."""
-        if table is None or (isinstance(key, str) and any(one.origin or table.made(one.name) for one in table.fields)):
-            return "criteria" if isinstance(key, str) else _scalar(key)
-        values = key if isinstance(key, tuple) else (key,)
-        if len(table.key) != len(values):
-            return _scalar(key)
-        return tuple(self._field(table, field.name, value) for field, value in zip(table.key, values, strict=True))
-
-
-def _exact(entity: Any, table: Table) -> Form:
-    """Return all that one side's answers must agree in."""
-    return tuple((name, _scalar(value)) for name, value in table.values_of(entity).items())
-
-
-def in_any_order(form: Form, *, whole: bool) -> Form:
-    """Return what two results have in common whose orders differ: their rows, or the number of rows in each part."""
-    if form[0] == "raised":
-        return form
-    return ("returned", tuple(sorted(form[1], key=repr)) if whole else _sizes(form[1]))
-
-
-def _sizes(form: Form) -> Form:
-    match form:
-        case ("Page" | "CursorPage", items, *rest):
-            return (len(items), *rest)
-        case (("CursorPage", *_), *_):
-            return tuple(map(_sizes, form))
-        case _:
-            return None if form is None else len(form)
-
-
-_ALL_DIGITS = Context(prec=MAX_PREC)
-
-
-def _scalar(value: Any) -> Form:
-    """Keep a value's type and spelling, which must be equal on both sides."""
-    return value if value is None or type(value) is str else (type(value).__name__, repr(value))
-
-
-# -- differences that are allowed
-
-_BATCHES = ("add_many", "upsert_many")
-# The calls that return rows which may be new.
-_INSERTS = ("add", "save", "upsert", *_BATCHES)
-_UPDATES = ("update", "save")
-_CHANGES = ("patch", "update_where")
-_DELETES = ("delete", "remove", "delete_where")
-# The calls that return the rows that they write.
-_WRITES = (*_INSERTS, "update", "patch")
-# The calls whose result depends on the order of rows.
-_ORDERED = ("find", "stream", "first", "page", "scroll")
-
-
-class PendingCall:
-    """A call that may violate several constraints, of which the database may name another than memory."""
-
-    def __init__(self, call: Call, table: Table, unit: Any, side: Side, missing: frozenset[str]) -> None:
-        self._call = call
-        self._table = table
-        self._unit = unit
-        self._side = side
-        self._one_by_one = "references_at_end" in missing
-        self._by_declaration = CHECKS_BY_NAME in missing
-        self._details = "fk_error_details" not in missing
-        parents = {reference.parent.name for reference in table.references if reference.parent is not None}
-        writes = call.method in (*_INSERTS, "update", *_CHANGES)
-        several = len(table.uniques) + len(table.references) > 1
-        self._before = {name: self._rows(name) for name in ({table.name} | parents if several and writes else ())}
-
-    def depends_on_row_order(self) -> bool:
-        """Return True if the outcome depends on when references are checked; such a call is left out."""
-        if not self._one_by_one or not self._table.refers_to_itself:
-            return False
-        own = [one for one in self._table.references if one.parent is self._table]
-        if self._call.method in _BATCHES:
-            pairs = list(combinations(self._rows_to_write(), 2))
-            return any(_values(row, one.fields) == _values(later, one.targets) for row, later in pairs for one in own)
-        keeping = [one for one in own if one.key.on_delete in ("NO ACTION", "RESTRICT")]
-        if self._call.method in ("delete", "remove") and keeping:
-            rows = self._rows(self._table.name)
-            return any(_values(row, one.fields) == _values(row, one.targets) for row in rows for one in keeping)
-        return self._call.method == "delete_where" and bool(keeping)
-
-    def allows(self, forms: Sequence[Form], database: Outcome) -> bool:
-        """Return True if the database may give this outcome in place of memory's."""
-        one_by_one = self._one_by_one and self._call.method in (*_BATCHES, "update_where", "delete_where")
-        if one_by_one and self._counts_cascades and all(form[0] == "returned" for form in forms):
-            memory, count = (int(form[1][1]) for form in forms)
-            return 0 < count <= memory  # rows that a cascade reached first are not counted
-        # References from other tables are checked before or after the table's own constraints.
-        tables = {one for form in forms if form[1] == "ForeignKeyViolationError" for one in form[4:]}
-        elsewhere = bool(tables - {self._table.schema.name})
-        kinds = {form[1] if form[0] == "raised" else "" for form in forms}
-        if not kinds <= {kind.__name__ for kind in _VIOLATIONS} or not (one_by_one or elsewhere or len(kinds) == 1):
-            return False
-        match database:
-            case Raised(UniqueViolationError() as error):
-                return self._violates(error.constraint, error.fields)
-            case Raised(ForeignKeyViolationError() as error):
-                return self._breaks(error)
-            case Raised(CheckViolationError() as error) if self._by_declaration and len(kinds) == 1:
-                return error.constraint in {check.name for check in self._table.schema.checks}
-            case _:
-                return False
-
-    @property
-    def _counts_cascades(self) -> bool:
-        keys = [one.key for one in self._table.references if one.key.table == self._table.schema.full_name]
-        return self._call.method == "delete_where" and any(key.on_delete == "CASCADE" for key in keys)
-
-    def _violates(self, constraint: str | None, names: tuple[str, ...]) -> bool:
-        """Return True if two rows would agree in a unique constraint."""
-        known = (constraint, names) in self._table.uniques
-        return known and any(self._agree(one, other, names) for one, other in self._pairs())
-
-    def _breaks(self, error: ForeignKeyViolationError) -> bool:
-        """Return True if rows would lack the row they refer to, or lose it by a deletion."""
-        named = (error.constraint, error.fields)
-        if self._call.method not in _DELETES and (not self._details or error.table == self._table.schema.name):
-            own = self._table.references
-            return any(self._dangles(one) for one in own if not self._details or (one.key.name, one.fields) == named)
-        pairs = [(table.schema.name, one) for table in self._side.tables.values() for one in table.references]
-        expected = (error.table, *named, self._table.schema.full_name)
-        return any((name, one.key.name, one.fields, one.key.table) == expected for name, one in pairs)
-
-    def _dangles(self, reference: Reference) -> bool:
-        """Return True if rows would refer to none."""
-        parent = reference.parent
-        known = [_values(row, reference.targets) for row in self._before.get(parent.name, ())] if parent else []
-        given = [_values(row, reference.fields) for row in self._rows_to_write()]
-        return any(None not in values and values not in known for values in given)
-
-    def _rows_to_write(self) -> list[dict[str, Any]]:
-        """List the rows that the call would write."""
-        if self._call.method in _CHANGES:
-            return [{**row, **self._changes} for row in self._before.get(self._table.name, ())]
-        given = build(self._call.arguments[0], self._side)
-        return [self._table.values_of(one) for one in (given if self._call.method in _BATCHES else [given])]
-
-    def _pairs(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """List the rows of which two may come to agree."""
-        before = self._before.get(self._table.name, ())
-        if self._call.method in _CHANGES:
-            for one, other in permutations(before, 2):
-                yield {**one, **self._changes}, other
-                yield {**one, **self._changes}, {**other, **self._changes}
-            return
-        written = self._rows_to_write()
-        own = [field.name for field in self._table.key] if self._call.method in _UPDATES else []
-        yield from ((new, old) for new in written for old in before if not own or not self._agree(new, old, own))
-        yield from combinations(written, 2)
-
-    def _agree(self, one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> bool:
-        """Return True if rows agree in what is stored of some fields, and none is NULL."""
-        types = [(name, self._table.by_name[name].column.type) for name in names]
-        stored = [(type_.store(one.get(name)), type_.store(other.get(name))) for name, type_ in types]
-        return all(left is not None and left == right for left, right in stored)
-
-    @property
-    def _changes(self) -> dict[str, Any]:
-        given = self._call.options["set_"] if self._call.method == "update_where" else self._call.arguments[1]
-        return dict(build(given, self._side))
-
-    def _rows(self, name: str) -> list[dict[str, Any]]:
-        return [self._side.tables[name].values_of(entity) for entity in _find_all(self._unit, name) or ()]
-
-
-def _find_all(unit: Any, repository: str) -> list[Any] | None:
-    """Find a repository's entities; None if it cannot be asked."""
-    found = attempt(lambda: getattr(unit, repository).find())
-    return found.value if isinstance(found, Returned) else None
-
-
-def _values(row: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in names)
-
-
 # -- what writes must keep
 
 
@@ -425,10 +121,10 @@ class Writing:
     def relations(self, side: int, returned: Sequence[Any], found: Sequence[Any]) -> Iterator[Relation]:
         """The rows that a call returns hold what they were given, and are found as they were returned."""
         table, method = self.table, self.call.method
-        if method in ("add", "add_many", *_UPDATES):
+        if method in ("add", "add_many", *UPDATES):
             for one, entity in zip(self.given[side], returned, strict=True):
-                values = _own_values(table, one, updated=method in _UPDATES)
-                yield f"{method} keeps what it is given", (self.call,), values, _stored(table, entity, values)
+                values, stored = _both(table, one, entity, updated=method in UPDATES)
+                yield f"{method} keeps what it is given", (self.call,), values, stored
         if table.key:
             known = {table.key_of(one): table.values_of(one) for one in found}
             last = {key: table.values_of(one) for one in returned if (key := table.key_of(one)) in known}
@@ -449,8 +145,22 @@ def _own_values(table: Table, entity: Any, *, updated: bool) -> dict[str, Any]:
     return found
 
 
-def _stored(table: Table, entity: Any, names: Iterable[str]) -> dict[str, Any]:
-    return {name: table.by_name[name].get(entity) for name in names}
+def _both(table: Table, given: Any, stored: Any, *, updated: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values that must agree of an entity as given and as stored, those of its children among them."""
+    own = _own_values(table, given, updated=updated)
+    found = {name: table.by_name[name].get(stored) for name in own}
+    for name, part in table.children.items():
+        children, others = part.of(given), part.of(stored)
+        fixed = [
+            one for one in part.fields if not (one.made or one.column.name in part.part.owner or one.column.onupdate)
+        ]
+        sides = [
+            [{one.name: one.get(child) for one in fixed if not one.column.defaults(one.get(child))} for child in each]
+            for each in (children, others)
+        ]
+        in_order = part.part.order is not None and not part.is_set
+        own[name], found[name] = (each if in_order else sorted(each, key=repr) for each in sides)
+    return own, found
 
 
 def _identity(table: Table, entity: Any) -> tuple[Any, ...]:
@@ -485,9 +195,19 @@ class Runner:
         self._fresh_keys = "fresh_keys" not in stores.missing
         self._keys = {
             name: KeyMap(table, stores.highest_keys, fresh_keys=self._fresh_keys)
-            for name, table in self._tables.items()
+            for name, table in {**self._tables, **stores.subject.children}.items()
         }
-        self._sides = [Side(index, self._keys, self._tables) for index in (0, 1)]
+        for name, part in stores.subject.children.items():  # a repository of the same table knows the same keys
+            self._keys[name] = next(
+                (
+                    self._keys[one]
+                    for one, table in self._tables.items()
+                    if table.schema.full_name == part.schema.full_name
+                ),
+                self._keys[name],
+            )
+        self._sides = [Side(index, self._keys, self._tables, partial(self._current, index)) for index in (0, 1)]
+        self._read: dict[tuple[int, str, int], Any] = {}
         self._made = MadeValues()
         self._normalizers = [Normalizer(side, stores.missing, self._made) for side in self._sides]
         self._units: list[list[Any]] = []
@@ -499,8 +219,23 @@ class Runner:
         Raises:
             Difference: a step had different outcomes.
         """
-        for unit in (*program, Unit(tuple(Call(name, "find") for name in self._tables))):
+        left = [Orphans(table.name, name) for table in self._tables.values() for name in table.children]
+        for unit in (*program, Unit((*(Call(name, "find") for name in self._tables), *left))):
             self._unit(unit)
+
+    def _current(self, index: int, repository: str, row: KnownRow) -> Any:
+        """Read a known row's entity again, once a step; if it is gone, return it as it was created.
+
+        But not if children with its children's keys may exist by now.
+        """
+        place = (index, repository, row.number)
+        if place not in self._read:
+            key = row.keys[index]
+            opened = getattr(self._units[-1][index], repository)
+            found = attempt(lambda: opened.get_or_none(key[0] if len(key) == 1 else key))
+            gone = row.entities[index] if self._fresh_keys else None
+            self._read[place] = (isinstance(found, Returned) and found.value) or gone
+        return self._read[place]
 
     # -- blocks
 
@@ -550,6 +285,7 @@ class Runner:
     # -- steps
 
     def _step(self, step: Step) -> Outcomes | None:
+        self._read.clear()
         match step:
             case Savepoint():
                 self._block(step, [unit.savepoint() for unit in self._units[-1]])
@@ -559,7 +295,7 @@ class Runner:
                 return None
             case Call():
                 return self._call(step)
-            case Scroll() | End():
+            case Scroll() | End() | Orphans():
                 return self._perform(step)
         return None
 
@@ -568,22 +304,24 @@ class Runner:
         pending = PendingCall(call, table, self._units[-1][0], self._sides[0], self._stores.missing)
         if pending.depends_on_row_order():
             return None
-        if call.method in _INSERTS and table.refers_to_itself and not self._fresh_keys:
+        if call.method in INSERTS and table.refers_to_itself and not self._fresh_keys:
             self._forget_deleted(table)
         return self._perform(call, pending)
 
     def _forget_deleted(self, table: Table) -> None:
         """Forget deleted rows, because a new one may get their key."""
-        found = _find_all(self._units[-1][0], table.name)
+        found = find_all(self._units[-1][0], table.name)
         if found is not None:
             living, keys = set(map(table.key_of, found)), self._keys[table.name]
             keys.rows = [row for row in keys.rows if row.keys[0] in living]
 
-    def _perform(self, step: Call | Scroll | End, pending: PendingCall | None = None) -> Outcomes:
-        writing = self._prepare(step) if isinstance(step, Call) and step.method in _WRITES else None
+    def _perform(self, step: Call | Scroll | End | Orphans, pending: PendingCall | None = None) -> Outcomes:
+        writing = self._prepare(step) if isinstance(step, Call) and step.method in WRITES else None
         outcomes = self._compare(lambda side: self._outcome(step, side), step, pending, writing)
         if isinstance(step, End):
             self._note_end(step, outcomes[0])
+        elif isinstance(step, Orphans):
+            self._require_none(step, outcomes)
         elif writing is not None:
             self._require_kept(writing, outcomes)
         elif isinstance(step, Scroll) or (step.method in READING and "into" not in step.options):
@@ -596,9 +334,17 @@ class Runner:
         table, given = self._tables[call.repository], list[list[Any]]()
         for side in self._sides:
             first = build(call.arguments[0], side)
-            given.append(first if call.method in _BATCHES else [first])
-        rows = _find_all(self._units[-1][0], table.name) if table.made_columns and call.method in _INSERTS else None
+            given.append(first if call.method in BATCHES else [first])
+        rows = find_all(self._units[-1][0], table.name) if table.made_columns and call.method in INSERTS else None
         return Writing(call, table, given, frozenset(_identity(table, one) for one in rows or ()))
+
+    def _require_none(self, step: Orphans, outcomes: Outcomes) -> None:
+        for index, outcome in enumerate(outcomes):
+            if outcome != Returned(0):
+                broken = BrokenRelation(
+                    "no child is left without its owner", (step,), 0, getattr(outcome, "value", outcome)
+                )
+                raise Difference((Returned(0), outcome), broken, 0, index)
 
     def _require_kept(self, writing: Writing, outcomes: Outcomes) -> None:
         """Check on each side that the rows which a call returns hold what they were given, and are found again."""
@@ -628,7 +374,7 @@ class Runner:
             except BrokenRelation as broken:
                 raise Difference((Returned(broken.expected), Returned(broken.answer)), broken, number, index) from None
 
-    def _outcome(self, step: Question | End, index: int) -> Any:
+    def _outcome(self, step: Question | End | Orphans, index: int) -> Any:
         unit, side = self._units[-1][index], self._sides[index]
         match step:
             case End(how):
@@ -636,6 +382,8 @@ class Runner:
             case Call(name, method, arguments, options):
                 result = getattr(getattr(unit, name), method)(*build(arguments, side), **build(dict(options), side))
                 return list(result) if method == "stream" else result
+            case Orphans(name, part):
+                return orphans(getattr(unit, name), part)
             case Scroll(name, query, moves):
                 return scroll(getattr(unit, name), build(query, side), moves)
             case Matching(name, criterion):
@@ -645,13 +393,15 @@ class Runner:
     def _compare(
         self,
         work: Callable[[int], Any],
-        step: Call | Scroll | End | None = None,
+        step: Call | Scroll | End | Orphans | None = None,
         pending: PendingCall | None = None,
         writing: Writing | None = None,
     ) -> Outcomes:
         memory, database = attempt(lambda: work(0)), attempt(lambda: work(1))
         table = self._tables[step.repository] if isinstance(step, Call | Scroll) else None
-        if isinstance(step, Call) and step.method in _INSERTS:
+        if table is not None and table.children and isinstance(step, Call) and step.method in WRITES:
+            self._note_children(memory, database)
+        if isinstance(step, Call) and step.method in INSERTS:
             self._note_rows(self._tables[step.repository], memory, database)
             if writing is not None:
                 self._note_made(writing, memory, database)
@@ -678,7 +428,7 @@ class Runner:
         """Return None if the order is the same on both sides; else True for all rows, and False for some of them."""
         table, method = self._tables[step.repository], getattr(step, "method", "scroll")
         made = table.made_columns
-        if not made or method not in _ORDERED:
+        if not made or method not in ORDERED:
             return None
         given = step.arguments if isinstance(step, Call) else (step.query,)
         queries = [build(one, self._sides[0]) for one in given if isinstance(one, New)]
@@ -705,8 +455,19 @@ class Runner:
         self._tally.stored += len(rows[0])
         for position, pair in enumerate(zip(*rows, strict=False)):
             keys = table.key_of(pair[0]), table.key_of(pair[1])
-            if keys[0] and keys[1] and (row := self._keys[table.name].add((keys[0], keys[1]))):
+            if keys[0] and keys[1] and (row := self._keys[table.name].add((keys[0], keys[1]), pair)):
                 self._note_row(table, position, row)
+
+    def _note_children(self, memory: Outcome, database: Outcome) -> None:
+        """Pair the generated keys of the children that a write returned."""
+        if not isinstance(memory, Returned) or not isinstance(database, Returned):
+            return
+        for pair in zip(_entities(memory.value), _entities(database.value), strict=False):
+            for (part, first), (_, second) in zip(*(children_of(self._tables, one) for one in pair), strict=True):
+                for children in zip(first, second, strict=False):
+                    keys = part.key_of(children[0]), part.key_of(children[1])
+                    if part.generated is not None and keys[0] and keys[1]:
+                        self._keys[part.name].add((keys[0], keys[1]))
 
     def _note_made(self, writing: Writing, memory: Outcome, database: Outcome) -> None:
         """Pair the values that were made for new rows."""
@@ -730,7 +491,7 @@ class Runner:
                     keys = self._keys[other.name]
                     keys.rows = [row for row in keys.rows if row.keys[1][part] != reused]
 
-    def _count(self, step: Call | Scroll | End, outcome: Outcome) -> None:
+    def _count(self, step: Call | Scroll | End | Orphans, outcome: Outcome) -> None:
         self._tally.operations += 1
         for one in (step.query,) if isinstance(step, Scroll) else getattr(step, "arguments", ()):
             if isinstance(one, New) and one.cls in self._tables[getattr(step, "repository", "")].queries:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from sqlrepo import QueryObject
 from sqlrepo.memory import Kind
@@ -16,6 +15,7 @@ from sqlrepo.testing.twins.model import (
     End,
     Ending,
     FieldRef,
+    KeyOf,
     New,
     Operation,
     Program,
@@ -26,9 +26,11 @@ from sqlrepo.testing.twins.model import (
     Table,
     Unit,
     UnitUnderTest,
+    alternatives,
     can_construct,
 )
-from sqlrepo.testing.twins.samples import Choices, EntityGenerator
+from sqlrepo.testing.twins.parts import Attribute, Holds, OfChild
+from sqlrepo.testing.twins.samples import ChildGenerator, Choices, EntityGenerator
 from sqlrepo.testing.twins.stores import ALL_DIGITS
 
 # -- queries
@@ -55,6 +57,7 @@ class QueryGenerator:
         self._named = [field for field in self.table.fields if field.has_operators]
         # How values that differ by side compare with others is known of clocks only, and of these with given moments.
         self._fields = [one for one in self._named if not self._is_made(one) or one.kind in _CLOCKS]
+        self._children = {name: ChildQueries(one, choices, folds=folds) for name, one in entities.children.items()}
 
     def criterion(self, depth: int = _DEPTH) -> Any:
         """Generate a tree of criteria."""
@@ -128,7 +131,7 @@ class QueryGenerator:
 
     def projection(self) -> Projection:
         """Generate a class with some of the fields."""
-        chosen = self._pick.some_of(list(self.table.by_name), 3, 1)
+        chosen = self._pick.some_of([one.name for one in self.table.own_fields], 3, 1)
         return Projection(tuple(dict.fromkeys(chosen)))
 
     def _is_made(self, field: FieldInfo) -> bool:
@@ -136,13 +139,17 @@ class QueryGenerator:
 
     # -- criteria without parts
 
-    def _ref(self, field: FieldInfo) -> FieldRef:
+    def _ref(self, field: FieldInfo) -> Any:
         return FieldRef(self.table.name, field.name)
 
     def _apply(self, name: str, field: FieldInfo, *arguments: Any) -> Operation:
         return Operation(name, (self._ref(field), *arguments))
 
     def _leaf(self) -> Any:
+        if self._children and self._pick.one_in(3):
+            return self._of_children()
+        if self.table.objects and self._pick.one_in(12):
+            return Operation("is_null", (Attribute(self.table.name, self._pick.of(list(self.table.objects))),))
         if not self._fields or self._pick.one_in(12):
             return self._apply("is_null", self._pick.of(self.table.fields))
         field = self._pick.of(self._fields)
@@ -153,6 +160,14 @@ class QueryGenerator:
         if field.spec.type.kind is Kind.BOOLEAN:
             makers.append(self._ref)
         return self._pick.of(makers)(field)
+
+    def _of_children(self) -> Any:
+        """Ask if there are children, if one meets a condition, or if all do."""
+        name = self._pick.of(list(self._children))
+        quantifier = self._pick.of(("exists", "exists", "every"))
+        condition = Holds(self._children[name].criterion(1))
+        plain = quantifier == "exists" and self._pick.one_in(5)
+        return Operation(quantifier, (Attribute(self.table.name, name), *(() if plain else (condition,))))
 
     def _comparison(self, field: FieldInfo) -> Any:
         operator = self._pick.of(_COMPARISONS)
@@ -198,10 +213,17 @@ class QueryGenerator:
             return self._pick.up_to(_MOST[name])
         if name == "order_by":
             return self._pick.of(list(_literals(annotation)) or [None])
+        prefix, _, rest = name.partition("__")
+        if rest and prefix in self._children:
+            return self._children[prefix].value_of_filter(rest, annotation)
+        return self.value_of_filter(name, annotation)
+
+    def value_of_filter(self, name: str, annotation: Any) -> Any:
+        """Generate a value for a filter of a name and type."""
         field = self._filtered_field(name, annotation)
         if field is None:
             return self._pick.of([*_literals(annotation), *_values_of_scalars(annotation)] or [None])
-        origins = {get_origin(one) or one for one in _alternatives(annotation)}
+        origins = {get_origin(one) or one for one in alternatives(annotation)}
         if origins & {list, set, frozenset}:
             return self._literals(field)
         if tuple in origins:
@@ -219,24 +241,28 @@ class QueryGenerator:
         return next((one for one in self._named if one.origin is None and one.spec.type.python in scalars), None)
 
 
+class ChildQueries(QueryGenerator):
+    """Generates conditions on the children of one part."""
+
+    def __init__(self, entities: ChildGenerator, choices: Choices, *, folds: bool) -> None:
+        super().__init__(entities, choices, folds=folds)
+        self._plain = entities.part.plain
+
+    def _ref(self, field: FieldInfo) -> Any:
+        return OfChild("" if self._plain else field.name)
+
+    def _filtered_field(self, name: str, annotation: Any) -> FieldInfo | None:
+        return self._named[0] if self._plain else super()._filtered_field(name, annotation)
+
+
 def _is_text(field: FieldInfo) -> bool:
     return field.kind is Kind.TEXT and field.spec.type.kind is Kind.TEXT and field.column.type.plain
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    """List the members of a union."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _alternatives(get_args(annotation)[0])
-    if origin in (Union, types.UnionType):
-        return [part for member in get_args(annotation) for part in _alternatives(member)]
-    return [annotation]
 
 
 def _scalars(annotation: Any) -> list[Any]:
     """List the classes of a filter's values, including those in a list."""
     found: list[Any] = []
-    for part in _alternatives(annotation):
+    for part in alternatives(annotation):
         inner: Sequence[Any] = get_args(part)
         found += [one for arg in inner for one in _scalars(arg)] if inner else [part]
     return found
@@ -249,7 +275,7 @@ def _values_of_scalars(annotation: Any) -> Iterable[Any]:
 
 def _literals(annotation: Any) -> Iterator[Any]:
     """List the values that an annotation names, as orders do."""
-    for part in _alternatives(annotation):
+    for part in alternatives(annotation):
         if get_origin(part) is Literal:
             yield from get_args(part)
         elif get_origin(part) in (list, tuple):
@@ -374,7 +400,9 @@ class CallGenerator:
 
     def _entity(self, method: str, *, existing: int = 0) -> Call:
         """Generate a call with an entity, one in so many of which exists already; none for 0."""
-        return self._call(method, self.entities.entity(existing=bool(existing) and self._pick.one_in(existing)))
+        if existing and self._pick.one_in(existing):
+            return self._call(method, self.entities.written())
+        return self._call(method, self.entities.entity())
 
     def _add_many(self) -> Call:
         entities = self._pick.several(self.entities.entity, 4, 0 if self._pick.one_in(6) else 2)
@@ -388,7 +416,8 @@ class CallGenerator:
         return [New(one.cls, {**one.values, generated: None}) if generated in one.values else one for one in entities]
 
     def _upsert(self) -> Call:
-        return self._call("upsert", self._maybe_existing(), **self._target())
+        given = self.entities.written(by_version=False) if self._pick.one_in(2) else self.entities.entity()
+        return self._call("upsert", given, **self._target())
 
     def _upsert_many(self) -> Call:
         entities = self._pick.several(self._maybe_existing, 3)
@@ -402,13 +431,16 @@ class CallGenerator:
         options: dict[str, Any] = {"on": on[0] if len(on) == 1 else on}
         if self._pick.one_in(3):
             fixed = (*self.table.schema.key, self.table.schema.version)
-            free = [one.name for one in self.table.fields if one.name not in on and one.column.name not in fixed]
+            free = [one.name for one in self.table.own_fields if one.name not in on and one.column.name not in fixed]
+            free += [*self.table.objects, *self.table.children]
             options["update"] = self._pick.some_of(free, 2) if free else []
         return options
 
     def _patch(self) -> Call:
-        changes = {} if self._pick.one_in(10) else self.entities.changes(version=True)
-        return self._call("patch", self.entities.key(), changes)
+        key = self.entities.key()
+        of = key.index if isinstance(key, KeyOf) else None
+        changes = {} if self._pick.one_in(10) else self.entities.changes(version=True, of=of)
+        return self._call("patch", key, changes)
 
     def _where(self, method: str) -> Call:
         options = {"set_": self.entities.changes(version=False)} if method == "update_where" else {}

@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, Union, cast, get_args, get_origin
 
 from pydantic import TypeAdapter
 
 import sqlrepo
 from sqlrepo import AsyncBaseUnitOfWork, MappingError, QueryObject
-from sqlrepo.memory import Column, ForeignKey, InMemoryDatabase, RowFunction, Schema
+from sqlrepo.memory import Column, ForeignKey, InMemoryDatabase, Part, RowFunction, Schema
 from sqlrepo.testing.subject import FieldInfo, UnderTest, declared_repositories
 
 # -- the unit of work under test
@@ -61,9 +62,37 @@ class Table(UnderTest[Any]):
         self.strategy = strategy
         self._schemas = schemas
 
+        self.children: Mapping[str, Children] = {name: Children(self, part) for name, part in self.parts.items()}
+
     def _describe(self, column: Column) -> FieldInfo | None:
-        found = super()._describe(column)
+        found = super()._describe(column) or self._describe_inside(column)
         return found and replace(found, origin=_origin(self._schemas, self.name, column.name))
+
+    def _describe_inside(self, column: Column) -> FieldInfo | None:
+        """Describe the field of a value object, which `__` separates from the object's field, as in criteria."""
+        path = self.mapper.field(column.name)
+        if not self.mapper.has_field(column.name) or "." not in path:
+            return None
+        name = path.replace(".", "__")
+        return FieldInfo(name, column, getattr(sqlrepo.fields(self.entity), name), path=path)
+
+    @cached_property
+    def objects(self) -> Mapping[str, bool]:
+        """The fields that hold value objects, and if they may be None."""
+        names = dict.fromkeys(one.path.partition(".")[0] for one in self.fields if one.path)
+        return {name: getattr(sqlrepo.fields(self.entity), name).spec.optional for name in names}
+
+    @property
+    def own_fields(self) -> list[FieldInfo]:
+        """The fields with a column, without those inside value objects."""
+        return [one for one in self.fields if not one.path]
+
+    def nest(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Put the values of value objects' fields into objects; an object that is None stays so."""
+        known = self.by_name
+        return _nest(
+            self.entity, {(known[name].path if name in known else "") or name: values[name] for name in values}
+        )
 
     @cached_property
     def generated(self) -> int | None:
@@ -102,7 +131,58 @@ class Table(UnderTest[Any]):
         return tuple(getattr(entity, one.name) for one in self.key) if self.key else None
 
     def values_of(self, entity: Any) -> dict[str, Any]:
-        return {one.name: getattr(entity, one.name) for one in self.fields}
+        """Return the values of fields and parts; children in sets, which have no order, in one of their values."""
+        found = {one.name: one.get(entity) for one in self.fields}
+        for name, table in self.children.items():
+            found[name] = table.in_order(tuple(map(table.values_of, table.of(entity))))
+        return found
+
+
+class Children(Table):
+    """The table of a part, whose entities are the children."""
+
+    def __init__(self, owner: Table, part: Part) -> None:
+        self.name = f"{owner.name}.{part.name}"
+        self.part = part
+        self.repository, self._schemas = owner.repository, owner._schemas  # noqa: SLF001  # a table too
+        self.mapper, self.schema, self.entity = part.mapper, part.schema, part.mapper.entity
+        self.natural_key, self.parts, self.children = (), {}, {}
+        self.converts, self.queries, self.strategy = False, (), None
+
+    @property
+    def is_set(self) -> bool:
+        return self.part.collect in (set, frozenset)
+
+    def of(self, entity: Any) -> list[Any]:
+        """List an entity's children, plain values as objects that hold them."""
+        return self.part.wrap(getattr(entity, self.part.name))
+
+    def in_order(self, forms: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(sorted(forms, key=repr)) if self.is_set else forms
+
+
+def _nest(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in values.items() if "." not in name}
+    inside: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        first, _, rest = path.partition(".")
+        if first not in found:
+            inside.setdefault(first, {})[rest] = value
+    for name, own in inside.items():
+        members = alternatives(getattr(cast(Any, sqlrepo.fields(cls)), name).spec.annotation)
+        nested = next(one for one in members if one is not type(None))
+        found[name] = New(nested, _nest(nested, own))
+    return found
+
+
+def alternatives(annotation: Any) -> list[Any]:
+    """List the members of a union."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return alternatives(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [part for member in get_args(annotation) for part in alternatives(member)]
+    return [annotation]
 
 
 class UnitUnderTest:
@@ -123,15 +203,13 @@ class UnitUnderTest:
     ) -> None:
         self.unit = unit
         self.is_async = issubclass(unit, AsyncBaseUnitOfWork)
-        found = {name: type(one) for name, one in declared_repositories(unit(InMemoryDatabase())).items()}
-        if not found:
-            raise MappingError(f"{unit.__name__} declares no repository; annotate one, such as `todos: Todos`")
+        found = _repositories(unit)
         queries, strategies = queries or {}, strategies or {}
         normalises, generated = normalises or {}, generated or {}
         for name in {**queries, **strategies, **normalises, **generated}:
             if name not in found:
                 raise MappingError(f"{unit.__name__} declares no repository {name!r}, only {', '.join(found)}")
-        schemas = {name: repository.definition().schema for name, repository in found.items()}
+        schemas = _schemas(found)
         self.tables: Mapping[str, Table] = {
             name: Table(name, repository, schemas, queries.get(name, ()), strategies.get(name))
             for name, repository in found.items()
@@ -142,6 +220,11 @@ class UnitUnderTest:
             table.normalises = _named(table, "normalises", normalises)
             table.generated_fields = _named(table, "generated", generated)
 
+    @property
+    def children(self) -> Mapping[str, Children]:
+        """The tables of all parts, by the name of the repository and that of the part."""
+        return {part.name: part for table in self.tables.values() for part in table.children.values()}
+
     def _reference(self, table: Table, key: ForeignKey) -> Reference:
         fields = tuple(map(table.mapper.field, key.columns))
         for parent in self.tables.values():
@@ -149,6 +232,21 @@ class UnitUnderTest:
             if parent.schema.full_name == key.table and all(target in names for target in key.targets):
                 return Reference(key, fields, parent, tuple(names[target] for target in key.targets))
         return Reference(key, fields, None, ())
+
+
+def _repositories(unit: type[Any]) -> dict[str, type[Any]]:
+    found = {name: type(one) for name, one in declared_repositories(unit(InMemoryDatabase())).items()}
+    if not found:
+        raise MappingError(f"{unit.__name__} declares no repository; annotate one, such as `todos: Todos`")
+    return found
+
+
+def _schemas(repositories: Mapping[str, type[Any]]) -> Mapping[str, Schema]:
+    """Return the tables of repositories and, behind them, those of their parts."""
+    definitions = {name: repository.definition() for name, repository in repositories.items()}
+    own = {name: one.schema for name, one in definitions.items()}
+    parts = {f"{name}.{part.name}": part.schema for name, one in definitions.items() for part in one.aggregate.parts}
+    return {**own, **parts}
 
 
 def _named(table: Table, option: str, given: Mapping[str, Collection[str]]) -> frozenset[str]:
@@ -181,10 +279,11 @@ _GAP = 100
 
 @dataclass(frozen=True, slots=True)
 class KnownRow:
-    """A row that both sides have created: its number in order of creation, and its key on each side."""
+    """A row that both sides have created: its number in order of creation, its key on each side, and as it was then."""
 
     number: int
     keys: tuple[tuple[Any, ...], tuple[Any, ...]]
+    entities: tuple[Any, Any] = (None, None)
 
 
 Snapshot: TypeAlias = tuple[list[KnownRow], tuple[dict[Any, int], dict[Any, int]]]
@@ -205,7 +304,9 @@ class KeyMap:
         self._count = 0
         self._chosen: dict[FreshKey, int | None] = {}
 
-    def add(self, keys: tuple[tuple[Any, ...], tuple[Any, ...]]) -> KnownRow | None:
+    def add(
+        self, keys: tuple[tuple[Any, ...], tuple[Any, ...]], entities: tuple[Any, Any] = (None, None)
+    ) -> KnownRow | None:
         """Add a row that was written; return None if the row is known already."""
         memory, database = map(self._identifier, keys)
         if self._table.generated is not None:
@@ -213,7 +314,7 @@ class KeyMap:
         if memory in self._numbers[0]:
             return None
         self._count += 1
-        row = KnownRow(self._count, keys)
+        row = KnownRow(self._count, keys, entities)
         self._numbers[0][memory] = row.number
         if database in self._numbers[1] and self._fresh_keys:
             return row  # the database has reused a key, which is a difference: the key stays the other row's
@@ -317,6 +418,10 @@ class Side:
     index: int
     keys: Mapping[str, KeyMap]
     tables: Mapping[str, Table]
+    #: Reads an entity again; returns the one that was created if it is gone, or None.
+    current: Callable[[str, KnownRow], Any] = lambda _, row: row
+    #: The child that a condition is about.
+    child: Any = None
 
 
 # -- arguments of calls
@@ -326,6 +431,7 @@ class Names(Protocol):
     """Names objects in a script."""
 
     def key(self, node: KeyOf) -> str: ...
+    def row(self, repository: str, index: int, *, now: bool) -> str | None: ...
     def fresh_key(self, node: FreshKey) -> str: ...
     def fields(self, repository: str) -> str: ...
     def import_name(self, name: type | Callable[..., Any] | str) -> str: ...
@@ -341,6 +447,10 @@ class Node(ABC):
 
     @abstractmethod
     def to_code(self, names: Names) -> str: ...
+
+    def stand_in(self) -> Any:
+        """Return what a class is tried with before there are any rows."""
+        return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,18 +584,27 @@ def construct(cls: Any, values: Mapping[str, Any]) -> Any:
 def can_construct(cls: Any, values: Mapping[str, Any]) -> bool:
     """Return True if a class accepts the values together; 1 stands for keys."""
     try:
-        construct(cls, {name: _stand_in(value) for name, value in values.items()})
+        construct(cls, stand_in(values))
     except (TypeError, ValueError):
         return False
     return True
 
 
-def _stand_in(value: Any) -> Any:
-    if isinstance(value, list):
-        return list(map(_stand_in, value))
-    if isinstance(value, tuple):
-        return tuple(map(_stand_in, value))
-    return 1 if isinstance(value, KeyOf | FreshKey) else value
+def stand_in(value: Any) -> Any:
+    """Replace keys by 1, and nodes by what they make."""
+    match value:
+        case list():
+            return list(map(stand_in, value))
+        case tuple():
+            return tuple(map(stand_in, value))
+        case dict():
+            return {name: stand_in(one) for name, one in value.items()}
+        case New(cls, values):
+            return construct(cls, stand_in(values))
+        case Node():
+            return value.stand_in()
+        case _:
+            return value
 
 
 # Makes Pydantic take the names of fields, not their aliases.
@@ -577,6 +696,14 @@ class Matching:
 
 
 @dataclass(frozen=True, slots=True)
+class Orphans:
+    """The number of children that have no owner, which should be none."""
+
+    repository: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The end of a transaction before the end of its unit."""
 
@@ -598,6 +725,6 @@ class Unit:
     read_only: bool = False
 
 
-Question: TypeAlias = Call | Scroll | Matching
-Step: TypeAlias = Call | Scroll | End | Savepoint | Unit
+Question: TypeAlias = Call | Scroll | Matching | Orphans
+Step: TypeAlias = Call | Scroll | End | Orphans | Savepoint | Unit
 Program: TypeAlias = tuple[Unit, ...]

@@ -156,7 +156,7 @@ def _unknown(criterion: Any) -> Any:
             ]
             some = [one for one in possible if one is not None]
             return _combine("&", [*open_, _combine("|", some)]) if some else None
-        case "is_null":
+        case "is_null" | "exists" | "every":
             return None
         case _ if any(one is None or (isinstance(one, list) and (not one or None in one)) for one in parts):
             return None

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlrepo.testing.twins.comparison import Difference, Outcomes, PendingCall, Raised, Runner, Tally, describe
+from sqlrepo.testing.twins.comparison import Difference, Runner, Tally
 from sqlrepo.testing.twins.model import (
     Call,
     End,
@@ -19,6 +19,7 @@ from sqlrepo.testing.twins.model import (
     Matching,
     New,
     Operation,
+    Orphans,
     Program,
     Question,
     Savepoint,
@@ -29,6 +30,8 @@ from sqlrepo.testing.twins.model import (
     can_construct,
     to_code,
 )
+from sqlrepo.testing.twins.outcomes import Outcomes, PendingCall, Raised, describe
+from sqlrepo.testing.twins.parts import Edited, Several, orphans
 from sqlrepo.testing.twins.stores import Stores
 
 # -- reduction
@@ -106,7 +109,16 @@ class _Reducer:
             case list():
                 yield from map(list, _without_one(tuple(value)))
                 yield from map(list, _with_one_replaced(tuple(value), self._values))
+            case Edited(_, changes):
+                yield from (replace(value, changes=fewer) for fewer in self._fewer(changes))
+            case Several(_, items):
+                yield from (replace(value, items=fewer) for fewer in _without_one(items))
+                yield from (replace(value, items=plainer) for plainer in _with_one_replaced(items, self._values))
+            case dict():
+                yield from self._fewer(cast("dict[str, Any]", value))
             case New(cls, values):
+                for name, one in values.items():
+                    yield from (New(cls, {**values, name: plainer}) for plainer in self._several(one))
                 for name, plain in self._plainest.get(cls, {}).items():
                     if values.get(name) != plain and can_construct(cls, {**values, name: plain}):
                         yield New(cls, {**values, name: plain})
@@ -115,6 +127,16 @@ class _Reducer:
                 yield from (Operation(name, plainer) for plainer in _with_one_replaced(parts, self._values))
             case _:
                 pass
+
+    def _several(self, value: Any) -> Iterator[Any]:
+        return self._values(value) if isinstance(value, Several | New) else iter(())
+
+    def _fewer(self, changes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """List changes of fewer fields, but at least of one, and plainer ones."""
+        for name, one in changes.items():
+            if len(changes) > 1:
+                yield {other: value for other, value in changes.items() if other != name}
+            yield from ({**changes, name: plainer} for plainer in self._several(one))
 
 
 def _halves(items: tuple[T, ...]) -> Iterator[tuple[T, ...]]:
@@ -191,7 +213,7 @@ class Report(Runner):
         self._program = _Block("", stops=False)
         self._open = [self._program]
         self._unit_names: list[str] = []
-        self._current: _Line | _Block = self._program
+        self._latest: _Line | _Block = self._program
         self._imports: set[tuple[str, str]] = set()
         self._entities: set[str] = set()
         self._variables: dict[tuple[str, int], str] = {}
@@ -218,11 +240,11 @@ class Report(Runner):
 
     def _steps(self, block: Unit | Savepoint) -> list[BaseException]:
         errors = super()._steps(block)
-        self._current = self._open[-1]
+        self._latest = self._open[-1]
         self._open[-1].raises = block.ending == "exception"
         return errors
 
-    def _perform(self, step: Call | Scroll | End, pending: PendingCall | None = None) -> Outcomes:
+    def _perform(self, step: Call | Scroll | End | Orphans, pending: PendingCall | None = None) -> Outcomes:
         line = _Line(self._text(step), getattr(step, "method", ""))
         self._add(line)
         outcomes = super()._perform(step, pending)
@@ -231,19 +253,21 @@ class Report(Runner):
 
     def _note_row(self, table: Table, position: int, row: KnownRow) -> None:
         name = self._variables[(table.name, row.number)] = f"{table.name}_{row.number}"
-        assert isinstance(self._current, _Line), "calls create rows"
-        self._current.created.append((name, position))
+        assert isinstance(self._latest, _Line), "calls create rows"
+        self._latest.created.append((name, position))
         super()._note_row(table, position, row)
 
     def _add(self, added: _Line | _Block) -> None:
         self._open[-1].inside.append(added)
-        self._current = added
+        self._latest = added
 
     def _text(self, step: Question | End) -> str:
         unit = self._unit_names[-1]
         match step:
             case End(how):
                 return f"{unit}.{how}()"
+            case Orphans(name, part):
+                return f"{self.import_name(orphans)}({unit}.{name}, {part!r})"
             case Scroll(name, query, moves):
                 return f"{self.import_name('scroll')}({unit}.{name}, {to_code(query, self)}, {moves!r})"
             case Matching(name, criterion):
@@ -266,6 +290,14 @@ class Report(Runner):
         if node.part is not None:
             return parts[node.part]
         return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+
+    def row(self, repository: str, index: int, *, now: bool) -> str | None:
+        row = self._keys[repository].at(index)
+        if row is None or self._current(1, repository, row) is None:
+            return None
+        variable = self._variables[(repository, row.number)]
+        key = self.key(KeyOf(repository, index, None, None))
+        return f"({self._unit_names[-1]}.{repository}.get_or_none({key}) or {variable})" if now else variable
 
     def fresh_key(self, node: FreshKey) -> str:
         return str(self._keys[node.repository].choose(node))
@@ -340,7 +372,7 @@ class Report(Runner):
             yield "pass"
 
     def _call_lines(self, line: _Line, block: _Block) -> Iterator[str]:
-        if line is self._current:
+        if line is self._latest:
             yield from (*self._comments, *(f"print({text})" for text in self._asked or [line.text]))
         elif line.raised and not block.stops:
             yield from (f"with {self._suppress('RepositoryError')}:", f"    {line.text}")
@@ -355,7 +387,7 @@ class Report(Runner):
 
     def _block_lines(self, block: _Block) -> Iterator[str]:
         lines = [block.head, *_indent(self._body(block))]
-        if block is self._current:
+        if block is self._latest:
             yield from (*self._comments, *lines)
         elif block.raised:
             yield from (f"with {self._suppress('RepositoryError', 'ProgramError')}:", *_indent(lines))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from random import Random
 from sys import float_info
 from typing import Any, TypeVar
@@ -13,7 +15,8 @@ from uuid import UUID
 from sqlrepo import MappingError
 from sqlrepo.memory import Kind, ValueType
 from sqlrepo.testing.subject import FieldInfo
-from sqlrepo.testing.twins.model import FreshKey, KeyOf, New, Table, can_construct, construct
+from sqlrepo.testing.twins.model import Children, FreshKey, KeyOf, New, Table, can_construct, construct, stand_in
+from sqlrepo.testing.twins.parts import Edited, Kept, Several, Stored
 
 T = TypeVar("T")
 
@@ -163,6 +166,9 @@ _SELDOM = 12
 
 _TEN_DIGITS = 10**10
 
+# The most children of one entity that are made at once.
+_MOST_CHILDREN = 4
+
 # More rows than a program creates in most tables, so that any of them is chosen.
 _MOST_ROWS = 7
 _NO_ROW = -1
@@ -180,6 +186,9 @@ class EntityGenerator:
         # The fields whose decimals the database keeps only if they are short.
         self._short = frozenset() if all_digits else table.schema.wide_decimals
         self._pick = choices
+        self._children = {
+            name: ChildGenerator(one, choices, all_digits=all_digits) for name, one in table.children.items()
+        }
         # What a strategy of the user's puts into entities is not known here.
         self._plainest = {} if table.strategy is not None else self._find_plainest()
         own = [field for field in table.fields if field.origin is None]
@@ -189,25 +198,62 @@ class EntityGenerator:
     @property
     def plainest(self) -> Mapping[str, Any]:
         """The plainest value of each field that holds no generated key."""
-        return {name: value for name, value in self._plainest.items() if self.table.by_name[name].origin is None}
+        known = self.table.by_name
+        return self.table.nest(
+            {name: value for name, value in self._plainest.items() if name not in known or known[name].origin is None}
+        )
+
+    @property
+    def children(self) -> Mapping[str, ChildGenerator]:
+        """The generators of children, by part."""
+        return self._children
+
+    def written(self, *, by_version: bool = True) -> New | Edited:
+        """Generate an entity to write over a stored one; by its version, an old state may be one's source."""
+        new = self.entity(existing=True)
+        if not self.table.key or not (self._children or self.table.objects) or self._pick.one_in(4):
+            return new
+        old = by_version and self.table.schema.version is not None and self._pick.one_in(5)
+        stored = Stored(self.table.name, self._pick.up_to(_MOST_ROWS), not old)
+        changes = self.changes(version=False) if self._pick.one_in(3) else {}
+        names = [name for name in self._children if self._pick.up_to(2)]
+        return Edited(stored, {**changes, **{name: self._children[name].edit(stored) for name in names}}, new)
 
     def entity(self, *, existing: bool = False, valid: bool = False) -> New:
         """Generate an entity: mostly of an existing row if `existing`, with values its table accepts if `valid`."""
         if self.table.strategy is not None:
-            values = self.table.values_of(self._pick.entity(self.table.name))
-        else:
-            values = {name: self._pick.of(self._weigh(self.table.by_name[name])) for name in self._valid}
-            if self._invalid and not valid and self._pick.one_in(_SELDOM):
-                name = self._pick.of(tuple(self._invalid))
-                values[name] = self._pick.of(self._invalid[name])
-        return New(self.table.entity, self._compatible(values) | self._keys(existing=existing))
+            given, tops = self._pick.entity(self.table.name), [one.name for one in self.table.own_fields]
+            names = [*tops, *self.table.objects, *self.table.children]
+            return New(self.table.entity, {one: getattr(given, one) for one in names} | self._keys(existing=existing))
+        values = {name: self._pick.of(self._weigh(self.table.by_name[name])) for name in self._valid}
+        if self._invalid and not valid and self._pick.one_in(_SELDOM):
+            name = self._pick.of(tuple(self._invalid))
+            values[name] = self._pick.of(self._invalid[name])
+        absent = [one for one, optional in self.table.objects.items() if optional and self._pick.one_in(3)]
+        values |= dict.fromkeys(absent)
+        values |= {name: children.several(valid=valid) for name, children in self._children.items()}
+        return New(self.table.entity, self.table.nest(self._compatible(values) | self._keys(existing=existing)))
 
-    def changes(self, *, version: bool) -> dict[str, Any]:
-        """Generate values for some fields outside the key."""
+    def changes(self, *, version: bool, of: int | None = None) -> dict[str, Any]:
+        """Generate values for some fields outside the key, and for parts of the index-th row."""
         fixed = {*self.table.schema.key, *(() if version else (self.table.schema.version,))}
-        free = [one for one in self.table.fields if one.column.name not in fixed and not one.column.computed]
-        chosen = self._pick.some_of(free, 2, 1) if free else []
-        return {field.name: self._value(field) for field in chosen}
+        free = [one for one in self.table.own_fields if one.column.name not in fixed and not one.column.computed]
+        makers = {one.name: partial(self._value, one) for one in free}
+        makers |= {name: partial(self._object, name) for name in self.table.objects}
+        if of is not None:
+            stored = Stored(self.table.name, of)
+            makers |= {name: partial(one.edit, stored) for name, one in self._children.items()}
+        chosen = self._pick.some_of(list(makers), 2, 1) if makers else []
+        return {name: makers[name]() for name in chosen}
+
+    def _object(self, name: str) -> Any:
+        """Generate a value object, or None where that is allowed."""
+        if self.table.objects[name] and self._pick.one_in(4):
+            return None
+        if self.table.strategy is not None:
+            return getattr(self._pick.entity(self.table.name), name)
+        inside = [one for one in self.table.fields if one.path.startswith(f"{name}.")]
+        return self.table.nest({one.name: self._value(one) for one in inside})[name]
 
     def key(self) -> Any:
         """Generate a key, mostly that of an existing row."""
@@ -238,7 +284,7 @@ class EntityGenerator:
 
     def _sample(self, field: FieldInfo) -> Any:
         if self.table.strategy is not None:
-            return getattr(self._pick.entity(self.table.name), field.name)
+            return field.get(self._pick.entity(self.table.name))
         valid = [value for value in self._valid[field.name] if value is not None] or sample_values(field.column.type)
         return self._pick.of(self._common(valid) * 3 + valid)
 
@@ -296,11 +342,16 @@ class EntityGenerator:
             if not found and not field.spec.optional:
                 raise self._needs_strategy(f"field {field.name!r}")
             chosen[field.name] = found[0] if found else None
+        empty, single = (
+            {name: one.plainest_children(count) for name, one in self._children.items()} for count in (0, 1)
+        )
+        if self._can_construct({**chosen, **empty}):
+            return chosen | empty
         try:
-            construct(self.table.entity, chosen)
+            construct(self.table.entity, stand_in(self.table.nest({**chosen, **single})))
         except (TypeError, ValueError) as error:
             raise self._needs_strategy(f"its fields together ({type(error).__name__})") from error
-        return chosen
+        return chosen | single
 
     def _needs_strategy(self, part: str) -> MappingError:
         name, entity = self.table.name, self.table.entity.__name__
@@ -320,16 +371,22 @@ class EntityGenerator:
         """Return True if the entity's class accepts a value in one field."""
         if not self._plainest:
             return value is not None or bool(self.table.by_name[name].spec.optional)
-        return can_construct(self.table.entity, {**self._plainest, name: value})
+        return self._can_construct({**self._plainest, name: value})
+
+    def _can_construct(self, values: Mapping[str, Any]) -> bool:
+        try:
+            return can_construct(self.table.entity, self.table.nest(values))
+        except (TypeError, ValueError):  # a value object refuses its own
+            return False
 
     def _compatible(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Complete an entity's values, and leave out those that its class refuses beside the others."""
         whole = {**self._plainest, **values}
-        if not self._plainest or can_construct(self.table.entity, whole):
+        if not self._plainest or self._can_construct(whole):
             return whole
         whole = dict(self._plainest)
         for name, value in values.items():
-            if can_construct(self.table.entity, {**whole, name: value}):
+            if self._can_construct({**whole, name: value}):
                 whole[name] = value
         return whole
 
@@ -348,6 +405,69 @@ class EntityGenerator:
         found = self._keep_accepted(field, [*missing, *invalid_values(field.column.type)])
         short = field.column.name in self._short  # the entity's class may make a decimal of a float
         return [one for one in found if not short or not isinstance(one, float)]
+
+
+class ChildGenerator(EntityGenerator):
+    """Generates the children of one part, and edits of the stored ones."""
+
+    def __init__(self, table: Children, choices: Choices, *, all_digits: bool = True) -> None:
+        super().__init__(table, choices, all_digits=all_digits)
+        self.part = table.part
+        given = {*table.part.owner, table.part.order}
+        groups = [table.schema.key, *(one.columns for one in table.schema.uniques)]
+        own = [[name for name in columns if name not in given] for columns in groups if given & {*columns}]
+        #: The fields in which no two children of an entity may agree.
+        self._different = [list(map(table.mapper.field, names)) for names in own if names]
+
+    def child(self, *, valid: bool = False) -> Any:
+        """Generate a new child."""
+        made = self.entity(valid=valid)
+        return made.values["value"] if self.part.plain else made
+
+    def several(self, *, valid: bool = False) -> Several:
+        """Generate all children of an entity."""
+        made = self._pick.several(partial(self.child, valid=valid), _MOST_CHILDREN)
+        return Several(self.part.collect, tuple(made if self._pick.one_in(10) else self._distinct(made)))
+
+    def plainest_children(self, count: int) -> Several:
+        child = self._plainest["value"] if self.part.plain else New(self.table.entity, self._plainest)
+        return Several(self.part.collect, (child,) * count)
+
+    def edit(self, stored: Stored) -> Several:
+        """Generate what becomes of the children of an entity: kept, changed, moved, gone, and new ones."""
+        places = [place for place in range(_MOST_CHILDREN + 1) if not self._pick.one_in(5)]
+        if self._pick.one_in(3):
+            places = sorted(places, key=lambda _: self._pick.up_to(9))
+        items: list[Any] = [Kept(stored, self.part.name, place, self._changes()) for place in places]
+        if self._pick.one_in(12):  # another entity's, or one twice
+            other = replace(stored, index=self._pick.up_to(_MOST_ROWS)) if self._pick.one_in(2) else stored
+            items.append(Kept(other, self.part.name, self._pick.up_to(1)))
+        for child in self._distinct(self._pick.several(self.child, 2)):
+            items.insert(self._pick.up_to(len(items)) if self._pick.one_in(2) else 0, child)
+        return Several(self.part.collect, () if self._pick.one_in(12) else tuple(items))
+
+    def _changes(self) -> dict[str, Any]:
+        return self.changes(version=False) if not self.part.plain and self._pick.one_in(4) else {}
+
+    def _distinct(self, children: list[Any]) -> list[Any]:
+        """Leave out children that a unique constraint refuses beside those before them."""
+        kept: list[Any] = []
+        for one in children:
+            alike = [
+                [self._values(one, names) == self._values(other, names) for other in kept] for names in self._different
+            ]
+            if not any(map(any, alike)):
+                kept.append(one)
+        return kept
+
+    def _values(self, child: Any, names: Sequence[str]) -> list[Any]:
+        return [child if self.part.plain else child.values.get(name) for name in names]
+
+    def _own_key(self, field: FieldInfo, *, existing: bool) -> Any:  # noqa: ARG002  # a new child has no key
+        return None
+
+    def _reference(self, field: FieldInfo) -> Any:
+        return None if field.column.name in self.part.owner else super()._reference(field)
 
 
 def _is_short(number: Any) -> bool:

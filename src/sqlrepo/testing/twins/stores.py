@@ -137,10 +137,11 @@ def _referenced_first(subject: UnitUnderTest) -> list[Any]:
     """
     wanted: dict[Any, None] = {}
     for table in subject.tables.values():
-        model = table.schema.model
-        if model is None:
-            raise UnsupportedError(f"table {table.schema.name} has no mapped class, so no database can keep it")
-        _collect(model.__mapper__.local_table, wanted)
+        for schema in (table.schema, *(part.schema for part in table.children.values())):
+            if schema.model is None:
+                raise UnsupportedError(f"table {schema.name} has no mapped class, so no database can keep it")
+            mapped = getattr(schema.model, "__mapper__", None)
+            _collect(schema.model if mapped is None else mapped.local_table, wanted)
     ordered = [table for table in next(iter(wanted)).metadata.sorted_tables if table in wanted]
     return [*ordered, *(table for table in wanted if table not in ordered)]
 
