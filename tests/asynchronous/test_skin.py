@@ -46,7 +46,7 @@ ONLY_ASYNC = {"run"}  # calls a function with the sync unit
 def test_both_have_the_same_methods_with_the_same_parameters(sync, skin, left_out):
     assert set(public(sync)) - left_out == set(public(skin)) - ONLY_ASYNC
     for name, method in public(skin).items():
-        if name in {"find", *ONLY_ASYNC}:  # find is compared by its overloads
+        if name in ONLY_ASYNC or typing.get_overloads(method):  # which are compared below
             continue
         ours, theirs = (inspect.signature(one) for one in (method, public(sync)[name]))
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
@@ -54,10 +54,15 @@ def test_both_have_the_same_methods_with_the_same_parameters(sync, skin, left_ou
             assert ours.return_annotation == theirs.return_annotation, name
 
 
-def test_both_find_alike():
-    both = (AsyncBaseRepository, BaseRepository)
-    ours, theirs = ([inspect.signature(one) for one in typing.get_overloads(cls.find)] for cls in both)
-    assert ours == theirs != []
+def test_both_have_the_same_overloads():
+    found = [name for name, method in public(AsyncBaseRepository).items() if typing.get_overloads(method)]
+    assert {"find", "get", "page", "stream"} < set(found)
+    for name in found:
+        both = (getattr(cls, name) for cls in (AsyncBaseRepository, BaseRepository))
+        ours, theirs = ([inspect.signature(one) for one in typing.get_overloads(method)] for method in both)
+        assert [one.parameters for one in ours] == [one.parameters for one in theirs], name
+        returned = [one.return_annotation.removeprefix("Async") for one in ours]
+        assert returned == [one.return_annotation for one in theirs], name
 
 
 def test_what_waits_is_awaited():

@@ -5,7 +5,7 @@ A line that must be an error carries an ignore, and an ignore that is not needed
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, Protocol, assert_type
@@ -143,12 +143,24 @@ def reading_gives_entities() -> None:
     assert_type(todos.first(order_by=desc(t.priority)), Todo | None)
     assert_type(todos.find(t.done, TodoQuery(), order_by=(asc(t.due), "key"), limit=3), list[Todo])
     assert_type(todos.find(into=Summary), list[Summary])
+    assert_type(todos.get(1, into=Summary), Summary)
+    assert_type(todos.get_or_none(1, into=Summary), Summary | None)
+    assert_type(todos.get_many([1], into=Summary), list[Summary])
+    assert_type(todos.one(t.done, into=Summary), Summary)
+    assert_type(todos.one_or_none(into=Summary, key="a"), Summary | None)
+    assert_type(todos.first(order_by="key", into=Summary), Summary | None)
+    assert_type(todos.page(TodoQuery(), into=Summary), Page[Summary])
+    assert_type(todos.scroll(TodoQuery(), into=Summary), CursorPage[Summary])
+    assert_type(todos.stream(t.done, into=Summary), Iterator[Summary])
+    assert_type(todos.stream(t.done), Iterator[Todo])
+    todos.get(1, into=3)  # type: ignore[call-overload]
+    todos.page(OtherQuery(), into=Summary)  # type: ignore[arg-type]
     assert_type(todos.page(TodoQuery()), Page[Todo])
     assert_type(todos.page(TodoQuery()).items, list[Todo])
     assert_type(todos.scroll(TodoQuery()), CursorPage[Todo])
     assert_type(todos.count(), int)
     assert_type(todos.exists(t.done), bool)
-    todos.get("1")  # type: ignore[arg-type]
+    todos.get("1")  # type: ignore[call-overload]
     todos.page(OtherQuery())  # type: ignore[arg-type]
     todos.find(Summary("a"))  # type: ignore[call-overload]
     todos.delete_where(TodoQuery())  # type: ignore[arg-type]
@@ -226,6 +238,15 @@ async def asynchronous(db: AsyncDatabase, memory: InMemoryDatabase) -> None:
     async with AsyncShop(db) as shop:
         repository: AsyncRepository[Todo, int] = shop.todos
         unit: AsyncUnitOfWork = shop
+        assert_type(await shop.todos.get(1, into=Summary), Summary)
+        assert_type(await shop.todos.get_or_none(1, into=Summary), Summary | None)
+        assert_type(await shop.todos.get_many([1], into=Summary), list[Summary])
+        assert_type(await shop.todos.one(t.done, into=Summary), Summary)
+        assert_type(await shop.todos.one_or_none(into=Summary, key="a"), Summary | None)
+        assert_type(await shop.todos.first(order_by="key", into=Summary), Summary | None)
+        assert_type(await shop.todos.page(TodoQuery(), into=Summary), Page[Summary])
+        assert_type(await shop.todos.scroll(TodoQuery(), into=Summary), CursorPage[Summary])
+        assert_type(shop.todos.stream(t.done, into=Summary), AsyncIterator[Summary])
         assert_type(await repository.get(1), Todo)
         assert_type(await shop.todos.find(), list[Todo])
         assert_type(await shop.todos.page(TodoQuery()), Page[Todo])

@@ -308,10 +308,12 @@ def test_first_of_nothing_needs_an_open_unit_too(db):
 # -- a keyword that is a field and an option
 
 OPTIONS = {
-    "first": {"order_by"},
+    "one": {"into"},
+    "one_or_none": {"into"},
+    "first": {"order_by", "into"},
     "find": {"order_by", "limit", "offset", "into", "lock"},
-    "stream": {"order_by"},
-    "chunks": {"order_by"},
+    "stream": {"order_by", "into"},
+    "chunks": {"order_by", "into"},
     "update_where": {"set_", "everything"},
     "delete_where": {"everything"},
 }
@@ -391,8 +393,9 @@ def test_an_option_that_is_also_a_field_is_refused_whatever_its_value(quotas, ca
 def test_a_field_called_like_an_option_of_another_call_filters(quotas, name):
     equal = {name: 2}
 
-    assert (quotas.count(**equal), quotas.exists(**equal), quotas.one(**equal).id) == (1, True, 2)
-    assert quotas.one_or_none(**equal).id == 2
+    assert (quotas.count(**equal), quotas.exists(**equal)) == (1, True)
+    if name not in OPTIONS["one"]:
+        assert quotas.one(**equal).id == quotas.one_or_none(**equal).id == 2
     assert [one.id for one in quotas.find(getattr(fields(Quota), name) == 2)] == [2]
     if name not in OPTIONS["find"]:
         assert [one.id for one in quotas.find(**equal)] == [2]

@@ -38,6 +38,7 @@ class Aggregate:
     def __init__(self, mapper: Mapper[Any], parts: Sequence[Part]) -> None:
         self._mapper = mapper
         self.parts = tuple(parts)
+        self.columns = mapper.selected
 
     # -- from an entity
 

@@ -306,31 +306,57 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
 
     # -- reading
 
-    async def get(self, id: K, *, lock: Lock | None = None) -> T:
+    @overload
+    async def get(self, id: K, *, into: None = None, lock: Lock | None = None) -> T: ...
+    @overload
+    async def get(self, id: K, *, into: type[S], lock: Lock | None = None) -> S: ...
+    async def get(self, id: K, *, into: type[Any] | None = None, lock: Lock | None = None) -> Any:
         """See `BaseRepository.get`."""
-        return await self._call(self._body.get, id, lock=lock)
+        return await self._call(self._body.get, id, into=into, lock=lock)
 
-    async def get_or_none(self, id: K, *, lock: Lock | None = None) -> T | None:
+    @overload
+    async def get_or_none(self, id: K, *, into: None = None, lock: Lock | None = None) -> T | None: ...
+    @overload
+    async def get_or_none(self, id: K, *, into: type[S], lock: Lock | None = None) -> S | None: ...
+    async def get_or_none(self, id: K, *, into: type[Any] | None = None, lock: Lock | None = None) -> Any:
         """See `BaseRepository.get_or_none`."""
-        return await self._call(self._body.get_or_none, id, lock=lock)
+        return await self._call(self._body.get_or_none, id, into=into, lock=lock)
 
-    async def get_many(self, ids: Iterable[K]) -> list[T]:
+    @overload
+    async def get_many(self, ids: Iterable[K], *, into: None = None) -> list[T]: ...
+    @overload
+    async def get_many(self, ids: Iterable[K], *, into: type[S]) -> list[S]: ...
+    async def get_many(self, ids: Iterable[K], *, into: type[Any] | None = None) -> list[Any]:
         """See `BaseRepository.get_many`."""
-        return await self._call(self._body.get_many, ids)
+        return await self._call(self._body.get_many, ids, into=into)
 
-    async def one(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+    @overload
+    async def one(self, /, *criteria: bool | QueryObject[T], into: None = None, **equals: Any) -> T: ...
+    @overload
+    async def one(self, /, *criteria: bool | QueryObject[T], into: type[S], **equals: Any) -> S: ...
+    async def one(self, /, *criteria: bool | QueryObject[T], **options: Any) -> Any:
         """See `BaseRepository.one`."""
-        return await self._call(self._body.one, *criteria, **equals)
+        return await self._call(self._body.one, *criteria, **options)
 
-    async def one_or_none(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+    @overload
+    async def one_or_none(self, /, *criteria: bool | QueryObject[T], into: None = None, **equals: Any) -> T | None: ...
+    @overload
+    async def one_or_none(self, /, *criteria: bool | QueryObject[T], into: type[S], **equals: Any) -> S | None: ...
+    async def one_or_none(self, /, *criteria: bool | QueryObject[T], **options: Any) -> Any:
         """See `BaseRepository.one_or_none`."""
-        return await self._call(self._body.one_or_none, *criteria, **equals)
+        return await self._call(self._body.one_or_none, *criteria, **options)
 
+    @overload
     async def first(
-        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
-    ) -> T | None:
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: None = None, **equals: Any
+    ) -> T | None: ...
+    @overload
+    async def first(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: type[S], **equals: Any
+    ) -> S | None: ...
+    async def first(self, /, *criteria: bool | QueryObject[T], **options: Any) -> Any:
         """See `BaseRepository.first`."""
-        return await self._call(self._body.first, *criteria, order_by=order_by, **equals)
+        return await self._call(self._body.first, *criteria, **options)
 
     @overload
     async def find(
@@ -368,21 +394,37 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
         """See `BaseRepository.exists`."""
         return await self._call(self._body.exists, *criteria, **equals)
 
-    async def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
+    @overload
+    async def page(self, query: QueryObject[T], *, with_total: bool = False, into: None = None) -> Page[T]: ...
+    @overload
+    async def page(self, query: QueryObject[T], *, with_total: bool = False, into: type[S]) -> Page[S]: ...
+    async def page(self, query: QueryObject[T], **options: Any) -> Page[Any]:
         """See `BaseRepository.page`."""
-        return await self._call(self._body.page, query, with_total=with_total)
+        return await self._call(self._body.page, query, **options)
 
+    @overload
     async def scroll(
-        self, query: QueryObject[T], *, after: str | None = None, before: str | None = None
-    ) -> CursorPage[T]:
+        self, query: QueryObject[T], *, after: str | None = None, before: str | None = None, into: None = None
+    ) -> CursorPage[T]: ...
+    @overload
+    async def scroll(
+        self, query: QueryObject[T], *, after: str | None = None, before: str | None = None, into: type[S]
+    ) -> CursorPage[S]: ...
+    async def scroll(self, query: QueryObject[T], **options: Any) -> CursorPage[Any]:
         """See `BaseRepository.scroll`."""
-        return await self._call(self._body.scroll, query, after=after, before=before)
+        return await self._call(self._body.scroll, query, **options)
 
+    @overload
     def stream(
-        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
-    ) -> AsyncIterator[T]:
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: None = None, **equals: Any
+    ) -> AsyncIterator[T]: ...
+    @overload
+    def stream(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: type[S], **equals: Any
+    ) -> AsyncIterator[S]: ...
+    def stream(self, /, *criteria: bool | QueryObject[T], **options: Any) -> AsyncIterator[Any]:
         """See `BaseRepository.stream`."""
-        return self._stream_chunks(self._body.chunks(*criteria, order_by=order_by, **equals))
+        return self._stream_chunks(self._body.chunks(*criteria, **options))
 
     # -- writing
 

@@ -21,7 +21,7 @@ from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
 from sqlrepo.tables.parts import Embedded, HasMany, Part, declared_parts, embedded_columns, read_part, refuse_shared
-from sqlrepo.tables.schema import Column, ConstantDefault, Row, RowFunction, Schema
+from sqlrepo.tables.schema import Column, ConstantDefault, RowFunction, Schema
 
 T = TypeVar("T")
 
@@ -91,13 +91,6 @@ class Definition(Generic[T]):
         for name, value in options.items():
             if name in self.ambiguous and value is not NOT_GIVEN:
                 raise ambiguous_option(call, self.mapper.entity, name)
-
-    def projection(self, into: type[Any]) -> tuple[tuple[str, ...], Callable[[Sequence[Row]], list[Any]]]:
-        """Return the columns that a smaller model needs, and a function that builds the model from rows."""
-        if not is_entity(into):
-            raise QueryError(f"into= takes an entity class; {into!r} is {NO_ENTITY}")
-        columns = tuple(column.name for name in describe(into) for column in self.mapper.columns(name))
-        return columns, self.mapper.make_hydrator(into, columns)
 
 
 def names_of(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import chain
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
 
-from sqlrepo.core.aggregates import Found
+from sqlrepo.core.aggregates import Aggregate, Found
 from sqlrepo.core.definition import Definition, RepositoryConfig
 from sqlrepo.core.scope import Scope, evaluate_scope
 from sqlrepo.core.selection import (
@@ -25,6 +24,7 @@ from sqlrepo.core.selection import (
     values_equal,
 )
 from sqlrepo.core.unit import BaseUnitOfWork
+from sqlrepo.core.views import View
 from sqlrepo.driver import Condition, Driver, Fetch, Joinable, Lock, Source
 from sqlrepo.errors import (
     ConstraintError,
@@ -42,6 +42,10 @@ T = TypeVar("T")
 K = TypeVar("K")
 R = TypeVar("R")
 S = TypeVar("S")
+
+# What reads the rest of each row, and builds entities or the views of them.
+Reader: TypeAlias = Aggregate | View
+Into: TypeAlias = type[Any] | None
 
 # What a stream holds in memory at once.
 _ROWS_AT_ONCE = 1_000
@@ -103,11 +107,16 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
 
     # -- reading by key
 
-    def get(self, id: K, *, lock: Lock | None = None) -> T:
+    @overload
+    def get(self, id: K, *, into: None = None, lock: Lock | None = None) -> T: ...
+    @overload
+    def get(self, id: K, *, into: type[S], lock: Lock | None = None) -> S: ...
+    def get(self, id: K, *, into: Into = None, lock: Lock | None = None) -> Any:
         """Return the entity with a key.
 
         Args:
             id: the key; a tuple, in the order of the key columns, for a composite key.
+            into: a view to return in place of the entity, as in `find`.
             lock: keeps other units from writing the row until this one ends. If another unit has locked the row
                 already, "update" waits, "skip" treats the row as missing and "nowait" raises `LockTimeoutError`. Back
                 ends without row locks (capability ``row_locks``: SQLite, memory) accept all three, and are as safe.
@@ -116,37 +125,49 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             NotFoundError: no row has the key.
             ReadOnlyError: a lock in a read-only unit.
         """
-        found = self.get_or_none(id, lock=lock)
+        found = self.get_or_none(id, into=into, lock=lock)
         if found is None:
             raise NotFoundError(self._mapper.entity, id)
         return found
 
-    def get_or_none(self, id: K, *, lock: Lock | None = None) -> T | None:
+    @overload
+    def get_or_none(self, id: K, *, into: None = None, lock: Lock | None = None) -> T | None: ...
+    @overload
+    def get_or_none(self, id: K, *, into: type[S], lock: Lock | None = None) -> S | None: ...
+    def get_or_none(self, id: K, *, into: Into = None, lock: Lock | None = None) -> Any:
         """Return the entity with a key, or None."""
         where = self._where_key(self._mapper.parse_key(id))
-        found = self._load(self._fetch(Fetch(self._mapper.selected, where, lock=lock)))
+        reader = self._view(into) if into else self._aggregate
+        found = self._load(self._fetch(Fetch(reader.columns, where, lock=lock), reader), reader)
         return found[0] if found else None
 
-    def get_many(self, ids: Iterable[K]) -> list[T]:
+    @overload
+    def get_many(self, ids: Iterable[K], *, into: None = None) -> list[T]: ...
+    @overload
+    def get_many(self, ids: Iterable[K], *, into: type[S]) -> list[S]: ...
+    def get_many(self, ids: Iterable[K], *, into: Into = None) -> list[Any]:
         """Return the entities with some keys, in the order of the keys; keys without an entity are skipped."""
         keys = [tuple(self._mapper.parse_key(one).values()) for one in ids]
-        requests = [
-            Fetch(self._mapper.selected, condition(chunk)) for chunk in key_chunks(self._mapper, dict.fromkeys(keys))
-        ]
+        reader = self._view(into, self._schema.key) if into else self._aggregate
+        requests = [Fetch(reader.columns, condition(chunk)) for chunk in key_chunks(self._mapper, dict.fromkeys(keys))]
 
         def work(driver: Driver) -> Found:
             rows = [row for request in requests for row in driver.fetch(self._schema, request)]
-            return self._aggregate.load(driver, rows)
+            return reader.load(driver, rows)
 
         found = self._read(work)
-        places = [self._mapper.selected.index(name) for name in self._schema.key]
+        places = [reader.columns.index(name) for name in self._schema.key]
         stored = (tuple(row[place] for place in places) for row in found.rows)
-        by_key = dict(zip(stored, self._load(found), strict=True))
+        by_key = dict(zip(stored, self._load(found, reader), strict=True))
         return [by_key[key] for key in keys if key in by_key]
 
     # -- reading by criteria
 
-    def one(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T:
+    @overload
+    def one(self, /, *criteria: bool | QueryObject[T], into: None = None, **equals: Any) -> T: ...
+    @overload
+    def one(self, /, *criteria: bool | QueryObject[T], into: type[S], **equals: Any) -> S: ...
+    def one(self, /, *criteria: bool | QueryObject[T], into: Into = NOT_GIVEN, **equals: Any) -> Any:
         """Return the only entity that matches.
 
         Raises:
@@ -154,26 +175,47 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             MultipleFoundError: several entities match.
         """
         selection = select(self._mapper, criteria, equals)
-        found = self._find_only(selection)
+        found = self._find_only("one", selection, into)
         if found is None:
             raise NotFoundError(self._mapper.entity, str(selection.criterion))
         return found
 
-    def one_or_none(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> T | None:
+    @overload
+    def one_or_none(self, /, *criteria: bool | QueryObject[T], into: None = None, **equals: Any) -> T | None: ...
+    @overload
+    def one_or_none(self, /, *criteria: bool | QueryObject[T], into: type[S], **equals: Any) -> S | None: ...
+    def one_or_none(self, /, *criteria: bool | QueryObject[T], into: Into = NOT_GIVEN, **equals: Any) -> Any:
         """Return the only entity that matches, or None.
 
         Raises:
             MultipleFoundError: several entities match.
         """
-        return self._find_only(select(self._mapper, criteria, equals))
+        return self._find_only("one_or_none", select(self._mapper, criteria, equals), into)
 
-    def first(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any) -> T | None:
+    @overload
+    def first(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: None = None, **equals: Any
+    ) -> T | None: ...
+    @overload
+    def first(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: type[S], **equals: Any
+    ) -> S | None: ...
+    def first(
+        self,
+        /,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = NOT_GIVEN,
+        into: Into = NOT_GIVEN,
+        **equals: Any,
+    ) -> Any:
         """Return the first matching entity in an order, or None."""
         if self._config.ambiguous:
-            self._config.refuse_ambiguous("first", order_by=order_by)
+            self._config.refuse_ambiguous("first", order_by=order_by, into=into)
         selection = select(self._mapper, criteria, equals, order_by=order_by)
         limit = 1 if selection.limit is None else min(selection.limit, 1)
-        found = self._load(self._fetch(self._request(selection, limit=limit, offset=selection.offset)))
+        reader = self._view(into) if into else self._aggregate
+        request = self._request(selection, reader, limit=limit, offset=selection.offset)
+        found = self._load(self._fetch(request, reader), reader)
         return found[0] if found else None
 
     @overload
@@ -207,7 +249,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         order_by: OrderBy = NOT_GIVEN,
         limit: int | None = NOT_GIVEN,
         offset: int | None = NOT_GIVEN,
-        into: type[Any] | None = NOT_GIVEN,
+        into: Into = NOT_GIVEN,
         lock: Lock | None = NOT_GIVEN,
         **equals: Any,
     ) -> list[Any]:
@@ -218,7 +260,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             order_by: fields, `asc` or `desc` of them, or ``"-priority,key"``; the key is always appended.
             limit: the largest number of entities to return.
             offset: the number of entities to skip first.
-            into: a Pydantic model or dataclass with some of the entity's fields; only their columns are selected.
+            into: a view: a Pydantic model, dataclass or attrs class with some of the entity's fields, and views of
+                related rows, which take one statement for each relation. Only what it names is selected.
             lock: as in `get`.
             equals: fields and the values they must have; None is NULL.
 
@@ -229,11 +272,9 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             self._config.refuse_ambiguous("find", order_by=order_by, limit=limit, offset=offset, into=into, lock=lock)
         selection = select(self._mapper, criteria, equals, order_by=order_by, limit=limit, offset=offset)
         lock = None if lock is NOT_GIVEN else lock
-        request = self._request(selection, limit=selection.limit, offset=selection.offset, lock=lock)
-        if into is None or into is NOT_GIVEN:
-            return self._load(self._fetch(request))
-        columns, build = self._config.projection(into)
-        return build(self._fetch(replace(request, columns=columns), whole=False).rows)
+        reader = self._view(into) if into else self._aggregate
+        request = self._request(selection, reader, limit=selection.limit, offset=selection.offset, lock=lock)
+        return self._load(self._fetch(request, reader), reader)
 
     def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the entities that match; a query object's limit and offset are ignored."""
@@ -245,7 +286,22 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         where = select(self._mapper, criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
 
-    def stream(self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any) -> Iterator[T]:
+    @overload
+    def stream(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: None = None, **equals: Any
+    ) -> Iterator[T]: ...
+    @overload
+    def stream(
+        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = None, into: type[S], **equals: Any
+    ) -> Iterator[S]: ...
+    def stream(
+        self,
+        /,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = NOT_GIVEN,
+        into: Into = NOT_GIVEN,
+        **equals: Any,
+    ) -> Iterator[Any]:
         """Iterate over the entities that match, however many, in chunks of bounded size.
 
         Each chunk is a statement that begins after the last row of the chunk before, so other statements, savepoints
@@ -255,35 +311,48 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         Args:
             criteria: expressions over `fields`, and at most one query object.
             order_by: as in `find`.
+            into: as in `find`.
             equals: fields and the values they must have; None is NULL.
 
         Raises:
             QueryError: the query is ambiguous or contradictory; raised by the call, not at the first entity.
         """
-        return chain.from_iterable(self.chunks(*criteria, order_by=order_by, **equals))
+        return chain.from_iterable(self.chunks(*criteria, order_by=order_by, into=into, **equals))
 
     def chunks(
-        self, /, *criteria: bool | QueryObject[T], order_by: OrderBy = NOT_GIVEN, **equals: Any
-    ) -> Iterator[list[T]]:
+        self,
+        /,
+        *criteria: bool | QueryObject[T],
+        order_by: OrderBy = NOT_GIVEN,
+        into: Into = NOT_GIVEN,
+        **equals: Any,
+    ) -> Iterator[list[Any]]:
         """Iterate as `stream` does, over lists of entities."""
         if self._config.ambiguous:
-            self._config.refuse_ambiguous("stream", order_by=order_by)
+            self._config.refuse_ambiguous("stream", order_by=order_by, into=into)
         self._mapper.require_key()
         # The arguments are checked, and the scope evaluated, before the first chunk is read.
-        return self._read_chunks(select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope())
+        selection, scope = select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope()
+        return self._read_chunks(selection, scope, self._view(into, names_of(selection)) if into else self._aggregate)
 
     # -- pages
 
-    def page(self, query: QueryObject[T], *, with_total: bool = False) -> Page[T]:
+    @overload
+    def page(self, query: QueryObject[T], *, with_total: bool = False, into: None = None) -> Page[T]: ...
+    @overload
+    def page(self, query: QueryObject[T], *, with_total: bool = False, into: type[S]) -> Page[S]: ...
+    def page(self, query: QueryObject[T], *, with_total: bool = False, into: Into = None) -> Page[Any]:
         """Return a page by the query object's limit and offset.
 
         Args:
             query: must have a limit.
             with_total: True to count all matching entities, with a second statement unless the page is the last one.
+            into: a view to return in place of the entity, as in `find`.
         """
         selection = select(self._mapper, (query,), {})
         limit = require_limit(query, selection)
-        request = self._request(selection, limit=limit + 1, offset=selection.offset)
+        reader = self._view(into) if into else self._aggregate
+        request = self._request(selection, reader, limit=limit + 1, offset=selection.offset)
 
         def work(driver: Driver) -> tuple[Found, bool, int | None]:
             rows = driver.fetch(self._schema, request)
@@ -291,18 +360,29 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             if with_total:
                 whole = not more and (rows or not selection.offset)
                 total = selection.offset + len(rows) if whole else driver.count(self._schema, selection.where)
-            return self._aggregate.load(driver, rows[:limit]), more, total
+            return reader.load(driver, rows[:limit]), more, total
 
         found, more, total = self._read(work)
-        return Page(self._load(found), more, total)
+        return Page(self._load(found, reader), more, total)
 
-    def scroll(self, query: QueryObject[T], *, after: str | None = None, before: str | None = None) -> CursorPage[T]:
+    @overload
+    def scroll(
+        self, query: QueryObject[T], *, after: str | None = None, before: str | None = None, into: None = None
+    ) -> CursorPage[T]: ...
+    @overload
+    def scroll(
+        self, query: QueryObject[T], *, after: str | None = None, before: str | None = None, into: type[S]
+    ) -> CursorPage[S]: ...
+    def scroll(
+        self, query: QueryObject[T], *, after: str | None = None, before: str | None = None, into: Into = None
+    ) -> CursorPage[Any]:
         """Return a page by position: exact with ties and NULLs, and as cheap at the end as at the beginning.
 
         Args:
             query: must have a limit, of one row at least, and no offset.
             after: the ``next`` cursor of the page before.
             before: the ``previous`` cursor of the page after.
+            into: a view to return in place of the entity, as in `find`.
 
         Raises:
             QueryError: the query has no limit.
@@ -318,19 +398,19 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         if cursor is not None:
             position = cursors.decode(cursor, "before" if backwards else "after")
             selection = selection.and_also(after_row(self._schema, order, position))
-        request = Fetch(self._mapper.selected, selection.where, order, limit + 1)
+        reader = self._view(into, names_of(selection)) if into else self._aggregate
+        request = Fetch(reader.columns, selection.where, order, limit + 1)
 
         def work(driver: Driver) -> tuple[Found, bool]:
             rows = driver.fetch(self._schema, request)
             page = rows[:limit]
-            return self._aggregate.load(driver, page[::-1] if backwards else page), len(rows) > limit
+            return reader.load(driver, page[::-1] if backwards else page), len(rows) > limit
 
         found, more = self._read(work, scope)
-        rows = found.rows
-        places = self._places(selection)
+        rows, places = found.rows, [reader.columns.index(name) for name in names_of(selection)]
         ends = [cursors.encode([row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
         return CursorPage(
-            self._load(found),
+            self._load(found, reader),
             next=ends[-1] if rows and (backwards or more) else None,
             previous=ends[0] if rows and (more if backwards else cursor is not None) else None,
         )
@@ -393,47 +473,55 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
 
     # -- requests
 
-    def _request(self, selection: Selection, *, limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
-        return Fetch(self._mapper.selected, selection.where, selection.order, limit, offset, lock)
+    def _view(self, into: type[Any], names: Iterable[str] = ()) -> View:
+        """Return the reader of a view, which selects some more columns for the call itself."""
+        return View(self._kind, into, names)
 
-    def _fetch(self, request: Fetch, scope: Scope | None = None, *, whole: bool = True) -> Found:
-        """Read rows, with their parts if ``whole``; a lock makes this a write, which needs a unit that may write."""
+    def _request(
+        self, selection: Selection, reader: Reader, *, limit: int | None, offset: int = 0, lock: Lock | None = None
+    ) -> Fetch:
+        return Fetch(reader.columns, selection.where, selection.order, limit, offset, lock)
+
+    def _fetch(self, request: Fetch, reader: Reader, scope: Scope | None = None) -> Found:
+        """Read rows, and what belongs to them; a lock makes this a write, which needs a unit that may write."""
         check_lock(request.lock)
         call = self._read if request.lock is None else self._write
+        return call(lambda driver: reader.load(driver, driver.fetch(self._schema, request), request.lock), scope)
 
-        def work(driver: Driver) -> Found:
-            rows = driver.fetch(self._schema, request)
-            return self._aggregate.load(driver, rows, request.lock) if whole else Found(rows)
-
-        return call(work, scope)
-
-    def _find_only(self, selection: Selection) -> T | None:
-        found = self._fetch(self._request(selection, limit=2))
+    def _find_only(self, call: str, selection: Selection, into: Into) -> Any:
+        if self._config.ambiguous:
+            self._config.refuse_ambiguous(call, into=into)
+        reader = self._view(into) if into else self._aggregate
+        found = self._fetch(self._request(selection, reader, limit=2), reader)
         if len(found.rows) > 1:
             raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
-        return self._load(found)[0] if found.rows else None
+        return self._load(found, reader)[0] if found.rows else None
 
-    def _read_chunks(self, selection: Selection, scope: Scope) -> Iterator[list[T]]:
-        places = self._places(selection)
+    def _read_chunks(self, selection: Selection, scope: Scope, reader: Reader) -> Iterator[list[Any]]:
+        places = [reader.columns.index(name) for name in names_of(selection)]
         rest = selection
         while True:
-            found = self._fetch(self._request(rest, limit=_ROWS_AT_ONCE), scope)
-            yield self._load(found)
+            found = self._fetch(self._request(rest, reader, limit=_ROWS_AT_ONCE), reader, scope)
+            yield self._load(found, reader)
             if len(found.rows) < _ROWS_AT_ONCE:
                 return
             position = [found.rows[-1][place] for place in places]
             # From the first selection, or each chunk's statement would be longer than the one before.
             rest = selection.and_also(after_row(self._schema, selection.order, position))
 
-    def _places(self, selection: Selection) -> list[int]:
-        return [self._mapper.selected.index(sort.ref.name) for sort in selection.order]
-
     def _where_key(self, values: Mapping[str, Any]) -> Condition:
         return condition(values_equal(self._mapper, values))
 
     # -- entities and rows
 
-    def _load(self, found: Found) -> list[T]:
+    def _load(self, found: Found, reader: Reader | None = None) -> list[Any]:
+        if isinstance(reader, View):
+            return reader.build(*found)
         if self._config.custom_load:
             return [self.to_domain(record) for record in self._mapper.to_records(*found)]
         return self._mapper.load(*found)
+
+
+def names_of(selection: Selection) -> list[str]:
+    """Return the columns of a selection's order, which cursors and streams go on from."""
+    return [sort.ref.name for sort in selection.order]
