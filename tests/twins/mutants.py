@@ -4,14 +4,29 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+from pydantic import BaseModel
+
 from sqlrepo import BaseRepository, QueryObject
-from sqlrepo.core import reading, selection
+from sqlrepo.core import aggregates, reading, selection
 from sqlrepo.core.definition import Definition
 from sqlrepo.core.selection import CALL_OPTIONS
 from sqlrepo.driver import Fetch
 from sqlrepo.language import fields
-from sqlrepo.language.criteria import EVERYTHING, And, Combinable, Compare, IsNull, Match, Not, OneOf, Or
+from sqlrepo.language.criteria import (
+    EVERYTHING,
+    And,
+    Combinable,
+    Compare,
+    Exists,
+    IsNull,
+    IsTrue,
+    Match,
+    Not,
+    OneOf,
+    Or,
+)
 from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.memory import driver as memory_driver
 from sqlrepo.memory.tables import Table
 from tests.contract.mutants import Misread, MisreadLeaf, Mutant, leaves, negations
 
@@ -501,4 +516,101 @@ SHARED = (
     one_of_several_is_returned,
     stream_has_no_order,
     nothing_exists,
+)
+
+
+# -- parts
+
+
+def _of_parts(patch, name, change):
+    patch.setattr(aggregates.Aggregate, name, change(getattr(aggregates.Aggregate, name)))
+
+
+def child_only_edits_do_not_count(patch):
+    """An update that changes children alone leaves the version, on both sides."""
+    right = BaseRepository._apply
+
+    def apply(self, driver, key, changes, version, *, counted):
+        return right(self, driver, key, changes, version, counted=False)
+
+    patch.setattr(BaseRepository, "_apply", apply)
+
+
+def filters_thin(patch):
+    """A filter on children leaves out those that it is not about, on both sides."""
+    right = BaseRepository.find
+
+    def find(self, *given, **options):
+        found = right(self, *given, **options)
+        asked = [one.ref.name for one in given if isinstance(one, Exists)]
+        return [
+            one.model_copy(update={name: type(getattr(one, name))(list(getattr(one, name))[:1]) for name in asked})
+            if isinstance(one, BaseModel)
+            else one
+            for one in found
+        ]
+
+    patch.setattr(BaseRepository, "find", find)
+
+
+def every_is_true_of_null(patch):
+    """A child for which the condition of every() is unknown passes, on both sides."""
+    patch.setattr(fields, "IsTrue", lambda criterion: criterion)
+
+
+def every_is_true_of_null_in_memory(patch):
+    right = memory_driver.compile_filter
+
+    def known(criterion):
+        match criterion:
+            case And(parts) | Or(parts):
+                return replace(criterion, parts=tuple(map(known, parts)))
+            case Not(part):
+                return Not(known(part))
+            case IsTrue(part):
+                return known(part)
+            case _:
+                return criterion
+
+    patch.setattr(memory_driver, "compile_filter", lambda schema, shape: right(schema, known(shape)))
+
+
+def positions_are_swapped(patch):
+    """The last two children change places."""
+    right = aggregates._positions
+
+    def positions(part, stored, old):
+        found = list(right(part, stored, old))
+        return [*found[:-2], *found[-2:][::-1]]
+
+    patch.setattr(aggregates, "_positions", positions)
+
+
+def removed_children_stay(patch):
+    patch.setattr(aggregates._Difference, "_delete", lambda self, rows: None)
+
+
+def patches_empty_parts(patch):
+    """A patch without a part takes it for empty."""
+
+    def change(right):
+        return lambda self, driver, row, given: right(self, driver, row, {part.name: [] for part in self.parts} | given)
+
+    _of_parts(patch, "replace", change)
+
+
+class ChildrenAreLeftBehind(Mutant):
+    """Neither references nor their cascades are known."""
+
+    without = "foreign_keys"
+
+
+PARTS = (
+    child_only_edits_do_not_count,
+    filters_thin,
+    every_is_true_of_null,
+    every_is_true_of_null_in_memory,
+    positions_are_swapped,
+    removed_children_stay,
+    patches_empty_parts,
 )

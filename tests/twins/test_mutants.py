@@ -8,6 +8,7 @@ from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.stores import Stores
 from tests.contract import mutants as general
 from tests.twins import mutants as own
+from tests.twins.aggregates import Northwind
 from tests.twins.domain import Bank, Lab, Shelf, Shop, Theatre
 from tests.twins.edges import Club, Edges, League, Panel
 from tests.twins.linked import Sales
@@ -23,6 +24,7 @@ SOONEST = {
     Lab: "IntegersAreFloats MicrosecondsAreDropped MomentsComeInAnotherZone WholeFloatsAreIntegers ZeroIsNegative",
     Sales: "ChecksAreIgnored ReferencesAreIgnored",
     References: "DeletesDoNotCascade UpdatesDoNotCascade",
+    Northwind: "ChildrenAreLeftBehind",
     Edges: "LastMomentIsRounded LongestTextIsCut",
     League: "ReferencesAreCheckedAtOnce",
     Panel: "count_ignores_fields_named_like_options options_win_over_fields",
@@ -86,6 +88,13 @@ def test_fault_outside_the_driver_is_found(fault, monkeypatch):
     fault(monkeypatch)
 
     assert any(is_found(*shape) for shape in shapes(fault))
+
+
+@pytest.mark.parametrize("fault", own.PARTS, ids=lambda fault: fault.__name__)
+def test_fault_in_parts_is_found(fault, monkeypatch):
+    fault(monkeypatch)
+
+    assert is_found(Northwind, SHAPES[Northwind])
 
 
 def questions_until_found(unit):

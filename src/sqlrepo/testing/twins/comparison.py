@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from sqlrepo.testing.twins.model import (
     Call,
     End,
     KeyMap,
+    KeyOf,
     KnownRow,
     MadeValues,
     Matching,
@@ -117,6 +118,7 @@ class Writing:
     table: Table
     given: Sequence[list[Any]]
     known: frozenset[Any]
+    before: Sequence[Any] = (None, None)
 
     def relations(self, side: int, returned: Sequence[Any], found: Sequence[Any]) -> Iterator[Relation]:
         """The rows that a call returns hold what they were given, and are found as they were returned."""
@@ -124,7 +126,14 @@ class Writing:
         if method in ("add", "add_many", *UPDATES):
             for one, entity in zip(self.given[side], returned, strict=True):
                 values, stored = _both(table, one, entity, updated=method in UPDATES)
+                version = table.by_column.get(table.schema.version or "")
+                if method == "update" and version is not None and version.get(one) is not None:
+                    values[version.name], stored[version.name] = version.get(one) + 1, version.get(entity)
                 yield f"{method} keeps what it is given", (self.call,), values, stored
+        if method == "patch" and self.before[side] is not None:
+            kept = _left(table, self.before[side], dict(self.call.arguments[1]))
+            last = {name: table.values_of(returned[0])[name] for name in kept}
+            yield "patch leaves what it is not given", (self.call,), kept, last
         if table.key:
             known = {table.key_of(one): table.values_of(one) for one in found}
             last = {key: table.values_of(one) for one in returned if (key := table.key_of(one)) in known}
@@ -143,6 +152,17 @@ def _own_values(table: Table, entity: Any, *, updated: bool) -> dict[str, Any]:
             by_type = one.column.type.bind is not None and not table.converts
             found[one.name] = one.column.type.load(one.column.type.store(value)) if by_type else value
     return found
+
+
+def _left(table: Table, entity: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of an entity that changes of other fields and parts leave."""
+    made = {one.name for one in table.fields if one.made or one.column.onupdate or one.column.server_onupdate}
+    fixed = {*made, *table.generated_fields}
+    return {
+        name: value
+        for name, value in table.values_of(entity).items()
+        if name not in fixed and name not in changes and name.partition("__")[0] not in changes
+    }
 
 
 def _both(table: Table, given: Any, stored: Any, *, updated: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -336,7 +356,11 @@ class Runner:
             first = build(call.arguments[0], side)
             given.append(first if call.method in BATCHES else [first])
         rows = find_all(self._units[-1][0], table.name) if table.made_columns and call.method in INSERTS else None
-        return Writing(call, table, given, frozenset(_identity(table, one) for one in rows or ()))
+        key, before = call.arguments[0], (None, None)
+        row = self._keys[key.repository].at(key.index) if call.method == "patch" and isinstance(key, KeyOf) else None
+        if row is not None:
+            before = tuple(self._current(side.index, table.name, row) for side in self._sides)
+        return Writing(call, table, given, frozenset(_identity(table, one) for one in rows or ()), before)
 
     def _require_none(self, step: Orphans, outcomes: Outcomes) -> None:
         for index, outcome in enumerate(outcomes):

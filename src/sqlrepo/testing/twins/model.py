@@ -304,17 +304,15 @@ class KeyMap:
         self._count = 0
         self._chosen: dict[FreshKey, int | None] = {}
 
-    def add(
-        self, keys: tuple[tuple[Any, ...], tuple[Any, ...]], entities: tuple[Any, Any] = (None, None)
-    ) -> KnownRow | None:
-        """Add a row that was written; return None if the row is known already."""
+    def add(self, keys: tuple[tuple[Any, ...], tuple[Any, ...]], entities: Any = None) -> KnownRow | None:
+        """Add a row that was written; return None if it is known already. A child has no entities to be chosen by."""
         memory, database = map(self._identifier, keys)
         if self._table.generated is not None:
             self._highest[self._table.name] = max(self._highest.get(self._table.name, 0), memory, database)
         if memory in self._numbers[0]:
             return None
         self._count += 1
-        row = KnownRow(self._count, keys, entities)
+        row = KnownRow(self._count, keys, entities or (None, None))
         self._numbers[0][memory] = row.number
         if database in self._numbers[1] and self._fresh_keys:
             return row  # the database has reused a key, which is a difference: the key stays the other row's
@@ -323,7 +321,7 @@ class KeyMap:
             while self.rows and self._identifier(self.rows[-1].keys[1]) >= database:
                 self.rows.pop()
         self._numbers[1][database] = row.number
-        self.rows.append(row)
+        self.rows += [row] if entities else []
         return row
 
     def snapshot(self) -> Snapshot:

@@ -28,6 +28,7 @@ from sqlrepo.testing.twins.model import (
     build,
     to_code,
 )
+from sqlrepo.testing.twins.parts import Attribute, Holds, OfChild
 
 #: A name, the steps whose answers it is about, the expected answer and the one that was found.
 Relation: TypeAlias = tuple[str, Sequence[Question], Any, Any]
@@ -120,6 +121,10 @@ class CriteriaOf(Node):
         return f"{self.query.to_code(names)}.criteria"
 
 
+# A field of a row, and one of a child.
+_REFS = (FieldRef, OfChild)
+
+
 def _combine(operator: str, parts: Sequence[Any]) -> Any:
     return reduce(lambda left, right: Operation(operator, (left, right)), parts)
 
@@ -141,7 +146,7 @@ def _split(criterion: Any, operator: str) -> list[Any]:
 
 def _unknown(criterion: Any) -> Any:
     """Write the criterion that another one is unknown, because of NULL; None if it never is."""
-    if isinstance(criterion, FieldRef):  # a boolean field alone
+    if isinstance(criterion, _REFS):  # a boolean field alone
         return Operation("is_null", (criterion,))
     parts = criterion.arguments
     match criterion.name:
@@ -161,13 +166,22 @@ def _unknown(criterion: Any) -> Any:
         case _ if any(one is None or (isinstance(one, list) and (not one or None in one)) for one in parts):
             return None
         case _:
-            refs = [one for one in parts if isinstance(one, FieldRef)]
+            refs = [one for one in parts if isinstance(one, _REFS)]
             return _combine("|", [Operation("is_null", (ref,)) for ref in refs])
 
 
 def _cases(criterion: Any) -> list[Any]:
     """A criterion, when it is unknown if it can be, and its negation: each row matches one of them."""
     return [one for one in (criterion, _unknown(criterion), _negate(criterion)) if one is not None]
+
+
+def _quantified(criterion: Any) -> Iterator[Operation]:
+    """Yield each `every` that a criterion contains."""
+    if isinstance(criterion, Operation):
+        if criterion.name == "every":
+            yield criterion
+        for part in criterion.arguments:
+            yield from _quantified(part)
 
 
 def _reverse(order: Any) -> Any:
@@ -182,10 +196,10 @@ def _reverse(order: Any) -> Any:
 
 def _fields_of(criterion: Any) -> Iterator[str]:
     match criterion:
-        case FieldRef(_, name):
+        case FieldRef(_, name) | OfChild(name):
             yield name
-        case Operation(_, parts):
-            yield from (name for part in parts for name in _fields_of(part))
+        case Operation(_, parts):  # those of a condition on children are theirs
+            yield from (name for part in parts if not isinstance(part, Holds) for name in _fields_of(part))
         case _:
             pass
 
@@ -253,7 +267,9 @@ class Relations:
         return None if field is None else random.choice(("", "-")) + field.name
 
     def _choose_criterion(self, random: Random) -> list[Any]:
-        """Compare a field with values that it has."""
+        """Compare a field with values that it has, or one of children with a value of theirs."""
+        if self._table.children and random.random() < _OTHERWISE:
+            return self._choose_condition(random)
         field = self._choose_field(random)
         if field is None or field.origin is not None or self._table.converts:
             return []
@@ -262,6 +278,17 @@ class Relations:
         several = random.choice((known, known, []))
         given = several if operator in ("in_", "not_in") else random.choice(known or [None])
         return [Operation(operator, (FieldRef(self._table.name, field.name), given))]
+
+    def _choose_condition(self, random: Random) -> list[Any]:
+        name, part = random.choice(list(self._table.children.items()))
+        field = random.choice([one for one in part.fields if one.has_operators and one.origin is None] or [None])
+        children = [child for row in self._rows() for child in part.of(row.entity)]
+        known = [] if field is None else [value for one in children if (value := field.get(one)) is not None]
+        if field is None or not known or field.column.type.bind is not None:
+            return []
+        ref = OfChild("" if part.part.plain else field.name)
+        condition = Operation(random.choice(("==", "!=")), (ref, random.choice(known)))
+        return [Operation(random.choice(("exists", "every")), (Attribute(self._table.name, name), Holds(condition)))]
 
     # -- steps
 
@@ -328,6 +355,17 @@ class Relations:
             answers, everything = [self._ask(one) for one in steps], self._rows()
             counts = [sum(row in answer for answer in answers) for row in everything]
             yield "p, not p and p unknown have each row once", (self._find(), *steps), [1] * len(everything), counts
+        yield from self._every()
+
+    def _every(self) -> Iterator[Relation]:
+        """`every` leaves out the entities with a child for which the condition is false or unknown."""
+        for one in _quantified(self._where):
+            many, condition = one.arguments
+            known = self._table.children[many.name].by_name
+            if all(known[name or "value"].column.type.bind is None for name in _fields_of(condition.criterion)):
+                failing = _combine("|", _cases(condition.criterion)[1:])
+                steps = self._find(one), self._find(_negate(Operation("exists", (many, Holds(failing)))))
+                yield "every() is true where no child fails", steps, *map(self._ask, steps)
 
     def _three(self) -> Iterator[Relation]:
         """The three of them combined have all rows, in any order."""
@@ -358,6 +396,8 @@ class Relations:
         """Criteria match entities in Python as rows, unless the mapping or a type changes values."""
         known = self._table.by_name
         types = [known[name].column.type for name in (set(_fields_of(self._where)) or known)]
+        if "Holds(" in repr(self._where):
+            types += [field.column.type for part in self._table.children.values() for field in part.fields]
         folds = self._table.repository.fold == "ascii" and re.search("'i[^n_]", repr(self._where))
         plain = not self._table.converts and all(one.bind is None and one.result is None for one in types)
         if self._where is not None and plain and not folds:
