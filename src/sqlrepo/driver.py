@@ -21,11 +21,11 @@ from sqlrepo.errors import (
     UnsupportedError,
 )
 from sqlrepo.language.criteria import (
+    DEEP,
     EVERYTHING,
     And,
     Compare,
     Criterion,
-    Exists,
     Leaf,
     Match,
     OneOf,
@@ -222,6 +222,8 @@ class Condition:
 
 def _renumber(shape: Criterion, start: int) -> Criterion:
     def shift(leaf: Leaf) -> Leaf:
+        if leaf.ref.via is not None or isinstance(leaf, DEEP):
+            leaf = map_inner(leaf, shift)
         match leaf:
             case Compare(_, _, Param(index)):
                 return replace(leaf, value=Param(start + index))
@@ -229,8 +231,6 @@ def _renumber(shape: Criterion, start: int) -> Criterion:
                 return replace(leaf, values=Param(start + index))
             case Match(_, _, Param(index)):
                 return replace(leaf, text=Param(start + index))
-            case Exists():
-                return map_inner(leaf, shift)
             case _:
                 return leaf
 
@@ -246,6 +246,7 @@ class Fetch:
     order: tuple[Sort, ...] = ()  # empty: any order
     limit: int | None = None
     offset: int = 0
+    lookups: tuple[Ref, ...] = ()  # values of other tables' rows, at the end of each row
     # Keeps other transactions from writing the rows. For rows that are locked already, "update" waits, "skip" leaves
     # them out and "nowait" raises LockTimeoutError.
     lock: Lock | None = None

@@ -171,7 +171,7 @@ def test_a_cursor_that_is_no_text_is_refused(todos, cursor):
 
 def codec(repository, query):
     mapper, scope = repository._mapper, repository._evaluate_scope().rows
-    return make_cursor_codec(mapper, select(mapper, (query,), {}), scope, CursorKeys())
+    return make_cursor_codec(mapper, select(repository, (query,), {}), scope, CursorKeys())
 
 
 def forged(codec, body):

@@ -260,6 +260,10 @@ class _Body(BaseRepository[T, K]):
         return self._outer.write_scope()
 
     @property
+    def _units(self) -> tuple[DeclaresRepositories, ...]:
+        return (self._outer.unit, self._unit)
+
+    @property
     def _kind(self) -> type[Any]:
         return type(self._outer)
 

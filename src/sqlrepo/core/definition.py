@@ -21,7 +21,7 @@ from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
 from sqlrepo.tables.parts import Embedded, HasMany, Part, declared_parts, embedded_columns, read_part, refuse_shared
-from sqlrepo.tables.schema import Column, ConstantDefault, RowFunction, Schema
+from sqlrepo.tables.schema import Column, ConstantDefault, RowFunction, Schema, TableName
 
 T = TypeVar("T")
 
@@ -206,6 +206,15 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
     natural_key = _read_natural_key(cls, mapper, complete)
     ambiguous = CALL_OPTIONS & mapper.names
     return Definition(mapper, natural_key, custom_load, has_scope, has_write_scope, ambiguous, Aggregate(mapper, parts))
+
+
+def table_name(cls: type[RepositoryConfig[Any]]) -> TableName | None:
+    """Return the name of a repository class's table, without reading the table; None if the class is abstract."""
+    if cls.schema is not None:
+        return cls.schema.full_name
+    model = type_arguments(cls, RepositoryConfig)[0] if cls.model is None else cls.model
+    table = getattr(getattr(model, "__mapper__", None), "local_table", None if isinstance(model, type) else model)
+    return None if table is None or isinstance(table, TypeVar) else (table.schema, table.name)
 
 
 def _verify_scopes(cls: type[RepositoryConfig[Any]]) -> None:

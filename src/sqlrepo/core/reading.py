@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
 
 from sqlrepo.core.aggregates import Aggregate, Found
 from sqlrepo.core.definition import Definition, RepositoryConfig
+from sqlrepo.core.related import Relations
 from sqlrepo.core.scope import Scope, evaluate_scope
 from sqlrepo.core.selection import (
     NOT_GIVEN,
@@ -23,7 +26,7 @@ from sqlrepo.core.selection import (
     select,
     values_equal,
 )
-from sqlrepo.core.unit import BaseUnitOfWork
+from sqlrepo.core.unit import BaseUnitOfWork, DeclaresRepositories
 from sqlrepo.core.views import View
 from sqlrepo.driver import Condition, Driver, Fetch, Joinable, Lock, Source
 from sqlrepo.errors import (
@@ -174,7 +177,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             NotFoundError: no entity matches.
             MultipleFoundError: several entities match.
         """
-        selection = select(self._mapper, criteria, equals)
+        selection = select(self, criteria, equals)
         found = self._find_only("one", selection, into)
         if found is None:
             raise NotFoundError(self._mapper.entity, str(selection.criterion))
@@ -190,7 +193,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         Raises:
             MultipleFoundError: several entities match.
         """
-        return self._find_only("one_or_none", select(self._mapper, criteria, equals), into)
+        return self._find_only("one_or_none", select(self, criteria, equals), into)
 
     @overload
     def first(
@@ -211,10 +214,10 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         """Return the first matching entity in an order, or None."""
         if self._config.ambiguous:
             self._config.refuse_ambiguous("first", order_by=order_by, into=into)
-        selection = select(self._mapper, criteria, equals, order_by=order_by)
+        selection = select(self, criteria, equals, order_by=order_by)
         limit = 1 if selection.limit is None else min(selection.limit, 1)
         reader = self._view(into) if into else self._aggregate
-        request = self._request(selection, reader, limit=limit, offset=selection.offset)
+        request = selection.fetch(reader.columns, limit, selection.offset)
         found = self._load(self._fetch(request, reader), reader)
         return found[0] if found else None
 
@@ -270,20 +273,20 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("find", order_by=order_by, limit=limit, offset=offset, into=into, lock=lock)
-        selection = select(self._mapper, criteria, equals, order_by=order_by, limit=limit, offset=offset)
+        selection = select(self, criteria, equals, order_by=order_by, limit=limit, offset=offset)
         lock = None if lock is NOT_GIVEN else lock
         reader = self._view(into) if into else self._aggregate
-        request = self._request(selection, reader, limit=selection.limit, offset=selection.offset, lock=lock)
+        request = selection.fetch(reader.columns, selection.limit, selection.offset, lock)
         return self._load(self._fetch(request, reader), reader)
 
     def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the entities that match; a query object's limit and offset are ignored."""
-        where = select(self._mapper, criteria, equals).where
+        where = select(self, criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where))
 
     def exists(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
         """Return True if any entity matches."""
-        where = select(self._mapper, criteria, equals).where
+        where = select(self, criteria, equals).where
         return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
 
     @overload
@@ -332,8 +335,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             self._config.refuse_ambiguous("stream", order_by=order_by, into=into)
         self._mapper.require_key()
         # The arguments are checked, and the scope evaluated, before the first chunk is read.
-        selection, scope = select(self._mapper, criteria, equals, order_by=order_by), self._evaluate_scope()
-        return self._read_chunks(selection, scope, self._view(into, names_of(selection)) if into else self._aggregate)
+        selection, scope = select(self, criteria, equals, order_by=order_by), self._evaluate_scope()
+        return self._read_chunks(selection, scope, self._view(into, selection.names) if into else self._aggregate)
 
     # -- pages
 
@@ -349,10 +352,10 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             with_total: True to count all matching entities, with a second statement unless the page is the last one.
             into: a view to return in place of the entity, as in `find`.
         """
-        selection = select(self._mapper, (query,), {})
+        selection = select(self, (query,), {})
         limit = require_limit(query, selection)
         reader = self._view(into) if into else self._aggregate
-        request = self._request(selection, reader, limit=limit + 1, offset=selection.offset)
+        request = selection.fetch(reader.columns, limit + 1, selection.offset)
 
         def work(driver: Driver) -> tuple[Found, bool, int | None]:
             rows = driver.fetch(self._schema, request)
@@ -389,7 +392,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             InvalidLiteralError: the cursor belongs to another query, or both cursors are given; the limit is zero, or
                 there is an offset.
         """
-        selection, scope = select(self._mapper.require_key(), (query,), {}), self._evaluate_scope()
+        self._mapper.require_key()
+        selection, scope = select(self, (query,), {}), self._evaluate_scope()
         limit = require_limit(query, selection)
         require_position(limit, selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
@@ -398,8 +402,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         if cursor is not None:
             position = cursors.decode(cursor, "before" if backwards else "after")
             selection = selection.and_also(after_row(self._schema, order, position))
-        reader = self._view(into, names_of(selection)) if into else self._aggregate
-        request = Fetch(reader.columns, selection.where, order, limit + 1)
+        reader = self._view(into, selection.names) if into else self._aggregate
+        request = replace(selection, order=order).fetch(reader.columns, limit + 1)
 
         def work(driver: Driver) -> tuple[Found, bool]:
             rows = driver.fetch(self._schema, request)
@@ -407,8 +411,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             return reader.load(driver, page[::-1] if backwards else page), len(rows) > limit
 
         found, more = self._read(work, scope)
-        rows, places = found.rows, [reader.columns.index(name) for name in names_of(selection)]
-        ends = [cursors.encode([row[place] for place in places]) for row in (rows[:1] + rows[-1:])]
+        rows = found.rows
+        ends = [cursors.encode(selection.position(reader.columns, row)) for row in (rows[:1] + rows[-1:])]
         return CursorPage(
             self._load(found, reader),
             next=ends[-1] if rows and (backwards or more) else None,
@@ -445,10 +449,12 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         """Evaluate the scope, once in each call; `ProgrammingError` if the methods return no criterion."""
         if not self._config.has_scope:
             return self._unscoped
-        rows = evaluate_scope(self._mapper, f"{self._name}.scope()", self.scope)
+        relations = partial(Relations, self, (self._kind,))
+        rows = evaluate_scope(self._mapper, f"{self._name}.scope()", self.scope, relations)
         if not self._config.has_write_scope:
             return Scope(self._mapper, rows, rows)
-        return Scope(self._mapper, rows, evaluate_scope(self._mapper, f"{self._name}.write_scope()", self.write_scope))
+        changed = evaluate_scope(self._mapper, f"{self._name}.write_scope()", self.write_scope, relations)
+        return Scope(self._mapper, rows, changed)
 
     def _scoped(self, work: Callable[[Driver], R], scope: Scope | None) -> Callable[[Driver], R]:
         """Confine statements to the scope: the one given, where the call has evaluated it already."""
@@ -461,6 +467,16 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         work.require_kept(kind)
         work.label(kind)
         self._source = work.source
+
+    @property
+    def _relations(self) -> Relations:
+        """What the repository may reach through its unit of work."""
+        return Relations(self)
+
+    @property
+    def _units(self) -> tuple[DeclaresRepositories, ...]:
+        """The units whose repositories this one may reach."""
+        return (self._unit,)
 
     @property
     def _kind(self) -> type[Any]:
@@ -477,11 +493,6 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         """Return the reader of a view, which selects some more columns for the call itself."""
         return View(self._kind, into, names)
 
-    def _request(
-        self, selection: Selection, reader: Reader, *, limit: int | None, offset: int = 0, lock: Lock | None = None
-    ) -> Fetch:
-        return Fetch(reader.columns, selection.where, selection.order, limit, offset, lock)
-
     def _fetch(self, request: Fetch, reader: Reader, scope: Scope | None = None) -> Found:
         """Read rows, and what belongs to them; a lock makes this a write, which needs a unit that may write."""
         check_lock(request.lock)
@@ -492,20 +503,19 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         if self._config.ambiguous:
             self._config.refuse_ambiguous(call, into=into)
         reader = self._view(into) if into else self._aggregate
-        found = self._fetch(self._request(selection, reader, limit=2), reader)
+        found = self._fetch(selection.fetch(reader.columns, 2), reader)
         if len(found.rows) > 1:
             raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
         return self._load(found, reader)[0] if found.rows else None
 
     def _read_chunks(self, selection: Selection, scope: Scope, reader: Reader) -> Iterator[list[Any]]:
-        places = [reader.columns.index(name) for name in names_of(selection)]
         rest = selection
         while True:
-            found = self._fetch(self._request(rest, reader, limit=_ROWS_AT_ONCE), reader, scope)
+            found = self._fetch(rest.fetch(reader.columns, _ROWS_AT_ONCE), reader, scope)
             yield self._load(found, reader)
             if len(found.rows) < _ROWS_AT_ONCE:
                 return
-            position = [found.rows[-1][place] for place in places]
+            position = selection.position(reader.columns, found.rows[-1])
             # From the first selection, or each chunk's statement would be longer than the one before.
             rest = selection.and_also(after_row(self._schema, selection.order, position))
 
@@ -520,8 +530,3 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         if self._config.custom_load:
             return [self.to_domain(record) for record in self._mapper.to_records(*found)]
         return self._mapper.load(*found)
-
-
-def names_of(selection: Selection) -> list[str]:
-    """Return the columns of a selection's order, which cursors and streams go on from."""
-    return [sort.ref.name for sort in selection.order]

@@ -220,7 +220,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("update_where", everything=everything, set_=set_)
-        where = select_targets(self._mapper, criteria, equals, everything=everything)
+        where = select_targets(self, criteria, equals, everything=everything)
         values = self._mapper.check_assigned(read_changes(set_))
         if self._schema.version in values:
             raise QueryError(
@@ -247,7 +247,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("delete_where", everything=everything)
-        where = select_targets(self._mapper, criteria, equals, everything=everything)
+        where = select_targets(self, criteria, equals, everything=everything)
         return self._write(lambda driver: self._aggregate.delete(driver, where))
 
     # -- entities and rows

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from sqlrepo.driver import Condition, Driver, Fetch, Group, Upsert
-from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError, UnsupportedError
+from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError
 from sqlrepo.language.criteria import (
     EVERYTHING,
     And,
     Criterion,
-    Exists,
-    Leaf,
     as_criterion,
     map_leaves,
     matches_all,
 )
 from sqlrepo.language.predicate import Predicate, compile_predicate, parametrize
-from sqlrepo.tables.mapper import Mapper
+from sqlrepo.tables.mapper import Mapper, Reaches
 from sqlrepo.tables.schema import Row, Schema, columns_of
 
 Values: TypeAlias = Mapping[str, Any]
@@ -94,19 +92,12 @@ class Scope:
         return None
 
 
-def evaluate_scope(mapper: Mapper[Any], name: str, scope: Callable[[], bool]) -> Criterion:
+def evaluate_scope(
+    mapper: Mapper[Any], name: str, scope: Callable[[], bool], relations: Callable[[], Reaches]
+) -> Criterion:
     """Return the criterion of a scope method, bound to columns."""
-
-    def bind(leaf: Leaf) -> Criterion:
-        if isinstance(leaf, Exists):
-            raise UnsupportedError(
-                f"{name} uses exists() or every() of {leaf.ref}, but a scope is checked on single rows when they are "
-                "written; use fields that have a column"
-            )
-        return mapper.bind(leaf)
-
     try:
-        return map_leaves(as_criterion(scope()), bind)
+        return map_leaves(as_criterion(scope()), partial(mapper.bind, relations=relations))
     except Exception as error:
         if isinstance(error, RepositoryError) and not isinstance(error, QueryError):
             raise  # a scope may query the database; its errors are those of any call

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
-from sqlrepo.driver import Condition, Lock
+from sqlrepo.driver import Condition, Fetch, Lock
 from sqlrepo.errors import InvalidLiteralError, QueryError
 from sqlrepo.language.criteria import (
     And,
@@ -15,16 +16,21 @@ from sqlrepo.language.criteria import (
     IsNull,
     OneOf,
     Or,
+    Ref,
     all_of,
+    find_leaves,
     map_leaves,
     matches_all,
 )
 from sqlrepo.language.fields import OrderBy, Sort, after_position, parse_keywords, parse_order
 from sqlrepo.language.predicate import parametrize
-from sqlrepo.language.query import OPTIONS, QueryObject, entity_of
+from sqlrepo.language.query import OPTIONS, PATHS, QueryObject, entity_of
 from sqlrepo.language.results import CursorCodec, CursorKeys
-from sqlrepo.tables.mapper import Mapper
-from sqlrepo.tables.schema import Schema
+from sqlrepo.tables.mapper import Mapper, Reaches
+from sqlrepo.tables.schema import Row, Schema, column_of
+
+if TYPE_CHECKING:
+    from sqlrepo.core.related import Kinds
 
 # Limit, offset and the one row more that shows whether there is a next page add up to a 64-bit integer.
 _MOST_ROWS = 2**62 - 1
@@ -67,13 +73,37 @@ class Selection:
     """The query of one call, in terms of columns."""
 
     criterion: Criterion  # with its literals
-    order: tuple[Sort, ...]  # with the key appended, so that no two rows are equal in it
     limit: int | None
     offset: int
+    order: tuple[Sort, ...]  # with the key appended, so that no two rows are equal in it
+    lookups: tuple[Ref, ...]  # what the order takes from other tables' rows
 
     @property
     def where(self) -> Condition:
         return condition(self.criterion)
+
+    def fetch(self, columns: tuple[str, ...], limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
+        if not self.lookups:
+            return Fetch(columns, condition(self.criterion), self.order, limit, offset, lock=lock)
+        # The literals in the scopes of other tables are parameters too.
+        where = condition(And((self.criterion, And(tuple(map(IsNull, self.lookups))))))
+        assert isinstance(where.shape, And)
+        shape, marks = where.shape.parts
+        assert isinstance(marks, And)
+        refs = tuple(leaf.ref for leaf in find_leaves(marks))
+        numbered = dict(zip(self.lookups, refs, strict=True))
+        order = tuple(Sort(numbered.get(one.ref, one.ref), one.descending) for one in self.order)
+        return Fetch(columns, replace(where, shape=shape), order, limit, offset, refs, lock)
+
+    @property
+    def names(self) -> list[str]:
+        """The row's own columns in the order, which cursors and streams go on from."""
+        return [sort.ref.name for sort in self.order if sort.ref.via is None]
+
+    def position(self, columns: Sequence[str], row: Row) -> list[Any]:
+        """Return the values of the order in a row of some columns, which ends with those of other tables."""
+        looked_up = iter(row[len(columns) :])
+        return [row[columns.index(one.ref.name)] if one.ref.via is None else next(looked_up) for one in self.order]
 
     def and_also(self, criterion: Criterion) -> Selection:
         """Add a criterion that is bound to columns already."""
@@ -82,7 +112,7 @@ class Selection:
 
 def after_row(schema: Schema, order: Sequence[Sort], values: Sequence[Any]) -> Criterion:
     """Match the rows after one, by its values in entities; where it has NULL is up to the types."""
-    stores = [schema.by_name[sort.ref.name].type.bind for sort in order]
+    stores = [column_of(schema, sort.ref).type.bind for sort in order]
     nulls = [(value if store is None else store(value)) is None for store, value in zip(stores, values, strict=True)]
     return after_position(order, list(zip(values, nulls, strict=True)), schema.nullable)
 
@@ -92,8 +122,18 @@ def condition(criterion: Criterion) -> Condition:
     return Condition(*parametrize(criterion))
 
 
+class HasMapper(Protocol):
+    """A repository, or what stands for one."""
+
+    @property
+    def _mapper(self) -> Mapper[Any]: ...
+
+    @property
+    def _relations(self) -> Kinds: ...
+
+
 def select(
-    mapper: Mapper[Any],
+    repository: HasMapper,
     criteria: Iterable[object],  # at most one query object among them
     equals: Mapping[str, Any],
     *,
@@ -107,6 +147,8 @@ def select(
         QueryError: two query objects, an option given twice, or an unknown field.
         InvalidLiteralError: a negative limit or offset, or one that no database can count to.
     """
+    mapper: Mapper[Any] = repository._mapper
+    relations = partial(getattr, repository, "_relations")
     parts: list[object] = []
     options: Mapping[str, Any] = {"order_by": order_by, "limit": limit, "offset": offset}
     query: QueryObject[Any] | None = None
@@ -117,21 +159,19 @@ def select(
         if query is not None:
             raise QueryError("a call takes one query object; combine the .criteria of several with &")
         query = given
-        if not issubclass(mapper.entity, entity_of(query)):
-            raise QueryError(f"{type(query).__name__} does not query {mapper.entity.__name__}")
+        options = _merge_options(repository, query, options)
         parts.append(query.criteria)
-        options = _merge_options(query, options)
     parts += parse_keywords(mapper.entity, equals) if equals else ()
     return Selection(
-        map_leaves(all_of(parts), mapper.bind),
-        _order(mapper, options["order_by"]),
+        map_leaves(all_of(parts), partial(mapper.bind, relations=relations)),
         _check_count("limit", options["limit"], None),
         _check_count("offset", options["offset"], 0),
+        *_order(mapper, options["order_by"], relations),
     )
 
 
 def select_targets(
-    mapper: Mapper[Any], criteria: Iterable[object], equals: Mapping[str, Any], *, everything: bool
+    repository: HasMapper, criteria: Iterable[object], equals: Mapping[str, Any], *, everything: bool
 ) -> Condition:
     """Combine the criteria of a set form, which must say ``everything`` if they match all rows.
 
@@ -141,7 +181,7 @@ def select_targets(
     given = tuple(criteria)
     if any(isinstance(criterion, QueryObject) for criterion in given):
         raise QueryError("update_where and delete_where take criteria only; pass the query object's .criteria")
-    selection = select(mapper, given, equals)
+    selection = select(repository, given, equals)
     if matches_all(selection.criterion) and not everything:
         raise QueryError("the criteria match all rows; pass everything=True if you mean all rows")
     return selection.where
@@ -167,10 +207,12 @@ def key_chunks(mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]], names: Sequ
 
 def make_cursor_codec(mapper: Mapper[Any], selection: Selection, scope: Criterion, keys: CursorKeys) -> CursorCodec:
     """Make the codec of a query's cursors, which are invalid in another table, order or scope."""
-    columns = [mapper.schema.by_name[sort.ref.name] for sort in selection.order]
+    columns = [(column_of(mapper.schema, sort.ref), sort.ref.via is not None) for sort in selection.order]
     asked = selection.criterion if matches_all(scope) else And((selection.criterion, scope))
-    query = f"{mapper.schema.full_name}:{mapper.to_text(asked)}:{','.join(map(str, selection.order))}"
-    types, nullable = [one.type for one in columns], [one.nullable or one.type.bind is not None for one in columns]
+    order = [Sort(mapper.to_stored_ref(sort.ref), sort.descending) for sort in selection.order]
+    query = f"{mapper.schema.full_name}:{mapper.to_text(asked)}:{','.join(map(str, order))}"
+    types = [one.type for one, _ in columns]
+    nullable = [looked_up or one.nullable or one.type.bind is not None for one, looked_up in columns]
     return CursorCodec(keys, query, types, nullable)
 
 
@@ -195,8 +237,13 @@ def check_lock(lock: Lock | None) -> None:
         raise QueryError(f"lock is {lock!r}; it can be {', '.join(get_args(Lock))}")
 
 
-def _merge_options(query: QueryObject[Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return each option as the query object or the call gives it; both may not."""
+def _merge_options(repository: HasMapper, query: QueryObject[Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Check that a query object fits, and return each option as it or the call gives it; both may not."""
+    mapper: Mapper[Any] = repository._mapper
+    if not issubclass(mapper.entity, entity_of(query)):
+        raise QueryError(f"{type(query).__name__} does not query {mapper.entity.__name__}")
+    if type(query) in PATHS:
+        repository._relations.check_paths(mapper, type(query))
     merged = dict(given)
     for option, value in given.items():
         own = getattr(query, option, None)
@@ -216,14 +263,14 @@ def _check_count(name: str, number: Any, default: Any) -> Any:
     return number
 
 
-def _order(mapper: Mapper[Any], order_by: OrderBy) -> tuple[Sort, ...]:
+def _order(
+    mapper: Mapper[Any], order_by: OrderBy, relations: Callable[[], Reaches]
+) -> tuple[tuple[Sort, ...], tuple[Ref, ...]]:
     """Bind an order to columns and append the key, in the direction of the last sort key."""
     if order_by is None or order_by is NOT_GIVEN:
-        return mapper.key_order
-    order = [mapper.bind_sort(sort) for sort in parse_order(mapper.entity, order_by)]
+        return mapper.key_order, ()
+    order = [mapper.bind_sort(sort, relations) for sort in parse_order(mapper.entity, order_by)]
     descending = order[-1].descending if order else False
-    present = {sort.ref.name for sort in order}
-    return (
-        *order,
-        *(replace(sort, descending=descending) for sort in mapper.key_order if sort.ref.name not in present),
-    )
+    present = {sort.ref for sort in order}
+    keys = [replace(sort, descending=descending) for sort in mapper.key_order if sort.ref not in present]
+    return (*order, *keys), tuple(sort.ref for sort in order if sort.ref.via is not None)

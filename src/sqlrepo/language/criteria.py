@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, assert_never, cast
 
@@ -26,9 +26,12 @@ class Ref:
     entity: type
     name: str
     function: str = ""  # of SQL, as in a table's checks: "lower", "upper", "length" or "octet_length"
+    via: Via | None = None  # the way to a row of another table, if the field is not the row's own
+    row: int = 0  # until the criterion is bound: the outermost row, or that of a lambda, numbered by depth
 
     def __str__(self) -> str:
-        return f"{self.function}({self.name})" if self.function else self.name
+        name = f"{self.function}({self.name})" if self.function else self.name
+        return name if self.via is None else f"{self.via}.{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,20 @@ class Param:
     """Stands for a literal, by its number; criteria that differ only in literals share a compiled form."""
 
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """The way through a key to the row of another table that it refers to; all fields are NULL where there is none."""
+
+    key: Ref
+    mapper: Any = None  # of that row, once the criterion is bound
+    column: str = ""  # that the key refers to
+    scope: Criterion | None = None  # met by the row
+    rows: Param | None = None  # the values by key, which memory puts in the place of the scope
+
+    def __str__(self) -> str:
+        return f"via({self.key})" if self.scope is None else f"via({self.key}, {self.scope})"
 
 
 class Combinable:
@@ -138,14 +155,36 @@ class IsNull(Combinable):
 
 @dataclass(frozen=True, slots=True)
 class Exists(Combinable):
-    """At least one child, among those that a field of the row holds, for which a condition is true; never unknown."""
+    """At least one row of another table that refers to this one, and for which a condition is true; never unknown.
 
-    ref: Ref
-    where: Criterion  # over the fields of a child
-    link: Any = None  # how children are found: a part of the repository, once the criterion is bound to a table
+    Either a child, among those that a field holds, or a row of another root.
+    """
+
+    ref: Ref  # the field that holds the children; of another root, the first of ``near``
+    where: Criterion  # over the fields of the other row
+    root: type | None = None  # the entity class of the other root
+    near: tuple[Ref, ...] = ()  # this row's columns that the other row's are equal to; of children once bound
+    far: tuple[Ref, ...] = ()
+    mapper: Any = None  # of the other row, once bound
 
     def __str__(self) -> str:
-        return f"exists({self.ref})" if self.where == EVERYTHING else f"exists({self.ref}, {self.where})"
+        pairs = zip(self.far, self.near, strict=True)
+        joined = "" if self.root is None else ", ".join(f"{far} == {near}" for far, near in pairs)
+        many = str(self.ref) if self.root is None else f"{self.root.__name__}, {joined}"
+        return f"exists({many})" if self.where == EVERYTHING else f"exists({many}, {self.where})"
+
+
+@dataclass(frozen=True, slots=True)
+class Path(Combinable):
+    """A filter of a query object that leads through a key; binding tells what the rest of its name means."""
+
+    ref: Ref  # the key
+    rest: str  # the name behind it: "name_contains"
+    value: Any
+    annotation: Any
+
+    def __str__(self) -> str:
+        return f"{self.ref}__{self.rest}({_format(self.value)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +239,7 @@ class Not(Combinable):
         return f"not_({self.part})"
 
 
-Leaf: TypeAlias = Compare | CompareFields | OneOf | Match | IsNull | Exists | Among
+Leaf: TypeAlias = Compare | CompareFields | OneOf | Match | IsNull | Exists | Among | Path
 Criterion: TypeAlias = Leaf | And | Or | Not | IsTrue
 
 EVERYTHING = And(())
@@ -253,7 +292,7 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
                 return replace(node, parts=tuple(visit(part, depth + 1) for part in parts))
             case Not(part) | IsTrue(part):
                 return replace(node, part=visit(part, depth + 1))
-            case Compare() | CompareFields() | OneOf() | Match() | IsNull() | Exists() | Among():
+            case Compare() | CompareFields() | OneOf() | Match() | IsNull() | Exists() | Among() | Path():
                 leaves += _count_leaves(node) if isinstance(node, Exists) else 1
                 values += len(node.values) if isinstance(node, OneOf) and isinstance(node.values, tuple) else 1
                 if leaves > MAX_LEAVES or values > MAX_VALUES:
@@ -265,9 +304,72 @@ def map_leaves(criterion: Criterion, leaf: Callable[[Leaf], Criterion]) -> Crite
     return visit(criterion, 0)
 
 
-def map_inner(node: Exists, leaf: Callable[[Leaf], Criterion]) -> Exists:
-    """Rebuild the condition on a child as `map_leaves` does."""
-    return replace(node, where=map_leaves(node.where, leaf))
+#: The leaves that may have another row's criteria inside, as any whose ``ref.via`` is not None.
+DEEP = (CompareFields, Exists)
+
+
+def map_inner(node: Leaf, leaf: Callable[[Leaf], Criterion]) -> Leaf:
+    """Rebuild the criteria on other rows inside a leaf as `map_leaves` does."""
+
+    def visit(ref: Ref) -> Ref:
+        if (via := ref.via) is None:
+            return ref
+        scope = None if via.scope is None else map_leaves(via.scope, leaf)
+        return replace(ref, via=replace(via, key=visit(via.key), scope=scope))
+
+    node = map_refs(node, visit)
+    return replace(node, where=map_leaves(node.where, leaf)) if isinstance(node, Exists) else node
+
+
+def map_refs(node: Leaf, change: Callable[[Ref], Ref]) -> Leaf:
+    """Replace the references of a leaf; not those inside the condition of an `Exists`, which are another row's."""
+    match node:
+        case CompareFields(ref, _, other):
+            return replace(node, ref=change(ref), other=change(other))
+        case Exists(near=near, far=far):
+            return replace(node, ref=change(node.ref), near=tuple(map(change, near)), far=tuple(map(change, far)))
+        case Among(refs):
+            return replace(node, refs=tuple(map(change, refs)))
+        case _:
+            return replace(node, ref=change(node.ref))
+
+
+def own_refs(node: Leaf) -> Iterator[Ref]:
+    """Yield the row's own fields that a leaf speaks of: of a way through keys the first key."""
+    match node:
+        case CompareFields(ref, _, other):
+            refs: tuple[Ref, ...] = (ref, other)
+        case Exists() if node.near:
+            refs = node.near
+        case Among(refs):
+            pass
+        case _:
+            refs = (node.ref,)
+    for ref in refs:
+        yield _start(ref)
+
+
+def _start(ref: Ref) -> Ref:
+    return ref if ref.via is None else _start(ref.via.key)
+
+
+def find_leaves(criterion: Criterion) -> list[Leaf]:
+    """Return the leaves of a criterion, without those inside an `Exists`."""
+    found: list[Leaf] = []
+
+    def collect(node: Leaf) -> Leaf:
+        found.append(node)
+        return node
+
+    map_leaves(criterion, collect)
+    return found
+
+
+def conjuncts(criterion: Criterion) -> list[Criterion]:
+    """Return the criteria that must all hold."""
+    if not isinstance(criterion, And):
+        return [criterion]
+    return [each for part in criterion.parts for each in conjuncts(part)]
 
 
 def _count_leaves(node: Criterion) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar, cast
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 from sqlrepo.errors import InvalidLiteralError, QueryError, nearest
 from sqlrepo.language.criteria import (
@@ -26,8 +27,13 @@ from sqlrepo.language.criteria import (
     Operator,
     Or,
     Ref,
+    Via,
+    all_of,
     as_criterion,
+    conjuncts,
+    find_leaves,
     one_of,
+    own_refs,
 )
 from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, value_object
 from sqlrepo.language.values import Kind, WrongValueError
@@ -37,6 +43,7 @@ OrderBy: TypeAlias = object
 
 T = TypeVar("T")
 V = TypeVar("V")
+M = TypeVar("M")
 
 
 # -- what users write
@@ -129,23 +136,53 @@ def iequals(field: str | None, text: str) -> bool:
     return _match(field, "equals", text, "folded")
 
 
-def exists(many: list[V] | tuple[V, ...] | AbstractSet[V], where: Callable[[V], bool] | None = None) -> bool:
+def via(key: object, entity: type[M]) -> M:
+    """Return the fields of the row that a key refers to: ``via(o.customer_id, Customer).country == "NO"``.
+
+    All of them are NULL where the key is, where it refers to no row, and where that row is outside the scope of its
+    repository in the unit of work.
+
+    Args:
+        key: a field that holds another entity's key, or that of a row found by `via`.
+        entity: the class of that entity; the unit of work has a repository of it.
+
+    Raises:
+        QueryError: the key is not a field.
+    """
+    ref = _field(key).ref
+    return cast(M, Fields(entity, Via(ref), ref.row))
+
+
+@overload
+def exists(many: list[V] | tuple[V, ...] | AbstractSet[V], where: Callable[[V], bool] | None = None) -> bool: ...
+@overload
+def exists(many: type[M], where: Callable[[M], bool]) -> bool: ...
+def exists(many: object, where: Callable[[Any], bool] | None = None) -> bool:
     """Match a row that has at least one child, or one for which a condition is true.
 
     ``exists(o.lines, lambda line: (line.qty > 3) & startswith(line.sku, "x"))`` speaks of one and the same line.
+    ``exists(Comment, lambda c: (c.ticket_id == t.id) & (c.author_id == me))`` asks for rows of another repository.
 
     Args:
-        many: a field that holds children: entities or plain values in a table of their own.
-        where: a function of the child's fields, or of the plain value, that returns a criterion.
+        many: a field that holds children, entities or plain values in a table of their own; or an entity class.
+        where: a function of the child's fields, or of the plain value, that returns a criterion. Of an entity class it
+            says with ``==`` how the rows refer to the row around.
 
     Raises:
-        QueryError: the field is not a collection of children.
+        QueryError: the field is not a collection of children, or the condition speaks of the row around otherwise.
     """
     return cast(bool, _exists(many, where, lambda criterion: criterion))
 
 
-def every(many: list[V] | tuple[V, ...] | AbstractSet[V], where: Callable[[V], bool]) -> bool:
-    """Match a row for all of whose children a condition is true, or that has none; unknown, because of NULL, fails."""
+@overload
+def every(many: list[V] | tuple[V, ...] | AbstractSet[V], where: Callable[[V], bool]) -> bool: ...
+@overload
+def every(many: type[M], where: Callable[[M], bool]) -> bool: ...
+def every(many: object, where: Callable[[Any], bool]) -> bool:
+    """Match a row for all of whose children a condition is true, or that has none; unknown, because of NULL, fails.
+
+    ``every(Comment, lambda c: (c.ticket_id == t.id) & c.approved)``: all comments on the ticket are approved.
+    """
     return cast(bool, Not(_exists(many, where, lambda criterion: Not(IsTrue(criterion)))))
 
 
@@ -208,7 +245,8 @@ class Field(Combinable):
         if name.startswith("__"):
             raise AttributeError(name)  # inspect, copy and debuggers ask any object for these
         if value_object(self.spec.annotation) is not None:
-            return find_field(self.ref.entity, f"{self.ref.name}__{name}".replace(".", "__"))
+            inner = find_field(self.ref.entity, f"{self.ref.name}__{name}".replace(".", "__"))
+            return Field(replace(inner.ref, via=self.ref.via, row=self.ref.row), inner.spec)
         raise NoAttributeError(f"{self!r} has no attribute {name!r}; operators are functions, such as icontains()")
 
     def _compare(self, op: Operator, other: object) -> Criterion:
@@ -241,15 +279,18 @@ class NoAttributeError(QueryError, AttributeError):
 class Fields:
     """The fields of an entity class, as attributes."""
 
-    __slots__ = ("_entity",)
+    __slots__ = ("_entity", "_row", "_via")
 
-    def __init__(self, entity: type) -> None:
+    def __init__(self, entity: type, via: Via | None = None, row: int = 0) -> None:
         self._entity = entity
+        self._via = via
+        self._row = row
 
     def __getattr__(self, name: str) -> Field:
         if name.startswith("__"):
             raise AttributeError(name)
-        return find_field(self._entity, name)
+        found = find_field(self._entity, name)
+        return Field(replace(found.ref, via=self._via, row=self._row), found.spec)
 
 
 def find_field(entity: type, name: str) -> Field:
@@ -282,15 +323,63 @@ def _to_values(values: object) -> tuple[Any, ...]:
     return tuple(values)
 
 
+# How many lambdas of exists() and every() are being called, one inside the other.
+_DEPTH: ContextVar[int] = ContextVar("depth", default=0)
+
+
 def _exists(given: object, where: Callable[[Any], object] | None, change: Callable[[Criterion], Criterion]) -> Exists:
+    depth = _DEPTH.get() + 1
+    if isinstance(given, type):
+        if where is None:
+            raise QueryError(_UNJOINED.format(given.__name__))
+        near, far, rest = _split(given, _call(where, Fields(given, None, depth), depth), depth)
+        return Exists(near[0], change(rest), given, near, far)
     subject = _field(given)
     child = child_class(subject.ref.entity, subject.ref.name)
-    if child is None:
+    if child is None or subject.ref.via is not None:
         raise QueryError(f"{subject!r} is {_type_name(subject.spec)}, not a collection of children")
     if where is None:
         return Exists(subject.ref, EVERYTHING)
-    row: Any = find_field(child, "value") if issubclass(child, ValueOfPart) else Fields(child)
-    return Exists(subject.ref, change(as_criterion(where(row))))
+    row: Any = Fields(child, None, depth)
+    condition = _call(where, row.value if issubclass(child, ValueOfPart) else row, depth)
+    for leaf in find_leaves(condition):
+        if any(ref.row != depth for ref in own_refs(leaf)):
+            raise QueryError(f"{leaf} speaks of another row than one of {subject!r}; write it outside the lambda")
+    return Exists(subject.ref, change(condition))
+
+
+def _call(where: Callable[[Any], object], row: object, depth: int) -> Criterion:
+    token = _DEPTH.set(depth)
+    try:
+        return as_criterion(where(row))
+    finally:
+        _DEPTH.reset(token)
+
+
+_UNJOINED = (
+    "exists() and every() of {0} must say which rows belong to the row around, by == with one of its fields: "
+    "exists({0}, lambda one: one.owner_id == fields(Owner).id)"
+)
+
+
+def _split(root: type, condition: Criterion, depth: int) -> tuple[tuple[Ref, ...], tuple[Ref, ...], Criterion]:
+    """Part a condition on another root's rows: the fields that join them to the row around, and what is left."""
+    joined: list[tuple[Ref, Ref]] = []
+    rest: list[Criterion] = []
+    for part in conjuncts(condition):
+        if isinstance(part, CompareFields) and part.op == "==" and {part.ref.row, part.other.row} == {depth - 1, depth}:
+            joined.append((part.ref, part.other) if part.ref.row < depth else (part.other, part.ref))
+        elif any(ref.row != depth for leaf in find_leaves(part) for ref in own_refs(leaf)):
+            raise QueryError(
+                f"{part} speaks of another row than one of {root.__name__}; besides what is equal (==) to a field of "
+                "the row around, a condition has the inner row's fields only; write the rest outside the lambda"
+            )
+        else:
+            rest.append(part)
+    if not joined:
+        raise QueryError(_UNJOINED.format(root.__name__))
+    near, far = zip(*joined, strict=True)
+    return near, far, all_of(rest) if rest else EVERYTHING
 
 
 def _match(given: object, kind: MatchKind, text: object, case: Case = "exact") -> bool:
@@ -348,7 +437,25 @@ def _sorts(entity: type, order_by: OrderBy) -> Iterable[Sort]:
 
 def _parse_sort(entity: type, text: str) -> Sort:
     name = text.removeprefix("-")
-    return Sort(_orderable(find_field(entity, name)).ref, descending=name != text)
+    return Sort(find_sort_ref(entity, name), descending=name != text)
+
+
+def find_sort_ref(entity: type, name: str) -> Ref:
+    """Return what a sort key refers to; one that leads through a key, without its target's class until it is bound."""
+    known = describe(entity)
+    first, _, rest = name.partition("__")
+    if not rest or name in known or first not in known or child_class(entity, first) is not None:
+        return _orderable(find_field(entity, name)).ref
+    if (nested := value_object(known[first].annotation)) is None:
+        return Ref(object, rest, via=Via(Ref(entity, first)))
+    return reroot(find_sort_ref(nested, rest), lambda ref: Ref(entity, f"{first}.{ref.name}"))
+
+
+def reroot(ref: Ref, change: Callable[[Ref], Ref]) -> Ref:
+    """Change the row's own field from which a reference starts."""
+    if ref.via is None:
+        return change(ref)
+    return replace(ref, via=replace(ref.via, key=reroot(ref.via.key, change)))
 
 
 def _orderable(field: object) -> Field:
@@ -372,7 +479,7 @@ def after_position(order: Sequence[Sort], position: Sequence[tuple[Any, bool]], 
     "seek" method of Markus Winand's *SQL Performance Explained*.
     """
     (sort, *others), ((value, is_null), *values) = order, position
-    may_be_null = sort.ref.name in nullable
+    may_be_null = sort.ref.via is not None or sort.ref.name in nullable
     past = _beyond(sort, value, is_null, may_be_null, strictly=True)
     if not others:
         return past

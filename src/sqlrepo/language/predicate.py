@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, assert_never, cast
 
 from sqlrepo.errors import QueryError
 from sqlrepo.language.criteria import (
+    DEEP,
     Among,
     And,
     Case,
@@ -24,6 +25,7 @@ from sqlrepo.language.criteria import (
     Operator,
     Or,
     Param,
+    Path,
     Ref,
     as_criterion,
     map_inner,
@@ -109,6 +111,8 @@ def _source(node: Criterion, read: Reader, wanted: bool, row: str = "r") -> str:
             return f"({values}) {'in' if wanted else 'not in'} {_param(rows)}"
         case Compare() | CompareFields() | OneOf() | Match():
             return _comparison(node, read, wanted, row)
+        case Path():
+            raise AssertionError  # binding has replaced it
         case _:
             assert_never(node)
 
@@ -169,6 +173,8 @@ def parametrize(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
         return Param(len(literals) - 1)
 
     def leaf(node: Leaf) -> Criterion:
+        if node.ref.via is not None or isinstance(node, DEEP):
+            node = map_inner(node, leaf)
         match node:
             case Compare(ref, op, value):
                 return Compare(ref, op, number(value))
@@ -176,9 +182,7 @@ def parametrize(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
                 return OneOf(ref, number(values))
             case Match(ref, kind, text, case):
                 return Match(ref, kind, number(fold(text, case)), case)
-            case Exists():
-                return map_inner(node, leaf)
-            case CompareFields() | IsNull() | Among():
+            case CompareFields() | IsNull() | Among() | Exists() | Path():
                 return node
             case _:
                 assert_never(node)
@@ -212,7 +216,10 @@ def _is_compared_by_name(ref: Ref) -> bool:
 
 
 def _label(node: Leaf) -> Leaf:
-    """Replace members of an enumeration by their names."""
+    """Replace members of an enumeration by their names; refuse what is not in the entity."""
+    refs = (node.ref, node.other) if isinstance(node, CompareFields) else (node.ref,)
+    if isinstance(node, Path) or (isinstance(node, Exists) and node.root) or any(ref.via for ref in refs):
+        raise QueryError(f"matches() evaluates one entity, but {node} asks about rows elsewhere; ask a repository")
     if isinstance(node, Exists):
         return map_inner(node, _label)
     if not _is_compared_by_name(node.ref):

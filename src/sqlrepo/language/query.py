@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
@@ -26,13 +26,15 @@ from sqlrepo.language.criteria import (
     MatchKind,
     Not,
     Operator,
+    Path,
     Ref,
+    Via,
     all_of,
     as_criterion,
     one_of,
 )
 from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation, value_object
-from sqlrepo.language.fields import Field, fields, find_field, parse_order
+from sqlrepo.language.fields import Field, Sort, fields, find_field, parse_order, reroot
 from sqlrepo.language.values import Kind
 
 T = TypeVar("T")
@@ -94,9 +96,12 @@ _SUFFIXES: Mapping[str, _Suffix] = {
 
 class _Filter(NamedTuple):
     make: Callable[[Any], Criterion]
-    many: Ref | None = None  # the collection to one of whose children it applies
+    many: tuple[Ref, ...] = ()  # the collection to one of whose children it applies, and those around it
+    leads: bool = False  # through a key
 
 
+#: What leads through keys, by query class and field: checked when a repository first meets the class.
+PATHS: WeakKeyDictionary[type, Sequence[tuple[str, Criterion | Sort]]] = WeakKeyDictionary()
 _FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
 _ENTITIES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
@@ -125,14 +130,28 @@ class QueryObject(BaseModel, Generic[T]):
     def criteria(self) -> bool:
         """The filters that are not None, combined into one criterion."""
         applied: list[Criterion] = []
-        of_children: dict[Ref, list[Criterion]] = {}
-        for name, (make, many) in _filters_of(type(self)).items():
+        of_children: list[tuple[Sequence[Ref], Criterion]] = []
+        for name, (make, many, _) in _filters_of(type(self)).items():
             value = getattr(self, name)
-            if value is not None:
-                (applied if many is None else of_children.setdefault(many, [])).append(make(value))
-        for many, parts in of_children.items():
-            applied.append(Exists(many, all_of(parts)))
+            if value is not None and many:
+                of_children.append((many, make(value)))
+            elif value is not None:
+                applied.append(make(value))
+        if of_children:
+            applied += _combine(of_children)
         return cast(bool, applied[0] if len(applied) == 1 else And(tuple(applied)))
+
+
+def _combine(filters: Iterable[tuple[Sequence[Ref], Criterion]]) -> list[Criterion]:
+    """Combine the filters with one prefix, which ask about the same child, in one `Exists`."""
+    own: list[Criterion] = []
+    of_children: dict[Ref, list[tuple[Sequence[Ref], Criterion]]] = {}
+    for many, criterion in filters:
+        if many:
+            of_children.setdefault(many[0], []).append((many[1:], criterion))
+        else:
+            own.append(criterion)
+    return own + [Exists(many, all_of(_combine(parts))) for many, parts in of_children.items()]
 
 
 def entity_of(query: QueryObject[Any]) -> type:
@@ -176,12 +195,20 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
         )
     _ENTITIES[cls] = entity
     filters: dict[str, _Filter] = {}
+    paths: list[tuple[str, Criterion | Sort]] = []
     for name, info in cls.model_fields.items():
         try:
             if (made := _read_field(entity, name, info)) is not None:
                 filters[name] = made
+                if made.leads:
+                    paths += [(name, path) for path in _combine([(made.many, made.make(None))])]
+            elif name == "order_by":
+                sorts = [sort for one in _orders(info.annotation) for sort in parse_order(entity, one)]
+                paths += [(name, sort) for sort in sorts if sort.ref.via is not None]
         except QueryError as error:
             raise QueryError(f"{cls.__name__}.{name}: {error}") from None
+    if paths:
+        PATHS[cls] = paths
     return filters
 
 
@@ -193,53 +220,83 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
     if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
         return _Filter(lambda value: as_criterion(where.criterion(fields(entity), value)))
     if name == "order_by":
-        _check_order(entity, info.annotation)
+        for order in _orders(info.annotation):
+            parse_order(entity, order)
         return None
     if name in OPTIONS:
         if parse_annotation(name, info.annotation).type.kind is not Kind.INTEGER:
             raise QueryError("must be an int")
         return None
     field, operator, many = _parse_path(entity, name)
+    if operator not in _SUFFIXES:
+        rest, annotation = operator, info.annotation
+        return _Filter(lambda value: Path(field.ref, rest, value, annotation), many, leads=True)
     _check_fit(field, operator, info.annotation)
     return _Filter(partial(_SUFFIXES[operator].build, field.ref), many)
 
 
-def _parse_path(entity: type, name: str) -> tuple[Field, str, Ref | None]:
-    """Split a filter's name into field, operator and, before ``__``, the collection whose child has the field."""
+def open_path(path: Path, entity: type) -> Criterion:
+    """Replace a filter that leads through a key by what it means, now that the class is known to which the key leads.
+
+    A path without a value is replaced by any criterion on the field.
+    """
+    field, operator, many = _parse_path(entity, path.rest)
+    if many:
+        raise QueryError(f"{path.rest!r}: a path through a key leads to a field, not to children of {entity.__name__}")
+    ref = reroot(field.ref, lambda ref: replace(ref, via=Via(path.ref), row=path.ref.row))
+    if operator not in _SUFFIXES:
+        return Path(ref, operator, path.value, path.annotation)
+    _check_fit(field, operator, path.annotation)
+    return IsNull(ref) if path.value is None else _SUFFIXES[operator].build(ref, path.value)
+
+
+def _parse_path(entity: type, name: str) -> tuple[Field, str, tuple[Ref, ...]]:
+    """Split a filter's name into field, operator and, before ``__``, the collections whose child has the field.
+
+    In the place of the operator stands the rest of a name that leads through a key.
+    """
     prefix, _, rest = name.partition("__")
-    if prefix not in describe(entity) or rest in ("", "is_null"):
-        return (*_parse_name(entity, name), None)
-    if (nested := value_object(describe(entity)[prefix].annotation)) is not None:
+    known = describe(entity)
+    if prefix not in known or rest in ("", "is_null"):
+        return (*_parse_name(entity, name), ())
+    if (nested := value_object(known[prefix].annotation)) is not None:
         inner, operator, _ = _parse_path(nested, rest)
-        return Field(Ref(entity, f"{prefix}.{inner.ref.name}"), inner.spec), operator, None
-    child = child_class(entity, prefix)
-    if child is None:
-        return (*_parse_name(entity, name), None)
-    many = Ref(entity, prefix)
+        ref = reroot(inner.ref, lambda ref: Ref(entity, f"{prefix}.{ref.name}"))
+        return Field(ref, inner.spec), operator, ()
+    if (child := child_class(entity, prefix)) is None:
+        if rest in _ELSEWHERE or _readings(known, name):
+            return (*_parse_name(entity, name), ())
+        return find_field(entity, prefix), rest, ()
     if not issubclass(child, ValueOfPart):
-        return (*_parse_name(child, rest), many)
-    if rest not in _SUFFIXES:
+        inner, operator, many = _parse_path(child, rest)
+        return inner, operator, (Ref(entity, prefix), *many)
+    if rest in _ELSEWHERE:
         raise QueryError(f"{prefix} holds plain values, so only an operator may follow{nearest(rest, _SUFFIXES)}")
-    return find_field(child, "value"), rest, many
+    return find_field(child, "value"), rest, (Ref(entity, prefix),)
 
 
 def _parse_name(entity: type, name: str) -> tuple[Field, str]:
     """Split a filter's name into field and operator; refuse an ambiguous name."""
     known = describe(entity)
-    for operator in _SUFFIXES:
-        if name.endswith(f"__{operator}") and name.removesuffix(f"__{operator}") in known:
-            return find_field(entity, name.removesuffix(f"__{operator}")), operator
-    readings = [(name, "eq")] if name in known else []
-    for operator in _SUFFIXES:
-        stem = name.removesuffix(f"_{operator}")
-        if stem != name and stem in known:
-            readings.append((stem, operator))
+    readings = _readings(known, name)
     if not readings:
         raise QueryError(f"{entity.__name__} has no field {name!r}{_suggest(name, known)}")
     if len(readings) > 1:
         spellings = " or ".join(f"{field}__{operator}" for field, operator in readings)
         raise QueryError(f"the name is ambiguous; write {spellings}")
     return find_field(entity, readings[0][0]), readings[0][1]
+
+
+def _readings(known: Iterable[str], name: str) -> list[tuple[str, str]]:
+    for operator in _SUFFIXES:
+        if name.endswith(f"__{operator}") and name.removesuffix(f"__{operator}") in known:
+            return [(name.removesuffix(f"__{operator}"), operator)]
+    readings = [(name, "eq")] if name in known else []
+    for operator in _SUFFIXES:
+        stem = name.removesuffix(f"_{operator}")
+        if stem != name and stem in known:
+            readings.append((stem, operator))
+    return readings
 
 
 # Other libraries' names of operators, for which the nearest of ours would be the wrong one.
@@ -309,19 +366,17 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _check_order(entity: type, annotation: Any) -> None:
-    """Refuse an order that is not a closed list of sort keys: a client must not choose columns freely."""
+def _orders(annotation: Any) -> Iterator[str]:
+    """Yield sort keys; refuse an order that is not a closed list of them: a client must not choose columns freely."""
     for part in _alternatives(annotation):
         if get_origin(part) in (list, tuple):
             for item in get_args(part):
                 if item is not Ellipsis:
-                    _check_order(entity, item)
+                    yield from _orders(item)
         elif get_origin(part) is Literal:
-            for choice in get_args(part):
-                parse_order(entity, choice)
+            yield from get_args(part)
         elif isinstance(part, type) and issubclass(part, Enum) and issubclass(part, str):
-            for member in part:
-                parse_order(entity, member.value)
+            yield from (member.value for member in part)
         elif part is not type(None):
             raise QueryError("must list its sort keys, such as Literal['priority', '-priority']")
 

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import localcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlrepo.driver import Condition, Group, Measure
-from sqlrepo.language.criteria import Among, And, Compare, Criterion, Exists, Leaf, Match, OneOf, Param, Ref, map_leaves
+from sqlrepo.language.criteria import (
+    EVERYTHING,
+    Among,
+    And,
+    Compare,
+    Criterion,
+    Exists,
+    Leaf,
+    Match,
+    OneOf,
+    Param,
+    Ref,
+    find_leaves,
+    map_leaves,
+    map_refs,
+)
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.predicate import Predicate, compile_predicate
 from sqlrepo.language.values import EXACT, Kind, ValueType
-from sqlrepo.tables.schema import Row, Schema
+from sqlrepo.tables.schema import Row, Schema, column_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,7 @@ def compile_filter(schema: Schema, shape: Criterion) -> Filter:
     stores: list[tuple[int, Callable[[Any], Any]]] = []
 
     def collect(leaf: Leaf) -> Leaf:
-        type_ = ValueType(Kind.OPAQUE) if leaf.ref.function else schema.by_name[leaf.ref.name].type
+        type_ = ValueType(Kind.OPAQUE) if leaf.ref.function else column_of(schema, leaf.ref).type
         match leaf:
             case Compare(_, _, Param(index)) if not type_.plain:
                 stores.append((index, type_.store))
@@ -59,63 +74,98 @@ def compile_filter(schema: Schema, shape: Criterion) -> Filter:
         return leaf
 
     map_leaves(shape, collect)
-    test = compile_predicate(shape, lambda ref, row: f"{row}[{schema.positions[ref.name]}]")
+    test = compile_predicate(shape, partial(_read, schema))
     return Filter(test, tuple(stores), _find_key(schema, shape))
 
 
-def with_owners(where: Condition, find: Callable[[Any, Condition], Iterable[Row]]) -> Condition:
-    """Replace each `Exists` by the keys of the owners of matching children, which ``find`` looks for once."""
+def _read(schema: Schema, ref: Ref, row: str) -> str:
+    if ref.via is None:
+        return f"{row}[{schema.positions[ref.name]}]"
+    assert ref.via.rows is not None
+    return f"p[{ref.via.rows.index}].get({_read(schema, ref.via.key, row)})"
+
+
+Find: TypeAlias = Callable[[Any, Condition], Iterable[Row]]
+
+
+def with_owners(where: Condition, find: Find) -> Condition:
+    """Look once for the rows of other tables that a condition asks about: ``find`` returns those that meet another.
+
+    Each `Exists` becomes the keys of the owners of matching rows, and each way through a key the values by key.
+    """
+    if not _is_related(where.shape):
+        return where
     params = list(where.params)
 
-    def replace(leaf: Leaf) -> Leaf:
+    def replace_leaf(leaf: Leaf) -> Leaf:
         if not isinstance(leaf, Exists):
-            return leaf
-        part = leaf.link
-        rows = find(part.schema, Condition(leaf.where, tuple(params)))
-        places = [part.schema.positions[name] for name in part.owner]
-        owners = {tuple(row[place] for place in places) for row in rows}
+            return map_refs(leaf, lambda ref: look_up(ref, params, find))
+        rows = find(leaf.mapper.schema, Condition(leaf.where, tuple(params)))
+        far = [make_reader(leaf.mapper.schema, ref, params, find) for ref in leaf.far]
+        owners = {tuple(read(row) for read in far) for row in rows}
         params.append(frozenset(owner for owner in owners if None not in owner))
-        return Among(tuple(Ref(object, name) for name in part.targets), Param(len(params) - 1))
+        found = Param(len(params) - 1)
+        return Among(tuple(look_up(ref, params, find) for ref in leaf.near), found)
 
-    if not _has_children(where.shape):
-        return where
-    return Condition(map_leaves(where.shape, replace), tuple(params), where.missing)
+    return Condition(map_leaves(where.shape, replace_leaf), tuple(params), where.missing)
+
+
+def look_up(ref: Ref, params: list[Any], find: Find) -> Ref:
+    """Append the values to which a reference leads through a key, by that key, to the parameters."""
+    if (via := ref.via) is None or via.rows is not None:
+        return ref
+    key, positions = look_up(via.key, params, find), via.mapper.schema.positions
+    rows = find(via.mapper.schema, Condition(EVERYTHING if via.scope is None else via.scope, tuple(params)))
+    values = {row[positions[via.column]]: row[positions[ref.name]] for row in rows}
+    values.pop(None, None)
+    params.append(values)
+    return replace(ref, via=replace(via, key=key, scope=None, rows=Param(len(params) - 1)))
+
+
+def make_reader(schema: Schema, ref: Ref, params: Sequence[Any], find: Find) -> Callable[[Row], Any]:
+    """Make a function that returns the stored value of a reference in a row."""
+    if ref.via is None:
+        return itemgetter(schema.positions[ref.name])
+    known = list(params)
+    found = look_up(ref, known, find)
+    assert found.via is not None
+    assert found.via.rows is not None
+    values, key = known[found.via.rows.index], make_reader(schema, ref.via.key, params, find)
+    return lambda row: values.get(key(row))
 
 
 @lru_cache(maxsize=1024)
-def _has_children(shape: Criterion) -> bool:
-    found = False
+def _is_related(shape: Criterion) -> bool:
+    return any(isinstance(leaf, Exists) or leaf != map_refs(leaf, _straight) for leaf in find_leaves(shape))
 
-    def look(leaf: Leaf) -> Leaf:
-        nonlocal found
-        found = found or isinstance(leaf, Exists)
-        return leaf
 
-    map_leaves(shape, look)
-    return found
+def _straight(ref: Ref) -> Ref:
+    return replace(ref, via=None)
 
 
 def _find_key(schema: Schema, shape: Criterion) -> tuple[int, ...] | None:
     equal: dict[str, int] = {}
     for part in shape.parts if isinstance(shape, And) else (shape,):
-        if isinstance(part, Compare) and part.op == "==" and not part.ref.function:
+        if isinstance(part, Compare) and part.op == "==" and not (part.ref.function or part.ref.via):
             equal[part.ref.name] = part.value.index
     return tuple(equal[name] for name in schema.key) if schema.key and equal.keys() >= set(schema.key) else None
 
 
-def sort_rows(schema: Schema, rows: list[Row], order: Iterable[Sort]) -> list[Row]:
-    """Sort rows in place; NULL is smaller than every value."""
+def sort_rows(schema: Schema, rows: list[Row], order: Iterable[Sort], reader: Callable[[Ref], Any]) -> list[Row]:
+    """Sort rows in place, by the values that ``reader(ref)(row)`` returns; NULL is smaller than every value."""
     for sort in reversed(tuple(order)):  # sorting is stable, so the most important key comes last
-        position = schema.positions[sort.ref.name]
-        rows.sort(
-            key=_nulls_first(position) if sort.ref.name in schema.nullable else itemgetter(position),
-            reverse=sort.descending,
-        )
+        read = reader(sort.ref)
+        nullable = sort.ref.via is not None or sort.ref.name in schema.nullable
+        rows.sort(key=_nulls_first(read) if nullable else read, reverse=sort.descending)
     return rows
 
 
-def _nulls_first(position: int) -> Callable[[Row], Any]:
-    return lambda row: (row[position] is not None, row[position])
+def _nulls_first(read: Callable[[Row], Any]) -> Callable[[Row], Any]:
+    def key(row: Row) -> Any:
+        value = read(row)
+        return value is not None, value
+
+    return key
 
 
 @lru_cache(maxsize=1024)
@@ -143,7 +193,8 @@ def group_rows(schema: Schema, request: Group, rows: Sequence[Row], parts: Mappi
         for key, numbers in members.items()
     ]
     having = compile_filter(result, request.having.shape)
-    chosen = sort_rows(result, having.choose(groups, having.params(request.having)), request.order)
+    chosen = having.choose(groups, having.params(request.having))
+    sort_rows(result, chosen, request.order, lambda ref: itemgetter(result.positions[ref.name]))
     stop = None if request.limit is None else request.offset + request.limit
     return list(map(make_projection(result, tuple(result.by_name)), islice(chosen, request.offset, stop)))
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
 from sqlrepo.driver import Condition, Fetch, Group, Transaction, Upsert
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.language.criteria import And, Compare, Param, Ref
-from sqlrepo.memory.compiler import compile_filter, group_rows, make_projection, sort_rows, with_owners
+from sqlrepo.memory.compiler import compile_filter, group_rows, make_projection, make_reader, sort_rows, with_owners
 from sqlrepo.memory.tables import Changes, Edit, Statement, Table, Tables, delete, verify_references
-from sqlrepo.tables.schema import Row, Schema
+from sqlrepo.tables.schema import Row, Schema, column_of
 
 
 class MemoryDriver:
@@ -31,11 +32,16 @@ class MemoryDriver:
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         stop = None if request.limit is None else request.offset + request.limit
         with self._tables.lock:  # so that no transaction commits between the reading and the locking of a row
-            rows = sort_rows(schema, self._choose(schema, request.where), request.order)
+            reader = cache(partial(make_reader, schema, params=request.where.params, find=self._choose))
+            rows = sort_rows(schema, self._choose(schema, request.where), request.order, reader)
             chosen = list(islice(rows, request.offset, stop))
             if request.lock is not None:
                 self._changes_of(self._table(schema)).lock(chosen)
-        return list(map(make_projection(schema, request.columns), chosen))
+        found = list(map(make_projection(schema, request.columns), chosen))
+        if not request.lookups:
+            return found
+        more = [(column_of(schema, ref).type.load, reader(ref)) for ref in request.lookups]
+        return [(*row, *(load(read(stored)) for load, read in more)) for row, stored in zip(found, chosen, strict=True)]
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         count = len(self._choose(schema, where))

@@ -234,11 +234,11 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("select", order_by=order_by)
-        selection = select(self._mapper, criteria, equals, order_by=order_by)
-        where = selection.and_also(self._evaluate_scope().rows).where
+        selection = select(self, criteria, equals, order_by=order_by)
+        request = selection.and_also(self._evaluate_scope().rows).fetch(self._mapper.selected, None)
         given = (order_by, *(getattr(one, "order_by", None) for one in criteria if isinstance(one, QueryObject)))
-        order = selection.order if any(one is not None and one is not NOT_GIVEN for one in given) else ()
-        return self._read(lambda driver: _sql(driver).begin_statement(self._schema, where, order))
+        order = request.order if any(one is not None and one is not NOT_GIVEN for one in given) else ()
+        return self._read(lambda driver: _sql(driver).begin_statement(self._schema, request.where, order))
 
     def load(self, statement: sa.Select[Any]) -> list[T]:
         """Run a statement, such as one begun by `select`, and return its entities, parts included.
@@ -261,7 +261,8 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
     def load_page(self, statement: sa.Select[Any], limit: int, offset: int = 0, *, with_total: bool = False) -> Page[T]:
         """Return a page of a statement's entities, in the order of the statement and then of the key; see `load`."""
         split_elements(self._schema, (), statement)
-        select(self._mapper.require_key(), (), {}, limit=limit, offset=offset)  # checks both
+        self._mapper.require_key()
+        select(self, (), {}, limit=limit, offset=offset)  # checks both
 
         def work(driver: Driver) -> tuple[Found, bool, int | None]:
             sql, page = _sql(driver), (limit + 1, offset)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Protocol, TypeAlias, assert_never
+from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -29,12 +29,12 @@ from sqlrepo.language.criteria import (
     OneOf,
     Or,
     Param,
+    Path,
     Ref,
     matches_all,
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.sqlalchemy.dialects.base import Dialect, with_operators
-from sqlrepo.tables.parts import Part
 from sqlrepo.tables.reflection import sql_columns, table_of
 from sqlrepo.tables.schema import Schema
 
@@ -87,58 +87,106 @@ _LITERAL, _CHANGED, _VALUE, _HAVING, _LIMIT, _OFFSET = (
 )
 
 
-def where_clause(shape: Criterion, columns: Columns, bind: Bind, dialect: Dialect) -> sa.ColumnElement[bool]:
-    match shape:
-        case And(parts):
-            return sa.and_(sa.true(), *(where_clause(part, columns, bind, dialect) for part in parts))
-        case Or(parts):
-            return sa.or_(sa.false(), *(where_clause(part, columns, bind, dialect) for part in parts))
-        case Not(part):
-            return sa.not_(where_clause(part, columns, bind, dialect))
-        case IsTrue(part):
-            return sa.func.coalesce(where_clause(part, columns, bind, dialect), sa.false())
-        case Exists():
-            return _exists(shape, columns, bind, dialect)
-        case _:
-            return _leaf_clause(shape, columns, bind, dialect)
+class Scribe(NamedTuple):
+    """Writes the criteria of one statement."""
+
+    bind: Bind
+    dialect: Dialect
+    table: Any = None  # that the statement changes, where such a statement may not read its own table
+
+    def clause(self, shape: Criterion, columns: Columns, *, wanted: bool = True) -> sa.ColumnElement[bool]:
+        """Write a criterion; if ``wanted``, it is all the same whether the criterion is false or unknown."""
+        match shape:
+            case And(parts):
+                return sa.and_(sa.true(), *(self.clause(part, columns, wanted=wanted) for part in parts))
+            case Or(parts):
+                return sa.or_(sa.false(), *(self.clause(part, columns, wanted=wanted) for part in parts))
+            case Not(part):
+                return sa.not_(self.clause(part, columns, wanted=False))
+            case IsTrue(part):
+                return sa.func.coalesce(self.clause(part, columns), sa.false())
+            case Exists():
+                return self._exists(shape, columns)
+            case _:
+                return self._leaf(shape, columns, wanted=wanted)
+
+    def _leaf(self, leaf: Leaf, columns: Columns, *, wanted: bool) -> sa.ColumnElement[bool]:
+        column, way = self._reach(leaf.ref, columns)
+        other = None
+        if isinstance(leaf, CompareFields):
+            other, more = self._reach(leaf.other, columns)
+            way = (*way, *more)
+        if not way:
+            return self._compare(leaf, column, other)
+        if isinstance(leaf, IsNull):
+            return sa.not_(self._select(way, sa.literal(1), sa.not_(self.dialect.is_null(column))).exists())
+        clause = self._compare(leaf, column, other)
+        if wanted:
+            return self._select(way, sa.literal(1), clause).exists()
+        return cast("sa.ColumnElement[bool]", self._select(way, clause).scalar_subquery())  # NULL without a row
+
+    def _compare(self, leaf: Leaf, column: Any, other: Any) -> sa.ColumnElement[bool]:
+        match leaf:
+            case IsNull():
+                return self.dialect.is_null(column)
+            case Compare(_, op, value):
+                return self.dialect.compare(column, op, self.bind(value, column.type))
+            case CompareFields(_, op, _):
+                return self.dialect.compare_columns(column, op, other)
+            case OneOf(_, values):
+                return self.dialect.one_of(column, self.bind(values, column.type, expanding=True))
+            case Match(text=text):
+                plain = not isinstance(column.type, sa.types.TypeDecorator)
+
+                def needle(change: Change | None) -> sa.ColumnElement[Any]:
+                    return self.bind(text, column.type if change is None else sa.types.NULLTYPE, change)
+
+                return self.dialect.match(leaf, column, needle, plain=plain)
+            case Exists() | Among() | Path():
+                raise AssertionError  # a whole clause, memory's, and what binding replaces
+            case _:
+                assert_never(leaf)
+
+    def _exists(self, node: Exists, columns: Columns) -> sa.ColumnElement[bool]:
+        """Write EXISTS over the other table: unlike a join it never multiplies rows, unlike COUNT it ends early."""
+        table, named = self._alias(node.mapper.schema)
+        way: Way = ((table, self.clause(node.where, named)),)
+        for near, far in zip(node.near, node.far, strict=True):
+            (left, before), (right, behind) = self._reach(near, columns), self._reach(far, named)
+            way = (*way, *before, *behind, (table, right == left))
+        return self._select(way, sa.literal(1)).exists()
+
+    def value(self, ref: Ref, columns: Columns) -> sa.ColumnElement[Any]:
+        """Write the value of a reference: a column, or a subquery that gives NULL where there is no row."""
+        column, way = self._reach(ref, columns)
+        return self._select(way, self.dialect.read(column)).scalar_subquery() if way else column
+
+    def _reach(self, ref: Ref, columns: Columns) -> tuple[sa.ColumnElement[Any], Way]:
+        """Return a column, and the tables that lead to it with their conditions."""
+        if (via := ref.via) is None:
+            return columns[ref.name], ()
+        key, way = self._reach(via.key, columns)
+        table, named = self._alias(via.mapper.schema)
+        scope = sa.true() if via.scope is None else self.clause(via.scope, named)
+        return named[ref.name], (*way, (table, sa.and_(named[via.column] == key, scope)))
+
+    def _alias(self, schema: Schema) -> tuple[Any, Columns]:
+        table: Any = table_of(schema)
+        read = table.alias() if table is not self.table else sa.select(table).distinct().subquery()
+        return read, {name: with_operators(read.columns[column.key]) for name, column in sql_columns(schema).items()}
+
+    @staticmethod
+    def _select(way: Way, value: Any, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        tables = dict.fromkeys(table for table, _ in way)
+        chosen = sa.select(value).select_from(*tables).where(*(one for _, one in way), *where)
+        return chosen.correlate_except(*tables)
 
 
-def _leaf_clause(leaf: Leaf, columns: Columns, bind: Bind, dialect: Dialect) -> sa.ColumnElement[bool]:
-    column = columns[leaf.ref.name]
-    match leaf:
-        case IsNull():
-            return dialect.is_null(column)
-        case Compare(_, op, value):
-            return dialect.compare(column, op, bind(value, column.type))
-        case CompareFields(_, op, other):
-            return dialect.compare_columns(column, op, columns[other.name])
-        case OneOf(_, values):
-            return dialect.one_of(column, bind(values, column.type, expanding=True))
-        case Match():
-            plain = not isinstance(column.type, sa.types.TypeDecorator)
-
-            def needle(change: Change | None) -> sa.ColumnElement[Any]:
-                return bind(leaf.text, column.type if change is None else sa.types.NULLTYPE, change)
-
-            return dialect.match(leaf, column, needle, plain=plain)
-        case Exists() | Among():
-            raise AssertionError  # a whole clause, and memory's
-        case _:
-            assert_never(leaf)
+# Tables to read in a subquery, each with what its rows must meet.
+Way: TypeAlias = tuple[tuple[Any, sa.ColumnElement[bool]], ...]
 
 
-def _exists(node: Exists, columns: Columns, bind: Bind, dialect: Dialect) -> sa.ColumnElement[bool]:
-    """Write EXISTS over the children's table: unlike a join it never multiplies rows, unlike COUNT it ends early."""
-    children, named, joined = _children(node.link, columns)
-    return (
-        sa.select(sa.literal(1))
-        .select_from(children)
-        .where(*joined, where_clause(node.where, named, bind, dialect))
-        .exists()
-    )
-
-
-def _children(part: Part, columns: Columns) -> tuple[sa.FromClause, Columns, list[sa.ColumnElement[bool]]]:
+def _children(part: Any, columns: Columns) -> tuple[sa.FromClause, Columns, list[sa.ColumnElement[bool]]]:
     """Return the children's table, its columns, and the conditions that a child belongs to the row around it."""
     own = sql_columns(part.schema)
     children = table_of(part.schema).alias()
@@ -155,6 +203,17 @@ def _limit(statement: sa.Select[Any], limited: bool, skipping: bool) -> sa.Selec
 def compared_columns(schema: Schema) -> Columns:
     """Return the table's columns as conditions and orders compare them."""
     return {name: with_operators(column) for name, column in sql_columns(schema).items()}
+
+
+def write_order(schema: Schema, scribe: Scribe, columns: Columns, order: Sequence[Sort]) -> list[sa.ColumnElement[Any]]:
+    return [
+        scribe.dialect.order(
+            scribe.value(one.ref, columns),
+            one.descending,
+            nullable=one.ref.via is not None or one.ref.name in schema.nullable,
+        )
+        for one in order
+    ]
 
 
 class Compiler:
@@ -177,10 +236,11 @@ class Compiler:
 
     def select(self, schema: Schema, request: Fetch) -> tuple[sa.Executable, Parameters]:
         limited, skipping = request.limit is not None, request.offset > 0
-        statement = self._select(
-            schema, request.columns, request.where.shape, request.order, limited, skipping, request.lock
+        where, order = request.where, request.order
+        statement, sources = self._select(
+            schema, request.columns, where.shape, order, limited, skipping, request.lock, request.lookups
         )
-        parameters = self._parameters(schema, request.where)
+        parameters = self._parameters(schema, where, sources)
         if limited:
             parameters[_LIMIT] = request.limit
         if skipping:
@@ -259,12 +319,13 @@ class Compiler:
             for name, (index, change) in sources.items()
         }
 
-    def _write_where(self, schema: Schema, shape: Criterion) -> tuple[sa.ColumnElement[bool], Sources]:
-        return self._write_clause(shape, self._compared(schema))
-
-    def _write_clause(
-        self, shape: Criterion, columns: Columns, prefix: str = ""
+    def _write_where(
+        self, schema: Schema, shape: Criterion, *, changes: bool = False
     ) -> tuple[sa.ColumnElement[bool], Sources]:
+        scribe, sources = self._scribe(table_of(schema) if changes and not self._dialect.reads_changed_table else None)
+        return scribe.clause(shape, self._compared(schema)), sources
+
+    def _scribe(self, table: Any = None, prefix: str = "") -> tuple[Scribe, Sources]:
         sources: Sources = {}
 
         def bind(
@@ -274,7 +335,7 @@ class Compiler:
             sources[name] = (param.index, change)
             return sa.bindparam(name, type_=type_, expanding=expanding)
 
-        return where_clause(shape, columns, bind, self._dialect), sources
+        return Scribe(bind, self._dialect, table), sources
 
     def _write_select(  # noqa: PLR0917  # the arguments are the key of the cache
         self,
@@ -285,22 +346,18 @@ class Compiler:
         limited: bool,
         skipping: bool,
         lock: Lock | None,
-    ) -> sa.Executable:
-        columns = self._columns(schema)
-        statement = sa.select(*(self._dialect.read(columns[name]) for name in names))
-        statement = statement.where(self._where(schema, shape)[0]).order_by(
-            *self.order(schema, self._compared(schema), order)
-        )
+        lookups: tuple[Ref, ...],
+    ) -> tuple[sa.Executable, Sources]:
+        columns, compared = self._columns(schema), self._compared(schema)
+        scribe, sources = self._scribe()
+        chosen = [self._dialect.read(columns[name]) for name in names]
+        statement: sa.Select[Any] = sa.select(*chosen, *(scribe.value(ref, compared) for ref in lookups))
+        clause, before = self._where(schema, shape)
+        statement = statement.where(clause).order_by(*write_order(schema, scribe, compared, order))
         statement = _limit(statement, limited, skipping)
-        if lock is None:
-            return statement
-        return statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
-
-    def order(self, schema: Schema, columns: Columns, order: Sequence[Sort]) -> list[sa.ColumnElement[Any]]:
-        return [
-            self._dialect.order(columns[one.ref.name], one.descending, nullable=one.ref.name in schema.nullable)
-            for one in order
-        ]
+        if lock is not None:
+            statement = statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
+        return statement, before | sources
 
     def _write_group(self, schema: Schema, request: Group) -> tuple[sa.Executable, Sources]:
         """Group a subquery of keys and measured values, in which a part's children are folded already."""
@@ -316,10 +373,10 @@ class Compiler:
         for measure, own in zip(request.measures, measured, strict=True):
             both.append(self._fold(schema, measure, [next(found) for _ in own]))
         compared = {str(at): one for at, (_, one) in enumerate(both)}
-        clause, sources = self._write_clause(request.having.shape, compared, _HAVING)
+        scribe, sources = self._scribe(prefix=_HAVING)
         statement = sa.select(*(one for one, _ in both)).select_from(inner).group_by(*grouped)
         if not matches_all(request.having.shape):
-            statement = statement.having(clause)
+            statement = statement.having(scribe.clause(request.having.shape, compared))
         order = [self._dialect.order(compared[one.ref.name], one.descending, nullable=True) for one in request.order]
         return _limit(statement.order_by(*order), request.limit is not None, request.offset > 0), sources
 
@@ -382,7 +439,11 @@ class Compiler:
         return sa.insert(table_of(schema)).returning(*chosen, sort_by_parameter_order=many)
 
     def _write_update(self, schema: Schema, names: tuple[str, ...], shape: Criterion) -> sa.Executable:
-        return sa.update(table_of(schema)).where(self._where(schema, shape)[0]).values(self._changes(schema, names))
+        return (
+            sa.update(table_of(schema))
+            .where(self._where(schema, shape, changes=True)[0])
+            .values(self._changes(schema, names))
+        )
 
     def _write_upsert(
         self,
@@ -416,7 +477,7 @@ class Compiler:
         return values
 
     def _write_delete(self, schema: Schema, shape: Criterion) -> sa.Executable:
-        return sa.delete(table_of(schema)).where(self._where(schema, shape)[0])
+        return sa.delete(table_of(schema)).where(self._where(schema, shape, changes=True)[0])
 
 
 def _sql_onupdates(columns: Mapping[str, Any], names: Sequence[str]) -> dict[Any, Any]:

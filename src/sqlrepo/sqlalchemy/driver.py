@@ -28,12 +28,12 @@ from sqlrepo.errors import (
 from sqlrepo.language.criteria import And, Compare, Param, Ref, matches_all
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind
-from sqlrepo.sqlalchemy.compiler import compared_columns
+from sqlrepo.sqlalchemy.compiler import compared_columns, write_order
 from sqlrepo.sqlalchemy.dialects.base import BYTES_PER_CHARACTER, Triggers
 from sqlrepo.sqlalchemy.errors import raise_translated, translate
 from sqlrepo.sqlalchemy.events import unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
-from sqlrepo.sqlalchemy.translator import where_with_values
+from sqlrepo.sqlalchemy.translator import scribe_with_values
 from sqlrepo.tables.reflection import mapper_of, sql_columns, table_of
 from sqlrepo.tables.schema import Row, Schema, TableName
 
@@ -154,9 +154,10 @@ class SQLAlchemyDriver:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)
         columns, statement = compared_columns(schema), sa.select(schema.model)
+        scribe = scribe_with_values(where, self._database.dialect)
         if not matches_all(where.shape):
-            statement = statement.where(where_with_values(where, columns, self._database.dialect))
-        return statement.order_by(*self._database.compiler.order(schema, columns, order))
+            statement = statement.where(scribe.clause(where.shape, columns))
+        return statement.order_by(*write_order(schema, scribe, columns, order))
 
     def fetch_statement(
         self, schema: Schema, names: Sequence[str], given: sa.Select[Any], page: tuple[int, int] | None = None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from sqlrepo.core.related import Kinds
 from sqlrepo.core.selection import select
 from sqlrepo.driver import Condition
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import Param
 from sqlrepo.language.query import QueryObject, entity_of
-from sqlrepo.sqlalchemy.compiler import Change, Columns, Compiler, PerDialect, compared_columns, where_clause
+from sqlrepo.sqlalchemy.compiler import Change, PerDialect, Scribe, compared_columns, write_order
 from sqlrepo.sqlalchemy.dialects import dialect_of
 from sqlrepo.sqlalchemy.dialects.base import Dialect
 from sqlrepo.tables.mapper import Mapper
@@ -48,24 +50,36 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     if model is None:
         raise QueryError("apply_query needs a SELECT of a mapped class, such as select(TodoRow)")
     try:
-        mapper: Mapper[Any] = Mapper(entity_of(query), schema_of(model), {}, custom_load=True, custom_dump=True)
+        alone = _Alone(Mapper(entity_of(query), schema_of(model), {}, custom_load=True, custom_dump=True))
     except MappingError as error:
         raise QueryError(str(error)) from error
-    selection = select(mapper, (query,), {})
+    selection = select(alone, (query,), {})
     if selection.limit is not None and selected._limit_clause is not None:  # noqa: SLF001  # which has no public name
         raise QueryError(f"limit is given twice: by the statement and by {type(query).__name__}")
-    columns = compared_columns(mapper.schema)
-    choices = {one.sql.name: where_with_values(selection.where, columns, one) for one in _DIALECTS}
-    result = selected.where(PerDialect(choices))
-    orders = [Compiler(one).order(mapper.schema, columns, selection.order) for one in _DIALECTS]
+    schema, where = alone._mapper.schema, selection.where
+    columns = compared_columns(schema)
+    scribes = [scribe_with_values(where, one) for one in _DIALECTS]
+    result = selected.where(PerDialect({one.dialect.sql.name: one.clause(where.shape, columns) for one in scribes}))
+    orders = [write_order(schema, one, columns, selection.order) for one in scribes]
     for keys in zip(*orders, strict=True):
         result = result.order_by(PerDialect({one.sql.name: key for one, key in zip(_DIALECTS, keys, strict=True)}))
     result = result if selection.limit is None else result.limit(selection.limit)
     return cast(S, result.offset(selection.offset) if selection.offset else result)
 
 
-def where_with_values(where: Condition, columns: Columns, dialect: Dialect) -> sa.ColumnElement[bool]:
-    """Write a condition with the values of its parameters."""
+@dataclass
+class _Alone:
+    """A mapper without a repository, and so without a unit of work."""
+
+    _mapper: Mapper[Any]
+
+    @property
+    def _relations(self) -> Kinds:
+        raise QueryError("apply_query knows no other tables and no scopes; ask about other rows with a repository")
+
+
+def scribe_with_values(where: Condition, dialect: Dialect) -> Scribe:
+    """Make a scribe that writes the values of a condition's parameters."""
 
     def bind(
         param: Param, type_: Any, change: Change | None = None, *, expanding: bool = False
@@ -74,4 +88,4 @@ def where_with_values(where: Condition, columns: Columns, dialect: Dialect) -> s
         value = value if change is None else change(value)
         return sa.bindparam(None, value, type_=type_, expanding=expanding, unique=True)
 
-    return where_clause(where.shape, columns, bind, dialect)
+    return Scribe(bind, dialect)

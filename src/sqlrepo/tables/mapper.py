@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,9 +30,12 @@ from sqlrepo.language.criteria import (
     Not,
     OneOf,
     Or,
+    Path,
     Ref,
-    map_inner,
+    Via,
     map_leaves,
+    map_refs,
+    matches_all,
 )
 from sqlrepo.language.entities import (
     EntityField,
@@ -46,13 +49,24 @@ from sqlrepo.language.entities import (
     value_at,
     value_object,
 )
-from sqlrepo.language.fields import Sort
+from sqlrepo.language.fields import Sort, find_sort_ref, reroot
+from sqlrepo.language.query import open_path
 from sqlrepo.language.values import UUID_TEXT, Kind, WrongValueError
-from sqlrepo.tables.schema import Column, Row, Schema
+from sqlrepo.tables.schema import Column, Row, Schema, column_of
 
 T = TypeVar("T")
 
 Fold: TypeAlias = Literal["unicode", "ascii"]
+
+
+class Reaches(Protocol):
+    """What the criteria of a repository may reach through its unit of work."""
+
+    def of_entity(self, entity: type) -> tuple[Mapper[Any], Criterion]: ...
+
+    def entity_of_key(self, schema: Schema, column: str) -> type: ...
+
+    def scope_of(self, schema: Schema, /) -> Criterion: ...
 
 
 class Record(dict[str, Any]):
@@ -202,7 +216,7 @@ class Mapper(Generic[T]):
         return Hydrator(model, self.schema, tuple(columns or self.selected), self._fields)
 
     def to_records(self, rows: Sequence[Row], parts: Sequence[Mapping[str, Any]] = ()) -> list[Record]:
-        records = [Record(zip(self.selected, row, strict=True)) for row in rows]
+        records = [Record(zip(self.selected, row, strict=False)) for row in rows]  # the order's lookups may follow
         for index, more in enumerate(parts):
             records[index].update(more)
         return records
@@ -374,16 +388,16 @@ class Mapper(Generic[T]):
 
     # -- criteria
 
-    def bind(self, leaf: Leaf) -> Criterion:
+    def bind(self, leaf: Leaf, relations: Callable[[], Reaches]) -> Criterion:
         """Replace the field of a criterion by its column, and check the literal against the column.
 
         A value equals NULL if the column's type stores it as NULL.
         """
-        if isinstance(leaf, Exists):
-            return self._bind_children(leaf)
+        if isinstance(leaf, Exists | Path | CompareFields) or leaf.ref.via is not None:
+            return self._bind_related(leaf, relations)
         if isinstance(leaf, IsNull) and (paths := self._paths(leaf.ref.name)):
             return And(tuple(IsNull(self.ref(self.column(path).name)) for path in paths))
-        ref = self.bind_ref(leaf.ref)
+        ref = self.bind_ref(leaf.ref, relations)
         if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
             raise QueryError(f"{leaf.ref} has a column type that only is_null() supports")
         match leaf:
@@ -393,9 +407,6 @@ class Mapper(Generic[T]):
                 if op in ("==", "!=") and self._is_null(ref, literal):
                     return IsNull(ref) if op == "==" else Not(IsNull(ref))
                 return Compare(ref, op, literal)
-            case CompareFields(_, op, other):
-                self._refuse_unlike(ref, self.bind_ref(other))
-                return CompareFields(ref, op, self.bind_ref(other))
             case OneOf(_, values):
                 literals = tuple(self._literal(ref, value) for value in values)
                 given = tuple(value for value in literals if not self._is_null(ref, value))
@@ -406,32 +417,74 @@ class Mapper(Generic[T]):
             case IsNull() | Among():
                 return IsNull(ref)
 
+    def _bind_related(self, leaf: Leaf, relations: Callable[[], Reaches]) -> Criterion:
+        """Bind a leaf that may speak of several fields or rows."""
+        match leaf:
+            case Exists():
+                return self._bind_exists(leaf, relations)
+            case Path(ref):
+                target = self._find_target(ref, relations)
+                return map_leaves(open_path(leaf, target), partial(self.bind, relations=relations))
+            case CompareFields(ref, op, other):
+                left, right = self.bind_ref(ref, relations), self.bind_ref(other, relations)
+                refuse_unlike(column_of(self.schema, left), column_of(self.schema, right))
+                return CompareFields(left, op, right)
+            case _:
+                way = self._bind_via(leaf.ref, relations)
+                bound = way.mapper.bind(map_refs(leaf, lambda ref: replace(ref, via=None)), relations)
+                return map_leaves(bound, lambda one: map_refs(one, lambda ref: replace(ref, via=way)))
+
     def _is_null(self, ref: Ref, value: Any) -> bool:
         """Return True if a column stores a value as NULL."""
         bind = self.schema.by_name[ref.name].type.bind
         return bind is not None and bind(value) is None
 
-    def _bind_children(self, leaf: Exists) -> Exists:
-        part = self.links.get(leaf.ref.name)
-        if part is None or not issubclass(self.entity, leaf.ref.entity):
-            raise QueryError(
-                f"a repository of {self.entity.__name__} has no part {leaf.ref.entity.__name__}.{leaf.ref}"
-            )
-        return replace(map_inner(leaf, part.mapper.bind), link=part)
+    def _bind_exists(self, leaf: Exists, relations: Callable[[], Reaches]) -> Exists:
+        if leaf.root is not None:
+            mapper, scope = relations().of_entity(leaf.root)
+            near = tuple(self.bind_ref(ref, relations) for ref in leaf.near)
+            far = tuple(mapper.bind_ref(ref, relations) for ref in leaf.far)
+            for one, other in zip(near, far, strict=True):
+                refuse_unlike(column_of(self.schema, one), column_of(mapper.schema, other))
+        else:
+            part = self.links.get(leaf.ref.name)
+            if part is None or not issubclass(self.entity, leaf.ref.entity):
+                raise QueryError(
+                    f"a repository of {self.entity.__name__} has no part {leaf.ref.entity.__name__}.{leaf.ref}"
+                )
+            mapper, scope = part.mapper, relations().scope_of(part.schema)
+            near, far = tuple(map(self.ref, part.targets)), tuple(map(mapper.ref, part.owner))
+        where = map_leaves(leaf.where, partial(mapper.bind, relations=relations))
+        where = where if matches_all(scope) else And((where, scope))
+        return replace(leaf, ref=near[0] if leaf.root else leaf.ref, near=near, far=far, mapper=mapper, where=where)
+
+    def _find_target(self, ref: Ref, relations: Callable[[], Reaches]) -> type:
+        """Return the entity class to which a key leads by its foreign key."""
+        key = self.bind_ref(ref, relations)
+        return relations().entity_of_key(self.schema if key.via is None else key.via.mapper.schema, key.name)
+
+    def _bind_via(self, ref: Ref, relations: Callable[[], Reaches]) -> Via:
+        """Bind the way to another row: its table's key, or what a foreign key refers to, and its scope."""
+        assert ref.via is not None
+        key = self.bind_ref(ref.via.key, relations)
+        schema = self.schema if key.via is None else key.via.mapper.schema
+        mapper, scope = relations().of_entity(ref.entity)
+        columns = {column.column or column.name: column.name for column in mapper.schema.columns}
+        targets = [
+            one.targets
+            for one in schema.foreign_keys
+            if one.columns == (key.name,) and one.table == mapper.schema.full_name
+        ]
+        names = tuple(columns.get(name, name) for name in targets[0]) if targets else mapper.schema.key
+        if len(names) != 1:
+            raise QueryError(f"{ref.entity.__name__} has a key of {len(names)} columns, so via() cannot follow {key}")
+        refuse_unlike(column_of(schema, key), mapper.schema.by_name[names[0]])
+        return Via(key, mapper, names[0], None if matches_all(scope) else scope)
 
     def _refuse_text_of_uuid(self, ref: Ref) -> None:
         # Each database stores another text of a UUID, or none.
         if self.schema.by_name[ref.name].type.form == UUID_TEXT:
             raise QueryError(f"{self.field(ref.name)} has a UUID column, which cannot be searched as text")
-
-    def _refuse_unlike(self, ref: Ref, other: Ref) -> None:
-        # SQLite, for example, stores decimals of different scale as integers of different meaning.
-        left, right = (self.schema.by_name[one.name].type for one in (ref, other))
-        if not left.compares_with(right):
-            raise QueryError(
-                f"{self.field(ref.name)} and {self.field(other.name)} have columns of different types, so their stored "
-                "values cannot be compared"
-            )
 
     def _refuse_order_of_labels(self, ref: Ref, op: str) -> None:
         # An IntEnum stored by name would compare as text here, and as a number everywhere else.
@@ -441,8 +494,11 @@ class Mapper(Generic[T]):
         if any(member != label for member, label in (type_.labels or {}).items()):
             raise QueryError(f"{self.field(ref.name)} is stored by its members' names, which sort differently")
 
-    def bind_ref(self, ref: Ref) -> Ref:
+    def bind_ref(self, ref: Ref, relations: Callable[[], Reaches]) -> Ref:
         """Replace a field by its column."""
+        if ref.via is not None:
+            way = self._bind_via(ref, relations)
+            return Ref(way.mapper.entity, way.mapper.column(ref.name).name, via=way)
         if not issubclass(self.entity, ref.entity):
             raise QueryError(f"a repository of {self.entity.__name__} cannot query {ref.entity.__name__}.{ref.name}")
         return Ref(self.entity, self.column(ref.name).name)
@@ -451,12 +507,19 @@ class Mapper(Generic[T]):
         """Return the reference to a column that bound criteria and orders use."""
         return Ref(self.entity, column)
 
-    def bind_sort(self, sort: Sort) -> Sort:
+    def bind_sort(self, sort: Sort, relations: Callable[[], Reaches]) -> Sort:
         """Replace the field of a sort key by its column."""
-        ref = self.bind_ref(sort.ref)
-        if not self.schema.by_name[ref.name].type.kind.ordered:
+        ref = self.bind_ref(self.open_sort(sort.ref, relations), relations)
+        if not column_of(self.schema, ref).type.kind.ordered:
             raise QueryError(f"{sort.ref} has a column type without an order")
         return Sort(ref, sort.descending)
+
+    def open_sort(self, ref: Ref, relations: Callable[[], Reaches]) -> Ref:
+        """Find the class to which a text such as ``customer_id__name`` leads."""
+        if (way := ref.via) is None or ref.entity is not object:
+            return ref
+        inner = find_sort_ref(self._find_target(way.key, relations), ref.name)
+        return self.open_sort(reroot(inner, lambda one: replace(one, via=way)), relations)
 
     def to_text(self, criterion: Criterion) -> str:
         """Print a bound criterion identically in every process."""
@@ -466,9 +529,10 @@ class Mapper(Generic[T]):
         """Replace the literals of a bound criterion by their stored forms."""
 
         def store(leaf: Leaf) -> Leaf:
+            leaf = map_refs(leaf, self.to_stored_ref)
             if isinstance(leaf, Exists):
-                return replace(leaf, where=leaf.link.mapper.to_stored(leaf.where))
-            type_ = self.schema.by_name[leaf.ref.name].type
+                return replace(leaf, where=leaf.mapper.to_stored(leaf.where))
+            type_ = column_of(self.schema, leaf.ref).type
             match leaf:
                 case Compare(ref, op, value):
                     return Compare(ref, op, type_.store(value))
@@ -476,10 +540,16 @@ class Mapper(Generic[T]):
                     return OneOf(ref, tuple(map(type_.store, values)))
                 case Match(ref, kind, text, case):
                     return Match(ref, kind, type_.store(text), case)
-                case CompareFields() | IsNull() | Among():
+                case CompareFields() | IsNull() | Among() | Path():
                     return leaf
 
         return map_leaves(criterion, store)
+
+    def to_stored_ref(self, ref: Ref) -> Ref:
+        if (way := ref.via) is None:
+            return ref
+        scope = None if way.scope is None else way.mapper.to_stored(way.scope)
+        return replace(ref, via=replace(way, key=self.to_stored_ref(way.key), scope=scope))
 
     def _literal(self, ref: Ref, value: Any, *, part: bool = False) -> Any:
         type_ = self.schema.by_name[ref.name].type
@@ -489,6 +559,14 @@ class Mapper(Generic[T]):
             return type_.check(value)
         except WrongValueError as wrong:
             raise InvalidLiteralError(self.field(ref.name), str(wrong)) from wrong.__cause__
+
+
+def refuse_unlike(left: Column, right: Column) -> None:
+    """Refuse to compare columns that SQLite, for example, stores as integers of different meaning."""
+    if not left.type.compares_with(right.type):
+        raise QueryError(
+            f"{left.name} and {right.name} have columns of different types, so their stored values cannot be compared"
+        )
 
 
 def _read_inside(name: str, given: Any, path: str) -> Any:

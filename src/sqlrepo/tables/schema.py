@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlrepo.errors import InvalidValueError, MappingError
-from sqlrepo.language.criteria import EVERYTHING, CompareFields, Criterion, Exists, Leaf, Ref, map_leaves
+from sqlrepo.language.criteria import EVERYTHING, Criterion, Ref, find_leaves, own_refs
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
 
 EXACT_DIGITS = 15  # of a decimal in SQLite, which stores a 64-bit float
@@ -290,16 +290,11 @@ class Schema:
         return (self.namespace, self.name)
 
 
+def column_of(schema: Schema, ref: Ref) -> Column:
+    """Return the column of a bound reference to a row of a table, or to one that the row refers to."""
+    return (schema if ref.via is None else ref.via.mapper.schema).by_name[ref.name]
+
+
 def columns_of(criterion: Criterion) -> frozenset[str]:
-    """Return the columns that a criterion compares."""
-    found: set[str] = set()
-
-    def collect(leaf: Leaf) -> Leaf:
-        if isinstance(leaf, Exists):
-            found.update(leaf.link.targets)
-        else:
-            found.update({leaf.ref.name, leaf.other.name} if isinstance(leaf, CompareFields) else {leaf.ref.name})
-        return leaf
-
-    map_leaves(criterion, collect)
-    return frozenset(found)
+    """Return the columns of the row itself that a criterion compares."""
+    return frozenset(ref.name for leaf in find_leaves(criterion) for ref in own_refs(leaf))

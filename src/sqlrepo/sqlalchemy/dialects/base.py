@@ -61,6 +61,7 @@ class Dialect(ABC):
     survives_interrupts: ClassVar[bool] = False  # a connection can be used after an interrupt during a statement
     inspects_tables: ClassVar[bool] = False  # the SQL of statements depends on properties of their table
     asks_server: ClassVar[bool] = True  # its missing capabilities depend on the server
+    reads_changed_table: ClassVar[bool] = True  # a statement that changes a table may read it in a subquery
     limits_keys: ClassVar[bool] = True  # generated keys are positive, and end with the range of their column
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:

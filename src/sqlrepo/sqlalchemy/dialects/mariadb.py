@@ -42,6 +42,7 @@ class MariaDB(Dialect):
 
     name: ClassVar[str] = "mariadb"
     inspects_tables: ClassVar[bool] = True
+    reads_changed_table: ClassVar[bool] = False
     # No native upsert: ON DUPLICATE KEY reacts to any key, and does not tell insert from update.
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
