@@ -47,8 +47,9 @@ class _Parts(Generic[T]):
         ]
 
     def store_two(self) -> tuple[Part, T, T]:
-        """Commit two entities that each have a child with a key."""
-        part = self._subject.require([part for part in self.parts if part.key], "no children with a key")[0]
+        """Commit two entities that each have a child with a key of its own, which another entity's child lacks."""
+        stolen = [part for part in self.parts if part.key and not set(part.owner) <= set(part.schema.key)]
+        part = self._subject.require(stolen, "no children with a key of their own")[0]
         made = [one for one in self._subject.make_many(_MADE) if self.children(part, one)]
         if len(made) < len(("mine", "yours")):
             self._subject.not_applicable(f"no two entities with children in {part.name}")

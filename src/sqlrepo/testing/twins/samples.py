@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import partial
 from random import Random
 from sys import float_info
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
 
 from sqlrepo import MappingError
@@ -476,11 +476,13 @@ def _is_short(number: Any) -> bool:
 
 
 def _samples_of(field: FieldInfo) -> list[Any]:
-    """List the members of the entity's enumeration, if any, and the column's sample values.
+    """List the members of the entity's enumeration or Literal, if any, and the column's sample values.
 
     Of a column with a type decorator they are also the field's, because the column's are of the class that is stored.
     """
     members: list[Any] = list(getattr(field.spec.type.python, "__members__", {}).values())
+    named = (one for one in (field.spec.annotation, *get_args(field.spec.annotation)) if get_origin(one) is Literal)
+    members += [value for one in named for value in get_args(one)]
     type_ = field.column.type
     own = [one for one in sample_values(field.spec.type) if _fits(type_, one)] if type_.bind is not None else []
     return [*members, *own, *sample_values(type_)]
