@@ -46,6 +46,7 @@ from sqlrepo.language.fields import (
     not_in,
     some,
     startswith,
+    via,
 )
 from sqlrepo.language.predicate import matches
 from sqlrepo.language.query import QueryObject, Where
@@ -113,4 +114,5 @@ __all__ = [
     "some",
     "source_of",
     "startswith",
+    "via",
 ]
