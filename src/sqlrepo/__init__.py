@@ -52,7 +52,7 @@ from sqlrepo.language.predicate import matches
 from sqlrepo.language.query import QueryObject, Where
 from sqlrepo.language.results import CursorPage, Page, Upserted
 from sqlrepo.protocols import AsyncRepository, AsyncUnitOfWork, Repository, UnitOfWork
-from sqlrepo.tables.parts import Embedded, HasMany
+from sqlrepo.tables.parts import Embedded, HasMany, HasOne
 
 __all__ = [
     "AsyncBaseRepository",
@@ -68,6 +68,7 @@ __all__ = [
     "Embedded",
     "ForeignKeyViolationError",
     "HasMany",
+    "HasOne",
     "InvalidLiteralError",
     "InvalidValueError",
     "LockTimeoutError",

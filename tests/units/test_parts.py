@@ -407,7 +407,7 @@ class TestDeclarations:
         self.refused("holds entities of Line", parts={**good, "lines": HasMany(LineRow, value="sku")})
         self.refused("no column 'nam'.*'name'", parts={**good, "tags": HasMany(TagRow, value="nam")})
         self.refused("must be an integer column", parts={**good, "lines": HasMany(LineRow, order="sku")})
-        self.refused("the owner's own table", parts={**good, "notes": HasMany(OrderRow, value="status")})
+        self.refused("keeps one of its owners", parts={**good, "notes": HasMany(OrderRow, value="status")})
         self.refused("has no foreign key", parts={**good, "notes": HasMany(StepRow, value="name")})
 
     def test_a_root_without_a_version_has_to_say_so(self):

@@ -20,7 +20,7 @@ from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
-from sqlrepo.tables.parts import Embedded, HasMany, Part, declared_parts, embedded_columns, read_part, refuse_shared
+from sqlrepo.tables.parts import Declared, InTable, Part, all_parts, declared_parts, embedded_columns, read_parts
 from sqlrepo.tables.schema import Column, ConstantDefault, RowFunction, Schema, TableName
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Definition(Generic[T]):
     @property
     def schemas(self) -> tuple[Schema, ...]:
         """The repository's own table, and those of its parts."""
-        return (self.schema, *(part.schema for part in self.aggregate.parts))
+        return (self.schema, *(part.schema for part in all_parts(self.aggregate.parts)))
 
     def key_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that identify an entity's row, by column; None where the database generates the value."""
@@ -114,8 +114,8 @@ class RepositoryConfig(Generic[T]):
     fold: ClassVar[Fold] = "unicode"
 
     #: The children in tables of their own, and value objects, by field, where the mapped class does not say it; see
-    #: `HasMany` and `Embedded`.
-    parts: ClassVar[Mapping[str, HasMany | Embedded]] = {}
+    #: `HasMany`, `HasOne` and `Embedded`. A mapped class has only the parts that are listed here.
+    parts: ClassVar[Mapping[str, Declared]] = {}
 
     #: The values that memory uses for server defaults: by field, a value or a function of the row's values.
     memory_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -225,7 +225,7 @@ def _verify_scopes(cls: type[RepositoryConfig[Any]]) -> None:
 
 
 def _read_parts(
-    cls: type[RepositoryConfig[Any]], mapper: Mapper[Any], declared: Mapping[str, HasMany]
+    cls: type[RepositoryConfig[Any]], mapper: Mapper[Any], declared: Mapping[str, InTable]
 ) -> tuple[Part, ...]:
     if not declared:
         return ()
@@ -238,10 +238,10 @@ def _read_parts(
         )
     from sqlrepo.tables.reflection import schema_of
 
-    parts = tuple(read_part(mapper, name, one, schema_of) for name, one in declared.items())
-    refuse_shared(parts)
-    mapper.links.update({part.name: part for part in parts})
-    return parts
+    def read_schema(model: Any, part: InTable) -> Schema:
+        return _with_memory_defaults(schema_of(model), part.memory_defaults, part.columns)
+
+    return read_parts(mapper, declared, read_schema)
 
 
 def _read_schema(cls: type[RepositoryConfig[Any]], entity: Any, complete: bool) -> Schema | None:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache, lru_cache, partial
@@ -122,7 +122,13 @@ def collection_of(annotation: Any) -> tuple[type, Any] | None:
 
 @lru_cache(maxsize=1024)
 def child_class(entity: type, name: str) -> type | None:
-    """Return the class of the children that a field holds, of plain values a class with the one field ``value``."""
+    """Return the class of the children that a field holds, of plain values a class with the one field ``value``.
+
+    Those of a mapped class are in a relationship, which is no field.
+    """
+    if is_mapped(entity):
+        relationship = cast(Any, entity).__mapper__.relationships.get(name)
+        return None if relationship is None else cast(type, relationship.mapper.class_)
     found = collection_of(describe(entity)[name].annotation)
     if found is None or is_entity(found[1]):
         return None if found is None else found[1]
@@ -166,8 +172,11 @@ def read_fields(entity: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: value_at(entity, name) for name in names}
 
 
-def refuse_unkept(entity: object, kept: type) -> None:
-    """Raise `InvalidValueError` if an entity was given something that is no field of the class that is kept."""
+def refuse_unkept(entity: object, kept: type, elsewhere: Collection[str] = ()) -> None:
+    """Raise `InvalidValueError` if an entity was given something that is no field of the class that is kept.
+
+    ``elsewhere`` names the relationships that are kept in other tables, or that lead back from there.
+    """
     given = type(entity)
     if given is not kept:
         for name in describe(given).keys() - describe(kept).keys():
@@ -175,7 +184,7 @@ def refuse_unkept(entity: object, kept: type) -> None:
                 name, f"is a field of {given.__name__}, but a repository of {kept.__name__} has none"
             )
     if is_mapped(given):
-        for name in _unkept_orm_state(entity):
+        for name in _unkept_orm_state(entity, elsewhere):
             raise InvalidValueError(
                 name,
                 f"is not a column of {given.__name__}, so it would not be stored; write other tables' rows with their "
@@ -258,17 +267,18 @@ def _orm_values(entity: Any, names: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def _unkept_orm_state(entity: Any) -> Iterator[str]:
+def _unkept_orm_state(entity: Any, elsewhere: Collection[str]) -> Iterator[str]:
     """Yield the attributes that were given a value which no column holds; what was only loaded is not given."""
     state, columns = entity._sa_instance_state, describe(type(entity))
     unmodified, stored = state.unmodified, state.key is not None
     for name in state.manager:
-        if name in columns or name in unmodified:
+        relationship = state.mapper.relationships.get(name)
+        if name in columns or name in unmodified or name in elsewhere or getattr(relationship, "viewonly", False):
             continue
         history = state.attrs[name].history
         # None is the default of a new instance, and a change of a stored one.
         given = any(one is not None or stored for one in (*history.added, *history.deleted))
-        if given and not _repeats_columns(entity, state.mapper.relationships.get(name), history.added):
+        if given and not _repeats_columns(entity, relationship, history.added):
             yield name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -42,6 +42,7 @@ from sqlrepo.language.entities import (
     describe,
     field_at,
     fields_outside_init,
+    is_mapped,
     is_validating_model,
     make_constructor,
     read_fields,
@@ -81,6 +82,8 @@ class Record(dict[str, Any]):
 
 class Mapper(Generic[T]):
     """Maps one entity class to one table; `MappingError` if they do not match."""
+
+    reverse: Collection[str] = ()  # the relationships of a mapped child that lead back to its owner
 
     def __init__(
         self,
@@ -234,12 +237,15 @@ class Mapper(Generic[T]):
             raise InvalidValueError(self.entity.__name__, f"expected an instance, got {type(entity).__name__}")
         self._check_objects(self._objects, partial(value_at, entity))
         values = {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
-        return {**values, **read_fields(entity, self.links)} if self.links else values
+        if not self.links:
+            return values
+        loaded = vars(entity) if is_mapped(self.entity) else self.links  # what is not loaded is left as it is
+        return {**values, **read_fields(entity, [name for name in self.links if name in loaded])}
 
     def check_given(self, entity: T) -> None:
         """Refuse what was given with an entity and no column keeps; a `to_row` of the repository's own decides that."""
         if not self._custom_dump:
-            refuse_unkept(entity, self.entity)
+            refuse_unkept(entity, self.entity, {*self.links, *self.reverse})
 
     def _check_objects(self, names: Iterable[str], read: Callable[[str], Any]) -> None:
         """Check the class of value objects, and that they were given nothing that no column keeps."""

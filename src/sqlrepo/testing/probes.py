@@ -283,7 +283,8 @@ class ProbedDriver:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._driver, name)
-        return partial(self._call, name, found) if name in _VERBS else found
+        verb = name.removesuffix("_each")
+        return partial(self._call, verb, found) if verb in _VERBS else found
 
     def _call(self, verb: str, operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         for work in tuple(_CALLS):

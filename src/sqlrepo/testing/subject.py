@@ -118,7 +118,7 @@ class UnderTest(Generic[T]):
         self.schema: Schema = definition.schema
         self.entity: type[T] = definition.mapper.entity
         self.natural_key: tuple[str, ...] = tuple(map(self.mapper.field, definition.natural_key))
-        self.parts: Mapping[str, Part] = {part.name: part for part in definition.aggregate.parts}
+        self.parts: Mapping[str, Part] = {one.name: one for one in definition.aggregate.parts if not one.single}
 
     @cached_property
     def fields(self) -> tuple[FieldInfo, ...]:
