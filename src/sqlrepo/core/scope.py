@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from sqlrepo.core.selection import condition, key_chunks
 from sqlrepo.driver import Condition, Driver, Fetch, Group, Upsert
 from sqlrepo.errors import InvalidValueError, ProgrammingError, QueryError, RepositoryError
 from sqlrepo.language.criteria import (
@@ -14,6 +15,8 @@ from sqlrepo.language.criteria import (
     And,
     Criterion,
     as_criterion,
+    conjuncts,
+    is_related,
     map_leaves,
     matches_all,
 )
@@ -44,7 +47,7 @@ class Scope:
 
     def check_new(self, rows: Iterable[Values]) -> None:
         """Raise `InvalidValueError` for a row that is outside, as far as its values are known before it is stored."""
-        tests = self._tests(_parts(self.rows))
+        tests = self._tests(_plain(self.rows))
         for row in rows:
             violation = self._find_violation([test for test in tests if test.names <= row.keys()], row)
             if violation is not None:
@@ -53,13 +56,13 @@ class Scope:
     def find_violation(self, row: Values) -> InvalidValueError | None:
         """Return the error for a new row that is outside, as far as its values are known."""
         return self._find_violation(
-            self._tests(part for part in _parts(self.rows) if columns_of(part) <= row.keys()), row
+            self._tests(part for part in _plain(self.rows) if columns_of(part) <= row.keys()), row
         )
 
     def check_changes(self, changes: Values) -> bool:
         """Raise `InvalidValueError` if the changes take rows outside; False if that depends on other columns."""
-        touched = [part for part in _parts(self.write_scope) if columns_of(part) & {*changes, *self._self_changing}]
-        known = [part for part in touched if columns_of(part) <= changes.keys()]
+        touched = [part for part in conjuncts(self.write_scope) if columns_of(part) & {*changes, *self._self_changing}]
+        known = [part for part in touched if columns_of(part) <= changes.keys() and not is_related(part)]
         if (violation := self._find_violation(self._tests(known), changes)) is not None:
             raise violation
         return len(known) == len(touched)
@@ -70,13 +73,23 @@ class Scope:
         schema = self.mapper.schema
         return (c.name for c in schema.columns if c.computed or c.server_onupdate or c.name == schema.version)
 
-    def check_stored(self, criterion: Criterion, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Raise `InvalidValueError` for a stored row that does not meet the criterion, which aborts."""
-        tests = self._tests(_parts(criterion))
+    def check_stored(self, driver: Driver, criterion: Criterion, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Raise `InvalidValueError` for a stored row that does not meet the criterion, which aborts.
+
+        What depends on rows of other tables is checked by counting the rows that meet it.
+        """
+        tests = self._tests(_plain(criterion))
         for row in rows:
             violation = self._find_violation(tests, dict(zip(columns, row, strict=True)))
             if violation is not None:
                 raise violation
+        related = [part for part in conjuncts(criterion) if is_related(part)]
+        if related and rows:
+            mapper = self.mapper.require_key()
+            keys = {tuple(row[columns.index(name)] for name in mapper.schema.key) for row in rows}
+            found = (And((chunk, *related)) for chunk in key_chunks(mapper, keys))
+            if sum(driver.count(mapper.schema, condition(one)) for one in found) < len(keys):
+                raise self._outside(columns_of(related[0]))
 
     def _tests(self, parts: Iterable[Criterion]) -> list[_Test]:
         """Compile criteria, once for all rows of a call."""
@@ -87,9 +100,12 @@ class Scope:
         for names, holds, params in tests:
             read = {name: self.mapper.schema.by_name[name].type.store(values[name]) for name in names}
             if not holds(read, params):
-                name = min(names, default=next(iter(self.mapper.schema.by_name)))
-                return InvalidValueError(self.mapper.field(name), "puts the row outside the repository's scope")
+                return self._outside(names)
         return None
+
+    def _outside(self, names: Iterable[str]) -> InvalidValueError:
+        name = min(names, default=next(iter(self.mapper.schema.by_name)))
+        return InvalidValueError(self.mapper.field(name), "puts the row outside the repository's scope")
 
 
 def evaluate_scope(
@@ -130,7 +146,7 @@ class ScopedDriver:
     ) -> list[Row]:
         stored = self.beneath.insert(schema, columns, rows, returning)
         if schema is self._scope.mapper.schema:
-            self._scope.check_stored(self._scope.rows, returning, stored)
+            self._scope.check_stored(self.beneath, self._scope.rows, returning, stored)
         return stored
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
@@ -138,7 +154,9 @@ class ScopedDriver:
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         row, created = self.beneath.upsert(schema, replace(request, scope=self._rows), returning)
-        self._scope.check_stored(self._scope.rows if created else self._scope.write_scope, returning, [row])
+        self._scope.check_stored(
+            self.beneath, self._scope.rows if created else self._scope.write_scope, returning, [row]
+        )
         return row, created
 
     def delete(self, schema: Schema, where: Condition) -> int:
@@ -151,15 +169,13 @@ class ScopedDriver:
     def fetch_changed(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows that the call has changed; the write scope may have let them leave the scope."""
         rows = self.beneath.fetch(schema, request)
-        self._scope.check_stored(self._scope.write_scope, request.columns, rows)
+        self._scope.check_stored(self.beneath, self._scope.write_scope, request.columns, rows)
         return rows
 
 
-def _parts(criterion: Criterion) -> list[Criterion]:
-    """Return the criteria that must all hold."""
-    if not isinstance(criterion, And):
-        return [criterion]
-    return [each for part in criterion.parts for each in _parts(part)]
+def _plain(criterion: Criterion) -> list[Criterion]:
+    """Return the criteria that must all hold, and that one row decides."""
+    return [part for part in conjuncts(criterion) if not is_related(part)]
 
 
 @lru_cache(maxsize=256)

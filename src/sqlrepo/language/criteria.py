@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, assert_never, cast
 
@@ -334,23 +334,31 @@ def map_refs(node: Leaf, change: Callable[[Ref], Ref]) -> Leaf:
             return replace(node, ref=change(node.ref))
 
 
-def own_refs(node: Leaf) -> Iterator[Ref]:
-    """Yield the row's own fields that a leaf speaks of: of a way through keys the first key."""
+def refs_of(node: Leaf) -> tuple[Ref, ...]:
+    """Return what a leaf says about the row, and about rows to which the row leads."""
     match node:
         case CompareFields(ref, _, other):
-            refs: tuple[Ref, ...] = (ref, other)
-        case Exists() if node.near:
-            refs = node.near
+            return (ref, other)
+        case Exists(near=near) if near:
+            return near
         case Among(refs):
-            pass
+            return refs
         case _:
-            refs = (node.ref,)
-    for ref in refs:
-        yield _start(ref)
+            return (node.ref,)
+
+
+def own_refs(node: Leaf) -> list[Ref]:
+    """Return the row's own fields that a leaf speaks of: of a way through keys the first key."""
+    return [_start(ref) for ref in refs_of(node)]
 
 
 def _start(ref: Ref) -> Ref:
     return ref if ref.via is None else _start(ref.via.key)
+
+
+def is_related(criterion: Criterion) -> bool:
+    """Return True if a criterion depends on rows of other tables."""
+    return any(isinstance(leaf, Exists) or any(ref.via for ref in refs_of(leaf)) for leaf in find_leaves(criterion))
 
 
 def find_leaves(criterion: Criterion) -> list[Leaf]:

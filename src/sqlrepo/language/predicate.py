@@ -71,11 +71,12 @@ def matches(criterion: bool | HasCriteria, entity: object) -> bool:
     """
 
     def label(leaf: Leaf) -> Leaf:
+        labelled = _label(leaf)
         if not isinstance(entity, leaf.ref.entity):
             raise QueryError(
                 f"the criterion is on {leaf.ref.entity.__name__}.{leaf.ref}, not on {type(entity).__name__}"
             )
-        return _label(leaf)
+        return labelled
 
     shape, params = parametrize(map_leaves(as_criterion(getattr(criterion, "criteria", criterion)), label))
     try:

@@ -23,7 +23,7 @@ from sqlrepo.language.criteria import (
     OneOf,
     Param,
     Ref,
-    find_leaves,
+    is_related,
     map_leaves,
     map_refs,
 )
@@ -134,13 +134,7 @@ def make_reader(schema: Schema, ref: Ref, params: Sequence[Any], find: Find) -> 
     return lambda row: values.get(key(row))
 
 
-@lru_cache(maxsize=1024)
-def _is_related(shape: Criterion) -> bool:
-    return any(isinstance(leaf, Exists) or leaf != map_refs(leaf, _straight) for leaf in find_leaves(shape))
-
-
-def _straight(ref: Ref) -> Ref:
-    return replace(ref, via=None)
+_is_related = lru_cache(maxsize=1024)(is_related)
 
 
 def _find_key(schema: Schema, shape: Criterion) -> tuple[int, ...] | None:
