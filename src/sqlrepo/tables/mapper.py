@@ -446,6 +446,7 @@ class Mapper(Generic[T]):
         return bind is not None and bind(value) is None
 
     def _bind_exists(self, leaf: Exists, relations: Callable[[], Reaches]) -> Exists:
+        through: Any = None  # the table in between
         if leaf.root is not None:
             mapper, scope = relations().of_entity(leaf.root)
             near = tuple(self.bind_ref(ref, relations) for ref in leaf.near)
@@ -459,10 +460,16 @@ class Mapper(Generic[T]):
                     f"a repository of {self.entity.__name__} has no part {leaf.ref.entity.__name__}.{leaf.ref}"
                 )
             mapper, scope = part.mapper, relations().scope_of(part.schema)
-            near, far = tuple(map(self.ref, part.targets)), tuple(map(mapper.ref, part.owner))
+            through = part.through
+            around = through.mapper if through else self
+            near, far = tuple(map(around.ref, part.targets)), tuple(map(mapper.ref, part.owner))
         where = map_leaves(leaf.where, partial(mapper.bind, relations=relations))
         where = where if matches_all(scope) else And((where, scope))
-        return replace(leaf, ref=near[0] if leaf.root else leaf.ref, near=near, far=far, mapper=mapper, where=where)
+        bound = replace(leaf, ref=near[0] if leaf.root else leaf.ref, near=near, far=far, mapper=mapper, where=where)
+        if through is None:
+            return bound
+        near, far = tuple(map(self.ref, through.targets)), tuple(map(through.mapper.ref, through.owner))
+        return replace(bound, near=near, far=far, mapper=through.mapper, where=bound)
 
     def _find_target(self, ref: Ref, relations: Callable[[], Reaches]) -> type:
         """Return the entity class to which a key leads by its foreign key."""
