@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlrepo.core.definition import RepositoryConfig, table_name, type_arguments
 from sqlrepo.core.scope import evaluate_scope
-from sqlrepo.errors import MappingError, QueryError, nearest
+from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import EVERYTHING, Criterion, all_of, map_leaves, matches_all
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.query import PATHS, QueryObject
@@ -156,9 +156,7 @@ def find_by_key(declared: Iterable[Kind], schema: Schema, column: str) -> Kind:
     """Return the repository class of the table that a column refers to."""
     keys = {key.columns[0]: key.table for key in schema.foreign_keys if len(key.columns) == 1}
     if column not in keys:
-        raise QueryError(
-            f"{column!r} of table {schema.name} is no foreign key, so no path leads through it{nearest(column, keys)}"
-        )
+        raise QueryError(f"{column!r} of table {schema.name} is no foreign key, so no path leads through it")
     table = keys[column]
     found = [kind for kinds in (declared, _all_kinds()) for kind in kinds if table_name(kind) == table]
     if not found:

@@ -33,7 +33,15 @@ from sqlrepo.language.criteria import (
     as_criterion,
     one_of,
 )
-from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation, value_object
+from sqlrepo.language.entities import (
+    EntityField,
+    ValueOfPart,
+    child_class,
+    collection_of,
+    describe,
+    parse_annotation,
+    value_object,
+)
 from sqlrepo.language.fields import Field, Sort, fields, find_field, parse_order, reroot
 from sqlrepo.language.values import Kind
 
@@ -250,6 +258,11 @@ def open_path(path: Path, entity: type) -> Criterion:
     return IsNull(ref) if path.value is None else _SUFFIXES[operator].build(ref, path.value)
 
 
+def refuse_operator(name: str) -> str:
+    """Say, at the end of an error message, that what follows a field is no operator either, with the nearest."""
+    return f", and {name!r} is no operator{nearest(name, _SUFFIXES)}"
+
+
 def _parse_path(entity: type, name: str) -> tuple[Field, str, tuple[Ref, ...]]:
     """Split a filter's name into field, operator and, before ``__``, the collections whose child has the field.
 
@@ -330,8 +343,10 @@ def _check_fit(field: Field, operator: str, annotation: Any) -> None:
     if not _fits(field.spec, suffix.takes, annotation):
         scalar = kind.value
         needed = {"flag": "bool", "several": f"list[{scalar}]", "pair": f"tuple[{scalar}, {scalar}]"}
+        many = collection_of(field.spec.annotation) is not None
         raise QueryError(
             f"is annotated {annotation}, but {operator} of {field!r} needs {needed.get(suffix.takes, scalar)}"
+            + f"; to ask about one of its children, name it {field.ref.name}__ and a field or operator" * many
         )
 
 

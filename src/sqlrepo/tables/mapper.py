@@ -39,6 +39,7 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.entities import (
     EntityField,
+    child_class,
     describe,
     field_at,
     fields_outside_init,
@@ -51,7 +52,7 @@ from sqlrepo.language.entities import (
     value_object,
 )
 from sqlrepo.language.fields import Sort, find_sort_ref, reroot
-from sqlrepo.language.query import open_path
+from sqlrepo.language.query import open_path, refuse_operator
 from sqlrepo.language.values import UUID_TEXT, Kind, WrongValueError
 from sqlrepo.tables.schema import Column, Row, Schema, column_of
 
@@ -147,7 +148,7 @@ class Mapper(Generic[T]):
             if name not in self._columns and name not in self.links:
                 raise MappingError(
                     f"field {name!r} of {self.entity.__name__} has no column in table {self.schema.name}"
-                    f"{nearest(name, self.schema.by_name)}; rename it in `columns`, or override to_domain and to_row"
+                    f"{self._without_column(name)}, or override to_domain and to_row"
                 )
         for name in fields_outside_init(self.entity):
             if self._renamed.get(name, name) in self.schema.by_name:
@@ -155,6 +156,21 @@ class Mapper(Generic[T]):
                     f"field {name!r} of {self.entity.__name__} has init=False, so no row can set it; "
                     "let __init__ take it, or override to_domain and to_row"
                 )
+
+    def _without_column(self, name: str) -> str:
+        """Say what to do with a field that is neither a column nor a part."""
+        known, mapped = set(self.schema.by_name), getattr(self.schema.model, "__mapper__", None)
+        if mapped is not None and mapped.has_property(name) and hasattr(mapped.get_property(name), "viewonly"):
+            return (
+                ", and the relationship of that name is a reference: hold the key instead, nest the rows in a view, "
+                "give the relationship cascade='all, delete-orphan' if they belong to this entity alone"
+            )
+        entity: type = self.entity
+        if not (child_class(entity, name) or value_object(describe(entity)[name].annotation)):
+            return f"{nearest(name, known)}; rename it in `columns`"
+        if mapped is not None:  # its relationships, none of which is configured for that
+            known |= {one for one in dir(self.schema.model) if mapped.has_property(one)}
+        return f"{nearest(name, known)}; say in `parts` where it is kept, nest it in a view instead"
 
     def _verify_types(self) -> None:
         for name, column in self._columns.items():
@@ -428,8 +444,11 @@ class Mapper(Generic[T]):
         match leaf:
             case Exists():
                 return self._bind_exists(leaf, relations)
-            case Path(ref):
-                target = self._find_target(ref, relations)
+            case Path(ref, rest):
+                try:
+                    target = self._find_target(ref, relations)
+                except QueryError as error:
+                    raise QueryError(f"{error}{refuse_operator(rest)}") from None
                 return map_leaves(open_path(leaf, target), partial(self.bind, relations=relations))
             case CompareFields(ref, op, other):
                 left, right = self.bind_ref(ref, relations), self.bind_ref(other, relations)

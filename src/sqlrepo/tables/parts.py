@@ -405,6 +405,8 @@ def _find_foreign_key(owner: Schema, name: str, declared: InTable, schema: Schem
         ] or found
     if by is not None:
         found = [key for key in found if by in key.columns]
+    if by is not None and by not in schema.by_name:
+        raise MappingError(f"part {name!r}: table {schema.name} has no column {by!r}{nearest(by, schema.by_name)}")
     if len(found) == 1:
         return found[0]
     reason = (
