@@ -1,19 +1,610 @@
-"""Views: read models in place of entities, on every backend."""
+"""Views: read models in place of entities, with what related tables hold, on every backend."""
 
 import asyncio
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
 
+import attrs
 import pytest
-from pydantic import BaseModel
+import sqlalchemy as sa
+from pydantic import BaseModel, Field, computed_field, create_model, field_validator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from sqlrepo import AsyncBaseRepository, InvalidLiteralError, NotFoundError
+from sqlrepo import (
+    AsyncBaseRepository,
+    BaseRepository,
+    BaseUnitOfWork,
+    HasMany,
+    InvalidLiteralError,
+    NotFoundError,
+    QueryError,
+    QueryObject,
+    Where,
+    exists,
+)
 from sqlrepo.memory import InMemoryDatabase
-from tests.units.domain import Todo, TodoQuery, TodoRow, Todos, todo
+from sqlrepo.sqlalchemy import Database
+from sqlrepo.testing import query_budget
+from tests.units.domain import Todo, TodoQuery, TodoRow, Todos, database, todo
 
 BY_PRIORITY = TodoQuery(order_by="-due,priority", limit=2)
 
 
 class Key(BaseModel):
     key: str
+
+
+# -- a helpdesk: tickets of a project, assigned to people, with comments by people, and tags
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {str: sa.String(30)}  # as SQLAlchemy wants it
+
+
+class PersonRow(Base):
+    __tablename__ = "person_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    mail: Mapped[str | None]
+    team_id: Mapped[int | None] = mapped_column(sa.ForeignKey("team_of_views.id"))
+    authored: Mapped[list["CommentRow"]] = relationship(order_by="desc(CommentRow.stars), CommentRow.id", viewonly=True)
+
+
+class TeamRow(Base):  # in no unit
+    __tablename__ = "team_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column("headline")
+
+
+ticket_tags = sa.Table(  # without a key: a pair may be there twice
+    "ticket_tag_of_views",
+    Base.metadata,
+    sa.Column("ticket_id", sa.ForeignKey("ticket_of_views.id"), nullable=False),
+    sa.Column("tag_id", sa.ForeignKey("tag_of_views.id"), nullable=False),
+)
+
+
+class TagRow(Base):
+    __tablename__ = "tag_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str]
+    rank: Mapped[int]
+
+
+class TicketRow(Base):
+    __tablename__ = "ticket_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    opened_by_id: Mapped[int] = mapped_column(sa.ForeignKey(PersonRow.id))
+    assigned: Mapped[int | None] = mapped_column(sa.ForeignKey(PersonRow.id))
+    place_street: Mapped[str]
+    place_city: Mapped[str]
+    version: Mapped[int]
+    opened_by: Mapped[PersonRow] = relationship(foreign_keys=opened_by_id)
+    comments: Mapped[list["CommentRow"]] = relationship(order_by="CommentRow.stars, CommentRow.id")
+    loud: Mapped[list["CommentRow"]] = relationship(
+        primaryjoin="and_(CommentRow.ticket_id == TicketRow.id, CommentRow.stars > 1)", viewonly=True
+    )
+    tags: Mapped[list[TagRow]] = relationship(secondary=ticket_tags, order_by=[TagRow.rank.desc(), TagRow.label])
+    summary: Mapped["SummaryRow | None"] = relationship()
+    steps: Mapped[list["StepRow"]] = relationship(order_by="StepRow.position", cascade="all, delete-orphan")
+
+
+class SummaryRow(Base):  # one for a ticket at most
+    __tablename__ = "summary_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(sa.ForeignKey(TicketRow.id), unique=True)
+    text: Mapped[str]
+
+
+class StepRow(Base):  # a part
+    __tablename__ = "step_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(sa.ForeignKey(TicketRow.id, ondelete="CASCADE"))
+    text: Mapped[str]
+    cost: Mapped[Decimal] = mapped_column(sa.Numeric(10, 2))
+    position: Mapped[int]
+
+
+class WordRow(Base):  # a part of plain values
+    __tablename__ = "word_of_views"
+    ticket_id: Mapped[int] = mapped_column(sa.ForeignKey(TicketRow.id, ondelete="CASCADE"), primary_key=True)
+    word: Mapped[str] = mapped_column(primary_key=True)
+
+
+class CommentRow(Base):
+    __tablename__ = "comment_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(sa.ForeignKey(TicketRow.id))
+    author_id: Mapped[int] = mapped_column(sa.ForeignKey(PersonRow.id))
+    body: Mapped[str]
+    stars: Mapped[int | None]
+
+
+class Person(BaseModel):
+    id: int | None = None
+    name: str
+    mail: str | None = None
+    team_id: int | None = None
+
+
+class Step(BaseModel):
+    id: int | None = None
+    text: str
+    cost: Decimal = Decimal(0)
+
+
+class Spot(BaseModel):
+    street: str = "Storgata 1"
+    city: str
+
+
+class Ticket(BaseModel):
+    id: int | None = None
+    title: str
+    opened_by_id: int
+    assigned: int | None = None
+    place: Spot = Spot(city="Oslo")
+    steps: list[Step] = []
+    words: frozenset[str] = frozenset()
+    version: int = 1
+
+
+class Comment(BaseModel):
+    id: int | None = None
+    ticket_id: int
+    author_id: int
+    body: str = ""
+    score: int | None = None
+
+
+class Tag(BaseModel):
+    id: int | None = None
+    label: str
+    rank: int = 0
+
+
+class Tagging(BaseModel):
+    ticket_id: int
+    tag_id: int
+
+
+class Team(BaseModel):
+    id: int | None = None
+    title: str
+
+
+class People(BaseRepository[Person, int]):
+    model = PersonRow
+
+
+class Tickets(BaseRepository[Ticket, int]):
+    model = TicketRow
+    version = "version"
+    parts = {"words": HasMany(WordRow, value="word")}
+    references = {"assignee": "assigned"}
+
+
+class Comments(BaseRepository[Comment, int]):
+    model = CommentRow
+    columns = {"score": "stars"}
+
+
+class Tags(BaseRepository[Tag, int]):
+    model = TagRow
+
+
+class Taggings(BaseRepository[Tagging, tuple[int, int]]):
+    model = ticket_tags
+
+
+class Teams(BaseRepository[Team, int]):
+    model = TeamRow
+
+
+class Desk(BaseUnitOfWork):
+    people: People
+    tickets: Tickets
+    comments: Comments
+    tags: Tags
+    taggings: Taggings
+
+
+class TicketQuery(QueryObject[Ticket]):
+    limit: int = 50
+
+
+# -- its views
+
+
+class PersonBrief(BaseModel):
+    name: str
+
+
+class CommentView(BaseModel):
+    body: str
+    author: PersonBrief
+
+
+class TagBrief(BaseModel):
+    label: str
+
+
+class TicketView(BaseModel):
+    title: str
+    opened_by: PersonBrief
+    assignee: PersonBrief | None
+    comments: list[CommentView]
+    tags: list[TagBrief]
+
+
+def in_base(backend):
+    made = database(backend, Base)
+    if isinstance(made, InMemoryDatabase):
+        for kind in (Desk, TeamDesk):
+            kind(made)
+    return made
+
+
+class TeamDesk(BaseUnitOfWork):
+    teams: Teams
+
+
+@pytest.fixture
+def helpdesk(backend):
+    """Two tickets: the first with all there is, the second with nothing."""
+    db = in_base(backend)
+    with TeamDesk(db) as unit:
+        team = unit.teams.add(Team(title="Blue"))
+    with Desk(db) as desk:
+        ann, bob = desk.people.add_many([Person(name="Ann", mail="a@x", team_id=team.id), Person(name="Bob")])
+        steps = [Step(text="look", cost="1.50"), Step(text="mend", cost="2.25")]
+        one = desk.tickets.add(
+            Ticket(title="Lamp", opened_by_id=ann.id, assigned=bob.id, steps=steps, words={"red", "hot"})
+        )
+        desk.tickets.add(Ticket(title="Door", opened_by_id=bob.id))
+        given = [("b", bob, 2), ("a", ann, 2), ("c", bob, None)]
+        desk.comments.add_many(
+            [Comment(ticket_id=one.id, author_id=who.id, body=body, score=stars) for body, who, stars in given]
+        )
+        tags = desk.tags.add_many([Tag(label="dark", rank=1), Tag(label="big", rank=2), Tag(label="all", rank=2)])
+        desk.taggings.add_many([Tagging(ticket_id=one.id, tag_id=tag.id) for tag in (*tags, tags[0])])
+        yield desk
+    db.dispose()
+
+
+def lamp(desk, view):
+    return desk.tickets.one(title="Lamp", into=view)
+
+
+def door(desk, view):
+    return desk.tickets.one(title="Door", into=view)
+
+
+@pytest.fixture
+def statements(helpdesk):
+    """The statements as they are sent; none in memory."""
+    sent: list[str] = []
+    source = helpdesk._work.source
+    if isinstance(source, Database):
+        sa.event.listen(source.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    return sent
+
+
+def sent_by(statements, call):
+    """What a call sends, without what the library asks about the tables; nothing in memory."""
+    statements.clear()
+    call()
+    return [one for one in statements if "information_schema" not in one]
+
+
+class TestNesting:
+    def test_rows_of_other_tables_are_nested_to_any_depth(self, helpdesk):
+        assert lamp(helpdesk, TicketView).model_dump() == {
+            "title": "Lamp",
+            "opened_by": {"name": "Ann"},
+            "assignee": {"name": "Bob"},
+            "comments": [
+                {"body": "c", "author": {"name": "Bob"}},  # NULL is smaller than every value
+                {"body": "b", "author": {"name": "Bob"}},
+                {"body": "a", "author": {"name": "Ann"}},
+            ],
+            "tags": [{"label": "all"}, {"label": "big"}, {"label": "dark"}],
+        }
+        empty = {"title": "Door", "opened_by": {"name": "Bob"}, "assignee": None, "comments": [], "tags": []}
+        assert door(helpdesk, TicketView).model_dump() == empty
+
+    def test_three_levels(self, helpdesk):
+        class Team(BaseModel):
+            title: str
+
+        class Author(BaseModel):
+            name: str
+            team: Team | None
+            authored: list[CommentView]
+
+        class Remark(BaseModel):
+            author: Author
+
+        class Deep(BaseModel):
+            comments: tuple[Remark, ...]
+
+        found = lamp(helpdesk, Deep)
+        assert [remark.author.name for remark in found.comments] == ["Bob", "Bob", "Ann"]
+        assert [remark.author.team for remark in found.comments] == [None, None, Team(title="Blue")]
+        assert [one.body for one in found.comments[0].author.authored] == ["b", "c"]
+
+    def test_in_a_set_and_a_frozenset(self, helpdesk):
+        @dataclass(frozen=True)
+        class Label:
+            label: str
+
+        @attrs.frozen
+        class Body:
+            body: str
+
+        @dataclass
+        class Sets:
+            tags: set[Label]
+            comments: frozenset[Body]
+
+        found = lamp(helpdesk, Sets)
+        assert found == Sets({Label("all"), Label("big"), Label("dark")}, frozenset({Body("a"), Body("b"), Body("c")}))
+
+    def test_parts_whole_or_some_of_their_fields(self, helpdesk):
+        class StepBrief(BaseModel):
+            text: str
+
+        class Parts(BaseModel):
+            steps: tuple[StepBrief, ...]
+            words: list[str]
+
+        class Whole(BaseModel):
+            steps: list[Step]
+
+        assert lamp(helpdesk, Parts).steps == (StepBrief(text="look"), StepBrief(text="mend"))
+        assert sorted(lamp(helpdesk, Parts).words) == ["hot", "red"]
+        assert lamp(helpdesk, Whole).steps == helpdesk.tickets.one(title="Lamp").steps
+        assert door(helpdesk, Parts) == Parts(steps=(), words=[])
+
+    def test_a_part_of_a_value_object(self, helpdesk, statements):
+        class City(BaseModel):
+            city: str
+
+        class Somewhere(BaseModel):
+            place: City
+
+        statements.clear()
+        assert lamp(helpdesk, Somewhere) == Somewhere(place=City(city="Oslo"))
+        assert not any("place_street" in one for one in statements)
+
+    def test_a_single_row_that_refers_to_this_one(self, helpdesk):
+        class Text(BaseModel):
+            text: str
+
+        class Summed(BaseModel):
+            summary: Text | None
+
+        assert lamp(helpdesk, Summed) == Summed(summary=None)
+
+    def test_a_table_without_a_repository_in_the_unit(self, helpdesk):
+        class Team(BaseModel):
+            title: str
+
+        class Member(BaseModel):
+            name: str
+            team: Team | None
+
+        assert helpdesk.people.find(order_by="name", into=Member) == [
+            Member(name="Ann", team=Team(title="Blue")),
+            Member(name="Bob", team=None),
+        ]
+
+    def test_an_entity_of_another_repository(self, helpdesk):
+        class Opened(BaseModel):
+            opened_by: Person
+
+        assert lamp(helpdesk, Opened).opened_by == helpdesk.people.one(name="Ann")
+
+    def test_aliases_validators_and_computed_fields_work_as_in_any_model(self, helpdesk):
+        class Shout(BaseModel):
+            name: str = Field(alias="called")
+
+            @field_validator("name")
+            @classmethod
+            def loudly(cls, name):
+                return name.upper()
+
+            @computed_field
+            def length(self) -> int:
+                return len(self.name)
+
+        class Loud(BaseModel):
+            opened_by: Shout = Field(serialization_alias="openedBy")
+
+        assert lamp(helpdesk, Loud).model_dump(by_alias=True) == {"openedBy": {"called": "ANN", "length": 3}}
+
+
+class TestCountsAndFlags:
+    def test_related_rows_are_counted_and_folded(self, helpdesk):
+        class Counted(BaseModel):
+            comments__count: int
+            comments__score_sum: int | None
+            comments__score_max: int | None
+            comments__score_count: int
+            tags__count: int
+            steps__count: int
+            steps__cost_sum: Decimal | None
+            steps__text_min: str | None
+            words__count: int
+
+        assert list(lamp(helpdesk, Counted).model_dump().values()) == [3, 4, 2, 2, 3, 2, Decimal("3.75"), "look", 2]
+        assert list(door(helpdesk, Counted).model_dump().values()) == [0, None, None, 0, 0, 0, None, None, 0]
+
+    def test_inside_a_nested_view(self, helpdesk):
+        class Author(BaseModel):
+            name: str
+            authored__count: int
+
+        class Opened(BaseModel):
+            opened_by: Author
+
+        assert lamp(helpdesk, Opened).opened_by == Author(name="Ann", authored__count=1)
+
+    def test_flags_tell_what_a_row_matches(self, helpdesk):
+        @dataclass
+        class Flagged:
+            title: str
+            dear: Annotated[bool, Where(lambda t, _: exists(t.steps, lambda step: step.cost > 2))]
+
+        class Mine(BaseModel):
+            mine: Annotated[bool, Where(lambda t, me: t.assigned == me)]
+            body_first: bool = True
+
+        assert helpdesk.tickets.find(order_by="title", into=Flagged) == [Flagged("Door", False), Flagged("Lamp", True)]
+        with pytest.raises(QueryError, match=r"Mine.body_first: Ticket has no field"):
+            lamp(helpdesk, Mine)
+
+    def test_the_context_of_a_flag_is_the_units(self, helpdesk):
+        class Mine(BaseModel):
+            mine: Annotated[bool, Where(lambda t, me: t.assigned == me)]
+
+        class Inner(BaseModel):
+            body: str
+            by_me: Annotated[bool, Where(lambda c, me: c.author_id == me)]
+
+        class Outer(BaseModel):
+            comments: list[Inner]
+
+        bob = helpdesk.people.one(name="Bob")
+        helpdesk.commit()
+        with Desk(helpdesk._work.source, context=bob.id) as desk:
+            assert lamp(desk, Mine).mine
+            assert not door(desk, Mine).mine  # NULL
+            assert [one.by_me for one in lamp(desk, Outer).comments] == [True, True, False]
+
+
+class TestStatements:
+    @pytest.mark.parametrize("tickets", [1, 7])
+    def test_one_for_each_relation_two_for_a_many_to_many(self, helpdesk, tickets):
+        for number in range(tickets):
+            add_ticket(helpdesk, f"more {number}")
+        with query_budget(1 + 1 + 1 + 2 + 2):
+            assert len(helpdesk.tickets.page(TicketQuery(), into=TicketView).items) == tickets + 2
+
+    def test_one_for_each_count_and_flag(self, helpdesk):
+        class Counted(BaseModel):
+            comments__count: int
+            tags__count: int
+            steps__cost_sum: Decimal | None
+            dear: Annotated[bool, Where(lambda t, _: t.title == "Lamp")]
+
+        add_ticket(helpdesk, "more")
+        with query_budget(1 + 3 + 1):
+            assert [one.comments__count for one in helpdesk.tickets.find(into=Counted, order_by="title")] == [0, 3, 1]
+
+    def test_of_500_keys_each(self, helpdesk):
+        class Brief(BaseModel):
+            comments: list[CommentView]
+            tags: list[TagBrief]
+
+        ann = helpdesk.people.one(name="Ann")
+        tickets = helpdesk.tickets.add_many([Ticket(title=f"{n}", opened_by_id=ann.id) for n in range(600)])
+        tags = helpdesk.tags.add_many([Tag(label=f"{n:03}", rank=n % 2) for n in range(600)])
+        pairs = [*zip(tickets, tags, strict=True), *((tickets[0], tag) for tag in tags[1:])]
+        helpdesk.taggings.add_many([Tagging(ticket_id=one.id, tag_id=tag.id) for one, tag in pairs])
+        helpdesk.comments.add_many([Comment(ticket_id=one.id, author_id=ann.id) for one in tickets])
+        with query_budget(1 + 2 + 1 + 2 + 2):
+            found = helpdesk.tickets.find(order_by="id", into=Brief)
+        assert [len(one.comments) for one in found[2:]] == [1] * 600
+        labels = [f"{n:03}" for rank in (1, 0) for n in range(600) if n % 2 == rank]
+        assert [tag.label for tag in found[2].tags] == labels  # although they came by two statements
+        assert [[tag.label for tag in one.tags] for one in found[3:]] == [[f"{n:03}"] for n in range(1, 600)]
+
+    def test_none_where_there_is_nothing_to_look_for(self, helpdesk):
+        class Assigned(BaseModel):
+            assignee: PersonBrief | None
+
+        with query_budget(1):
+            assert door(helpdesk, Assigned) == Assigned(assignee=None)
+        with query_budget(1):
+            assert helpdesk.tickets.find(title="none", into=TicketView) == []
+
+    def test_only_what_is_named_and_what_joins_is_selected(self, helpdesk, statements):
+        sent = sent_by(statements, lambda: lamp(helpdesk, TicketView))
+        for one in sent:
+            selected, _, _ = one.partition("FROM")
+            assert not any(name in selected for name in ("mail", "team_id", "place", "version", "stars"))
+        assert len(sent) in (0, 7)
+
+    def test_a_lock_locks_the_roots(self, helpdesk, statements):
+        sent = sent_by(statements, lambda: helpdesk.tickets.find(title="Lamp", into=TicketView, lock="update"))
+        locked = [" FOR UPDATE" in one for one in sent]
+        assert locked in ([], [False] * 7, [True] + [False] * 6)
+        assert any(locked) or helpdesk._work.source.missing_capabilities
+
+
+def add_ticket(desk, title):
+    ann = desk.people.one(name="Ann")
+    ticket = desk.tickets.add(Ticket(title=title, opened_by_id=ann.id, assigned=ann.id))
+    desk.comments.add(Comment(ticket_id=ticket.id, author_id=ann.id))
+    desk.taggings.add(Tagging(ticket_id=ticket.id, tag_id=desk.tags.first().id))
+
+
+class Endless(BaseModel):
+    comments: list["EndlessComment"]
+
+
+class EndlessComment(BaseModel):
+    ticket: Endless
+
+
+class TestRefusals:
+    """At the first use, before any statement."""
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"opened_bi": PersonBrief}, "V.opened_bi: Ticket has no field 'opened_bi'; did you mean 'opened_by'"),
+            ({"opened_bi": PersonBrief}, "by the column opened_bi_id, or by another that `references`"),
+            ({"place": (TagBrief, ...)}, "Ticket has no field 'place.label'"),
+            ({"comments": CommentView}, "needs a list, tuple, set or frozenset of views"),
+            ({"opened_by": list[PersonBrief]}, "V.opened_by: is annotated list.* needs a view"),
+            ({"comments": list[str]}, "needs a list, tuple, set or frozenset of views"),
+            ({"words": list[TagBrief]}, "needs a list, tuple, set or frozenset of plain values"),
+            ({"assignee": PersonBrief}, "V.assignee: cannot be None, but there may be no row; annotate Pers"),
+            ({"summary": TagBrief}, "V.summary: cannot be None, but there may be no row"),
+            ({"loud": list[CommentView]}, "the join of relationship 'loud' says more than its foreign key"),
+            ({"comments__body_sum": int}, "sum does not fit 'body', which is str"),
+            ({"comments__stars": int}, "counts by __count"),
+            ({"comments__nothing_max": int}, "Comment has no field 'nothing'"),
+            ({"tags__rank_sum": int}, "only __count fits"),
+            (
+                {"comments": list[EndlessComment]},
+                "EndlessComment nests Endless nests EndlessComment, and so on without",
+            ),
+        ],
+    )
+    def test_what_no_view_can_hold(self, helpdesk, statements, fields, message):
+        annotated = {name: one if isinstance(one, tuple) else (one, ...) for name, one in fields.items()}
+        statements.clear()
+        with pytest.raises(QueryError, match=message):
+            helpdesk.tickets.find(into=create_model("V", **annotated))
+        assert statements == []
+
+    def test_a_reference_that_is_no_foreign_key(self, helpdesk):
+        class Misled(Tickets):
+            references = {"owner": "title"}
+
+        class Owned(BaseModel):
+            owner: PersonBrief | None
+
+        with pytest.raises(QueryError, match=r"Owned.owner: `references` names 'title', which is no foreign key"):
+            Misled(helpdesk).find(into=Owned)
+
+
+# -- the calls that take one
 
 
 KEYS = [Key(key=key) for key in "abcde"]

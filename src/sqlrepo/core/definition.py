@@ -117,6 +117,10 @@ class RepositoryConfig(Generic[T]):
     #: `HasMany`, `HasOne` and `Embedded`. A mapped class has only the parts that are listed here.
     parts: ClassVar[Mapping[str, Declared]] = {}
 
+    #: The field that holds the key, by the name under which views nest the row that it refers to: ``{"owner":
+    #: "owner_id"}``; not needed where the mapped class has a relationship of the name, or the field is ``<name>_id``.
+    references: ClassVar[Mapping[str, str]] = {}
+
     #: The values that memory uses for server defaults: by field, a value or a function of the row's values.
     memory_defaults: ClassVar[Mapping[str, Any]] = {}
     #: The functions that memory uses for checks written in SQL: by name of the check, a function of the row's values.

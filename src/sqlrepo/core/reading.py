@@ -491,7 +491,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
 
     def _view(self, into: type[Any], names: Iterable[str] = ()) -> View:
         """Return the reader of a view, which selects some more columns for the call itself."""
-        return View(self._kind, into, names)
+        return View(self, into, names)
 
     def _fetch(self, request: Fetch, reader: Reader, scope: Scope | None = None) -> Found:
         """Read rows, and what belongs to them; a lock makes this a write, which needs a unit that may write."""

@@ -36,17 +36,18 @@ class Kinds:
         self._declared = kinds
 
     @property
-    def _kinds(self) -> Iterable[Kind]:
+    def kinds(self) -> Iterable[Kind]:
+        """The repository classes."""
         return self._declared
 
     def of_entity(self, entity: type) -> Related:
         """Return the rows of the unit's repository of an entity class."""
-        mapper = find_by_entity(self._kinds, entity).definition().mapper
+        mapper = find_by_entity(self.kinds, entity).definition().mapper
         return Related(mapper, self.scope_of(mapper.schema))
 
     def entity_of_key(self, schema: Schema, column: str) -> type:
         """Return the entity that a column refers to by a foreign key."""
-        return find_by_key(self._kinds, schema, column).definition().mapper.entity
+        return find_by_key(self.kinds, schema, column).definition().mapper.entity
 
     def scope_of(self, _schema: Schema, /) -> Criterion:
         """Return EVERYTHING; see `Relations`."""
@@ -83,12 +84,13 @@ class Relations(Kinds):
         self._chain = chain
 
     @property
-    def _kinds(self) -> Iterable[Kind]:
+    def kinds(self) -> Iterable[Kind]:
+        """The repository classes of the unit, this repository's first."""
         return [kind for kind, _ in self._members()]
 
     def of_entity(self, entity: type) -> Related:
         """Return the rows of the unit's repository of an entity class."""
-        self._repository._work.require_kept(find_by_entity(self._kinds, entity))
+        self._repository._work.require_kept(find_by_entity(self.kinds, entity))
         return super().of_entity(entity)
 
     def scope_of(self, schema: Schema, /) -> Criterion:

@@ -25,6 +25,7 @@ from sqlrepo.errors import (
     add_failure_note,
 )
 from sqlrepo.tables.mapper import Mapper
+from sqlrepo.tables.schema import Schema
 
 R = TypeVar("R")
 
@@ -143,6 +144,14 @@ class Work:
             self.register_tables(repository, [repository])
         if repository in self._refused:
             raise UnsupportedError("\n".join(dict.fromkeys(map(str, self._refused.values()))))
+
+    def register_table(self, schema: Schema) -> None:
+        """Register a table that a view reads, which no repository of the unit may be over."""
+        if self._joined is not None:
+            self._joined.register_table(schema, bypass_orm_events=True)
+        elif schema.model not in (registered := _REGISTERED.setdefault(self.source, WeakSet())):
+            self.source.register_table(schema)
+            registered.add(schema.model)
 
     def add_mapper(self, mapper: Mapper[Any]) -> None:
         """Add a mapper by which errors of a commit name fields."""

@@ -423,7 +423,7 @@ def _targets(owner: Mapper[Any], key: ForeignKey) -> tuple[str, ...]:
 
 
 def _verify_foreign_key(owner: Mapper[Any], name: str, schema: Schema, key: ForeignKey, relationship: Any) -> None:
-    if relationship is not None and len(list(_conditions(relationship.primaryjoin))) != len(key.columns):
+    if relationship is not None and len(list(conditions_of(relationship.primaryjoin))) != len(key.columns):
         raise MappingError(
             f"the primaryjoin of relationship {name!r} says more than the foreign key of {schema.name}; a part holds "
             "all children of its owner in a table, so keep these in a table of their own"
@@ -441,13 +441,13 @@ def _verify_foreign_key(owner: Mapper[Any], name: str, schema: Schema, key: Fore
             )
 
 
-def _conditions(clause: Any) -> Iterator[Any]:
+def conditions_of(clause: Any) -> Iterator[Any]:
     """Yield what a join's AND combines."""
     if getattr(clause, "operator", None) is not operator.and_:
         yield clause
         return
     for one in clause.clauses:
-        yield from _conditions(one)
+        yield from conditions_of(one)
 
 
 def _refuse_shared(parts: Iterable[Part]) -> None:

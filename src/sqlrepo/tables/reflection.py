@@ -22,7 +22,18 @@ from sqlrepo.language.criteria import EVERYTHING, Ref
 from sqlrepo.language.values import CHARSETS, JSON_FORM, UUID_TEXT, Kind, ValueType, WrongValueError
 from sqlrepo.tables.conditions import UnreadableError, read_criterion, read_part
 from sqlrepo.tables.defaults import domains_of, read_default, updates_itself
-from sqlrepo.tables.schema import Action, Check, Column, Default, ForeignKey, Refusal, Schema, Unique, UniqueIndex
+from sqlrepo.tables.schema import (
+    Action,
+    Check,
+    Column,
+    Default,
+    ForeignKey,
+    Refusal,
+    Schema,
+    TableName,
+    Unique,
+    UniqueIndex,
+)
 
 # The collations of all databases that compare by code point.
 BY_CODE_POINT = ("BINARY", "C", "POSIX", "ucs_basic", "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
@@ -88,6 +99,16 @@ def mapper_of(schema: Schema) -> Mapper[Any] | None:
 
 def table_of(schema: Schema) -> sa.Table:
     return cast(sa.Table, getattr(mapper_of(schema), "local_table", schema.model))
+
+
+def model_of(schema: Schema, name: TableName) -> Any:
+    """Return the mapped class, or else the Table, of another table of the same MetaData."""
+    mapper, known = mapper_of(schema), table_of(schema).metadata.tables
+    table = known.get(".".join(filter(None, name)))
+    if table is None:
+        raise MappingError(f"table {schema.name} refers to table {name[1]}, which its MetaData does not have")
+    mapped = () if mapper is None else mapper.registry.mappers
+    return next((one.class_ for one in mapped if one.local_table is table), table)
 
 
 def sql_columns(schema: Schema) -> Mapping[str, sa.Column[Any]]:
