@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship, selectinload
 
-from sqlrepo import HasMany, QueryError, QueryObject, ReadOnlyError, UnsupportedError, desc, fields
+from sqlrepo import HasMany, QueryError, QueryObject, ReadOnlyError, UnsupportedError, desc, exists, fields, via
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import (
     AsyncDatabase,
@@ -116,7 +116,20 @@ class Links(SQLAlchemyRepository[Link, tuple[int, int]]):
     model = link_table
 
 
+class Author(BaseModel):
+    id: int | None = None
+    name: str
+
+
+class Authors(SQLAlchemyRepository[Author, int]):
+    model = AuthorRow
+
+    def scope(self):
+        return fields(Author).name != "Ada"
+
+
 class Library(SQLAlchemyUnitOfWork[int]):
+    authors: Authors
     papers: Papers
     links: Links
 
@@ -194,6 +207,16 @@ def test_statement_takes_criteria_query_objects_and_fields(library):
         "bridges",
     ]
     assert titles(library.papers.load(select(author_id=1))) == ["engines"]
+
+
+def test_criteria_may_follow_keys_and_speak_of_children(library):
+    by_bob = library.papers.select(via(p.author_id, Author).name == "Bob", order_by="title")
+    by_ada = library.papers.select(via(p.author_id, Author).name == "Ada")
+    noted = library.papers.select(exists(p.notes, lambda note: note.text == "a"))
+
+    assert titles(library.papers.load(by_bob)) == ["boats", "bridges"]
+    assert library.papers.load(by_ada) == []  # outside the scope of authors
+    assert titles(library.papers.load(noted.join(PaperRow.author).where(AuthorRow.name == "Ada"))) == ["engines"]
 
 
 def test_order_is_added_only_where_it_is_given(library):
