@@ -18,7 +18,7 @@ from sqlrepo.testing import query_budget
 from tests.units.domain import database
 
 TODAY = date(2024, 5, 1)
-BACKENDS = ["memory", "sqlite", "postgresql", "mariadb"]
+ON_A_SERVER = [pytest.param(name, marks=pytest.mark.repeats) for name in ("postgresql", "mariadb")]
 
 
 class OutOfStockError(Exception):
@@ -125,7 +125,7 @@ class Warehouse(BaseUnitOfWork):
 p = fields(Product)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["memory", "sqlite", *ON_A_SERVER])
 def db(request):
     made = database(request.param, Base)
     yield made

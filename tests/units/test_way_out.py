@@ -160,7 +160,10 @@ def titles(papers):
     return [one.title for one in papers]
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mariadb-usual"])
+ON_MARIADB = [pytest.param(name, marks=pytest.mark.repeats) for name in ("mariadb", "mariadb-usual")]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", *ON_MARIADB])
 def db(request):
     made = database(request.param, Base)
     with made.engine.begin() as connection:
