@@ -51,6 +51,7 @@ from sqlrepo.language.fields import (
 from sqlrepo.language.predicate import matches
 from sqlrepo.language.query import QueryObject, Where
 from sqlrepo.language.results import CursorPage, Page, Upserted
+from sqlrepo.language.summaries import Summary
 from sqlrepo.protocols import AsyncRepository, AsyncUnitOfWork, Repository, UnitOfWork
 from sqlrepo.tables.parts import Embedded, HasMany, HasOne
 
@@ -85,6 +86,7 @@ __all__ = [
     "RepositoryError",
     "StaleEntityError",
     "StatementTimeoutError",
+    "Summary",
     "TransactionAbortedError",
     "TransactionConflictError",
     "UniqueViolationError",

@@ -37,7 +37,7 @@ from sqlrepo.language.criteria import (
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.results import CursorKeys
 from sqlrepo.language.values import Kind, ValueType
-from sqlrepo.tables.schema import Column, Row, Schema
+from sqlrepo.tables.schema import Column, Row, Schema, column_of
 
 Callback: TypeAlias = Callable[[], Any]
 Lock: TypeAlias = Literal["update", "skip", "nowait"]
@@ -258,6 +258,7 @@ class Measure(NamedTuple):
     function: Literal["count", "sum", "min", "max", "count_distinct"]
     ref: Ref | None = None  # None: count rows
     part: Any = None  # whose children have the column; they are folded for each row first, then over the rows
+    where: Criterion = EVERYTHING  # met by the children that are measured; its literals are among those of the group
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +285,7 @@ class Group:
 
 @lru_cache(maxsize=1024)
 def _result(schema: Schema, keys: tuple[Ref, ...], measures: tuple[Measure, ...]) -> Schema:
-    types = [schema.by_name[ref.name].type for ref in keys] + [_type_of(schema, one) for one in measures]
+    types = [column_of(schema, ref).type for ref in keys] + [_type_of(schema, one) for one in measures]
     columns = tuple(Column(str(at), type_, nullable=True) for at, type_ in enumerate(types))
     return Schema(schema.name, columns, tuple(column.name for column in columns[: len(keys)]))
 
@@ -293,7 +294,7 @@ def _type_of(schema: Schema, measure: Measure) -> ValueType:
     whole = ValueType(Kind.INTEGER, int, low=-(2**63), high=2**63 - 1)
     if measure.ref is None or measure.function in ("count", "count_distinct"):
         return whole
-    type_ = (schema if measure.part is None else measure.part.schema).by_name[measure.ref.name].type
+    type_ = column_of(schema if measure.part is None else measure.part.schema, measure.ref).type
     if measure.function != "sum" or type_.kind is Kind.FLOAT:
         return type_
     return whole if type_.kind is Kind.INTEGER else ValueType(Kind.DECIMAL, Decimal, scale=type_.scale)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+import sqlrepo
 from sqlrepo import (
     AsyncBaseRepository,
     AsyncBaseUnitOfWork,
@@ -166,6 +167,25 @@ def reading_gives_entities() -> None:
     todos.delete_where(TodoQuery())  # type: ignore[arg-type]
 
 
+class ByKey(sqlrepo.Summary[Todo]):
+    key: str
+    count: int
+
+
+class FewKeys(QueryObject[ByKey]):
+    count_le: int | None = None
+
+
+def summaries_are_typed_by_class_and_field() -> None:
+    assert_type(todos.summarize(ByKey, t.done, having=FewKeys(count_le=1), order_by="-count", limit=3), list[ByKey])
+    assert_type(todos.counts(t.key, t.done, TodoQuery()), dict[str, int])
+    assert_type(todos.counts(t.due), dict[date | None, int])
+    assert_type(todos.distinct(t.priority), list[int])
+    todos.summarize(Todo)  # type: ignore[type-var]
+    todos.summarize(ByKey, OtherQuery())  # type: ignore[arg-type]
+    todos.summarize(ByKey, having=TodoQuery())  # type: ignore[misc]
+
+
 def writing_takes_entities() -> None:
     with Shop(InMemoryDatabase()) as shop:
         assert_type(shop, Shop)
@@ -250,6 +270,9 @@ async def asynchronous(db: AsyncDatabase, memory: InMemoryDatabase) -> None:
         assert_type(await repository.get(1), Todo)
         assert_type(await shop.todos.find(), list[Todo])
         assert_type(await shop.todos.page(TodoQuery()), Page[Todo])
+        assert_type(await shop.todos.summarize(ByKey, t.done, order_by="-count"), list[ByKey])
+        assert_type(await shop.todos.counts(t.due), dict[date | None, int])
+        assert_type(await shop.todos.distinct(t.key), list[str])
         assert_type([one async for one in shop.todos.stream()], list[Todo])
         assert_type(await shop.run(lambda beneath: beneath.is_open), bool)
         await unit.commit()

@@ -20,20 +20,17 @@ from sqlrepo import (
     retry,
 )
 from sqlrepo.core import unit
-from sqlrepo.driver import Group, Measure
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory.driver import MemoryDriver
 from sqlrepo.testing import FaultNotMetError, fail_next, probes, query_budget
 from sqlrepo.testing.probes import Verb
-from tests.units.domain import Shop, Todo, TodoRow, Todos, create
+from tests.units.domain import Shop, Todo, TodoRow, Todos, create, todo
 
 # One call for every primitive that a unit can fail in; each needs the row of the key "there".
 STATEMENTS = {
     "fetch": lambda shop: shop.todos.find(),
     "count": lambda shop: shop.todos.count(),
-    "group": lambda shop: shop.todos._read(
-        lambda driver: driver.group(shop.todos._schema, Group((), (Measure("count"),)))
-    ),
+    "group": lambda shop: shop.todos.counts(todo.done),
     "insert": lambda shop: shop.todos.add(Todo(key="more")),
     "update": lambda shop: shop.todos.update_where(everything=True, set_={"value": "changed"}),
     "upsert": lambda shop: shop.todos.upsert(Todo(key="there", value="changed"), on="key"),

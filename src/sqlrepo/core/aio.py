@@ -32,6 +32,7 @@ from sqlrepo.errors import RepositoryError
 from sqlrepo.language.fields import OrderBy
 from sqlrepo.language.query import QueryObject
 from sqlrepo.language.results import CursorPage, Page, Upserted
+from sqlrepo.language.summaries import Summary
 from sqlrepo.tables.mapper import Record
 
 C = TypeVar("C", default=None)
@@ -233,6 +234,8 @@ async def retry_async(make: Callable[[], U], work: Callable[[U], Awaitable[R]], 
 T = TypeVar("T")
 K = TypeVar("K")
 S = TypeVar("S")
+V = TypeVar("V")
+G = TypeVar("G", bound=Summary[Any])
 
 
 class _Body(BaseRepository[T, K]):
@@ -429,6 +432,29 @@ class AsyncBaseRepository(RepositoryConfig[T], Generic[T, K]):
     def stream(self, /, *criteria: bool | QueryObject[T], **options: Any) -> AsyncIterator[Any]:
         """See `BaseRepository.stream`."""
         return self._stream_chunks(self._body.chunks(*criteria, **options))
+
+    async def summarize(
+        self,
+        summary: type[G],
+        /,
+        *criteria: bool | QueryObject[T],
+        having: QueryObject[G] | None = None,
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[G]:
+        """See `BaseRepository.summarize`."""
+        return await self._call(
+            self._body.summarize, summary, *criteria, having=having, order_by=order_by, limit=limit, offset=offset
+        )
+
+    async def counts(self, field: V, /, *criteria: bool | QueryObject[T]) -> dict[V, int]:
+        """See `BaseRepository.counts`."""
+        return await self._call(self._body.counts, field, *criteria)
+
+    async def distinct(self, field: V, /, *criteria: bool | QueryObject[T]) -> list[V]:
+        """See `BaseRepository.distinct`."""
+        return await self._call(self._body.distinct, field, *criteria)
 
     # -- writing
 

@@ -26,6 +26,7 @@ from sqlrepo.core.selection import (
     select,
     values_equal,
 )
+from sqlrepo.core.summaries import count_by, load_counts, summarizing
 from sqlrepo.core.unit import BaseUnitOfWork, DeclaresRepositories
 from sqlrepo.core.views import View
 from sqlrepo.driver import Condition, Driver, Fetch, Joinable, Lock, Source
@@ -35,17 +36,19 @@ from sqlrepo.errors import (
     MultipleFoundError,
     NotFoundError,
     UnitStateError,
-    UnsupportedError,
 )
 from sqlrepo.language.fields import OrderBy, reverse_order
 from sqlrepo.language.query import QueryObject
 from sqlrepo.language.results import CursorPage, Page
+from sqlrepo.language.summaries import Summary
 from sqlrepo.tables.mapper import Mapper
 
 T = TypeVar("T")
 K = TypeVar("K")
 R = TypeVar("R")
 S = TypeVar("S")
+V = TypeVar("V")
+G = TypeVar("G", bound=Summary[Any])
 
 # What reads the rest of each row, and builds entities or the views of them.
 Reader: TypeAlias = Aggregate | View
@@ -339,6 +342,49 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         selection, scope = select(self, criteria, equals, order_by=order_by), self._evaluate_scope()
         return self._read_chunks(selection, scope, self._view(into, selection.names) if into else self._aggregate)
 
+    # -- summaries
+
+    def summarize(
+        self,
+        summary: type[G],
+        /,
+        *criteria: bool | QueryObject[T],
+        having: QueryObject[G] | None = None,
+        order_by: OrderBy = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[G]:
+        """Return the groups of the entities that match, with their measures; without a group key exactly one.
+
+        Sums are exact. An average is a sum divided by a count, rounded half to even, with four digits more than the
+        column has after the point.
+
+        Args:
+            summary: a `Summary` of this repository's entity class.
+            criteria: expressions over `fields`, and at most one query object, whose order and limit are ignored.
+            having: the groups to return, as a `QueryObject` of the summary.
+            order_by: fields of the summary, as in `find`; the group keys are always appended.
+            limit: the largest number of groups to return.
+            offset: the number of groups to skip first.
+
+        Raises:
+            QueryError: the summary does not fit the repository, or the query is ambiguous or contradictory.
+            UnsupportedError: a sum of integers is larger than 64 bits.
+        """
+        made = summarizing(self, summary, self._kind.approximate)
+        selection = made.select(having, order_by, limit, offset)
+        request = made.request(self, criteria, selection)
+        return made.load(self._read(lambda driver: driver.group(self._schema, request)), selection)
+
+    def counts(self, field: V, /, *criteria: bool | QueryObject[T]) -> dict[V, int]:
+        """Count the entities that match by the values of a field, the smallest value first; None is a value."""
+        request = count_by(self, field, criteria)
+        return load_counts(field, self._read(lambda driver: driver.group(self._schema, request)))
+
+    def distinct(self, field: V, /, *criteria: bool | QueryObject[T]) -> list[V]:
+        """Return the different values of a field among the entities that match, in their order; None comes first."""
+        return list(self.counts(field, *criteria))
+
     # -- pages
 
     @overload
@@ -444,10 +490,6 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         except (ConstraintError, InvalidValueError) as error:
             if not self._aggregate.name_fields(error):
                 self._work.name_fields(error, self._mapper)
-            raise
-        except UnsupportedError as error:
-            if self._aggregate.parts:  # the root's statement may have been sent
-                self._work.mark_rollback_only(error)
             raise
 
     def _evaluate_scope(self) -> Scope:

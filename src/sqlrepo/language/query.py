@@ -131,7 +131,7 @@ class QueryObject(BaseModel, Generic[T]):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if cls.__pydantic_complete__ and isinstance(_entity(cls), type):
+        if cls.__pydantic_complete__ and isinstance(type_argument(cls, QueryObject), type):
             _FILTERS[cls] = _read(cls)
 
     @property
@@ -176,16 +176,16 @@ def _filters_of(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
     return _FILTERS[cls]
 
 
-def _entity(cls: type[BaseModel]) -> Any:
-    """Return the argument for T, through generic classes in between; T itself if there is none."""
+def type_argument(cls: type[BaseModel], generic: type[BaseModel]) -> Any:
+    """Return a class's argument for a generic model, through classes in between; a TypeVar if there is none."""
     bound: dict[Any, Any] = {}
     for base in cls.__mro__:
-        if not issubclass(base, QueryObject):
+        if not issubclass(base, generic):
             continue
         metadata = base.__pydantic_generic_metadata__
         origin, args = metadata["origin"], metadata["args"]
         values = tuple(bound.get(arg, arg) for arg in args)
-        if origin is QueryObject:
+        if origin is generic:
             return values[0]
         if origin is not None:
             bound.update(zip(origin.__pydantic_generic_metadata__["parameters"], values, strict=True))
@@ -196,7 +196,7 @@ def _entity(cls: type[BaseModel]) -> Any:
 
 
 def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
-    entity = _entity(cls)
+    entity = type_argument(cls, QueryObject)
     if not isinstance(entity, type):
         raise QueryError(
             f"{cls.__name__} does not name its entity class; write class {cls.__name__}(QueryObject[Todo])"
@@ -273,9 +273,7 @@ def _parse_path(entity: type, name: str) -> tuple[Field, str, tuple[Ref, ...]]:
     if prefix not in known or rest in ("", "is_null"):
         return (*_parse_name(entity, name), ())
     if (nested := value_object(known[prefix].annotation)) is not None:
-        inner, operator, many = _parse_path(nested, rest)
-        if many:
-            return inner, operator, (Ref(entity, f"{prefix}.{many[0].name}"), *many[1:])
+        inner, operator, _ = _parse_path(nested, rest)
         ref = reroot(inner.ref, lambda ref: Ref(entity, f"{prefix}.{ref.name}"))
         return Field(ref, inner.spec), operator, ()
     if (child := child_class(entity, prefix)) is None:

@@ -175,13 +175,17 @@ def make_projection(schema: Schema, columns: tuple[str, ...]) -> Callable[[Row],
 # -- groups
 
 
-def group_rows(schema: Schema, request: Group, rows: Sequence[Row], parts: Mapping[Any, Sequence[Row]]) -> list[Row]:
-    """Return the groups that a request asks for; ``parts`` holds the rows of the parts that it measures."""
-    places, result = [schema.positions[ref.name] for ref in request.keys], request.result(schema)
-    members: dict[Row, list[int]] = {} if places else {(): []}
+Children: TypeAlias = Mapping[tuple[Any, Criterion], Sequence[Row]]
+Reader: TypeAlias = Callable[[Ref], Callable[[Row], Any]]
+
+
+def group_rows(schema: Schema, request: Group, rows: Sequence[Row], children: Children, reader: Reader) -> list[Row]:
+    """Return the groups that a request asks for; ``children`` are those of the parts that it measures."""
+    reads, result = [reader(ref) for ref in request.keys], request.result(schema)
+    members: dict[Row, list[int]] = {} if reads else {(): []}
     for number, row in enumerate(rows):
-        members.setdefault(tuple(row[place] for place in places), []).append(number)
-    columns = [(_outer(one), _measured(schema, one, rows, parts)) for one in request.measures]
+        members.setdefault(tuple(read(row) for read in reads), []).append(number)
+    columns = [(_outer(one), _measured(schema, one, rows, children, reader)) for one in request.measures]
     groups = [
         (*key, *(_fold(function, [values[number] for number in numbers]) for function, values in columns))
         for key, numbers in members.items()
@@ -197,14 +201,14 @@ def _outer(measure: Measure) -> str:
     return "total" if measure.part is not None and measure.function == "count" else measure.function
 
 
-def _measured(schema: Schema, measure: Measure, rows: Sequence[Row], parts: Mapping[Any, Sequence[Row]]) -> list[Any]:
+def _measured(schema: Schema, measure: Measure, rows: Sequence[Row], children: Children, reader: Reader) -> list[Any]:
     """Return what each row contributes to a measure: a value, or one folded from those of its children."""
     part, ref = measure.part, measure.ref
     if part is None:
-        return [1 if ref is None else row[schema.positions[ref.name]] for row in rows]
+        return [1] * len(rows) if ref is None else list(map(reader(ref), rows))
     read, owner = part.schema.positions, [part.schema.positions[name] for name in part.owner]
     values: dict[Row, list[Any]] = {}
-    for child in parts[part]:
+    for child in children[part, measure.where]:
         key = tuple(child[place] for place in owner)
         values.setdefault(key, []).append(1 if ref is None else child[read[ref.name]])
     targets = [schema.positions[name] for name in part.targets]

@@ -48,10 +48,12 @@ class MemoryDriver:
         return count if limit is None else min(count, limit)
 
     def group(self, schema: Schema, request: Group) -> list[Row]:
+        params, parts = request.where.params, [(one.part, one.where) for one in request.measures if one.part]
         with self._tables.lock:  # so that parts belong to their owners
             rows = self._choose(schema, request.where)
-            parts = {one.part: self._choose(one.part.schema, Condition()) for one in request.measures if one.part}
-        return group_rows(schema, request, rows, parts)
+            children = {one: self._choose(one[0].schema, Condition(one[1], params)) for one in parts}
+            reader = partial(make_reader, schema, params=params, find=self._choose)
+            return group_rows(schema, request, rows, children, reader)
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]

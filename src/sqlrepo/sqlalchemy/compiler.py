@@ -149,7 +149,7 @@ class Scribe(NamedTuple):
 
     def _exists(self, node: Exists, columns: Columns) -> sa.ColumnElement[bool]:
         """Write EXISTS over the other table: unlike a join it never multiplies rows, unlike COUNT it ends early."""
-        table, named = self._alias(node.mapper.schema)
+        table, named = self.alias(node.mapper.schema)
         way: Way = ((table, self.clause(node.where, named)),)
         for near, far in zip(node.near, node.far, strict=True):
             (left, before), (right, behind) = self._reach(near, columns), self._reach(far, named)
@@ -166,11 +166,11 @@ class Scribe(NamedTuple):
         if (via := ref.via) is None:
             return columns[ref.name], ()
         key, way = self._reach(via.key, columns)
-        table, named = self._alias(via.mapper.schema)
+        table, named = self.alias(via.mapper.schema)
         scope = sa.true() if via.scope is None else self.clause(via.scope, named)
         return named[ref.name], (*way, (table, sa.and_(named[via.column] == key, scope)))
 
-    def _alias(self, schema: Schema) -> tuple[Any, Columns]:
+    def alias(self, schema: Schema) -> tuple[Any, Columns]:
         table: Any = table_of(schema)
         read = table.alias() if table is not self.table else sa.select(table).distinct().subquery()
         return read, {name: with_operators(read.columns[column.key]) for name, column in sql_columns(schema).items()}
@@ -184,14 +184,6 @@ class Scribe(NamedTuple):
 
 # Tables to read in a subquery, each with what its rows must meet.
 Way: TypeAlias = tuple[tuple[Any, sa.ColumnElement[bool]], ...]
-
-
-def _children(part: Any, columns: Columns) -> tuple[sa.FromClause, Columns, list[sa.ColumnElement[bool]]]:
-    """Return the children's table, its columns, and the conditions that a child belongs to the row around it."""
-    own = sql_columns(part.schema)
-    children = table_of(part.schema).alias()
-    named = {name: with_operators(children.columns[column.key]) for name, column in own.items()}
-    return children, named, [named[name] == columns[at] for name, at in zip(part.owner, part.targets, strict=True)]
 
 
 def _limit(statement: sa.Select[Any], limited: bool, skipping: bool) -> sa.Select[Any]:
@@ -251,8 +243,9 @@ class Compiler:
         where, having = Condition(request.where.shape), Condition(request.having.shape)
         limit = None if request.limit is None else 1
         shape = replace(request, where=where, having=having, limit=limit, offset=min(request.offset, 1))
-        statement, sources = self._group(schema, shape)
-        parameters = self._parameters(schema, request.where) | self._parameters(schema, request.having, sources)
+        statement, sources, above = self._group(schema, shape)
+        parameters = self._parameters(schema, request.where, sources)
+        parameters |= self._parameters(schema, request.having, above)
         return statement, {**parameters, _LIMIT: request.limit, _OFFSET: request.offset}
 
     def count(self, schema: Schema, where: Condition, limit: int | None) -> tuple[sa.Executable, Parameters]:
@@ -359,43 +352,43 @@ class Compiler:
             statement = statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
         return statement, before | sources
 
-    def _write_group(self, schema: Schema, request: Group) -> tuple[sa.Executable, Sources]:
+    def _write_group(self, schema: Schema, request: Group) -> tuple[sa.Executable, Sources, Sources]:
         """Group a subquery of keys and measured values, in which a part's children are folded already."""
-        columns = self._compared(schema)
-        chosen = [self._dialect.key(columns[ref.name]) for ref in request.keys]
-        measured = [self._measured(columns, measure) for measure in request.measures]
+        columns, (scribe, sources) = self._compared(schema), self._scribe()
+        chosen = [self._dialect.key(scribe.value(ref, columns)) for ref in request.keys]
+        measured = [self._measured(scribe, columns, measure) for measure in request.measures]
         named = [one.label(f"v{at}") for at, one in enumerate(chain(chosen, *measured))]
         rows = sa.select(*named or [sa.literal(1).label("v")]).select_from(table_of(schema))
-        inner = rows.where(self._where(schema, request.where.shape)[0]).subquery("found")
+        clause, before = self._where(schema, request.where.shape)
+        inner = rows.where(clause).subquery("found")
         found = iter(inner.columns)
         grouped: list[sa.ColumnElement[Any]] = [next(found) for _ in chosen]
         both = [(key, key) for key in grouped]
         for measure, own in zip(request.measures, measured, strict=True):
             both.append(self._fold(schema, measure, [next(found) for _ in own]))
         compared = {str(at): one for at, (_, one) in enumerate(both)}
-        scribe, sources = self._scribe(prefix=_HAVING)
+        above, having = self._scribe(prefix=_HAVING)
         statement = sa.select(*(one for one, _ in both)).select_from(inner).group_by(*grouped)
         if not matches_all(request.having.shape):
-            statement = statement.having(scribe.clause(request.having.shape, compared))
+            statement = statement.having(above.clause(request.having.shape, compared))
         order = [self._dialect.order(compared[one.ref.name], one.descending, nullable=True) for one in request.order]
-        return _limit(statement.order_by(*order), request.limit is not None, request.offset > 0), sources
+        statement = _limit(statement.order_by(*order), request.limit is not None, request.offset > 0)
+        return statement, before | sources, having
 
-    def _measured(self, columns: Columns, measure: Measure) -> list[sa.ColumnElement[Any]]:
+    def _measured(self, scribe: Scribe, columns: Columns, measure: Measure) -> list[sa.ColumnElement[Any]]:
         """Return what a row contributes to a measure: values, or subqueries that fold those of its children."""
-        if measure.part is None:
-            column = None if measure.ref is None else self._dialect.read(columns[measure.ref.name])
-            return [] if column is None else self._addends(measure, column)
-        children, named, joined = _children(measure.part, columns)
-        folded: list[sa.ColumnElement[Any]]
-        if measure.ref is None:
-            folded = [sa.func.count()]
-        else:
-            values = self._addends(measure, self._dialect.read(named[measure.ref.name]))
-            folded = [self._apply(measure.function, one) for one in values]
-        return [sa.select(one).select_from(children).where(*joined).scalar_subquery() for one in folded]
+        ref, part = measure.ref, measure.part
+        if part is None:
+            return [] if ref is None else self._addends(measure, scribe.value(ref, columns))
+        children, named = scribe.alias(part.schema)
+        joined = [named[name] == columns[at] for name, at in zip(part.owner, part.targets, strict=True)]
+        values = [None] if ref is None else self._addends(measure, named[ref.name])
+        folded = [sa.func.count() if one is None else self._apply(measure.function, one) for one in values]
+        chosen = [sa.select(one).select_from(children) for one in folded]
+        return [one.where(*joined, scribe.clause(measure.where, named)).scalar_subquery() for one in chosen]
 
     def _addends(self, measure: Measure, column: sa.ColumnElement[Any]) -> list[sa.ColumnElement[Any]]:
-        return self._dialect.addends(column) if measure.function == "sum" else [column]
+        return self._dialect.addends(column) if measure.function == "sum" else [self._dialect.read(column)]
 
     def _apply(self, function: str, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         match function:

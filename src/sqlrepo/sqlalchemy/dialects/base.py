@@ -231,7 +231,7 @@ class Dialect(ABC):
 
     def key(self, column: AnyColumn) -> AnyColumn:
         """Return the column as values that group by code point."""
-        return column
+        return self.read(column)
 
     def extreme(self, function: str, column: AnyColumn) -> AnyColumn:
         """Return the smallest or largest value, by code point."""

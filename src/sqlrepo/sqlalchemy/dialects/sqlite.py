@@ -11,6 +11,7 @@ from sqlalchemy import (
     URL,
     BigInteger,
     Connection,
+    Double,
     Engine,
     Integer,
     Numeric,
@@ -265,7 +266,7 @@ class SQLite(Dialect):
             compared = type_coerce(number, BigInteger() if scale is None else column.type)
         else:
             scale = _digits_read(stored)
-            compared = type_coerce(number.op("/")(literal_column(f"1e{scale}")), Numeric())
+            compared = type_coerce(number / literal_column(f"1e{scale}", Double()), Numeric())
         return type_coerce(read, _Sum(scale)), compared
 
     def match(self, node: Match, column: AnyColumn, text: Needle, *, plain: bool) -> AnyColumn:
