@@ -36,6 +36,7 @@ from sqlrepo.errors import (
     MultipleFoundError,
     NotFoundError,
     UnitStateError,
+    UnsupportedError,
 )
 from sqlrepo.language.fields import OrderBy, reverse_order
 from sqlrepo.language.query import QueryObject
@@ -490,6 +491,10 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         except (ConstraintError, InvalidValueError) as error:
             if not self._aggregate.name_fields(error):
                 self._work.name_fields(error, self._mapper)
+            raise
+        except UnsupportedError as error:
+            if self._aggregate.parts:  # the root's statement may have been sent
+                self._work.mark_rollback_only(error)
             raise
 
     def _evaluate_scope(self) -> Scope:

@@ -19,6 +19,7 @@ from sqlrepo.driver import PROBES, AsyncSource, Callback, Driver, Joined, Source
 from sqlrepo.errors import (
     ConstraintError,
     InvalidValueError,
+    MappingError,
     ReadOnlyError,
     UnitStateError,
     UnsupportedError,
@@ -267,10 +268,10 @@ class Work:
             driver = self._start()
             try:
                 return work(driver)
-            except UnsupportedError:
-                raise  # nothing was sent
             except BaseException as error:
-                self._transaction.fail(error)
+                harmless = UnsupportedError if write else (UnsupportedError, MappingError)
+                if not isinstance(error, harmless):  # nothing was sent, or what was read cannot be loaded
+                    self._transaction.fail(error)
                 raise
         finally:
             self._end_call()

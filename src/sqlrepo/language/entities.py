@@ -126,6 +126,10 @@ def child_class(entity: type, name: str) -> type | None:
 
     Those of a mapped class are in a relationship, which is no field.
     """
+    first, _, rest = name.partition(".")
+    if rest:  # of a single child, or a value object
+        nested = value_object(describe(entity)[first].annotation)
+        return None if nested is None else child_class(nested, rest)
     if is_mapped(entity):
         relationship = cast(Any, entity).__mapper__.relationships.get(name)
         return None if relationship is None else cast(type, relationship.mapper.class_)

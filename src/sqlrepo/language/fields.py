@@ -35,8 +35,8 @@ from sqlrepo.language.criteria import (
     one_of,
     own_refs,
 )
-from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, value_object
-from sqlrepo.language.values import Kind, WrongValueError
+from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, is_mapped, value_object
+from sqlrepo.language.values import Kind, ValueType, WrongValueError
 
 # A type checker takes a field for its value, so an order may be any object.
 OrderBy: TypeAlias = object
@@ -301,6 +301,8 @@ def find_field(entity: type, name: str) -> Field:
     if nested is not None:
         inner = find_field(nested, rest)
         return Field(Ref(entity, f"{first}.{inner.ref.name}"), inner.spec)
+    if name not in known and is_mapped(entity) and child_class(entity, name) is not None:
+        return Field(Ref(entity, name), EntityField(name, ValueType(Kind.OPAQUE, object), True, "a relationship"))
     if name not in known:
         raise QueryError(f"{entity.__name__} has no field {name!r}{nearest(name, known)}")
     return Field(Ref(entity, name), known[name])

@@ -273,7 +273,9 @@ def _parse_path(entity: type, name: str) -> tuple[Field, str, tuple[Ref, ...]]:
     if prefix not in known or rest in ("", "is_null"):
         return (*_parse_name(entity, name), ())
     if (nested := value_object(known[prefix].annotation)) is not None:
-        inner, operator, _ = _parse_path(nested, rest)
+        inner, operator, many = _parse_path(nested, rest)
+        if many:
+            return inner, operator, (Ref(entity, f"{prefix}.{many[0].name}"), *many[1:])
         ref = reroot(inner.ref, lambda ref: Ref(entity, f"{prefix}.{ref.name}"))
         return Field(ref, inner.spec), operator, ()
     if (child := child_class(entity, prefix)) is None:

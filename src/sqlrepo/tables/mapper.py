@@ -18,6 +18,7 @@ from sqlrepo.errors import (
     nearest,
 )
 from sqlrepo.language.criteria import (
+    EVERYTHING,
     Among,
     And,
     Compare,
@@ -85,6 +86,7 @@ class Mapper(Generic[T]):
     """Maps one entity class to one table; `MappingError` if they do not match."""
 
     reverse: Collection[str] = ()  # the relationships of a mapped child that lead back to its owner
+    singles: Collection[str] = ()  # the parts of one child at most, once they are read
 
     def __init__(
         self,
@@ -203,7 +205,8 @@ class Mapper(Generic[T]):
             return self._columns[name]
         what = f"{self.entity.__name__}.{name} is"
         if name in self.links:
-            raise QueryError(f"{what} kept in a table of its own, so only exists() and every() ask about it")
+            how = "name one of its fields" if name in self.singles else "only exists() and every() ask about it"
+            raise QueryError(f"{what} kept in a table of its own, so {how}")
         if nested := self._paths(name):
             raise QueryError(f"{what} a value object; name one of its fields, such as {nested[0].replace('.', '__')}")
         raise QueryError(f"{self.entity.__name__} has no field {name!r}{nearest(name, self._columns)}")
@@ -415,10 +418,12 @@ class Mapper(Generic[T]):
 
         A value equals NULL if the column's type stores it as NULL.
         """
+        if self.singles and not isinstance(leaf, Exists):
+            leaf = map_refs(leaf, partial(self._lead, relations=relations))
         if isinstance(leaf, Exists | Path | CompareFields) or leaf.ref.via is not None:
             return self._bind_related(leaf, relations)
-        if isinstance(leaf, IsNull) and (paths := self._paths(leaf.ref.name)):
-            return And(tuple(IsNull(self.ref(self.column(path).name)) for path in paths))
+        if isinstance(leaf, IsNull) and (missing := self._is_missing(leaf.ref, relations)):
+            return missing[0]
         ref = self.bind_ref(leaf.ref, relations)
         if self.schema.by_name[ref.name].type.kind is Kind.OPAQUE and not isinstance(leaf, IsNull):
             raise QueryError(f"{leaf.ref} has a column type that only is_null() supports")
@@ -457,14 +462,37 @@ class Mapper(Generic[T]):
             case _:
                 way = self._bind_via(leaf.ref, relations)
                 bound = way.mapper.bind(map_refs(leaf, lambda ref: replace(ref, via=None)), relations)
-                return map_leaves(bound, lambda one: map_refs(one, lambda ref: replace(ref, via=way)))
+                return map_leaves(bound, lambda one: map_refs(one, partial(reroot, change=partial(replace, via=way))))
+
+    def _is_missing(self, ref: Ref, relations: Callable[[], Reaches]) -> list[Criterion]:
+        """Return the criterion that there is no value object or single child; none for a field with a column."""
+        if ref.name in self.singles:
+            return [Not(self._bind_exists(Exists(ref, EVERYTHING), relations))]
+        paths = self._paths(ref.name)
+        return [And(tuple(IsNull(self.ref(self.column(path).name)) for path in paths))] if paths else []
 
     def _is_null(self, ref: Ref, value: Any) -> bool:
         """Return True if a column stores a value as NULL."""
         bind = self.schema.by_name[ref.name].type.bind
         return bind is not None and bind(value) is None
 
+    def _lead(self, ref: Ref, relations: Callable[[], Reaches]) -> Ref:
+        """Turn the field of a single child into one of the row that refers to this one."""
+        name, _, rest = ref.name.partition(".")
+        if name not in self.singles or not rest or ref.via or not issubclass(self.entity, ref.entity):
+            return ref
+        part = self.links[name]
+        if len(part.targets) != 1:
+            raise QueryError(f"{ref} is kept by a foreign key of {len(part.targets)} columns, so no filter reaches it")
+        scope = relations().scope_of(part.schema)
+        way = Via(self.ref(part.targets[0]), part.mapper, part.owner[0], None if matches_all(scope) else scope)
+        return Ref(part.mapper.entity, rest, via=way, row=ref.row)
+
     def _bind_exists(self, leaf: Exists, relations: Callable[[], Reaches]) -> Exists:
+        name, _, rest = leaf.ref.name.partition(".")
+        if name in self.singles and rest:  # the children of a single child
+            inner = replace(leaf, ref=Ref(self.links[name].mapper.entity, rest))
+            return self._bind_exists(Exists(Ref(self.entity, name), inner), relations)
         through: Any = None  # the table in between
         if leaf.root is not None:
             mapper, scope = relations().of_entity(leaf.root)
@@ -498,6 +526,8 @@ class Mapper(Generic[T]):
     def _bind_via(self, ref: Ref, relations: Callable[[], Reaches]) -> Via:
         """Bind the way to another row: its table's key, or what a foreign key refers to, and its scope."""
         assert ref.via is not None
+        if ref.via.mapper is not None:  # that of a single child
+            return ref.via
         key = self.bind_ref(ref.via.key, relations)
         schema = self.schema if key.via is None else key.via.mapper.schema
         mapper, scope = relations().of_entity(ref.entity)
@@ -528,9 +558,11 @@ class Mapper(Generic[T]):
 
     def bind_ref(self, ref: Ref, relations: Callable[[], Reaches]) -> Ref:
         """Replace a field by its column."""
+        ref = self._lead(ref, relations) if self.singles else ref
         if ref.via is not None:
             way = self._bind_via(ref, relations)
-            return Ref(way.mapper.entity, way.mapper.column(ref.name).name, via=way)
+            inner = way.mapper.bind_ref(replace(ref, via=None), relations)
+            return reroot(inner, partial(replace, via=way))
         if not issubclass(self.entity, ref.entity):
             raise QueryError(f"a repository of {self.entity.__name__} cannot query {ref.entity.__name__}.{ref.name}")
         return Ref(self.entity, self.column(ref.name).name)

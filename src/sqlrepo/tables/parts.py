@@ -273,6 +273,7 @@ def read_parts(
     """Resolve declarations, and those of the children's own parts; tell the owner's mapper of them."""
     parts = tuple(_read_part(owner, name, one, read_schema, above) for name, one in declared.items())
     owner.links.update({part.name: part for part in parts})
+    owner.singles = frozenset(part.name for part in parts if part.single)
     _refuse_shared(parts)
     return parts
 
@@ -301,8 +302,8 @@ def _read_part(
         join = _find_join_through(owner, path, declared, schema, read_schema(between, HasOne()))
     child = _child_of(entity, name, declared)
     assert child is not None
-    mapper, order, sort = _map_children(child, path, declared, join)
     shape = _shape_of(entity, name, declared, join)
+    mapper, order, sort = _map_children(child, path, declared, join)
     inner = declared_parts(child, schema, declared.columns, declared.parts) if mapper.links else {}
     parts = read_parts(mapper, inner, read_schema, above)
     cascades = join.cascades and all(part.cascades for part in parts)
