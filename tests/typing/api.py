@@ -30,11 +30,15 @@ from sqlrepo import (
     asc,
     contains,
     desc,
+    every,
+    exists,
     fields,
     in_,
     matches,
     not_,
     some,
+    startswith,
+    via,
 )
 from sqlrepo.memory import InMemoryDatabase, InMemoryUnitOfWork
 from sqlrepo.sqlalchemy import AsyncDatabase, Database, SQLAlchemyRepository, SQLAlchemyUnitOfWork
@@ -133,6 +137,43 @@ def criteria_are_bools_and_their_fields_are_checked() -> None:
     repr(t.kye)  # type: ignore[attr-defined]
     repr(t.priority >= "3")  # type: ignore[operator]
     contains(t.priority, "3")  # type: ignore[arg-type]
+
+
+class Line(BaseModel):
+    id: int | None = None
+    sku: str
+    todo_id: int
+
+
+class Basket(BaseModel):
+    id: int | None = None
+    name: str
+    todo_id: int | None = None
+    lines: list[Line] = []
+    tags: frozenset[str] = frozenset()
+    todo_ids: tuple[int, ...] = ()
+
+
+b = fields(Basket)
+
+
+def criteria_speak_of_related_rows() -> None:
+    assert_type(via(b.todo_id, Todo), Todo)
+    assert_type(via(b.todo_id, Todo).priority >= 3, bool)
+    assert_type(exists(b.lines, lambda line: via(line.todo_id, Todo).done & startswith(line.sku, "a")), bool)
+    assert_type(exists(b.todo_ids, lambda one: via(one, Todo).key == "a"), bool)
+    assert_type(exists(b.tags), bool)
+    assert_type(exists(Line, lambda line: (line.todo_id == b.todo_id) & (line.sku == "a")), bool)
+    assert_type(every(Line, lambda line: line.todo_id == b.todo_id), bool)
+    assert_type(todos.find(order_by=(via(t.id, Todo).key, desc(t.id))), list[Todo])
+    repr(via(b.todo_id, Todo).kye)  # type: ignore[attr-defined]
+    repr(via(b.todo_id, Todo).priority >= "3")  # type: ignore[operator]
+    exists(Line, lambda line: line.skuu == b.name)  # type: ignore[attr-defined]
+    every(Line, lambda line: line.todo_id >= "3")  # type: ignore[operator]
+    exists(b.lines, lambda line: via(line.todo_id, Todo).kye == "a")  # type: ignore[attr-defined]
+    exists(b.name, lambda one: one == "a")  # type: ignore[call-overload]
+    exists(Line)  # type: ignore[call-overload]
+    via(b.todo_id, "Todo")  # type: ignore[arg-type]
 
 
 def reading_gives_entities() -> None:

@@ -240,7 +240,7 @@ def check_lock(lock: Lock | None) -> None:
 def _merge_options(repository: HasMapper, query: QueryObject[Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check that a query object fits, and return each option as it or the call gives it; both may not."""
     mapper: Mapper[Any] = repository._mapper
-    if not issubclass(mapper.entity, entity_of(query)):
+    if not issubclass(mapper.entity, entity_of(type(query))):
         raise QueryError(f"{type(query).__name__} does not query {mapper.entity.__name__}")
     if type(query) in PATHS:
         repository._relations.check_paths(mapper, type(query))

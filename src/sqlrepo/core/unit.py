@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 from typing_extensions import TypeVar
 
 from sqlrepo.core.definition import Declarations, local_names
+from sqlrepo.core.related import Kinds
 from sqlrepo.core.work import Work
 from sqlrepo.driver import Callback, Joinable, Source, is_async, refuse_awaitable
 from sqlrepo.errors import RepositoryError, UnsupportedError
+from sqlrepo.language.query import QueryObject, entity_of
 
 _log = logging.getLogger("sqlrepo")
 
@@ -46,6 +48,14 @@ class DeclaresRepositories:
         def __getattr__(self, name: str) -> Any:
             repository = self.__dict__[name] = self._declarations.find(name)(self)
             return repository
+
+    @classmethod
+    def _check_paths(cls, query: type[QueryObject[Any]]) -> None:
+        """Raise `QueryError` if a query object of one of the entities leads through a key to nothing."""
+        kinds = list(cls._declarations.repositories.values())
+        for mapper in [kind.definition().mapper for kind in kinds]:
+            if issubclass(mapper.entity, entity_of(query)):
+                Kinds(kinds).check_paths(mapper, query)
 
     @classmethod
     def _register(cls, work: Work, *, asynchronous: bool) -> None:

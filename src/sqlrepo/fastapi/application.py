@@ -45,7 +45,15 @@ from sqlrepo.fastapi.answers import (
     read_match,
     validation_problem,
 )
-from sqlrepo.fastapi.queries import AppRoute, iter_dependants, iter_routes, models_of, parameter_keys, query_keys
+from sqlrepo.fastapi.queries import (
+    AppRoute,
+    FilterDependency,
+    iter_dependants,
+    iter_routes,
+    models_of,
+    parameter_keys,
+    query_keys,
+)
 from sqlrepo.fastapi.units import (
     DatabaseOrFactory,
     StreamDependency,
@@ -104,9 +112,22 @@ def check_routes(app: FastAPI) -> None:
 
     Raises:
         RouteError: lists every refused route with the reason.
+        QueryError: a query object leads through a key to nothing that the route's unit keeps.
     """
     if refusals := [refusal for route in iter_routes(app) for refusal in _find_refusals(route)]:
         raise RouteError(refusals)
+    for route in iter_routes(app):
+        _check_paths(list(iter_dependants(route.dependant, {})))
+
+
+def _check_paths(dependants: Iterable[Dependant]) -> None:
+    calls = [one.call for each in dependants for one in (each, *each.dependencies)]
+    fields = [field for each in dependants for field in each.query_params]
+    queries = {one.query for one in calls if isinstance(one, FilterDependency)}
+    queries |= {model for field in fields for model in models_of(field) if issubclass(model, QueryObject)}
+    for unit in {one.unit for one in calls if isinstance(one, UnitDependency)}:
+        for query in queries:
+            unit._check_paths(query)
 
 
 Reason: TypeAlias = Literal[

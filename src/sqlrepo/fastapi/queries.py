@@ -119,7 +119,7 @@ _REQUEST = "_request"  # cannot be a field of a model
 class FilterDependency(Dependency):
     def __init__(self, query: type[QueryObject[Any]]) -> None:
         query.model_rebuild()
-        self._query = query
+        self.query = query
         self._strict = query.model_config.get("extra") == "forbid"
         fields = query.model_fields.items()
         self._fields = [(field_keys(name, info), _is_sequence(info)) for name, info in fields]
@@ -133,7 +133,7 @@ class FilterDependency(Dependency):
         if self._strict and (unknown := request.query_params.keys() - _get_declared_keys(request)):
             raise RequestValidationError([_forbid(request, key) for key in request.query_params if key in unknown])
         try:
-            return self._query.model_validate(self._read(request))
+            return self.query.model_validate(self._read(request))
         except ValidationError as error:
             wrong = [{**each, "loc": ("query", *each["loc"])} for each in error.errors(include_url=False)]
             raise RequestValidationError(wrong) from error

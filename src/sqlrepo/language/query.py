@@ -162,11 +162,11 @@ def _combine(filters: Iterable[tuple[Sequence[Ref], Criterion]]) -> list[Criteri
     return own + [Exists(many, all_of(_combine(parts))) for many, parts in of_children.items()]
 
 
-def entity_of(query: QueryObject[Any]) -> type:
-    """Return the entity class of a query object."""
-    if type(query) not in _ENTITIES:
-        _filters_of(type(query))
-    return _ENTITIES[type(query)]
+def entity_of(query: type[QueryObject[Any]]) -> type:
+    """Return the entity class of a class of query objects."""
+    if query not in _ENTITIES:
+        _filters_of(query)
+    return _ENTITIES[query]
 
 
 def _filters_of(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:

@@ -50,7 +50,7 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     if model is None:
         raise QueryError("apply_query needs a SELECT of a mapped class, such as select(TodoRow)")
     try:
-        alone = _Alone(Mapper(entity_of(query), schema_of(model), {}, custom_load=True, custom_dump=True))
+        alone = _Alone(Mapper(entity_of(type(query)), schema_of(model), {}, custom_load=True, custom_dump=True))
     except MappingError as error:
         raise QueryError(str(error)) from error
     selection = select(alone, (query,), {})
