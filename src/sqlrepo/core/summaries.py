@@ -205,20 +205,23 @@ def bind_group(
 ) -> Group:
     """Bind what a group refers to, with the scopes of the rows to which it leads."""
     mapper, relations = repository._mapper, partial(getattr, repository, "_relations")
-    mappers = [mapper if one.part is None else one.part.mapper for one in measures]
-    bound = [one.ref and own.bind_ref(one.ref, relations) for one, own in zip(measures, mappers, strict=True)]
-    marks = And(tuple(IsNull(mapper.bind_ref(ref, relations)) for ref in keys))
+    bound = [
+        one.ref and (one.part.mapper if one.part else mapper).bind_ref(one.ref, relations)
+        for one in (*map(partial(Measure, "count"), keys), *measures)
+    ]
     parts = list(dict.fromkeys(one.part for one in measures if one.part is not None))
+    # The literals in all scopes are numbered together.
+    marks = And(tuple(IsNull(ref) for ref in bound if ref is not None))
     scopes = And(tuple(relations().scope_of(part.schema) for part in parts))
-    # The literals in all of them are numbered together.
     where = condition(And((select(repository, criteria, {}).criterion, marks, scopes)))
     shape, marks, scopes = cast(Any, where.shape).parts
-    found = dict(zip(parts, scopes.parts, strict=True))
+    refs, found = (leaf.ref for leaf in find_leaves(marks)), dict(zip(parts, scopes.parts, strict=True))
+    numbered = [ref and next(refs) for ref in bound]
     measured = [
-        one._replace(ref=ref, where=found.get(one.part, EVERYTHING)) for one, ref in zip(measures, bound, strict=True)
+        one._replace(ref=ref, where=found.get(one.part, EVERYTHING))
+        for one, ref in zip(measures, numbered[len(keys) :], strict=True)
     ]
-    refs = tuple(leaf.ref for leaf in find_leaves(marks))
-    return Group(refs, tuple(measured), replace(where, shape=shape))
+    return Group(tuple(ref for ref in numbered[: len(keys)] if ref), tuple(measured), replace(where, shape=shape))
 
 
 # -- the values of one field

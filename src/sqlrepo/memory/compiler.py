@@ -206,13 +206,30 @@ def _measured(schema: Schema, measure: Measure, rows: Sequence[Row], children: C
     part, ref = measure.part, measure.ref
     if part is None:
         return [1] * len(rows) if ref is None else list(map(reader(ref), rows))
-    read, owner = part.schema.positions, [part.schema.positions[name] for name in part.owner]
+    owners_of, near = _owners(part, children), part.through or part
     values: dict[Row, list[Any]] = {}
     for child in children[part, measure.where]:
-        key = tuple(child[place] for place in owner)
-        values.setdefault(key, []).append(1 if ref is None else child[read[ref.name]])
-    targets = [schema.positions[name] for name in part.targets]
-    return [_fold(measure.function, values.get(tuple(row[place] for place in targets), ())) for row in rows]
+        for owner in owners_of(child):
+            values.setdefault(owner, []).append(1 if ref is None else child[part.schema.positions[ref.name]])
+    key = make_key(schema, near.targets)
+    return [_fold(measure.function, values.get(key(row), ())) for row in rows]
+
+
+def _owners(part: Any, children: Children) -> Callable[[Row], Iterable[Row]]:
+    """Make a function that returns what refers to the owners of a child: one, or several through a table in between."""
+    key, between = make_key(part.schema, part.owner), part.through
+    if between is None:
+        return lambda child: (key(child),)
+    owners: dict[Row, set[Row]] = {}
+    near, far = make_key(between.schema, between.owner), make_key(between.schema, part.targets)
+    for row in children[between, EVERYTHING]:
+        owners.setdefault(far(row), set()).add(near(row))
+    return lambda child: owners.get(key(child), ())
+
+
+def make_key(schema: Schema, columns: Iterable[str]) -> Callable[[Row], Row]:
+    places = [schema.positions[name] for name in columns]
+    return lambda row: tuple(row[place] for place in places)
 
 
 def _fold(function: str, values: Iterable[Any]) -> Any:

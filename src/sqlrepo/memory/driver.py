@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlrepo.driver import Condition, Fetch, Group, Transaction, Upsert
 from sqlrepo.errors import UnsupportedError
-from sqlrepo.language.criteria import And, Compare, Param, Ref
+from sqlrepo.language.criteria import EVERYTHING, And, Compare, Param, Ref
 from sqlrepo.memory.compiler import compile_filter, group_rows, make_projection, make_reader, sort_rows, with_owners
 from sqlrepo.memory.tables import Changes, Edit, Statement, Table, Tables, delete, verify_references
 from sqlrepo.tables.schema import Row, Schema, column_of
@@ -51,6 +51,7 @@ class MemoryDriver:
         params, parts = request.where.params, [(one.part, one.where) for one in request.measures if one.part]
         with self._tables.lock:  # so that parts belong to their owners
             rows = self._choose(schema, request.where)
+            parts += [(part.through, EVERYTHING) for part, _ in parts if part.through]
             children = {one: self._choose(one[0].schema, Condition(one[1], params)) for one in parts}
             reader = partial(make_reader, schema, params=params, find=self._choose)
             return group_rows(schema, request, rows, children, reader)

@@ -186,6 +186,16 @@ class Scribe(NamedTuple):
 Way: TypeAlias = tuple[tuple[Any, sa.ColumnElement[bool]], ...]
 
 
+def _belongs(scribe: Scribe, part: Any, named: Columns, columns: Columns) -> list[sa.ColumnElement[bool]]:
+    """Write that a child belongs to the row around it, by a foreign key or through a table in between."""
+    if part.through is None:
+        return [named[name] == columns[at] for name, at in zip(part.owner, part.targets, strict=True)]
+    between, own = scribe.alias(part.through.schema)
+    links = [named[name] == own[at] for name, at in zip(part.owner, part.targets, strict=True)]
+    chosen = sa.select(sa.literal(1)).select_from(between).where(*links, *_belongs(scribe, part.through, own, columns))
+    return [chosen.correlate_except(between).exists()]
+
+
 def _limit(statement: sa.Select[Any], limited: bool, skipping: bool) -> sa.Select[Any]:
     if limited:
         statement = statement.limit(sa.bindparam(_LIMIT, type_=sa.BigInteger))
@@ -381,7 +391,7 @@ class Compiler:
         if part is None:
             return [] if ref is None else self._addends(measure, scribe.value(ref, columns))
         children, named = scribe.alias(part.schema)
-        joined = [named[name] == columns[at] for name, at in zip(part.owner, part.targets, strict=True)]
+        joined = _belongs(scribe, part, named, columns)
         values = [None] if ref is None else self._addends(measure, named[ref.name])
         folded = [sa.func.count() if one is None else self._apply(measure.function, one) for one in values]
         chosen = [sa.select(one).select_from(children) for one in folded]
@@ -404,8 +414,9 @@ class Compiler:
     ) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
         """Fold what the rows contribute; once to be read, and once to be compared."""
         if measure.function == "sum" and measure.ref is not None:
-            kept = schema if measure.part is None else measure.part.schema
-            column = self._compared(kept)[measure.ref.name]
+            via = measure.ref.via
+            kept = schema if via is None else via.mapper.schema
+            column = self._compared(kept if measure.part is None else measure.part.schema)[measure.ref.name]
             return self._dialect.total([sa.func.sum(one) for one in values], column)
         if measure.function == "count" and measure.part is not None:
             made: sa.ColumnElement[Any] = sa.type_coerce(sa.func.coalesce(sa.func.sum(values[0]), 0), sa.BigInteger())
