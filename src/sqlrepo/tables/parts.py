@@ -300,6 +300,7 @@ def _read_part(
         join = _find_join(owner, path, declared, schema, relationship)
     else:
         join = _find_join_through(owner, path, declared, schema, read_schema(between, HasOne()))
+        join = join._replace(relationship=relationship)
     child = _child_of(entity, name, declared)
     assert child is not None
     shape = _shape_of(entity, name, declared, join)
