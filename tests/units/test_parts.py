@@ -385,7 +385,6 @@ class TestFilters:
         for use in (
             lambda: shop.orders.find(lines=[]),
             lambda: shop.orders.find(fields(Order).tags == None),  # noqa: E711
-            lambda: shop.orders.find(into=Order),
             lambda: shop.orders.update_where(set_={"lines": []}, everything=True),
         ):
             with pytest.raises(QueryError, match=r"table of its own, so only exists\(\)"):
