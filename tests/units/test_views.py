@@ -9,7 +9,7 @@ import attrs
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel, Field, computed_field, create_model, field_validator
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqlrepo import (
     AsyncBaseRepository,
@@ -20,6 +20,7 @@ from sqlrepo import (
     NotFoundError,
     QueryError,
     QueryObject,
+    UnsupportedError,
     Where,
     exists,
 )
@@ -120,6 +121,7 @@ class CommentRow(Base):
     author_id: Mapped[int] = mapped_column(sa.ForeignKey(PersonRow.id))
     body: Mapped[str]
     stars: Mapped[int | None]
+    hidden: Mapped[bool]
 
 
 class Person(BaseModel):
@@ -157,6 +159,7 @@ class Comment(BaseModel):
     author_id: int
     body: str = ""
     score: int | None = None
+    hidden: bool = False
 
 
 class Tag(BaseModel):
@@ -576,7 +579,8 @@ class TestRefusals:
             ({"assignee": PersonBrief}, "V.assignee: cannot be None, but there may be no row; annotate Pers"),
             ({"summary": TagBrief}, "V.summary: cannot be None, but there may be no row"),
             ({"loud": list[CommentView]}, "the join of relationship 'loud' says more than its foreign key"),
-            ({"comments__body_sum": int}, "sum does not fit 'body', which is str"),
+            ({"comments__body_sum": int}, "sum does not fit 'body', whose column holds str"),
+            ({"comments__hidden_max": bool}, "max does not fit 'hidden', whose column holds bool"),
             ({"comments__stars": int}, "counts by __count"),
             ({"comments__nothing_max": int}, "Comment has no field 'nothing'"),
             ({"tags__rank_sum": int}, "only __count fits"),
@@ -602,6 +606,211 @@ class TestRefusals:
 
         with pytest.raises(QueryError, match=r"Owned.owner: `references` names 'title', which is no foreign key"):
             Misled(helpdesk).find(into=Owned)
+
+
+# -- parts of every kind: of parts, single, and behind an association table
+
+
+class Rack(Base):
+    __tablename__ = "rack_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    shelves: Mapped[list["Shelf"]] = relationship(order_by="Shelf.place", cascade="all, delete-orphan")
+    label: Mapped["RackLabel | None"] = relationship(cascade="all, delete-orphan")
+
+
+class Shelf(Base):
+    __tablename__ = "shelf_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rack_id: Mapped[int] = mapped_column(sa.ForeignKey(Rack.id, ondelete="CASCADE"))
+    place: Mapped[int]
+    keeper_id: Mapped[int | None] = mapped_column(sa.ForeignKey(PersonRow.id))
+    boxes: Mapped[list["BoxRow"]] = relationship(cascade="all, delete-orphan")
+
+
+class BoxRow(Base):
+    __tablename__ = "box_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int] = mapped_column(sa.ForeignKey(Shelf.id, ondelete="CASCADE"))
+    size: Mapped[int]
+
+
+class RackLabel(Base):
+    __tablename__ = "rack_label_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rack_id: Mapped[int] = mapped_column(sa.ForeignKey(Rack.id, ondelete="CASCADE"), unique=True)
+    text: Mapped[str]
+
+
+class Plan(Base):
+    __tablename__ = "plan_of_views"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
+rack_plans = sa.Table(
+    "rack_plan_of_views",
+    Base.metadata,
+    sa.Column("rack_id", sa.ForeignKey(Rack.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("plan_id", sa.ForeignKey(Plan.id), primary_key=True),
+)
+
+
+class ABox(BaseModel):
+    id: int | None = None
+    size: int
+
+
+class AShelf(BaseModel):
+    id: int | None = None
+    keeper_id: int | None = None
+    boxes: list[ABox] = []
+
+
+class ALabel(BaseModel):
+    id: int | None = None
+    text: str
+
+
+class APlan(BaseModel):
+    id: int | None = None
+    text: str
+
+
+class ARack(BaseModel):
+    id: int | None = None
+    name: str
+    shelves: list[AShelf] = []
+    label: ALabel | None = None
+    plans: list[APlan] = []
+
+
+class Racks(BaseRepository[ARack, int]):
+    model = Rack
+    version = None
+    parts = {"plans": HasMany(Plan, through=rack_plans)}
+
+
+class Store(BaseUnitOfWork):
+    racks: Racks
+    people: People
+
+
+class TestPartsOfEveryKind:
+    @pytest.fixture
+    def store(self, backend):
+        db = database(backend, Base)
+        with Store(db) as store:
+            ann = store.people.add(Person(name="Ann"))
+            boxes = [ABox(size=1), ABox(size=2)]
+            store.racks.add(
+                ARack(
+                    name="A",
+                    shelves=[AShelf(keeper_id=ann.id, boxes=boxes), AShelf()],
+                    label=ALabel(text="heavy"),
+                    plans=[APlan(text="move"), APlan(text="sell")],
+                )
+            )
+            store.racks.add(ARack(name="B"))
+            yield store
+        db.dispose()
+
+    def test_are_read_as_the_aggregate_reads_them(self, store):
+        class Whole(BaseModel):
+            shelves: list[AShelf]
+            label: ALabel | None
+            plans: list[APlan]
+
+        with query_budget(1 + 2 + 1 + 2):
+            views = store.racks.find(order_by="name", into=Whole)
+        racks = store.racks.find(order_by="name")
+        assert [one.model_dump() for one in views] == [one.model_dump(exclude={"id", "name"}) for one in racks]
+
+    def test_may_nest_what_their_own_tables_refer_to(self, store):
+        class Size(BaseModel):
+            size: int
+
+        class ShelfView(BaseModel):
+            keeper: PersonBrief | None
+            boxes: list[Size]
+            boxes__size_sum: int | None
+
+        class Text(BaseModel):
+            text: str
+
+        class RackView(BaseModel):
+            shelves: list[ShelfView]
+            label: Text | None
+            plans: tuple[Text, ...]
+            shelves__count: int
+            plans__count: int
+
+        full, empty = store.racks.find(order_by="name", into=RackView)
+        shelf = ShelfView(keeper=PersonBrief(name="Ann"), boxes=[Size(size=1), Size(size=2)], boxes__size_sum=3)
+        assert full.shelves == [shelf, ShelfView(keeper=None, boxes=[], boxes__size_sum=None)]
+        assert (full.label, full.plans) == (Text(text="heavy"), (Text(text="move"), Text(text="sell")))
+        assert (full.shelves__count, full.plans__count) == (2, 2)
+        assert empty == RackView(shelves=[], label=None, plans=(), shelves__count=0, plans__count=0)
+
+
+class TestTables:
+    def test_memory_says_why_it_cannot_keep_a_table_that_no_repository_declares(self):
+        class Own(DeclarativeBase): ...
+
+        class Clock(Own):
+            __tablename__ = "clock_of_views"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            made: Mapped[str] = mapped_column(sa.String(9), server_default=sa.func.version())
+
+        class Hand(Own):
+            __tablename__ = "hand_of_views"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            clock_id: Mapped[int] = mapped_column(sa.ForeignKey(Clock.id))
+
+        class Each(BaseModel):
+            id: int | None = None
+            clock_id: int
+
+        class Hands(BaseRepository[Each, int]):
+            model = Hand
+
+        class Made(BaseModel):
+            made: str
+
+        view = create_model("View", clock=(Made, ...))
+        with pytest.raises(UnsupportedError, match=r"clock_of_views cannot be kept in memory.*`memory_defaults`"):
+            Hands(InMemoryDatabase()).find(into=view)
+
+        class Timed(BaseModel):
+            id: int | None = None
+            made: str | None = None
+
+        class Clocks(BaseRepository[Timed, int]):
+            model = Clock
+            memory_defaults = {"made": "now"}
+
+        db, again = InMemoryDatabase(), create_model("Again", clock=(Made, ...))
+        with Clocks(db) as clocks:
+            clock = clocks.add(Timed())
+        with Hands(db) as hands:
+            hands.add(Each(clock_id=clock.id))
+            assert [one.clock for one in hands.find(into=again)] == [Made(made="now")]
+
+    def test_a_joined_session_reads_them_too(self, sqlite):
+        Base.metadata.create_all(sqlite.engine)
+        with Session(sqlite.engine) as session:
+            session.add(TeamRow(id=1, title="Blue"))
+            session.flush()
+            session.add(PersonRow(id=1, name="Ann", team_id=1))
+            session.flush()
+
+            class Team(BaseModel):
+                title: str
+
+            class Member(BaseModel):
+                team: Team | None
+
+            assert People(session).find(into=Member) == [Member(team=Team(title="Blue"))]
 
 
 # -- the calls that take one

@@ -102,7 +102,7 @@ class Relations(Kinds):
         """
         table = schema.full_name
         mine = [make for kind, make in self._members() if table_name(kind) == table]
-        if not mine and (scoped := [kind for kind in _all_kinds() if _is_scoped(kind) and table_name(kind) == table]):
+        if not mine and (scoped := [kind for kind in all_kinds() if _is_scoped(kind) and table_name(kind) == table]):
             raise QueryError(
                 f"{scoped[0].__name__} has a scope over table {schema.name}, which must not be read without it; "
                 f"declare a repository of the table in {self._repository.unit.__class__.__name__}"
@@ -142,7 +142,7 @@ def find_by_entity(declared: Iterable[Kind], entity: type) -> Kind:
     """Return the repository class of an entity class: of those declared in a unit, or else the only one there is."""
     known = [kind for kind in declared if issubclass(kind.definition().mapper.entity, entity)]
     known = [kind for kind in known if kind.definition().mapper.entity is entity] or known
-    found = known or [kind for kind in _all_kinds() if _entity(kind) is entity and table_name(kind) is not None]
+    found = known or [kind for kind in all_kinds() if _entity(kind) is entity and table_name(kind) is not None]
     tables = {table_name(kind) for kind in found}
     if len(tables) == 1:
         return found[0]
@@ -160,7 +160,7 @@ def find_by_key(declared: Iterable[Kind], schema: Schema, column: str) -> Kind:
     if column not in keys:
         raise QueryError(f"{column!r} of table {schema.name} is no foreign key, so no path leads through it")
     table = keys[column]
-    found = [kind for kinds in (declared, _all_kinds()) for kind in kinds if table_name(kind) == table]
+    found = [kind for kinds in (declared, all_kinds()) for kind in kinds if table_name(kind) == table]
     if not found:
         raise QueryError(f"there is no repository of table {table[1]}; declare one in the unit of work")
     return found[0]
@@ -174,8 +174,8 @@ def _is_scoped(kind: Kind) -> bool:
     return kind.scope is not RepositoryConfig.scope
 
 
-def _all_kinds(base: Kind = RepositoryConfig) -> Iterator[Kind]:
+def all_kinds(base: Kind = RepositoryConfig) -> Iterator[Kind]:
     """Yield all repository classes of the process."""
     for kind in base.__subclasses__():
         yield kind
-        yield from _all_kinds(kind)
+        yield from all_kinds(kind)

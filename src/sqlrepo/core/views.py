@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, get_args
 
 from sqlrepo.core.aggregates import Found
 from sqlrepo.core.definition import RepositoryConfig
+from sqlrepo.core.related import all_kinds
 from sqlrepo.core.scope import ScopedDriver
 from sqlrepo.core.selection import condition, key_chunks
 from sqlrepo.driver import Condition, Driver, Fetch, Group, Lock, Measure
@@ -30,7 +31,7 @@ from sqlrepo.language.entities import (
 )
 from sqlrepo.language.fields import Sort, fields
 from sqlrepo.language.query import Where
-from sqlrepo.language.values import Kind
+from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.tables.mapper import Hydrator, Mapper
 from sqlrepo.tables.parts import Part, conditions_of
 from sqlrepo.tables.schema import Row, Schema, TableName
@@ -258,8 +259,10 @@ class _Planner:
         from sqlrepo.tables.reflection import schema_of
 
         schema = schema_of(model)
-        repository = self._repositories.get(schema.full_name)
-        return _bare_mapper(schema) if repository is None else repository.definition().mapper
+        if (repository := self._repositories.get(schema.full_name)) is not None:
+            return repository.definition().mapper
+        elsewhere = (one.definition().schema for one in all_kinds() if one.model is model)  # as memory knows the table
+        return _bare_mapper(next(elsewhere, schema))
 
 
 def _own_columns(mapper: AnyMapper, field: EntityField) -> list[str]:
@@ -291,9 +294,8 @@ def _fold(relation: Relation, name: str, rest: str) -> Fold:
     if function not in ("count", "sum", "min", "max") or bool(field) is (rest == "count"):
         raise QueryError("a view counts by __count, and folds by __<field>_sum, _min, _max or _count")
     column = relation.mapper.column(field.rstrip("_")) if field else None
-    numbers = (Kind.INTEGER, Kind.DECIMAL)
-    if column is not None and not (column.type.kind in numbers if function == "sum" else column.type.kind.ordered):
-        raise QueryError(f"{function} does not fit {field!r}, which is {column.type.kind.value}")
+    if column is not None and not _fits(function, column.type):
+        raise QueryError(f"{function} does not fit {field!r}, whose column holds {column.type.kind.value}")
     if relation.through is None:
         ref = None if column is None else relation.mapper.ref(column.name)
         measure, nothing = Measure(cast(Any, function), ref), 0 if function == "count" else None
@@ -302,6 +304,13 @@ def _fold(relation: Relation, name: str, rest: str) -> Fold:
         raise QueryError("only __count fits what an association table leads to, by a key of one column")
     far = relation.through.mapper.ref(*relation.through.far)
     return Fold(name, relation.near, relation, Measure("count_distinct", far), 0)
+
+
+def _fits(function: str, type_: ValueType) -> bool:
+    """Return True if all databases fold values of a type alike."""
+    if function == "sum":
+        return type_.kind in (Kind.INTEGER, Kind.DECIMAL) and type_.plain
+    return type_.kind.ordered and (function == "count" or type_.kind is not Kind.BOOLEAN)
 
 
 def _relationships(schema: Schema) -> Mapping[str, Any]:
@@ -331,7 +340,7 @@ def _sorts(relationship: Any, mapper: AnyMapper) -> Iterator[Sort]:
 @lru_cache(maxsize=1024)
 def _bare_mapper(schema: Schema) -> AnyMapper:
     """Return the mapper of a table that the unit has no repository of; its fields are the columns."""
-    named = {one.name: one.type.python for one in schema.columns}
+    named = {one.name: one.type.python for one in schema.columns if one.name not in schema.unknown}
     usable = [(name, python) for name, python in named.items() if name.isidentifier() and not iskeyword(name)]
     return Mapper(make_dataclass(schema.name, usable), schema, {}, custom_load=True, custom_dump=True)
 
