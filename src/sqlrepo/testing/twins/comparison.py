@@ -131,9 +131,9 @@ class Writing:
                     values[version.name], stored[version.name] = version.get(one) + 1, version.get(entity)
                 yield f"{method} keeps what it is given", (self.call,), values, stored
         if method == "patch" and self.before[side] is not None:
-            kept = _left(table, self.before[side], dict(self.call.arguments[1]))
-            last = {name: table.values_of(returned[0])[name] for name in kept}
-            yield "patch leaves what it is not given", (self.call,), kept, last
+            left = _left(table, self.before[side], dict(self.call.arguments[1]))
+            now = {name: table.values_of(returned[0])[name] for name in left}
+            yield "patch leaves what it is not given", (self.call,), left, now
         if table.key:
             known = {table.key_of(one): table.values_of(one) for one in found}
             last = {key: table.values_of(one) for one in returned if (key := table.key_of(one)) in known}
