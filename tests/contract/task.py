@@ -13,6 +13,13 @@ from sqlrepo import AsyncBaseRepository, AsyncBaseUnitOfWork, BaseRepository, Ba
 class Step:
     text: str
     id: int | None = None
+    hours: int | None = None
+
+
+@dataclass
+class Place:
+    city: str
+    street: str | None = None
 
 
 @dataclass
@@ -28,6 +35,8 @@ class Task:
     version: int | None = None
     steps: list[Step] = field(default_factory=list)
     labels: frozenset[str] = frozenset()
+    place: Place = field(default_factory=lambda: Place("home"))
+    other_place: Place | None = None
 
 
 class Base(DeclarativeBase): ...
@@ -42,6 +51,10 @@ class TaskRow(Base):
     code: Mapped[str | None] = mapped_column(String(10), unique=True)
     parent: Mapped[int | None] = mapped_column(ForeignKey("task.id", name="task_parent"))
     done: Mapped[bool]
+    place_city: Mapped[str] = mapped_column(String(20))
+    place_street: Mapped[str | None] = mapped_column(String(20))
+    other_place_city: Mapped[str | None] = mapped_column(String(20))
+    other_place_street: Mapped[str | None] = mapped_column(String(20))
     priority: Mapped[int] = mapped_column()
     version: Mapped[int]
     __table_args__ = (CheckConstraint(priority >= 0, name="task_priority"),)
@@ -52,6 +65,7 @@ class StepRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("task.id", ondelete="CASCADE"))
     text: Mapped[str] = mapped_column(String(20))
+    hours: Mapped[int | None]
     place: Mapped[int]
     __table_args__ = (UniqueConstraint("task_id", "place"),)
 
@@ -77,11 +91,11 @@ class Work(BaseUnitOfWork):
 
 def make(n: int) -> Task:
     due = date(2024, 1, n) if n % 3 else None
-    steps = [Step(f"Step {n}.{number}") for number in range(n % 4)]
+    steps = [Step(f"Step {n}.{number}", hours=number + n % 2 or None) for number in range(n % 4)]
+    place, other = Place(f"City {n % 3}", "Street" if n % 2 else None), Place(f"City {n}") if n % 3 else None
     labels = frozenset(f"label {number}" for number in range(n % 3 * 2))
-    return Task(
-        f"Key {n}", None, f"Note {n}", due, f"C{n}", done=n % 2 == 0, priority=n % 4, steps=steps, labels=labels
-    )
+    task = Task(f"Key {n}", None, f"Note {n}", due, f"C{n}", done=n % 2 == 0, priority=n % 4)
+    return replace(task, steps=steps, labels=labels, place=place, other_place=other)
 
 
 def change(task: Task) -> Task:

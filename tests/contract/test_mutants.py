@@ -6,15 +6,18 @@ from uuid import uuid4
 
 import pytest
 
-from sqlrepo import BaseRepository, BaseUnitOfWork
+from sqlrepo import BaseRepository, BaseUnitOfWork, InvalidValueError
 from sqlrepo.core import aggregates, work
 from sqlrepo.core.aggregates import Aggregate, Found, _Difference
 from sqlrepo.core.scope import Scope, ScopedDriver
 from sqlrepo.driver import Condition, Transaction
+from sqlrepo.language import fields as criteria_of_fields
+from sqlrepo.language.criteria import Compare, Exists, map_inner, map_leaves
 from sqlrepo.language.values import ValueType
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory import driver as memory_driver
 from sqlrepo.memory.tables import Changes, Reference, Table
+from sqlrepo.tables.mapper import Mapper
 from sqlrepo.testing import Harness, RepositoryContract
 from sqlrepo.testing.contract import cases_of
 from sqlrepo.testing.subject import Subject
@@ -102,8 +105,8 @@ def keep_children(self, driver, row, given):
     return self.load(driver, [row])
 
 
-def uncounted(self, driver, key, changes, version, *, counted):
-    return BaseRepository._apply(self, driver, key, changes, version, counted=False)
+def uncounted(self, *given, **options):
+    return BaseRepository._apply(self, *given, **{**options, "counted": False})
 
 
 def adopt(self):
@@ -115,8 +118,8 @@ def numbered_by_age(part, stored, old):
     return [None if row is None else row[part.order] for row in old] if part.order else [None] * len(old)
 
 
-def one_by_one(self, driver, rows):
-    found = [LOAD(self, driver, [row]) for row in rows]
+def one_by_one(self, driver, rows, lock=None):
+    found = [LOAD(self, driver, [row], lock) for row in rows]
     return Found(rows, [parts for one in found for parts in one.parts])
 
 
@@ -163,6 +166,106 @@ def test_mistake_in_one_place_is_found_out(owner, name, mistake, found, monkeypa
     failed, _ = outcomes(InMemoryDatabase)
 
     assert found <= clauses(failed)
+
+
+# -- what only one clause about aggregates finds
+
+
+OF_AGGREGATES = [name for name, case in CASES.items() if case.clause.startswith(("16.", "17."))]
+
+
+def without_steps(self, ids, **options):
+    return [replace(one, steps=[]) for one in BaseRepository.get_many(self, ids, **options)]
+
+
+def update_by_the_last_version(self, entity):
+    return BaseRepository.update(self, replace(entity, version=self.get(entity.id).version))
+
+
+def limited_to_children(self, *given, **options):
+    found = BaseRepository.find(self, *given, **options)
+    children = [one for one in found for _ in one.steps or [None]][: options.get("limit")]
+    return [one for one in found if one in children]
+
+
+def add_each(self, entities):
+    added = []
+    for entity in entities:
+        added += BaseRepository.add_many(self, [entity])
+        self.unit.commit()
+    return added
+
+
+def fail_of_statements_only(self, error):
+    return None if isinstance(error, InvalidValueError) else FAIL(self, error)
+
+
+def patch_all(self, id, changes):
+    return BaseRepository.patch(self, id, {"steps": [], **changes})
+
+
+def save_fields(self, entity):
+    known = entity.id is not None and self.get_or_none(entity.id)
+    return self.update(replace(entity, steps=known.steps)) if known else BaseRepository.save(self, entity)
+
+
+def match_one_by_one(self):
+    for _ in self._children:
+        self._fetch(self._asked()[0])
+    return MATCH(self)
+
+
+def strictly(where, find):
+    def less(leaf):
+        return replace(leaf, op="<") if isinstance(leaf, Compare) and leaf.op == "<=" else leaf
+
+    def inside(leaf):
+        return map_inner(leaf, less) if isinstance(leaf, Exists) else leaf
+
+    return WITH_OWNERS(replace(where, shape=map_leaves(where.shape, inside)), find)
+
+
+def ref_of_the_city(self, ref):
+    return BIND_REF(self, replace(ref, name="place.city") if ref.name == "place.street" else ref)
+
+
+def rows_unless_about_children(self, schema, request):
+    about = "exists" in str(request.where.shape) or "every" in str(request.where.shape)
+    return self.beneath.fetch(schema, request) if about else FETCH(self, schema, request)
+
+
+FAIL, MATCH, FETCH = Transaction.fail, _Difference._match, ScopedDriver.fetch
+WITH_OWNERS, BIND_REF = memory_driver.with_owners, Mapper.bind_ref
+NOWHERE = staticmethod(lambda part, index, field: part.name)
+
+
+@pytest.mark.parametrize(
+    ("found", "owner", "name", "mistake"),
+    [
+        ("16.1", Tasks, "get_many", without_steps),
+        ("16.3", Tasks, "_apply", uncounted),
+        ("16.4", Tasks, "update", update_by_the_last_version),
+        ("16.5", aggregates, "_place", NOWHERE),
+        ("16.6", Transaction, "fail", fail_of_statements_only),
+        ("16.7", Tasks, "find", limited_to_children),
+        ("16.8", Reference, "find_children", lambda self, changes_of, values: []),
+        ("16.9", Aggregate, "load", one_by_one),
+        ("16.10", Tasks, "add_many", add_each),
+        ("16.11", Tasks, "patch", patch_all),
+        ("16.12", Tasks, "save", save_fields),
+        ("16.13", _Difference, "_match", match_one_by_one),
+        ("17.1", memory_driver, "with_owners", strictly),
+        ("17.2", criteria_of_fields, "IsTrue", lambda criterion: criterion),
+        ("17.3", Mapper, "bind_ref", ref_of_the_city),
+        ("17.4", ScopedDriver, "fetch", rows_unless_about_children),
+    ],
+)
+def test_mistake_is_found_out_by_one_clause_about_aggregates(found, owner, name, mistake, monkeypatch):
+    monkeypatch.setattr(owner, name, mistake)
+
+    failed, _ = outcomes(InMemoryDatabase, names=OF_AGGREGATES)
+
+    assert clauses(failed) == {found}
 
 
 # -- what the harness does wrong

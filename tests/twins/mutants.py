@@ -530,8 +530,8 @@ def child_only_edits_do_not_count(patch):
     """An update that changes children alone leaves the version, on both sides."""
     right = BaseRepository._apply
 
-    def apply(self, driver, key, changes, version, *, counted):
-        return right(self, driver, key, changes, version, counted=False)
+    def apply(self, *given, **options):
+        return right(self, *given, **{**options, "counted": False})
 
     patch.setattr(BaseRepository, "_apply", apply)
 

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import pytest
 
 from sqlrepo import (
+    ConstraintError,
     InvalidValueError,
     NotFoundError,
     StaleEntityError,
     TransactionAbortedError,
+    between,
+    contains,
+    endswith,
     every,
     exists,
     fields,
+    in_,
+    is_null,
     matches,
     not_,
+    not_in,
+    startswith,
 )
-from sqlrepo.memory import Part
+from sqlrepo.memory import Kind, Part
 from sqlrepo.testing.harness import clause
 from sqlrepo.testing.probes import query_budget
-from sqlrepo.testing.subject import Subject, count_rows
+from sqlrepo.testing.subject import Subject, copy_with, count_rows, scoped
 
 T = TypeVar("T")
 
@@ -61,6 +70,41 @@ class _Parts(Generic[T]):
 
     def replace(self, part: Part, entity: T, children: Sequence[Any]) -> T:
         return self._subject.copy_with(copy.deepcopy(entity), {part.name: part.collect(children)})
+
+    @property
+    def names(self) -> list[str]:
+        return [part.name for part in self.parts]
+
+    def all(self, entity: T) -> list[Any]:
+        """Return the children of all parts, without the keys that the store makes."""
+        return [self._plain(part, entity) for part in self.parts]
+
+    def _plain(self, part: Part, entity: T) -> list[Any]:
+        made = {part.schema.generated, part.schema.version, *part.owner}
+        names = [name for name in sorted(part.mapper.names) if part.mapper.column(name).name not in made]
+        rows = [[getattr(child, name) for name in names] for child in part.wrap(self.children(part, entity))]
+        return rows if part.order else sorted(rows, key=repr)
+
+    def store_nulls(self) -> tuple[Part, str, Any, T]:
+        """Commit an entity whose children are all NULL in a field; return that, and a value for it."""
+        for part in self.parts:
+            for name in sorted(part.mapper.names):
+                column = part.mapper.column(name)
+                made = (
+                    [one for one in self._subject.make_many(_MADE) if self.children(part, one)]
+                    if column.nullable
+                    else []
+                )
+                values = [
+                    value
+                    for one in made
+                    for child in part.wrap(self.children(part, one))
+                    if (value := getattr(child, name)) is not None
+                ]
+                if values and column.type.kind.ordered and not part.plain:
+                    children = [copy_with(child, {name: None}) for child in self.children(part, made[0])]
+                    return part, name, values[0], self._subject.store([self.replace(part, made[0], children)])[0]
+        return self._subject.not_applicable("no children with a field that may be None")
 
     def edits(self, part: Part) -> list[Callable[[T], T]]:
         """Return functions that copy an entity with a child less, one more, or the children in another order."""
@@ -215,35 +259,190 @@ class AggregateCases(Generic[T]):
             with query_budget(1 + len(parts.parts)):
                 assert len(repository.find()) == len(stored)
 
+    @clause("16.10")
+    def test_aggregates_are_stored_whole_or_not_at_all(self, subject: Subject[T]) -> None:
+        """An entity whose child is refused stores nothing, and neither do those that are added with it."""
+        parts = _Parts(subject)
+        part, first, second = parts.store_two()
+        good, bad = subject.make_many(2, start=_MADE + 1)
+        bad = parts.replace(part, bad, [*parts.children(part, bad)[:1], *parts.children(part, second)[:1]])
+        for write in (lambda one: one.add(bad), lambda one: one.add_many([good, bad])):
+            with (
+                suppress(TransactionAbortedError),
+                subject.open() as repository,
+                pytest.raises((ConstraintError, InvalidValueError)),
+            ):
+                write(repository)
+            subject.check_stored([first, second])
+
+    @clause("16.11")
+    def test_a_patch_leaves_the_parts_that_it_does_not_name(self, subject: Subject[T]) -> None:
+        """A patch writes the parts among its changes, and no other."""
+        parts = _Parts(subject)
+        for part in parts.parts:
+            stored = parts.store(part)
+            key, values = subject.key_of(stored), subject.settable(subject.change(stored))
+            patched = subject.run(partial(_patch, key, values))
+            assert parts.all(patched) == parts.all(stored), f"{part.name}: a patch of fields changed children"
+            wanted = parts.edits(part)[0](patched)
+            patched = subject.run(partial(_patch, key, {part.name: getattr(wanted, part.name)}))
+            assert parts.all(patched) == parts.all(wanted), f"{part.name}: a patch did not write it alone"
+            subject.check(subject.find_one(stored), patched)
+            subject.remove(patched)
+
+    @clause("16.12")
+    def test_save_and_upsert_write_parts(self, subject: Subject[T]) -> None:
+        """The parts of a new row are written, and of an existing one, except by `upsert` if `update=` lacks them."""
+        parts = _Parts(subject)
+        for part in parts.parts:
+            stored = parts.store(part)
+            saved = subject.run(partial(_save, parts.edits(part)[0](stored)))
+            assert parts.all(saved) == parts.all(subject.find_one(stored)) != parts.all(stored), f"{part.name}: save"
+            wanted = parts.edits(part)[0](saved)
+            kept = subject.run(partial(_upsert, subject, wanted, [])).entity
+            assert parts.all(kept) == parts.all(saved), f"{part.name}: an upsert that does not name it wrote it"
+            written = subject.run(partial(_upsert, subject, wanted, [part.name])).entity
+            assert parts.all(written) == parts.all(wanted), f"{part.name}: an upsert that names it did not write it"
+            subject.remove(subject.find_one(stored))
+
+    @clause("16.13")
+    def test_statements_of_an_update_do_not_grow_with_the_number_of_children(self, subject: Subject[T]) -> None:
+        """Two statements for the entity, four for each part of entities, and three for each part of plain values."""
+        parts = _Parts(subject)
+        for part in parts.parts:
+            stored = parts.store(part)
+            changed = subject.copy_values(subject.change(stored), stored, parts.names)
+            remove, add, *_ = parts.edits(part)
+            with subject.open() as repository:
+                repository.count()
+                with query_budget(2 + sum((4 if one.key else 3) + one.refreshes for one in parts.parts)):
+                    repository.update(add(remove(changed)))
+            subject.remove(subject.find_one(stored))
+
     @clause("17.1")
     def test_filters_on_children_agree_with_matches(self, subject: Subject[T]) -> None:
-        """`exists` and `every` choose the entities for which `matches` is true."""
+        """`exists`, `every` and their negations choose the entities for which `matches` is true."""
         parts = _Parts(subject)
         stored = subject.store_new(_MADE)
+        for part in parts.parts:
+            many = getattr(fields(subject.entity), part.name)
+            for condition in _conditions(parts, part, stored):
+                criteria = exists(many, condition), every(many, condition)
+                _check_filters(subject, stored, [*criteria, *map(not_, criteria)])
+            _check_filters(subject, stored, [exists(many), not_(exists(many))])
+
+    @clause("17.2")
+    def test_a_child_for_which_a_condition_is_unknown_does_not_meet_it(self, subject: Subject[T]) -> None:
+        """A comparison with NULL is met by no child, and not by every child, whatever `not_` is inside."""
+        parts = _Parts(subject)
+        part, name, value, stored = parts.store_nulls()
+        many = getattr(fields(subject.entity), part.name)
+
+        def unknown(row: Any) -> Any:
+            return getattr(row, name) == value
+
         with subject.open() as repository:
-            for part in parts.parts:
-                many = getattr(fields(subject.entity), part.name)
-                for criterion in (exists(many), not_(exists(many)), *_about_children(parts, part, many, stored)):
-                    expected = [one for one in stored if matches(criterion, one)]
-                    subject.check_any_order(repository.find(criterion), expected)
-                    assert repository.count(criterion) == len(expected), f"count({criterion})"
+            for condition in (unknown, lambda row: not_(unknown(row))):
+                assert not repository.exists(exists(many, condition)), "exists() found a child by NULL"
+                assert not repository.exists(every(many, condition)), "every() is true of a child with NULL"
+            subject.check_any_order(repository.find(not_(every(many, unknown))), [stored])
+            subject.check_any_order(repository.find(exists(many, lambda row: is_null(getattr(row, name)))), [stored])
+
+    @clause("17.3")
+    def test_fields_of_value_objects_are_compared_like_any(self, subject: Subject[T]) -> None:
+        """They agree with `matches`, and so does None for the object; an order by them is theirs."""
+        paths = sorted(name for name in subject.mapper.names if "." in name)
+        subject.require(paths, "no value object")
+        stored = subject.store_new(_MADE)
+        for path in paths:
+            field = getattr(fields(subject.entity), path.replace(".", "__"))
+            values = [value for one in stored if (value := _at(one, path)) is not None]
+            if subject.mapper.column(path).type.kind.ordered:
+                for operator in _OPERATORS if values else ():
+                    _check_filters(subject, stored, [operator(field, values[len(values) // 2])])
+            _check_filters(subject, stored, [is_null(field), not_(is_null(field))])
+            with subject.open() as repository:
+                found = [_at(one, path) for one in repository.find(order_by=field)]
+            assert [one for one in found if one is None] == found[: len(found) - len(values)], (
+                f"{path}: NULLs are not first"
+            )
+
+    @clause("17.4")
+    def test_filters_on_children_stay_in_the_scope(self, subject: Subject[T]) -> None:
+        """Neither they nor their negations find, count, change or delete an entity outside."""
+        parts, field = _Parts(subject), subject.free_field()
+        stored = subject.store_new(_MADE)
+        inside = [one for one in stored if field.get(one) == field.low]
+        subject.require([one for one in stored if one not in inside], "one value in all entities")
+        for part in parts.parts:
+            many = getattr(fields(subject.entity), part.name)
+            with subject.open() as repository:
+                within = scoped(repository, field.expression == field.low)
+                for criterion in (exists(many), not_(exists(many))):
+                    expected = [one for one in inside if matches(criterion, one)]
+                    subject.check_any_order(within.find(criterion), expected)
+                    assert within.count(criterion) == len(expected), f"count({criterion}) is not of the scope"
+                assert within.delete_where(exists(many) | not_(exists(many))) == len(inside)
+                subject.check_any_order(repository.find(), [one for one in stored if one not in inside])
+                repository.unit.rollback()
 
 
-def _about_children(parts: _Parts[Any], part: Part, many: Any, stored: Sequence[Any]) -> list[bool]:
-    """Make criteria from values that children have."""
-    found: list[bool] = []
-    children = [child for one in stored for child in part.wrap(parts.children(part, one))][:4]
-    for child in children:
-        for name in part.mapper.names:
-            value = getattr(child, name)
-            if not part.mapper.column(name).type.kind.ordered:
-                continue
+_OPERATORS: tuple[Callable[[Any, Any], Any], ...] = (
+    operator.eq,
+    operator.ne,
+    operator.lt,
+    operator.le,
+    operator.gt,
+    operator.ge,
+    lambda field, value: in_(field, [value]),
+    lambda field, value: not_in(field, [value]),
+    lambda field, value: between(field, value, value),
+)
+_TEXT: tuple[Callable[[Any, Any], Any], ...] = (contains, startswith, endswith)
 
-            def holds(row: Any, name: str = name, value: Any = value) -> bool:
-                return cast(bool, (row if part.plain else getattr(row, name)) == value)
 
-            found += [exists(many, holds), every(many, holds), not_(every(many, holds))]
-    return found
+def _conditions(parts: _Parts[Any], part: Part, stored: Sequence[Any]) -> Iterator[Callable[[Any], Any]]:
+    """Yield conditions with each operator, from a value that children have of each field."""
+
+    def applied(name: str, apply: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda row: apply(row if part.plain else getattr(row, name))
+
+    children = [child for one in stored for child in part.wrap(parts.children(part, one))]
+    for name in sorted(part.mapper.names):
+        values = [value for child in children if (value := getattr(child, name)) is not None]
+        type_ = part.mapper.column(name).type
+        for apply in _OPERATORS if values and type_.kind.ordered else ():
+            yield applied(name, partial(_swap, apply, values[len(values) // 2]))
+        for apply in _TEXT if values and type_.kind is Kind.TEXT and type_.plain else ():
+            yield applied(name, partial(_swap, apply, values[0][:-1]))
+        yield applied(name, is_null)
+
+
+def _swap(apply: Callable[[Any, Any], Any], value: Any, field: Any) -> Any:
+    return apply(field, value)
+
+
+def _check_filters(subject: Subject[T], stored: Sequence[T], criteria: Iterable[Any]) -> None:
+    """Check that a repository chooses the entities that match."""
+    with subject.open() as repository:
+        for criterion in criteria:
+            expected = [one for one in stored if matches(criterion, one)]
+            subject.check_any_order(repository.find(criterion), expected)
+            assert repository.count(criterion) == len(expected), f"count({criterion})"
+
+
+def _at(entity: Any, path: str) -> Any:
+    for name in path.split("."):
+        entity = None if entity is None else getattr(entity, name)
+    return entity
+
+
+def _upsert(subject: Subject[Any], entity: Any, update: Sequence[str], repository: Any) -> Any:
+    return repository.upsert(entity, on=subject.upsert_target(), update=update)
+
+
+def _save(entity: Any, repository: Any) -> Any:
+    return repository.save(entity)
 
 
 def _patch(key: Any, changes: Any, repository: Any) -> Any:
