@@ -110,8 +110,9 @@ def uncounted(self, *given, **options):
 
 
 def adopt(self):
-    stored = {self._key(row): row for row in self._stored}
-    return [stored.get(self._key(child)) for child in self._children]
+    stored = {self._key(row): row for rows in self._stored for row in rows}
+    for item in self._items:
+        item.old = stored.get(self._key(item.values(self._part)))
 
 
 def numbered_by_age(part, stored, old):
@@ -143,7 +144,7 @@ LOAD = Aggregate.load
             Aggregate, "complete", lambda self, driver, rows, given: self.load(driver, rows), {"16.1"}, id="no-children"
         ),
         pytest.param(Tasks, "_apply", uncounted, {"16.3"}, id="children-do-not-count"),
-        pytest.param(_Difference, "_match", adopt, {"16.5", "16.6"}, id="children-are-stolen"),
+        pytest.param(_Difference, "_match_keys", adopt, {"16.5", "16.6"}, id="children-are-stolen"),
         pytest.param(aggregates, "_positions", numbered_by_age, {"16.2"}, id="children-stay-in-place"),
         pytest.param(Reference, "action", lambda self, after: "NO ACTION", {"16.8"}, id="children-stay-behind"),
         pytest.param(memory_driver, "with_owners", lambda where, find: Condition(), {"16.7", "17.1"}, id="no-filter"),
@@ -209,10 +210,14 @@ def save_fields(self, entity):
     return self.update(replace(entity, steps=known.steps)) if known else BaseRepository.save(self, entity)
 
 
-def match_one_by_one(self):
-    for _ in self._children:
-        self._fetch(self._asked()[0])
-    return MATCH(self)
+def write_one_by_one(self):
+    for _ in self._items:
+        self._driver.count(self._part.schema, Condition())
+    return WRITE(self)
+
+
+def dump_without_place(part, given, place):
+    return [child._replace(place=part.name) for child in DUMP(part, given, place)]
 
 
 def strictly(where, find):
@@ -234,9 +239,8 @@ def rows_unless_about_children(self, schema, request):
     return self.beneath.fetch(schema, request) if about else FETCH(self, schema, request)
 
 
-FAIL, MATCH, FETCH = Transaction.fail, _Difference._match, ScopedDriver.fetch
+FAIL, FETCH, WRITE, DUMP = Transaction.fail, ScopedDriver.fetch, _Difference.write, aggregates._dump
 WITH_OWNERS, BIND_REF = memory_driver.with_owners, Mapper.bind_ref
-NOWHERE = staticmethod(lambda part, index, field: part.name)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +249,7 @@ NOWHERE = staticmethod(lambda part, index, field: part.name)
         ("16.1", Tasks, "get_many", without_steps),
         ("16.3", Tasks, "_apply", uncounted),
         ("16.4", Tasks, "update", update_by_the_last_version),
-        ("16.5", aggregates, "_place", NOWHERE),
+        ("16.5", aggregates, "_dump", dump_without_place),
         ("16.6", Transaction, "fail", fail_of_statements_only),
         ("16.7", Tasks, "find", limited_to_children),
         ("16.8", Reference, "find_children", lambda self, changes_of, values: []),
@@ -253,7 +257,7 @@ NOWHERE = staticmethod(lambda part, index, field: part.name)
         ("16.10", Tasks, "add_many", add_each),
         ("16.11", Tasks, "patch", patch_all),
         ("16.12", Tasks, "save", save_fields),
-        ("16.13", _Difference, "_match", match_one_by_one),
+        ("16.13", _Difference, "write", write_one_by_one),
         ("17.1", memory_driver, "with_owners", strictly),
         ("17.2", criteria_of_fields, "IsTrue", lambda criterion: criterion),
         ("17.3", Mapper, "bind_ref", ref_of_the_city),

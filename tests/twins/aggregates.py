@@ -1,6 +1,6 @@
 """Units of work whose entities have parts: Northwind's orders, Chinook's albums, and plans with keys of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, Embedded, HasMany, QueryObject
+from sqlrepo import BaseRepository, BaseUnitOfWork, Embedded, HasMany, HasOne, QueryObject
 from sqlrepo.sqlalchemy.types import Text
 
 
@@ -295,3 +295,109 @@ class Plans(BaseRepository[Plan, str]):
 
 class Works(BaseUnitOfWork):
     plans: Plans
+
+
+# -- products, their batches and what is allocated of them (Cosmic Python), behind an association; a single child
+
+
+@dataclass
+class OrderLine:
+    ref: str
+    quantity: int | None = None
+    id: int | None = None
+
+
+@dataclass
+class Batch:
+    reference: str
+    bought: int = 1
+    allocations: list[OrderLine] = field(default_factory=list)
+    marks: frozenset[str] = frozenset()
+    id: int | None = None
+
+
+@dataclass
+class Supplier:
+    name: str
+    country: str | None = None
+
+
+@dataclass
+class Product:
+    sku: str
+    batches: list[Batch] = field(default_factory=list)
+    supplier: Supplier | None = None
+    version: int = 1
+
+
+class ProductRow(Base):
+    __tablename__ = "cp_product"
+    sku: Mapped[str] = mapped_column(Text(10), primary_key=True)
+    version: Mapped[int]
+
+
+class BatchRow(Base):
+    __tablename__ = "cp_batch"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sku: Mapped[str] = mapped_column(sa.ForeignKey("cp_product.sku", name="fk_cp_batch", ondelete="CASCADE"))
+    reference: Mapped[str] = mapped_column(Text(10))
+    bought: Mapped[int]
+    place: Mapped[int]
+
+
+class OrderLineRow(Base):
+    __tablename__ = "cp_order_line"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ref: Mapped[str] = mapped_column(Text(10))
+    quantity: Mapped[int | None]
+
+
+allocations = sa.Table(
+    "cp_allocation",
+    Base.metadata,
+    sa.Column("batch_id", sa.ForeignKey("cp_batch.id", name="fk_cp_allocated"), primary_key=True),
+    sa.Column("line_id", sa.ForeignKey("cp_order_line.id", name="fk_cp_allocation"), primary_key=True),
+)
+
+
+class MarkRow(Base):
+    __tablename__ = "cp_mark"
+    batch_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("cp_batch.id", name="fk_cp_mark", ondelete="CASCADE"), primary_key=True
+    )
+    text: Mapped[str] = mapped_column(Text(10), primary_key=True)
+
+
+class SupplierRow(Base):
+    __tablename__ = "cp_supplier"
+    sku: Mapped[str] = mapped_column(
+        sa.ForeignKey("cp_product.sku", name="fk_cp_supplier", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(Text(10))
+    country: Mapped[str | None] = mapped_column(Text(10))
+
+
+class ProductQuery(QueryObject[Product]):
+    batches__reference_startswith: str | None = None
+    batches__bought_ge: int | None = None
+    limit: int = 2
+
+
+class Products(BaseRepository[Product, str]):
+    model = ProductRow
+    version = "version"
+    parts = {
+        "batches": HasMany(
+            BatchRow,
+            order="place",
+            parts={
+                "allocations": HasMany(OrderLineRow, through=allocations),
+                "marks": HasMany(MarkRow, value="text"),
+            },
+        ),
+        "supplier": HasOne(SupplierRow),
+    }
+
+
+class Warehouse(BaseUnitOfWork):
+    products: Products

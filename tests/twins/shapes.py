@@ -2,7 +2,7 @@
 
 from tests.chinook.domain import CustomerQuery, InvoiceQuery, TrackQuery
 from tests.chinook.storage import MusicShop
-from tests.twins.aggregates import AlbumQuery, Chinook, Northwind, PlanQuery, Works
+from tests.twins.aggregates import AlbumQuery, Chinook, Northwind, PlanQuery, ProductQuery, Warehouse, Works
 from tests.twins.aggregates import OrderQuery as NorthwindQuery
 from tests.twins.domain import (
     AccountQuery,
@@ -41,6 +41,7 @@ SHAPES = {
     Northwind: {"orders": NorthwindQuery},
     Chinook: {"albums": AlbumQuery},
     Works: {"plans": PlanQuery},
+    Warehouse: {"products": ProductQuery},
     MusicShop: {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery},
 }
 

@@ -103,6 +103,15 @@ class FieldInfo:
         return self.column.type.plain and self.has_operators and self.kind is self.spec.type.kind
 
     @property
+    def takes_any_text(self) -> bool:
+        """True unless the entity allows some texts only, as a Literal does."""
+        try:
+            self.spec.accept("é" * (self.column.type.length or 0))
+        except ValueError:
+            return False
+        return True
+
+    @property
     def has_operators(self) -> bool:
         """True if criteria on the field can do more than test for NULL."""
         return Kind.OPAQUE not in (self.kind, self.spec.type.kind)
@@ -118,7 +127,7 @@ class UnderTest(Generic[T]):
         self.schema: Schema = definition.schema
         self.entity: type[T] = definition.mapper.entity
         self.natural_key: tuple[str, ...] = tuple(map(self.mapper.field, definition.natural_key))
-        self.parts: Mapping[str, Part] = {one.name: one for one in definition.aggregate.parts if not one.single}
+        self.parts: Mapping[str, Part] = {one.name: one for one in definition.aggregate.parts}
 
     @cached_property
     def fields(self) -> tuple[FieldInfo, ...]:

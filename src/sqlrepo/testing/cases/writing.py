@@ -144,15 +144,6 @@ def _settable_fields(subject: Subject[T]) -> list[FieldInfo]:
     return [field for field in subject.fields if not (field.column.name in fixed or field.column.computed)]
 
 
-def _takes_any_text(field: FieldInfo) -> bool:
-    """Return True unless the entity allows some texts only, as a Literal does."""
-    try:
-        field.spec.accept("é" * (field.column.type.length or 0))
-    except ValueError:
-        return False
-    return True
-
-
 def _check_refused(
     repository: BaseRepository[T, Any],
     target: bool,
@@ -600,7 +591,7 @@ class WritingCases(Generic[T]):
         """Give text fields one character too many, and as many as they hold."""
         limited = [field for field in _settable_fields(subject) if field.kind is Kind.TEXT and field.column.type.length]
         limited = [field for field in limited if field.plain and field.column.type.labels is None]
-        limited = [field for field in limited if _takes_any_text(field)]
+        limited = [field for field in limited if field.takes_any_text]
         subject.require(limited, "no text field of limited length besides its key")
         stored = subject.store_one()
         with subject.open() as repository:

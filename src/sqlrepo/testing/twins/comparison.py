@@ -169,18 +169,18 @@ def _both(table: Table, given: Any, stored: Any, *, updated: bool) -> tuple[dict
     """Return the values that must agree of an entity as given and as stored, those of its children among them."""
     own = _own_values(table, given, updated=updated)
     found = {name: table.by_name[name].get(stored) for name in own}
+    return own | _tree(table, given), found | _tree(table, stored)
+
+
+def _tree(table: Table, entity: Any) -> dict[str, Any]:
+    """Return the children of an entity, as far as the store keeps their values and order."""
+    found: dict[str, Any] = {}
     for name, part in table.children.items():
-        children, others = part.of(given), part.of(stored)
-        fixed = [
-            one for one in part.fields if not (one.made or one.column.name in part.part.owner or one.column.onupdate)
-        ]
-        sides = [
-            [{one.name: one.get(child) for one in fixed if not one.column.defaults(one.get(child))} for child in each]
-            for each in (children, others)
-        ]
-        in_order = part.part.order is not None and not part.is_set
-        own[name], found[name] = (each if in_order else sorted(each, key=repr) for each in sides)
-    return own, found
+        fixed = [one for one in part.fields if not (one.made or one.column.fills_itself or one.column.onupdate)]
+        own = [one for one in fixed if one.column.name not in part.part.supplied]
+        children = [{one.name: one.get(child) for one in own} | _tree(part, child) for child in part.of(entity)]
+        found[name] = children if part.part.order and not part.is_set else sorted(children, key=repr)
+    return found
 
 
 def _identity(table: Table, entity: Any) -> tuple[Any, ...]:
@@ -239,7 +239,7 @@ class Runner:
         Raises:
             Difference: a step had different outcomes.
         """
-        left = [Orphans(table.name, name) for table in self._tables.values() for name in table.children]
+        left = [Orphans(*one.name.split(".", 1)) for one in self._stores.subject.children.values()]
         for unit in (*program, Unit((*(Call(name, "find") for name in self._tables), *left))):
             self._unit(unit)
 
@@ -424,7 +424,7 @@ class Runner:
         memory, database = attempt(lambda: work(0)), attempt(lambda: work(1))
         table = self._tables[step.repository] if isinstance(step, Call | Scroll) else None
         if table is not None and table.children and isinstance(step, Call) and step.method in WRITES:
-            self._note_children(memory, database)
+            self._note_children(table, memory, database)
         if isinstance(step, Call) and step.method in INSERTS:
             self._note_rows(self._tables[step.repository], memory, database)
             if writing is not None:
@@ -482,12 +482,12 @@ class Runner:
             if keys[0] and keys[1] and (row := self._keys[table.name].add((keys[0], keys[1]), pair)):
                 self._note_row(table, position, row)
 
-    def _note_children(self, memory: Outcome, database: Outcome) -> None:
+    def _note_children(self, table: Table, memory: Outcome, database: Outcome) -> None:
         """Pair the generated keys of the children that a write returned."""
         if not isinstance(memory, Returned) or not isinstance(database, Returned):
             return
         for pair in zip(_entities(memory.value), _entities(database.value), strict=False):
-            for (part, first), (_, second) in zip(*(children_of(self._tables, one) for one in pair), strict=True):
+            for (part, first), (_, second) in zip(*(children_of(table, one) for one in pair), strict=False):
                 for children in zip(first, second, strict=False):
                     keys = part.key_of(children[0]), part.key_of(children[1])
                     if part.generated is not None and keys[0] and keys[1]:

@@ -29,7 +29,7 @@ from sqlrepo.testing.twins.model import (
     alternatives,
     can_construct,
 )
-from sqlrepo.testing.twins.parts import Attribute, Holds, OfChild
+from sqlrepo.testing.twins.parts import Attribute, Holds, OfChild, Stored
 from sqlrepo.testing.twins.samples import ChildGenerator, Choices, EntityGenerator
 from sqlrepo.testing.twins.stores import ALL_DIGITS
 
@@ -58,6 +58,11 @@ class QueryGenerator:
         # How values that differ by side compare with others is known of clocks only, and of these with given moments.
         self._fields = [one for one in self._named if not self._is_made(one) or one.kind in _CLOCKS]
         self._children = {name: ChildQueries(one, choices, folds=folds) for name, one in entities.children.items()}
+
+    @property
+    def _many(self) -> list[str]:
+        """The parts that exists() and every() ask about."""
+        return [name for name, one in self.table.children.items() if not one.part.single]
 
     def criterion(self, depth: int = _DEPTH) -> Any:
         """Generate a tree of criteria."""
@@ -146,10 +151,10 @@ class QueryGenerator:
         return Operation(name, (self._ref(field), *arguments))
 
     def _leaf(self) -> Any:
-        if self._children and self._pick.one_in(3):
+        if self._many and self._pick.one_in(3):
             return self._of_children()
         if self.table.objects and self._pick.one_in(12):
-            return Operation("is_null", (Attribute(self.table.name, self._pick.of(list(self.table.objects))),))
+            return Operation("is_null", (self._attribute(self._pick.of(list(self.table.objects))),))
         if not self._fields or self._pick.one_in(12):
             return self._apply("is_null", self._pick.of(self.table.fields))
         field = self._pick.of(self._fields)
@@ -163,11 +168,14 @@ class QueryGenerator:
 
     def _of_children(self) -> Any:
         """Ask if there are children, if one meets a condition, or if all do."""
-        name = self._pick.of(list(self._children))
+        name = self._pick.of(self._many)
         quantifier = self._pick.of(("exists", "exists", "every"))
         condition = Holds(self._children[name].criterion(1))
         plain = quantifier == "exists" and self._pick.one_in(5)
-        return Operation(quantifier, (Attribute(self.table.name, name), *(() if plain else (condition,))))
+        return Operation(quantifier, (self._attribute(name), *(() if plain else (condition,))))
+
+    def _attribute(self, name: str) -> Any:
+        return Attribute(self.table.name, name)
 
     def _comparison(self, field: FieldInfo) -> Any:
         operator = self._pick.of(_COMPARISONS)
@@ -250,6 +258,9 @@ class ChildQueries(QueryGenerator):
 
     def _ref(self, field: FieldInfo) -> Any:
         return OfChild("" if self._plain else field.name)
+
+    def _attribute(self, name: str) -> Any:
+        return OfChild(name)
 
     def _filtered_field(self, name: str, annotation: Any) -> FieldInfo | None:
         return self._named[0] if self._plain else super()._filtered_field(name, annotation)
@@ -438,7 +449,7 @@ class CallGenerator:
 
     def _patch(self) -> Call:
         key = self.entities.key()
-        of = key.index if isinstance(key, KeyOf) else None
+        of = Stored(self.table.name, key.index) if isinstance(key, KeyOf) else None
         changes = {} if self._pick.one_in(10) else self.entities.changes(version=True, of=of)
         return self._call("patch", key, changes)
 

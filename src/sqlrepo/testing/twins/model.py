@@ -7,7 +7,7 @@ import math
 import operator
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
@@ -139,15 +139,16 @@ class Table(UnderTest[Any]):
 
 
 class Children(Table):
-    """The table of a part, whose entities are the children."""
+    """The table of a part, whose entities are the children; they may have parts of their own."""
 
     def __init__(self, owner: Table, part: Part) -> None:
         self.name = f"{owner.name}.{part.name}"
         self.part = part
         self.repository, self._schemas = owner.repository, owner._schemas  # noqa: SLF001  # a table too
         self.mapper, self.schema, self.entity = part.mapper, part.schema, part.mapper.entity
-        self.natural_key, self.parts, self.children = (), {}, {}
+        self.natural_key, self.parts = (), {one.name: one for one in part.parts}
         self.converts, self.queries, self.strategy = False, (), None
+        self.children = {name: Children(self, one) for name, one in self.parts.items()}
 
     @property
     def is_set(self) -> bool:
@@ -159,6 +160,12 @@ class Children(Table):
 
     def in_order(self, forms: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(sorted(forms, key=repr)) if self.is_set else forms
+
+    def all(self) -> Iterator[Children]:
+        """Yield this table and those of the children's parts."""
+        yield self
+        for one in self.children.values():
+            yield from one.all()
 
 
 def _nest(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +230,8 @@ class UnitUnderTest:
     @property
     def children(self) -> Mapping[str, Children]:
         """The tables of all parts, by the name of the repository and that of the part."""
-        return {part.name: part for table in self.tables.values() for part in table.children.values()}
+        found = (one for table in self.tables.values() for part in table.children.values() for one in part.all())
+        return {one.name: one for one in found}
 
     def _reference(self, table: Table, key: ForeignKey) -> Reference:
         fields = tuple(map(table.mapper.field, key.columns))
@@ -245,8 +253,13 @@ def _schemas(repositories: Mapping[str, type[Any]]) -> Mapping[str, Schema]:
     """Return the tables of repositories and, behind them, those of their parts."""
     definitions = {name: repository.definition() for name, repository in repositories.items()}
     own = {name: one.schema for name, one in definitions.items()}
-    parts = {f"{name}.{part.name}": part.schema for name, one in definitions.items() for part in one.aggregate.parts}
-    return {**own, **parts}
+    return {**own, **{name: one for each, it in definitions.items() for name, one in _inner(each, it.aggregate.parts)}}
+
+
+def _inner(name: str, parts: Sequence[Part]) -> Iterator[tuple[str, Schema]]:
+    for part in parts:
+        yield f"{name}.{part.name}", part.schema
+        yield from _inner(f"{name}.{part.name}", part.parts)
 
 
 def _named(table: Table, option: str, given: Mapping[str, Collection[str]]) -> frozenset[str]:

@@ -187,11 +187,13 @@ def _exact(entity: Any, table: Table) -> Form:
     return tuple((name, _scalar(value)) for name, value in table.values_of(entity).items())
 
 
-def children_of(tables: Mapping[str, Table], entity: Any) -> Iterator[tuple[Children, list[Any]]]:
-    """Yield each part's table and the children of an entity."""
-    for table in tables.values():
-        for part in table.children.values() if isinstance(entity, table.entity) else ():
-            yield part, part.of(entity)
+def children_of(table: Table, entity: Any) -> Iterator[tuple[Children, list[Any]]]:
+    """Yield the table of each part and the children of an entity, and then those of each child."""
+    for part in table.children.values():
+        children = part.of(entity)
+        yield part, children
+        for child in children:
+            yield from children_of(part, child)
 
 
 def in_any_order(form: Form, *, whole: bool) -> Form:
@@ -247,7 +249,8 @@ class PendingCall:
         parents = {reference.parent.name for reference in table.references if reference.parent is not None}
         writes = call.method in (*INSERTS, "update", *_CHANGES)
         several = len(table.uniques) + len(table.references) > 1
-        self._tables_of_parts = {part.schema.name for part in table.children.values()}
+        inner = [one.part for part in table.children.values() for one in part.all()]
+        self._tables_of_parts = {one.schema.name for part in inner for one in (part, part.through or part)}
         self._before = {name: self._rows(name) for name in ({table.name} | parents if several and writes else ())}
 
     def depends_on_row_order(self) -> bool:

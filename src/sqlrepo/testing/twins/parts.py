@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,8 +23,10 @@ def edited(entity: Any, changes: Mapping[str, Any]) -> Any:
     return copy_with(entity, changes)
 
 
-def kept(children: Collection[Any], place: int, changes: Mapping[str, Any] | None = None) -> list[Any]:
+def kept(children: Any, place: int, changes: Mapping[str, Any] | None = None) -> list[Any]:
     """Return the child at a place, maybe with other values, as a list, which is empty beyond the end."""
+    if not isinstance(children, Collection) or isinstance(children, str):  # a single child
+        children = [] if children is None else [children]
     in_order = children if isinstance(children, list | tuple) else sorted(children, key=_by_number)
     found = list(in_order)[place : place + 1]
     return [edited(child, changes) for child in found] if changes else found
@@ -35,10 +37,20 @@ def _by_number(child: Any) -> list[Any]:
     return [(int(one), "") if one.isdigit() else (0, one) for one in re.split(r"(\d+)", repr(child))]
 
 
-def orphans(repository: Any, name: str) -> int:
-    """Count the rows of a part's table that are no child of an entity."""
-    part = next(one for one in repository.definition().aggregate.parts if one.name == name)
-    return count_rows(repository, part) - sum(len(getattr(one, name)) for one in repository.find())
+def only(children: Sequence[Any]) -> Any:
+    """Return the first child, or None."""
+    return children[0] if children else None
+
+
+def orphans(repository: Any, path: str) -> int:
+    """Count the rows of a part's table that are no child of an entity, such as those of ``batches.allocations``."""
+    owners, parts = repository.find(), repository.definition().aggregate.parts
+    for name in path.split("."):
+        part = next(one for one in parts if one.name == name)
+        owners = [child for owner in owners for child in part.wrap(getattr(owner, name))]
+        parts = part.parts
+    tables = [part, part.through] if part.through else [part]
+    return sum(abs(count_rows(repository, one) - len(owners)) for one in tables)
 
 
 # -- edits
@@ -59,6 +71,22 @@ class Stored(Node):
 
     def to_code(self, names: Names) -> str:
         return names.row(self.repository, self.index, now=self.now) or "None"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChild(Node):
+    """A child of a stored entity; None if there is none at the place."""
+
+    entity: Stored | StoredChild
+    part: str
+    place: int
+
+    def build(self, side: Side) -> Any:
+        return only(kept(getattr(self.entity.build(side), self.part, None), self.place))
+
+    def to_code(self, names: Names) -> str:
+        children = f"getattr({self.entity.to_code(names)}, {self.part!r}, None)"
+        return f"{names.import_name(only)}({names.import_name(kept)}({children}, {self.place}))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +117,7 @@ class Edited(Node):
 class Kept(Node):
     """A child of a stored entity, maybe with other values; a list without it if there is none at the place."""
 
-    entity: Stored
+    entity: Stored | StoredChild
     part: str
     place: int
     changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -97,14 +125,14 @@ class Kept(Node):
     def build(self, side: Side) -> Any:
         stored = self.entity.build(side)
         try:
-            return [] if stored is None else kept(getattr(stored, self.part), self.place, build(self.changes, side))
+            return kept(getattr(stored, self.part, None), self.place, build(self.changes, side))
         except (TypeError, ValueError) as error:
             raise NotConstructedError from error
 
     def to_code(self, names: Names) -> str:
-        entity = self.entity.to_code(names)
         changes = f", {to_code(dict(self.changes), names)}" if self.changes else ""
-        return "()" if entity == "None" else f"{names.import_name(kept)}({entity}.{self.part}, {self.place}{changes})"
+        children = f"getattr({self.entity.to_code(names)}, {self.part!r}, None)"
+        return f"{names.import_name(kept)}({children}, {self.place}{changes})"
 
 
 @dataclass(frozen=True, slots=True)

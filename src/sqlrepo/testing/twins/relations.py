@@ -268,7 +268,7 @@ class Relations:
 
     def _choose_criterion(self, random: Random) -> list[Any]:
         """Compare a field with values that it has, or one of children with a value of theirs."""
-        if self._table.children and random.random() < _OTHERWISE:
+        if any(not one.part.single for one in self._table.children.values()) and random.random() < _OTHERWISE:
             return self._choose_condition(random)
         field = self._choose_field(random)
         if field is None or field.origin is not None or self._table.converts:
@@ -280,7 +280,7 @@ class Relations:
         return [Operation(operator, (FieldRef(self._table.name, field.name), given))]
 
     def _choose_condition(self, random: Random) -> list[Any]:
-        name, part = random.choice(list(self._table.children.items()))
+        name, part = random.choice([one for one in self._table.children.items() if not one[1].part.single])
         field = random.choice([one for one in part.fields if one.has_operators and one.origin is None] or [None])
         children = [child for row in self._rows() for child in part.of(row.entity)]
         known = [] if field is None else [value for one in children if (value := field.get(one)) is not None]
@@ -362,7 +362,8 @@ class Relations:
         for one in _quantified(self._where):
             many, condition = one.arguments
             known = self._table.children[many.name].by_name
-            if all(known[name or "value"].column.type.bind is None for name in _fields_of(condition.criterion)):
+            names = {name or "value" for name in _fields_of(condition.criterion)}
+            if all(known[name].column.type.bind is None for name in names & known.keys()):
                 failing = _combine("|", _cases(condition.criterion)[1:])
                 steps = self._find(one), self._find(_negate(Operation("exists", (many, Holds(failing)))))
                 yield "every() is true where no child fails", steps, *map(self._ask, steps)
@@ -397,7 +398,8 @@ class Relations:
         known = self._table.by_name
         types = [known[name].column.type for name in (set(_fields_of(self._where)) or known)]
         if "Holds(" in repr(self._where):
-            types += [field.column.type for part in self._table.children.values() for field in part.fields]
+            inner = [one for part in self._table.children.values() for one in part.all()]
+            types += [field.column.type for part in inner for field in part.fields]
         folds = self._table.repository.fold == "ascii" and re.search("'i[^n_]", repr(self._where))
         plain = not self._table.converts and all(one.bind is None and one.result is None for one in types)
         if self._where is not None and plain and not folds:

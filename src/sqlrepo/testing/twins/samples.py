@@ -16,7 +16,7 @@ from sqlrepo import MappingError
 from sqlrepo.memory import Kind, ValueType
 from sqlrepo.testing.subject import FieldInfo
 from sqlrepo.testing.twins.model import Children, FreshKey, KeyOf, New, Table, can_construct, construct, stand_in
-from sqlrepo.testing.twins.parts import Edited, Kept, Several, Stored
+from sqlrepo.testing.twins.parts import Edited, Kept, Several, Stored, StoredChild, only
 
 T = TypeVar("T")
 
@@ -234,15 +234,14 @@ class EntityGenerator:
         values |= {name: children.several(valid=valid) for name, children in self._children.items()}
         return New(self.table.entity, self.table.nest(self._compatible(values) | self._keys(existing=existing)))
 
-    def changes(self, *, version: bool, of: int | None = None) -> dict[str, Any]:
-        """Generate values for some fields outside the key, and for parts of the index-th row."""
+    def changes(self, *, version: bool, of: Stored | StoredChild | None = None) -> dict[str, Any]:
+        """Generate values for some fields outside the key, and for the parts of a stored row."""
         fixed = {*self.table.schema.key, *(() if version else (self.table.schema.version,))}
         free = [one for one in self.table.own_fields if one.column.name not in fixed and not one.column.computed]
         makers = {one.name: partial(self._value, one) for one in free}
         makers |= {name: partial(self._object, name) for name in self.table.objects}
         if of is not None:
-            stored = Stored(self.table.name, of)
-            makers |= {name: partial(one.edit, stored) for name, one in self._children.items()}
+            makers |= {name: partial(one.edit, of) for name, one in self._children.items()}
         chosen = self._pick.some_of(list(makers), 2, 1) if makers else []
         return {name: makers[name]() for name in chosen}
 
@@ -413,7 +412,9 @@ class ChildGenerator(EntityGenerator):
     def __init__(self, table: Children, choices: Choices, *, all_digits: bool = True) -> None:
         super().__init__(table, choices, all_digits=all_digits)
         self.part = table.part
-        given = {*table.part.owner, table.part.order}
+        self._collect = only if table.part.single else table.part.collect
+        self._most = 1 if table.part.single else _MOST_CHILDREN
+        given = {*table.part.supplied, table.part.order}
         groups = [table.schema.key, *(one.columns for one in table.schema.uniques)]
         own = [[name for name in columns if name not in given] for columns in groups if given & {*columns}]
         #: The fields in which no two children of an entity may agree.
@@ -426,28 +427,38 @@ class ChildGenerator(EntityGenerator):
 
     def several(self, *, valid: bool = False) -> Several:
         """Generate all children of an entity."""
-        made = self._pick.several(partial(self.child, valid=valid), _MOST_CHILDREN)
-        return Several(self.part.collect, tuple(made if self._pick.one_in(10) else self._distinct(made)))
+        made = self._pick.several(partial(self.child, valid=valid), self._most, int(self.part.required))
+        return Several(self._collect, tuple(made if self._pick.one_in(10) else self._distinct(made)))
 
     def plainest_children(self, count: int) -> Several:
-        child = self._plainest["value"] if self.part.plain else New(self.table.entity, self._plainest)
-        return Several(self.part.collect, (child,) * count)
+        child = self._plainest["value"] if self.part.plain else New(self.table.entity, self.table.nest(self._plainest))
+        return Several(self._collect, (child,) * max(count, int(self.part.required)))
 
-    def edit(self, stored: Stored) -> Several:
+    def edit(self, stored: Stored | StoredChild) -> Several:
         """Generate what becomes of the children of an entity: kept, changed, moved, gone, and new ones."""
-        places = [place for place in range(_MOST_CHILDREN + 1) if not self._pick.one_in(5)]
+        places = [place for place in range(self._most + 1) if not self._pick.one_in(5)]
         if self._pick.one_in(3):
             places = sorted(places, key=lambda _: self._pick.up_to(9))
-        items: list[Any] = [Kept(stored, self.part.name, place, self._changes()) for place in places]
+        items: list[Any] = [Kept(stored, self.part.name, place, self._changes(stored, place)) for place in places]
         if self._pick.one_in(12):  # another entity's, or one twice
-            other = replace(stored, index=self._pick.up_to(_MOST_ROWS)) if self._pick.one_in(2) else stored
-            items.append(Kept(other, self.part.name, self._pick.up_to(1)))
+            items.append(
+                Kept(self._other(stored) if self._pick.one_in(2) else stored, self.part.name, self._pick.up_to(1))
+            )
         for child in self._distinct(self._pick.several(self.child, 2)):
             items.insert(self._pick.up_to(len(items)) if self._pick.one_in(2) else 0, child)
-        return Several(self.part.collect, () if self._pick.one_in(12) else tuple(items))
+        if self.part.single and (items or self.part.required) and self._pick.one_in(3):
+            items.insert(0, self.child())
+        return Several(self._collect, () if self._pick.one_in(12) and not self.part.required else tuple(items))
 
-    def _changes(self) -> dict[str, Any]:
-        return self.changes(version=False) if not self.part.plain and self._pick.one_in(4) else {}
+    def _other(self, stored: Stored | StoredChild) -> Stored | StoredChild:
+        """Choose another row, or another child of the same."""
+        if isinstance(stored, Stored):
+            return replace(stored, index=self._pick.up_to(_MOST_ROWS))
+        return replace(stored, place=self._pick.up_to(_MOST_CHILDREN))
+
+    def _changes(self, stored: Stored | StoredChild, place: int) -> dict[str, Any]:
+        child = StoredChild(stored, self.part.name, place)
+        return self.changes(version=False, of=child) if not self.part.plain and self._pick.one_in(4) else {}
 
     def _distinct(self, children: list[Any]) -> list[Any]:
         """Leave out children that a unique constraint refuses beside those before them."""
@@ -467,7 +478,7 @@ class ChildGenerator(EntityGenerator):
         return None
 
     def _reference(self, field: FieldInfo) -> Any:
-        return None if field.column.name in self.part.owner else super()._reference(field)
+        return None if field.column.name in self.part.supplied else super()._reference(field)
 
 
 def _is_short(number: Any) -> bool:

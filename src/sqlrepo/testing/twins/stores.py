@@ -137,7 +137,9 @@ def _referenced_first(subject: UnitUnderTest) -> list[Any]:
     """
     wanted: dict[Any, None] = {}
     for table in subject.tables.values():
-        for schema in (table.schema, *(part.schema for part in table.children.values())):
+        parts = [one.part for part in table.children.values() for one in part.all()]
+        links = [part.through.schema for part in parts if part.through]
+        for schema in (table.schema, *(part.schema for part in parts), *links):
             if schema.model is None:
                 raise UnsupportedError(f"table {schema.name} has no mapped class, so no database can keep it")
             mapped = getattr(schema.model, "__mapper__", None)
