@@ -230,8 +230,8 @@ def strictly(where, find):
     return WITH_OWNERS(replace(where, shape=map_leaves(where.shape, inside)), find)
 
 
-def ref_of_the_city(self, ref):
-    return BIND_REF(self, replace(ref, name="place.city") if ref.name == "place.street" else ref)
+def city_for_street(self, name):
+    return COLUMN(self, "place.city" if name == "place.street" else name)
 
 
 def rows_unless_about_children(self, schema, request):
@@ -240,7 +240,7 @@ def rows_unless_about_children(self, schema, request):
 
 
 FAIL, FETCH, WRITE, DUMP = Transaction.fail, ScopedDriver.fetch, _Difference.write, aggregates._dump
-WITH_OWNERS, BIND_REF = memory_driver.with_owners, Mapper.bind_ref
+WITH_OWNERS, COLUMN = memory_driver.with_owners, Mapper.column
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ WITH_OWNERS, BIND_REF = memory_driver.with_owners, Mapper.bind_ref
         ("16.13", _Difference, "write", write_one_by_one),
         ("17.1", memory_driver, "with_owners", strictly),
         ("17.2", criteria_of_fields, "IsTrue", lambda criterion: criterion),
-        ("17.3", Mapper, "bind_ref", ref_of_the_city),
+        ("17.3", Mapper, "column", city_for_street),
         ("17.4", ScopedDriver, "fetch", rows_unless_about_children),
     ],
 )
