@@ -3,8 +3,12 @@
 from typing import Literal
 
 import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from sqlrepo import (
+    BaseRepository,
     BaseUnitOfWork,
     InvalidValueError,
     MappingError,
@@ -19,7 +23,7 @@ from sqlrepo import (
     not_,
     via,
 )
-from tests.units.domain import database
+from tests.units.domain import database, own_base
 from tests.units.related import (
     AllComments,
     AllCustomers,
@@ -220,6 +224,114 @@ class TestWriting:
         with Fulls(filled) as shop:
             assert numbers(shop.orders.find()) == [1, 3, 4]
             assert shop.orders.delete_where(number=2) == 0
+
+
+Own = own_base()
+
+
+class BasketRow(Own):
+    __tablename__ = "related_basket"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    items: Mapped[list["ItemRow"]] = relationship(cascade="all, delete-orphan")
+
+
+class ItemRow(Own):
+    __tablename__ = "related_item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    basket_id: Mapped[int] = mapped_column(sa.ForeignKey(BasketRow.id, ondelete="CASCADE"))
+    qty: Mapped[int]
+
+
+class Item(BaseModel):
+    id: int | None = None
+    qty: int
+
+
+class StoredItem(Item):
+    basket_id: int
+
+
+class Basket(BaseModel):
+    id: int | None = None
+    items: list[Item] = []
+    version: int = 1
+
+
+class Baskets(BaseRepository[Basket, int]):
+    model = BasketRow
+    version = "version"
+
+
+class AllItems(BaseRepository[StoredItem, int]):
+    model = ItemRow
+
+
+class Items(AllItems):
+    """Items with the quantity 0 are hidden."""
+
+    def scope(self):
+        return fields(StoredItem).qty > 0
+
+
+class Bare(BaseUnitOfWork):
+    baskets: Baskets
+    items: AllItems
+
+
+class Hiding(BaseUnitOfWork):
+    baskets: Baskets
+    items: Items
+
+
+class TestHiddenChildren:
+    @pytest.fixture
+    def own(self, backend):
+        db = database(backend, Own)
+        yield db
+        db.dispose()
+
+    @pytest.fixture
+    def key(self, own):
+        with Bare(own) as shop:
+            return shop.baskets.add(Basket(items=[Item(qty=0), Item(qty=1), Item(qty=2)])).id
+
+    def test_are_neither_returned_nor_matched(self, own, key):
+        b = fields(Basket)
+        with Hiding(own) as shop:
+            assert [item.qty for item in shop.baskets.get(key).items] == [1, 2]
+            for found in (shop.baskets.find(), list(shop.baskets.stream()), shop.baskets.get_many([key])):
+                assert [[item.qty for item in one.items] for one in found] == [[1, 2]]
+            assert shop.baskets.count(exists(b.items, lambda item: item.qty == 0)) == 0
+            assert shop.baskets.count(every(b.items, lambda item: item.qty > 0)) == 1
+            assert shop.baskets.count(exists(b.items)) == 1
+
+    def test_are_not_touched_by_a_write(self, own, key):
+        with Hiding(own) as shop:
+            kept = shop.baskets.get(key)
+            changed = kept.model_copy(update={"items": [kept.items[1], Item(qty=7)]})
+            assert [item.qty for item in shop.baskets.update(changed).items] == [2, 7]
+            shop.baskets.patch(key, {"items": []})
+            assert shop.baskets.get(key).items == []
+            assert shop.baskets.count(not_(exists(fields(Basket).items))) == 1
+        with Bare(own) as shop:
+            hidden = shop.baskets.get(key)
+            assert [item.qty for item in hidden.items] == [0]
+        with pytest.raises(InvalidValueError, match="not the key of one of the items"), Hiding(own) as shop:
+            shop.baskets.update(hidden)
+
+    def test_go_with_their_owner(self, own, key):
+        with Hiding(own) as shop:
+            shop.baskets.delete(key)
+        with Bare(own) as shop:
+            assert shop.items.count() == 0
+
+    def test_are_not_read_without_their_repository(self, own, key):
+        class Basketry(BaseUnitOfWork):
+            baskets: Baskets
+
+        with Basketry(own) as shop, pytest.raises(QueryError, match="declare a repository of the table in Basketry"):
+            shop.baskets.get(key)
 
 
 class TestDeclarations:

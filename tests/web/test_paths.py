@@ -47,5 +47,5 @@ def test_a_path_that_leads_nowhere_stops_the_start(how):
     def find(query: Annotated[Wrong, how], shop: Annotated[Shop, provide(Shop, db)]) -> int:
         return shop.orders.count(query)
 
-    with pytest.raises(QueryError, match="Wrong.customer_id__nam: .*did you mean 'name'"):
+    with pytest.raises(QueryError, match=r"Wrong\.customer_id__nam: .*did you mean 'name'"):
         check_routes(app)  # which install() calls at start-up

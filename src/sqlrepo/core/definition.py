@@ -10,6 +10,7 @@ from functools import cached_property
 from inspect import iscoroutinefunction, isroutine
 from types import FrameType
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
+from weakref import WeakSet
 
 from typing_extensions import get_original_bases
 
@@ -97,6 +98,10 @@ def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
+#: The repository classes that have a scope: their tables are not read without it.
+SCOPED: WeakSet[type[RepositoryConfig[Any]]] = WeakSet()
+
+
 class RepositoryConfig(Generic[T]):
     """The declarations of a repository class; checked when the class is defined, and read once."""
 
@@ -140,6 +145,8 @@ class RepositoryConfig(Generic[T]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._definition = None
+        if cls.scope is not RepositoryConfig.scope:
+            SCOPED.add(cls)
         _define(cls, complete=False)
 
     @classmethod

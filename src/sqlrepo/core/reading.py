@@ -499,14 +499,15 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
 
     def _evaluate_scope(self) -> Scope:
         """Evaluate the scope, once in each call; `ProgrammingError` if the methods return no criterion."""
+        parts = self._relations.scopes_of(self._aggregate.parts) if self._aggregate.parts else {}
         if not self._config.has_scope:
-            return self._unscoped
+            return Scope(self._mapper, parts=parts) if parts else self._unscoped
         relations = partial(Relations, self, (self._kind,))
         rows = evaluate_scope(self._mapper, f"{self._name}.scope()", self.scope, relations)
         if not self._config.has_write_scope:
-            return Scope(self._mapper, rows, rows)
+            return Scope(self._mapper, rows, rows, parts)
         changed = evaluate_scope(self._mapper, f"{self._name}.write_scope()", self.write_scope, relations)
-        return Scope(self._mapper, rows, changed)
+        return Scope(self._mapper, rows, changed, parts)
 
     def _scoped(self, work: Callable[[Driver], R], scope: Scope | None) -> Callable[[Driver], R]:
         """Confine statements to the scope: the one given, where the call has evaluated it already."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlrepo.core.definition import RepositoryConfig, table_name, type_arguments
+from sqlrepo.core.definition import SCOPED, RepositoryConfig, table_name, type_arguments
 from sqlrepo.core.scope import evaluate_scope
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import EVERYTHING, Criterion, all_of, map_leaves, matches_all
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.query import PATHS, QueryObject
 from sqlrepo.tables.mapper import Mapper
+from sqlrepo.tables.parts import Part, all_parts
 from sqlrepo.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Relations(Kinds):
         """
         table = schema.full_name
         mine = [make for kind, make in self._members() if table_name(kind) == table]
-        if not mine and (scoped := [kind for kind in all_kinds() if _is_scoped(kind) and table_name(kind) == table]):
+        if not mine and (scoped := [kind for kind in SCOPED if table_name(kind) == table]):
             raise QueryError(
                 f"{scoped[0].__name__} has a scope over table {schema.name}, which must not be read without it; "
                 f"declare a repository of the table in {self._repository.unit.__class__.__name__}"
@@ -110,9 +111,14 @@ class Relations(Kinds):
         scopes = [scope for make in mine if not matches_all(scope := self._evaluate(make()))]
         return all_of(scopes) if scopes else EVERYTHING
 
+    def scopes_of(self, parts: Iterable[Part]) -> Mapping[Schema, Criterion]:
+        """Return the scopes of the tables of parts, where there are any."""
+        scopes = {part.schema: self.scope_of(part.schema) for part in all_parts(parts)}
+        return {schema: scope for schema, scope in scopes.items() if not matches_all(scope)}
+
     def _evaluate(self, repository: Readable[Any, Any]) -> Criterion:
         kind = repository._kind
-        if not _is_scoped(kind):
+        if kind not in SCOPED:
             return EVERYTHING
         if kind in self._chain:
             circle = " -> ".join(f"{one.__name__}.scope()" for one in (*self._chain[self._chain.index(kind) :], kind))
@@ -168,10 +174,6 @@ def find_by_key(declared: Iterable[Kind], schema: Schema, column: str) -> Kind:
 
 def _entity(kind: Kind) -> Any:
     return type_arguments(kind, RepositoryConfig)[0]
-
-
-def _is_scoped(kind: Kind) -> bool:
-    return kind.scope is not RepositoryConfig.scope
 
 
 def all_kinds(base: Kind = RepositoryConfig) -> Iterator[Kind]:

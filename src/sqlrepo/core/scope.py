@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -40,9 +40,10 @@ class Scope:
     mapper: Mapper[Any]
     rows: Criterion = EVERYTHING  # met by every row that the call reads, changes or inserts
     write_scope: Criterion = EVERYTHING  # met by changed rows
+    parts: Mapping[Schema, Criterion] = field(default_factory=dict)  # met by the children that are read
 
     def confine(self, driver: Driver) -> Driver:
-        everything = matches_all(self.rows) and matches_all(self.write_scope)
+        everything = matches_all(self.rows) and matches_all(self.write_scope) and not self.parts
         return driver if everything else cast(Driver, ScopedDriver(driver, self))
 
     def check_new(self, rows: Iterable[Values]) -> None:
@@ -128,12 +129,15 @@ class ScopedDriver:
         self.beneath = beneath
         self._scope = scope
         self._rows = Condition(*parametrize(scope.rows))
+        self._readable = {schema: condition(rows) for schema, rows in scope.parts.items()}
+        self._readable[scope.mapper.schema] = self._rows
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.beneath, name)
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
-        return self.beneath.fetch(schema, replace(request, where=request.where.and_also(self._rows_of(schema))))
+        rows = self._readable.get(schema, Condition())
+        return self.beneath.fetch(schema, replace(request, where=request.where.and_also(rows)))
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         return self.beneath.count(schema, where.and_also(self._rows_of(schema)), limit)
@@ -163,7 +167,7 @@ class ScopedDriver:
         return self.beneath.delete(schema, where.and_also(self._rows_of(schema)))
 
     def _rows_of(self, schema: Schema) -> Condition:
-        """The scope is that of the repository's own table, not of its parts'."""
+        """The scope of the repository's own table; what is written of its parts has been read before."""
         return self._rows if schema is self._scope.mapper.schema else Condition()
 
     def fetch_changed(self, schema: Schema, request: Fetch) -> list[Row]:

@@ -516,7 +516,8 @@ class Mapper(Generic[T]):
         if through is None:
             return bound
         near, far = tuple(map(self.ref, through.targets)), tuple(map(through.mapper.ref, through.owner))
-        return replace(bound, near=near, far=far, mapper=through.mapper, where=bound)
+        where = And((bound, relations().scope_of(through.schema)))
+        return replace(bound, near=near, far=far, mapper=through.mapper, where=where)
 
     def _find_target(self, ref: Ref, relations: Callable[[], Reaches]) -> type:
         """Return the entity class to which a key leads by its foreign key."""
