@@ -2,6 +2,7 @@
 
 import contextlib
 import types
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
@@ -19,8 +20,15 @@ from sqlrepo import (
     NotNullViolationError,
     QueryError,
     QueryObject,
+    Summary,
     TransactionAbortedError,
     UniqueViolationError,
+    exists,
+    fields,
+    matches,
+    not_,
+    some,
+    via,
 )
 from sqlrepo.testing import query_budget
 from tests.units.domain import database
@@ -326,3 +334,260 @@ def test_paths_through_what_is_no_key_are_refused_at_first_meeting(db, name, wor
                 office.cases.find(given)
             missing = [word for word in [f"Query.{name}", *words] if word not in str(caught.value)]
             assert not missing, str(caught.value)
+
+
+# -- views, other roots and summaries
+
+
+class PartyRow(Base):  # another root, part of whose rows are hidden
+    __tablename__ = "party_of_errors"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class DealRow(Base):
+    __tablename__ = "deal_of_errors"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    party_id: Mapped[int | None] = mapped_column(sa.ForeignKey(PartyRow.id))
+    first_id: Mapped[int] = mapped_column(sa.ForeignKey(PartyRow.id))
+    ratio: Mapped[float]
+    size: Mapped[int | None]
+    version: Mapped[int]
+    rows: Mapped[list["DealLineRow"]] = relationship(cascade="all, delete-orphan")
+    stamp: Mapped["StampRow | None"] = relationship(cascade="all, delete-orphan")
+
+
+class DealLineRow(Base):
+    __tablename__ = "line_of_deal"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    deal_id: Mapped[int] = mapped_column(sa.ForeignKey(DealRow.id, ondelete="CASCADE"))
+    qty: Mapped[int]
+    sku: Mapped[str]
+
+
+class StampRow(Base):
+    __tablename__ = "stamp_of_deal"
+    deal_id: Mapped[int] = mapped_column(sa.ForeignKey(DealRow.id, ondelete="CASCADE"), primary_key=True)
+    text: Mapped[str]
+
+
+class Party(BaseModel):
+    id: int | None = None
+    name: str
+
+
+class DealLine(BaseModel):
+    id: int | None = None
+    qty: int
+    sku: str
+
+
+class Stamp(BaseModel):
+    text: str
+
+
+class Deal(BaseModel):
+    id: int | None = None
+    party_id: int | None = None
+    first_id: int
+    ratio: float = 0.5
+    size: int | None = None
+    rows: list[DealLine] = []
+    stamp: Stamp | None = None
+    version: int = 1
+
+
+class Parties(BaseRepository[Party, int]):
+    model = PartyRow
+
+
+class NamedParties(Parties):
+    def scope(self):
+        return fields(Party).name != "hidden"
+
+
+class Deals(BaseRepository[Deal, int]):
+    model = DealRow
+    version = "version"
+
+
+class Market(BaseUnitOfWork):
+    deals: Deals
+    cases: Cases
+    parties: NamedParties
+
+
+class Opened(BaseUnitOfWork):
+    deals: Deals
+    parties: Parties
+
+
+class PartyView(BaseModel):
+    id: int
+    name: str
+
+
+def view(**annotations):
+    return types.new_class("View", (BaseModel,), exec_body=lambda body: body.update(__annotations__=annotations))
+
+
+@pytest.fixture
+def market(db):
+    with Opened(db) as opened:
+        shown, hidden = opened.parties.add_many([Party(name="shown"), Party(name="hidden")])
+        opened.deals.add_many([Deal(party_id=hidden.id, first_id=shown.id), Deal(first_id=hidden.id)])
+    with Market(db) as market:
+        market.deals.count()
+        yield market
+
+
+@pytest.mark.parametrize(
+    ("field", "annotation", "words"),
+    [
+        ("partty", PartyView, ["'partty'", "did you mean", "references"]),
+        ("party", PartyView, ["the scope of NamedParties", "PartyView | None"]),
+        ("first", PartyView, ["the scope of NamedParties", "PartyView | None"]),
+        ("party", list[PartyView], ["needs a view"]),
+        ("rows", DealLine, ["needs a list"]),
+        ("rows", list[int], ["needs a list"]),
+        ("stamp", Stamp, ["cannot be None", "Stamp | None"]),
+        ("rows__qty_sum", int, ["may be None"]),
+        ("rows__qty_avg", int, ["_sum, _min, _max or _count"]),
+        ("rows__sku_sum", str, ["sum does not fit 'sku'"]),
+        ("rows__qyt_sum", int | None, ["'qyt'", "'qty'"]),
+    ],
+)
+def test_a_view_that_does_not_fit_is_refused_before_any_statement(market, field, annotation, words):
+    wrong = view(id=int, **{field: annotation})
+    with query_budget(0), pytest.raises(QueryError) as caught:
+        market.deals.find(fields(Deal).size == 77, into=wrong)
+    missing = [word for word in [f"View.{field}", *words] if word not in str(caught.value)]
+    assert not missing, str(caught.value)
+
+
+def test_a_row_out_of_scope_is_none_in_a_view_and_in_criteria(market):
+    found = market.deals.find(into=view(id=int, party=PartyView | None, first=PartyView | None))
+    assert [(one.party, one.first and one.first.name) for one in found] == [(None, "shown"), (None, None)]
+    d = fields(Deal)
+    assert market.deals.count(via(d.party_id, Party).name == "hidden") == 0
+    assert market.deals.count(not_(via(d.party_id, Party).name == "hidden")) == 0
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda d: via(d.party_id, Case).title == "x", ["'party_id'", "party_of_errors", "Case", "case_of_errors"]),
+        (lambda d: via(d.party_id, Stamp).text == "x", ["no repository of Stamp"]),
+        (lambda d: via(d.party_id, Party).nam == "x", ["'nam'", "'name'"]),
+        (lambda d: exists(Party, lambda p: p.name == "x"), ["Party", "row around", "=="]),
+        (lambda d: exists(Party, lambda p: (p.id == d.party_id) & (p.name == d.ratio)), ["different types"]),
+        (lambda d: exists(Party, lambda p: (p.id == d.party_id) & (p.id > d.size)), ["id > size", "outside"]),
+        (lambda d: exists(d.rows, lambda row: row.qty > d.size), ["qty > size", "outside the lambda"]),
+        (lambda d: exists(d.rows, lambda row: row.qtty > 1), ["'qtty'", "'qty'"]),
+        (lambda d: exists(d.stamp), ["collection"]),
+        (lambda d: d.rows == [], ["Deal.rows", "exists()"]),
+        (lambda d: some(d.stamp).txt == "a", ["'txt'", "'text'"]),
+    ],
+)
+def test_a_criterion_about_other_rows_that_cannot_be_meant_is_refused(market, ask, words):
+    with query_budget(0), pytest.raises(QueryError) as caught:
+        market.deals.find(ask(fields(Deal)))
+    missing = [word for word in words if word not in str(caught.value)]
+    assert not missing, str(caught.value)
+
+
+def test_what_asks_about_rows_elsewhere_is_no_question_for_matches():
+    d = fields(Deal)
+    for criterion in (via(d.party_id, Party).name == "x", exists(Party, lambda p: p.id == d.party_id)):
+        with pytest.raises(QueryError, match="rows elsewhere; ask a repository"):
+            matches(criterion, Deal(first_id=1))
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ("rows", ["Deal.rows has no order"]),
+        ("rows__qty", ["rows holds any number of children"]),
+        ("party_id__nam", ["'nam'", "'name'"]),
+        ("size__nam", ["'size'", "no foreign key"]),
+    ],
+)
+def test_an_order_by_other_rows_that_cannot_be_meant_is_refused(market, order, words):
+    with query_budget(0), pytest.raises(QueryError) as caught:
+        market.deals.find(order_by=order)
+    missing = [word for word in words if word not in str(caught.value)]
+    assert not missing, str(caught.value)
+
+
+def summary(**annotations):
+    return types.new_class("Sums", (Summary[Deal],), exec_body=lambda body: body.update(__annotations__=annotations))
+
+
+@pytest.mark.parametrize(
+    ("field", "annotation", "words"),
+    [
+        ("rows__sku_sum", str | None, ["rows__sku is str, so sum does not fit it"]),
+        ("rows__qty_avg", int | None, ["sum, min, max, count"]),
+        ("rows__qty_sum", int, ["int | None"]),
+        ("rows_sum", int, ["children are measured", "'rows__id_sum'"]),
+        ("rows__sku", str, ["children are measured, and are no group keys"]),
+        ("rows__qtty_sum", int | None, ["'rows__qty_sum'"]),
+        ("size_avg", int | None, ["Decimal"]),
+        ("size_summ", int | None, ["'size_summ'", "'size_sum'"]),
+        ("count", str, ["int"]),
+    ],
+)
+def test_a_summary_that_does_not_fit_is_refused_when_it_is_defined(field, annotation, words):
+    with pytest.raises(QueryError) as caught:
+        summary(**{field: annotation})
+    missing = [word for word in [f"Sums.{field}", *words] if word not in str(caught.value)]
+    assert not missing, str(caught.value)
+
+
+def test_a_sum_of_floats_is_refused_and_of_nothing_is_none(market):
+    with query_budget(0), pytest.raises(QueryError, match=r"Sums.ratio_sum: .*approximate = \('ratio',\)"):
+        market.deals.summarize(summary(ratio_sum=float | None))
+    of_nothing = summary(count=int, size_avg=Decimal | None, rows__qty_sum=int | None, rows__count=int)
+    for criteria in ((), (fields(Deal).size == 77,)):
+        [found] = market.deals.summarize(of_nothing, *criteria)
+        assert found == of_nothing(count=0 if criteria else 2, size_avg=None, rows__qty_sum=None, rows__count=0)
+
+
+without_key = sa.Table("keyless_of_errors", Base.metadata, sa.Column("name", sa.String(10)))
+pairs = sa.Table(
+    "pair_of_errors",
+    Base.metadata,
+    sa.Column("deal_id", sa.ForeignKey(DealRow.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("party_id", sa.ForeignKey(PartyRow.id), primary_key=True),
+)
+
+
+class Name(BaseModel):
+    name: str
+
+
+class Pair(BaseModel):
+    deal_id: int
+    party_id: int
+
+
+class Names(BaseRepository[Name, str]):
+    model = without_key
+
+
+class Pairs(BaseRepository[Pair, tuple[int, int]]):
+    model = pairs
+
+
+def test_a_table_serves_as_model_and_without_a_key_says_what_it_cannot_do(market):
+    deal, pair = market.deals.first(), Pairs(market)
+    link = Pair(deal_id=deal.id, party_id=deal.first_id)
+    assert pair.add(link) == pair.get((link.deal_id, link.party_id)) == link
+    pair.delete((link.deal_id, link.party_id))
+    assert pair.find() == []
+    names = Names(market)
+    assert names.add(Name(name="a")) == names.first()
+    for use in (lambda: names.get("a"), lambda: names.update(Name(name="a")), lambda: names.delete("a")):
+        with pytest.raises(MappingError, match=r"keyless_of_errors has no primary key.*delete_where"):
+            use()
+    assert names.delete_where(name="a") == 1

@@ -169,7 +169,7 @@ class _Planner:
             return Flag(name, mapper.require_key().schema.key, mark)
         prefix, _, rest = name.partition("__")
         if (relation := self._relation(mapper, prefix)) is not None:
-            return _fold(relation, name, rest) if rest else self._nest(relation, view, field, within)
+            return _fold(relation, field, rest) if rest else self._nest(relation, view, field, within)
         known = {*mapper.names, *mapper.links, *_relationships(mapper.schema), *self._references(mapper)}
         raise QueryError(
             f"{mapper.entity.__name__} has no field {name!r}{nearest(name, sorted(known))}; a view names fields and "
@@ -184,7 +184,7 @@ class _Planner:
             many = f"list, tuple, set or frozenset of {'plain values' if plain else 'views'}"
             needed = many if relation.many else "view, or a view | None"
             raise QueryError(f"is annotated {field.annotation}, but needs a {needed}")
-        if not (relation.many or field.optional or relation.part):
+        if not (relation.many or field.optional):
             self._require_certain(relation, child)
         sorted_by = (one.ref.name for one in relation.sort) if relation.through else ()
         plan = self.plan(relation.mapper, child, (*relation.far, *sorted_by), (*within, view))
@@ -193,7 +193,7 @@ class _Planner:
     def _require_certain(self, relation: Relation, child: type) -> None:
         """Refuse a field that cannot be None, where there may be no row, or a scope may hide it."""
         repository = self._repositories.get(relation.mapper.schema.full_name, RepositoryConfig)
-        scoped = repository.scope is not RepositoryConfig.scope
+        scoped = relation.part is None and repository.scope is not RepositoryConfig.scope
         if scoped or not relation.certain:
             why = f"the scope of {repository.__name__} may hide the row" if scoped else "there may be no row"
             raise QueryError(f"cannot be None, but {why}; annotate {child.__name__} | None")
@@ -205,7 +205,7 @@ class _Planner:
 
     def _relation(self, mapper: AnyMapper, name: str) -> Relation | None:
         if (part := mapper.links.get(name)) is not None:
-            return _of_part(part)
+            return _of_part(part, certain=not describe(mapper.entity)[name].optional)
         known = {} if name in self._references(mapper) else _relationships(mapper.schema)
         return self._of_relationship(mapper, known[name]) if name in known else self._of_key(mapper, name)
 
@@ -281,14 +281,14 @@ def _own_columns(mapper: AnyMapper, field: EntityField) -> list[str]:
     return [name] if free else []
 
 
-def _of_part(part: Part) -> Relation:
+def _of_part(part: Part, *, certain: bool) -> Relation:
     between = part.through
     through = None if between is None else Through(between.mapper, between.owner, part.targets)
     near = part.targets if between is None else between.targets
-    return Relation(near, part.mapper, part.owner, not part.single, True, part.sort, through, part)
+    return Relation(near, part.mapper, part.owner, not part.single, certain, part.sort, through, part)
 
 
-def _fold(relation: Relation, name: str, rest: str) -> Fold:
+def _fold(relation: Relation, view: EntityField, rest: str) -> Fold:
     """Read the name of a count or fold, which follows the relation's and ``__``."""
     field, _, function = ("", "", rest) if rest == "count" else rest.rpartition("_")
     if function not in ("count", "sum", "min", "max") or bool(field) is (rest == "count"):
@@ -298,12 +298,14 @@ def _fold(relation: Relation, name: str, rest: str) -> Fold:
         raise QueryError(f"{function} does not fit {field!r}, whose column holds {column.type.kind.value}")
     if relation.through is None:
         ref = None if column is None else relation.mapper.ref(column.name)
+        if function != "count" and not view.optional:
+            raise QueryError("may be None, because there may be no rows; add `| None` to its type")
         measure, nothing = Measure(cast(Any, function), ref), 0 if function == "count" else None
-        return Fold(name, relation.near, relation, measure, nothing)
+        return Fold(view.name, relation.near, relation, measure, nothing)
     if field or len(relation.through.far) > 1:
         raise QueryError("only __count fits what an association table leads to, by a key of one column")
     far = relation.through.mapper.ref(*relation.through.far)
-    return Fold(name, relation.near, relation, Measure("count_distinct", far), 0)
+    return Fold(view.name, relation.near, relation, Measure("count_distinct", far), 0)
 
 
 def _fits(function: str, type_: ValueType) -> bool:

@@ -446,7 +446,9 @@ def find_sort_ref(entity: type, name: str) -> Ref:
     """Return what a sort key refers to; one that leads through a key, without its target's class until it is bound."""
     known = describe(entity)
     first, _, rest = name.partition("__")
-    if not rest or name in known or first not in known or child_class(entity, first) is not None:
+    if rest and name not in known and first in known and child_class(entity, first) is not None:
+        raise QueryError(f"{first} holds any number of children, so {name!r} is no single value to sort by")
+    if not rest or name in known or first not in known:
         return _orderable(find_field(entity, name)).ref
     if (nested := value_object(known[first].annotation)) is None:
         return Ref(object, rest, via=Via(Ref(entity, first)))

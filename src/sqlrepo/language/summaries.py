@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -114,17 +114,29 @@ def require_optional(cls: type[BaseModel], name: str, reason: str) -> None:
 
 def _read_name(entity: type, name: str) -> Reading:
     found = list(_readings(entity, name))
-    if not found:
-        ref = find_sort_ref(entity, name) if name.partition("__")[0] in describe(entity) else None
-        if ref is not None and ref.via is not None:
-            return Reading("", ref)
-        known = describe(entity)
-        names = [*known, "count", *(f"{field}_{function}" for field in known for function in _FUNCTIONS if function)]
-        raise QueryError(f"{entity.__name__} has no field {name!r}{nearest(name, names)}")
     if len(found) > 1:
         spellings = " or ".join(f"{one.path}__{one.function}" for one in found if one.function)
         raise QueryError(f"the name is ambiguous, since {entity.__name__} has such a field too; write {spellings}")
-    return found[0]
+    if found:
+        return found[0]
+    known, first = describe(entity), name.partition("__")[0]
+    many = next((one for one in known if name.startswith(f"{one}_") and child_class(entity, one)), None)
+    ref = find_sort_ref(entity, name) if first in known and many is None else None
+    if ref is not None and ref.via is not None:
+        return Reading("", ref)
+    what = f"{entity.__name__} has no field {name!r}"
+    if many is not None:
+        names = _measures(child_class(entity, many) or entity, f"{many}__", _OF_PARTS)
+        hint = nearest(name, [f"{many}__count", *names])
+        raise QueryError(f"{what}; children are measured, and are no group keys{hint}")
+    raise QueryError(f"{what}{nearest(name, [*known, 'count', *_measures(entity, '', _FUNCTIONS)])}")
+
+
+def _measures(entity: type, prefix: str, functions: Iterable[str]) -> list[str]:
+    """Return the names of all measures of an entity's fields."""
+    kinds = {name: find_field(entity, name).spec.type.kind for name in describe(entity)}
+    pairs = ((name, function) for name in kinds for function in functions if kinds[name] in _FUNCTIONS[function][0])
+    return [f"{prefix}{name}_{function}" for name, function in pairs if function]
 
 
 def _readings(entity: type, name: str) -> Iterator[Reading]:

@@ -538,6 +538,13 @@ class Mapper(Generic[T]):
             for one in schema.foreign_keys
             if one.columns == (key.name,) and one.table == mapper.schema.full_name
         ]
+        elsewhere = {one.table for one in schema.foreign_keys if one.columns == (key.name,)}
+        shared = {one.table for one in mapper.schema.foreign_keys if one.columns == mapper.schema.key}
+        if elsewhere and not targets and not elsewhere & shared:  # nor is its key that of a table in common
+            raise QueryError(
+                f"{key.name!r} of table {schema.name} refers to table {min(elsewhere)[1]}, but "
+                f"{ref.entity.__name__} is kept in {mapper.schema.name}; name the entity that it refers to"
+            )
         names = tuple(columns.get(name, name) for name in targets[0]) if targets else mapper.schema.key
         if len(names) != 1:
             raise QueryError(f"{ref.entity.__name__} has a key of {len(names)} columns, so via() cannot follow {key}")
