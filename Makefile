@@ -54,8 +54,9 @@ docs: $(READY) ## build the site into site/ (20 seconds)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	echo "The site is in site/index.html"
 
-demo: $(READY) ## send real requests to the example, in memory and on SQLite (5 seconds)
+demo: $(READY) ## send requests to the examples, in memory and on SQLite (10 seconds)
 	$(BIN)/python -m examples.todo.demo
+	$(BIN)/python -m examples.helpdesk.demo
 
 run: $(READY) ## serve the example and print where its /docs are
 	$(BIN)/python -m examples.todo

@@ -73,6 +73,14 @@ class FieldInfo:
     def spec(self) -> Any:
         return self.expression.spec
 
+    def accepts(self, value: Any) -> bool:
+        """Return True unless the entity's class refuses a value of this field alone."""
+        try:
+            self.spec.accept(value)
+        except ValueError:
+            return False
+        return True
+
     def get(self, entity: Any) -> Any:
         """Return an entity's value; None if the value object that has the field is None."""
         for name in self.path.split(".") if self.path else (self.name,):

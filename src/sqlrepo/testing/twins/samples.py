@@ -337,7 +337,7 @@ class EntityGenerator:
     def _find_plainest(self) -> dict[str, Any]:
         chosen: dict[str, Any] = {}
         for field in self.table.fields:
-            found = [1] if field.origin else [value for value in _samples_of(field) if _accepts_alone(field, value)]
+            found = [1] if field.origin else [value for value in _samples_of(field) if field.accepts(value)]
             if not found and not field.spec.optional:
                 raise self._needs_strategy(f"field {field.name!r}")
             chosen[field.name] = found[0] if found else None
@@ -497,11 +497,3 @@ def _samples_of(field: FieldInfo) -> list[Any]:
     type_ = field.column.type
     own = [one for one in sample_values(field.spec.type) if _fits(type_, one)] if type_.bind is not None else []
     return [*members, *own, *sample_values(type_)]
-
-
-def _accepts_alone(field: FieldInfo, value: Any) -> bool:
-    try:
-        field.spec.accept(value)
-    except ValueError:
-        return False
-    return True

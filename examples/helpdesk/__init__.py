@@ -1,0 +1,1 @@
+"""A help desk for several tenants: tickets with tags, comments and stars, over related tables."""
