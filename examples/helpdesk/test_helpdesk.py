@@ -58,6 +58,7 @@ def make_ticket(n: int) -> Ticket:
         project_id=1 + n % 2,
         assignee_id=(None, 1, 2)[n % 3],
         title=f"ticket {n}",
+        status=("open", "waiting", "closed")[n % 3],
         priority=n % 3,
         created_at=NOON + timedelta(days=n),
         tag_ids=frozenset({1 + n % 3, 1 + n % 2}),
