@@ -136,9 +136,9 @@ class Writing:
             yield "patch leaves what it is not given", (self.call,), left, now
         if table.key:
             known = {table.key_of(one): table.values_of(one) for one in found}
-            last = {key: table.values_of(one) for one in returned if (key := table.key_of(one)) in known}
-            again = {key: known[key] for key in last}
-            yield f"find has what {method} returned", (self.call, Call(table.name, "find")), last, again
+            given = {key: table.values_of(one) for one in returned if (key := table.key_of(one)) in known}
+            again = {key: known[key] for key in given}
+            yield f"find has what {method} returned", (self.call, Call(table.name, "find")), given, again
 
 
 def _own_values(table: Table, entity: Any, *, updated: bool) -> dict[str, Any]:
