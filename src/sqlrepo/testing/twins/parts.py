@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import sqlrepo
+from sqlrepo.memory import Part
 from sqlrepo.testing.subject import copy_with, count_rows
 from sqlrepo.testing.twins.model import Names, New, Node, NotConstructedError, Side, build, construct, stand_in, to_code
 
@@ -44,12 +45,11 @@ def only(children: Sequence[Any]) -> Any:
 
 def orphans(repository: Any, path: str) -> int:
     """Count the rows of a part's table that are no child of an entity, such as those of ``batches.allocations``."""
-    owners, parts = repository.find(), repository.definition().aggregate.parts
+    owners, parts, tables = repository.find(), repository.definition().aggregate.parts, list[Part]()
     for name in path.split("."):
         part = next(one for one in parts if one.name == name)
         owners = [child for owner in owners for child in part.wrap(getattr(owner, name))]
-        parts = part.parts
-    tables = [part, part.through] if part.through else [part]
+        parts, tables = part.parts, [part, part.through] if part.through else [part]
     return sum(abs(count_rows(repository, one) - len(owners)) for one in tables)
 
 
