@@ -1,226 +1,281 @@
-"""Conduit's articles (the RealWorld specification): by tag, author, who favourited them, and the feed of the followed.
+"""Conduit's endpoints on each back end, sync and async; the contract on its repositories, the twins on its articles."""
 
-On every backend, with the counts and flags that a list of articles shows.
-"""
-
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from datetime import UTC, datetime, timedelta
 
 import pytest
-import sqlalchemy as sa
-from pydantic import BaseModel
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, HasMany, QueryObject, Where, exists, fields, via
-from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from sqlrepo import InvalidValueError, exists, fields, not_, via
+from sqlrepo.testing import Harness, RepositoryContract, query_budget
+from tests.applications.conduit import (
+    Article,
+    ArticlePage,
+    ArticleQuery,
+    Articles,
+    ArticleView,
+    Base,
+    Comment,
+    CommentQuery,
+    Comments,
+    CommentView,
+    Conduit,
+    Favourite,
+    Favourites,
+    Follow,
+    Follows,
+    User,
+    Users,
+)
 
+DAY = datetime(2024, 2, 28, 12, tzinfo=UTC)
+PEOPLE = ["ann", "bob", "cleo", "dan"]
+#: slug, author, tags, days after the first
+ARTICLES = [
+    ("trees", "ann", ["nature", "long"], 0),
+    ("rivers", "bob", ["nature"], 1),
+    ("taxes", "bob", [], 1),
+    ("stars", "cleo", ["long", "night"], 2),
+]
+NEWEST_FIRST = ["stars", "taxes", "rivers", "trees"]
+FAVOURITES = [("trees", "bob"), ("trees", "cleo"), ("stars", "ann")]
+FOLLOWS = [("ann", "bob"), ("ann", "cleo"), ("bob", "ann")]
 
-class User(BaseModel):
-    id: int | None = None
-    username: str
-
-
-class Article(BaseModel):
-    id: int | None = None
-    slug: str
-    author_id: int
-    tag_list: frozenset[str] = frozenset()
-    version: int = 1
-
-
-class Favorite(BaseModel):
-    user_id: int
-    article_id: int
-
-
-class Follow(BaseModel):
-    follower_id: int
-    followed_id: int
-
-
-a = fields(Article)
-
-
-def favorited_by(article: Article, name: str) -> bool:
-    return exists(Favorite, lambda one: (one.article_id == article.id) & (via(one.user_id, User).username == name))
-
-
-def in_feed_of(article: Article, user: int) -> bool:
-    return exists(Follow, lambda one: (one.followed_id == article.author_id) & (one.follower_id == user))
+a, c = fields(Article), fields(Comment)
 
 
-class ArticleQuery(QueryObject[Article]):
-    tag: Annotated[str | None, Where(lambda article, tag: exists(article.tag_list, lambda one: one == tag))] = None
-    author_id__username: str | None = None
-    favorited: Annotated[str | None, Where(favorited_by)] = None
-    feed_of: Annotated[int | None, Where(in_feed_of)] = None
-    order_by: Literal["-id", "author_id__username,-id"] = "-id"
-    limit: int = 20
-    offset: int = 0
+@pytest.fixture
+def base():
+    return Base
 
 
-class Profile(BaseModel):
-    username: str
+def make_user(name):
+    return User(username=name, email=f"{name}@example.org")
 
 
-class ArticleView(BaseModel):
-    slug: str
-    author: Profile
-    tag_list: frozenset[str]
-    favorites__count: int
-    favorited: Annotated[
-        bool,
-        Where(lambda article, me: exists(Favorite, lambda one: (one.article_id == article.id) & (one.user_id == me))),
+def make_articles(users):
+    return [
+        Article(slug=slug, title=slug.title(), author_id=users[author], tags=tags, created_at=DAY + timedelta(days))
+        for slug, author, tags, days in ARTICLES
     ]
 
 
-class Base(DeclarativeBase):
-    type_annotation_map = {str: sa.String(60)}
-
-
-class UserRow(Base):
-    __tablename__ = "conduit_user"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    username: Mapped[str] = mapped_column(unique=True)
-
-
-class ArticleRow(Base):
-    __tablename__ = "conduit_article"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    slug: Mapped[str] = mapped_column(unique=True)
-    author_id: Mapped[int] = mapped_column(sa.ForeignKey(UserRow.id))
-    version: Mapped[int]
-    favorites: Mapped[list[FavoriteRow]] = relationship()
-
-
-class TagRow(Base):
-    __tablename__ = "conduit_tag"
-    article_id: Mapped[int] = mapped_column(sa.ForeignKey(ArticleRow.id, ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True)
-
-
-class FavoriteRow(Base):
-    __tablename__ = "conduit_favorite"
-    user_id: Mapped[int] = mapped_column(sa.ForeignKey(UserRow.id), primary_key=True)
-    article_id: Mapped[int] = mapped_column(sa.ForeignKey(ArticleRow.id, ondelete="CASCADE"), primary_key=True)
-
-
-class FollowRow(Base):
-    __tablename__ = "conduit_follow"
-    follower_id: Mapped[int] = mapped_column(sa.ForeignKey(UserRow.id), primary_key=True)
-    followed_id: Mapped[int] = mapped_column(sa.ForeignKey(UserRow.id), primary_key=True)
-
-
-class Users(BaseRepository[User, int]):
-    model = UserRow
-
-
-class Articles(BaseRepository[Article, int]):
-    model = ArticleRow
-    version = "version"
-    parts = {"tag_list": HasMany(TagRow, value="name")}
-
-
-class Favorites(BaseRepository[Favorite, tuple[int, int]]):
-    model = FavoriteRow
-
-
-class Follows(BaseRepository[Follow, tuple[int, int]]):
-    model = FollowRow
-
-
-class Conduit(BaseUnitOfWork[int]):
-    users: Users
-    articles: Articles
-    favorites: Favorites
-    follows: Follows
-
-
-JAKE, ANNA, CARL = 1, 2, 3
-ON_A_SERVER = [pytest.param(name, marks=pytest.mark.repeats) for name in ("postgresql", "mariadb")]
-
-
-@pytest.fixture(params=["memory", "sqlite", *ON_A_SERVER])
-def conduit(request):
-    db = database(request.param, Base)
-    with Conduit(db) as unit:
-        unit.users.add_many(User(username=name) for name in ("jake", "anna", "carl"))
-        unit.articles.add_many(
+@pytest.fixture
+def users(db):
+    """Ids by name, of a store filled with what is above."""
+    with Conduit(db) as conduit:
+        users = {user.username: user.id for user in conduit.users.add_many(map(make_user, PEOPLE))}
+        articles = {article.slug: article.id for article in conduit.articles.add_many(make_articles(users))}
+        conduit.follows.add_many([Follow(follower_id=users[one], followed_id=users[other]) for one, other in FOLLOWS])
+        conduit.favourites.add_many(
+            [Favourite(article_id=articles[slug], user_id=users[name]) for slug, name in FAVOURITES]
+        )
+        conduit.comments.add_many(
             [
-                Article(slug="dragons", author_id=JAKE, tag_list={"dragons", "training"}),
-                Article(slug="knights", author_id=ANNA, tag_list={"training"}),
-                Article(slug="castles", author_id=ANNA),
-                Article(slug="moats", author_id=CARL, tag_list={"castles"}),
+                Comment(article_id=articles["trees"], author_id=users[name], body=f"{name}'s", created_at=DAY)
+                for name in ("cleo", "bob")
             ]
         )
-        unit.favorites.add_many(
-            Favorite(user_id=user, article_id=article) for user, article in ((1, 2), (3, 2), (2, 1), (3, 4))
+    return users
+
+
+@pytest.fixture
+def conduit(db, users):
+    with Conduit(db, context=users["ann"]) as conduit:
+        yield conduit
+
+
+def slugs(articles):
+    return [article.slug for article in articles]
+
+
+class TestLists:
+    def test_by_tag_author_and_who_favourited(self, conduit):
+        def found(**filters):
+            return slugs(conduit.articles.find(ArticleQuery(**filters)))
+
+        assert found() == NEWEST_FIRST
+        assert found(tags__eq="nature") == ["rivers", "trees"]
+        assert found(author_id__username="bob") == ["taxes", "rivers"]
+        assert found(favourited_by="bob") == ["trees"]
+        assert found(favourited_by="dan") == found(author_id__username="nobody") == []
+        assert found(order_by="author_id__username,-id") == ["trees", "taxes", "rivers", "stars"]
+        assert found(tags__eq="long", author_id__username="ann", favourited_by="cleo") == ["trees"]
+
+    def test_the_feed_is_of_those_who_are_followed(self, conduit, users):
+        def feed(name):
+            return slugs(conduit.articles.find(ArticleQuery(feed_of=users[name])))
+
+        assert feed("ann") == ["stars", "taxes", "rivers"]
+        assert feed("bob") == ["trees"]
+        assert feed("dan") == []
+
+    def test_negations_keep_the_rest(self, conduit):
+        liked = exists(Favourite, lambda f: f.article_id == a.id)
+        assert slugs(conduit.articles.find(not_(liked), order_by="slug")) == ["rivers", "taxes"]
+        assert slugs(conduit.articles.find(not_(exists(a.tags)))) == ["taxes"]
+        assert slugs(conduit.articles.find(not_(via(a.author_id, User).username == "bob"), order_by="slug")) == [
+            "stars",
+            "trees",
+        ]
+
+    def test_pages_and_cursors(self, conduit):
+        first = conduit.articles.page(ArticleQuery(limit=3), with_total=True)
+        assert (slugs(first.items), first.has_next, first.total) == (NEWEST_FIRST[:3], True, 4)
+        feed = ArticleQuery(limit=2, feed_of=conduit.context)
+        first = conduit.articles.scroll(feed)
+        second = conduit.articles.scroll(feed, after=first.next)
+        assert [slugs(page.items) for page in (first, second)] == [NEWEST_FIRST[:2], NEWEST_FIRST[2:3]]
+        assert conduit.articles.scroll(feed, before=second.previous).items == first.items
+
+    def test_comments_by_article_and_their_authors_names(self, conduit):
+        def bodies(**filters):
+            return [comment.body for comment in conduit.comments.find(CommentQuery(**filters))]
+
+        assert bodies(article_id__slug="trees") == ["cleo's", "bob's"]
+        assert bodies(article_id__slug="trees", order_by="author_id__username,id") == ["bob's", "cleo's"]
+        assert bodies(author_id__username_in=["bob", "dan"]) == ["bob's"]
+        assert bodies(article_id__slug="stars") == []
+
+    def test_comments_in_the_order_of_names_by_cursor(self, conduit):
+        query = CommentQuery(order_by="author_id__username,id", limit=1)
+        first = conduit.comments.scroll(query)
+        second = conduit.comments.scroll(query, after=first.next)
+        back = conduit.comments.scroll(query, before=second.previous)
+        assert [page.items[0].body for page in (first, second, back)] == ["bob's", "cleo's", "bob's"]
+        assert second.next is None
+
+
+class TestViews:
+    def test_a_list_shows_authors_tags_counts_and_flags(self, conduit):
+        with query_budget(6):  # articles, tags, authors, who is followed, counts, favourites
+            page = conduit.articles.page(ArticleQuery(), into=ArticleView).items
+        assert slugs(page) == NEWEST_FIRST
+        assert [(one.author.username, one.author.following) for one in page] == [
+            ("cleo", True),
+            ("bob", True),
+            ("bob", True),
+            ("ann", False),
+        ]
+        assert [one.tags for one in page] == [["long", "night"], [], ["nature"], ["nature", "long"]]
+        assert [(one.favourites__count, one.favourited) for one in page] == [
+            (1, True),
+            (0, False),
+            (0, False),
+            (2, False),
+        ]
+
+    def test_answers_have_the_names_of_the_api(self, conduit):
+        answer = conduit.articles.one(slug="stars", into=ArticleView).model_dump(by_alias=True)
+        assert answer["tagList"] == ["long", "night"]
+        assert answer["favoritesCount"] == 1
+        assert answer["author"] == {"username": "cleo", "image": None, "following": True}
+
+    def test_nobody_known_has_no_flags(self, db, users):
+        with Conduit(db) as conduit:
+            page = conduit.articles.find(ArticleQuery(), into=ArticleView)
+        assert [(one.favourited, one.author.following) for one in page] == [(False, False)] * 4
+
+    def test_pages_and_cursors_go_on_as_without_a_view(self, conduit):
+        query = ArticleQuery(limit=3)
+        first = conduit.articles.scroll(query, into=ArticleView)
+        second = conduit.articles.scroll(query, after=first.next, into=ArticleView)
+        assert slugs(first.items + second.items) == NEWEST_FIRST
+        assert first.next == conduit.articles.scroll(query).next
+
+    def test_an_article_shows_comments_with_their_authors(self, conduit):
+        shown = conduit.articles.one(slug="trees", into=ArticlePage)
+        assert [(one.body, one.author.username, one.author.following) for one in shown.comments] == [
+            ("cleo's", "cleo", True),
+            ("bob's", "bob", True),
+        ]
+        assert conduit.articles.one(slug="stars", into=ArticlePage).comments == []
+
+    def test_comments_by_themselves(self, conduit):
+        query = CommentQuery(article_id__slug="trees", order_by="author_id__username,id")
+        with query_budget(3):
+            found = conduit.comments.find(query, into=CommentView)
+        assert [(one.author.username, one.author.following) for one in found] == [("bob", True), ("cleo", True)]
+
+
+class TestWriting:
+    def test_tags_keep_their_order_and_count_as_a_change(self, conduit):
+        trees = conduit.articles.one(slug="trees")
+        changed = conduit.articles.update(trees.model_copy(update={"tags": ["new", "long", "nature"]}))
+        assert conduit.articles.get(trees.id) == changed
+        assert (changed.tags, changed.version) == (["new", "long", "nature"], 2)
+
+    def test_a_tag_is_given_once(self, conduit):
+        trees = conduit.articles.one(slug="trees")
+        with pytest.raises(InvalidValueError, match=r"tags\[1\]"):
+            conduit.articles.patch(trees.id, {"tags": ["long", "long"]})
+
+    def test_what_belongs_to_an_article_goes_with_it(self, conduit):
+        conduit.articles.delete_where(slug="trees")
+        assert conduit.comments.count() == 0
+        assert conduit.favourites.count() == 1
+
+    def test_favouriting_twice_is_favouriting_once(self, conduit, users):
+        mark = Favourite(article_id=conduit.articles.one(slug="taxes").id, user_id=users["ann"])
+        with query_budget(3):
+            conduit.favourites.save(mark)
+        conduit.favourites.save(mark)
+        assert slugs(conduit.articles.find(ArticleQuery(favourited_by="ann"))) == ["stars", "taxes"]
+
+
+def at(n):
+    return DAY + timedelta(days=n % 4)
+
+
+class Contract:
+    @pytest.fixture
+    def harness(self, db):
+        with Conduit(db) as conduit:
+            users = conduit.users.add_many(make_user(f"user {n}") for n in range(16)) if self.refers else []
+            if self.refers > 1:
+                conduit.articles.add_many(
+                    Article(slug=f"slug {n}", title="t", author_id=users[0].id, created_at=DAY) for n in range(16)
+                )
+        return Harness(open=lambda: self.alone(db), make=self.make, change=self.change)
+
+    refers = 1  # to users; 2: to articles too
+
+
+@pytest.mark.repeats
+@pytest.mark.parametrize("kind", ["memory", "sqlite"], indirect=True)
+class TestUsers(Contract, RepositoryContract[User, int]):
+    alone, refers = Users, 0
+    make = staticmethod(lambda n: User(username=f"u{n}", email=f"{n}@example.org", image=f"{n}.png" if n % 2 else None))
+    change = staticmethod(lambda user: user.model_copy(update={"bio": "changed"}))
+
+
+class TestArticles(Contract, RepositoryContract[Article, int]):
+    alone = Articles
+    make = staticmethod(
+        lambda n: Article(
+            slug=f"s{n}", title=f"Title {n % 3}", author_id=n, tags=["b", "a", "c"][: n % 4], created_at=at(n)
         )
-        unit.follows.add_many(
-            [
-                Follow(follower_id=JAKE, followed_id=ANNA),
-                Follow(follower_id=CARL, followed_id=ANNA),
-                Follow(follower_id=CARL, followed_id=JAKE),
-            ]
-        )
-    with Conduit(db, context=JAKE) as unit:
-        yield unit
-    db.dispose()
+    )
+    change = staticmethod(lambda article: article.model_copy(update={"title": "changed"}))
 
 
-@pytest.mark.parametrize(
-    ("query", "slugs"),
-    [
-        (ArticleQuery(), ["moats", "castles", "knights", "dragons"]),
-        (ArticleQuery(tag="training"), ["knights", "dragons"]),
-        (ArticleQuery(tag="nothing"), []),
-        (ArticleQuery(author_id__username="anna"), ["castles", "knights"]),
-        (ArticleQuery(favorited="carl"), ["moats", "knights"]),
-        (ArticleQuery(favorited="anna", tag="dragons"), ["dragons"]),
-        (ArticleQuery(feed_of=JAKE), ["castles", "knights"]),
-        (ArticleQuery(feed_of=CARL, limit=2), ["castles", "knights"]),
-        (ArticleQuery(feed_of=CARL, limit=2, offset=2), ["dragons"]),
-        (ArticleQuery(feed_of=ANNA), []),
-        (ArticleQuery(order_by="author_id__username,-id"), ["castles", "knights", "moats", "dragons"]),
-    ],
-)
-def test_articles_are_found(conduit, query, slugs):
-    assert [article.slug for article in conduit.articles.page(query).items] == slugs
-    assert [article.slug for article in conduit.articles.page(query, into=ArticleView).items] == slugs
+@pytest.mark.repeats
+@pytest.mark.parametrize("kind", ["memory", "sqlite"], indirect=True)
+class TestComments(Contract, RepositoryContract[Comment, int]):
+    alone, refers = Comments, 2
+    make = staticmethod(lambda n: Comment(article_id=n, author_id=n % 3 + 1, body=f"{n}", created_at=at(n)))
+    change = staticmethod(lambda comment: comment.model_copy(update={"body": "changed"}))
 
 
-def test_filter_takes_two_statements_with_the_tags(conduit):
-    with query_budget(2):
-        [article] = conduit.articles.find(ArticleQuery(favorited="anna", tag="dragons"))
-    assert article.tag_list == {"dragons", "training"}
+@pytest.mark.repeats
+@pytest.mark.parametrize("kind", ["memory", "sqlite"], indirect=True)
+class TestFavourites(Contract, RepositoryContract[Favourite, tuple[int, int]]):
+    alone, refers = Favourites, 2
+    make = staticmethod(lambda n: Favourite(article_id=n, user_id=n % 3 + 1))
+    change = staticmethod(lambda favourite: favourite)
 
 
-def test_list_counts_and_flags_favorites(conduit):
-    views = conduit.articles.page(ArticleQuery(), into=ArticleView).items
-
-    assert {view.slug: (view.favorites__count, view.favorited) for view in views} == {
-        "moats": (1, False),
-        "castles": (0, False),
-        "knights": (2, True),
-        "dragons": (1, False),
-    }
-    assert [view.author.username for view in views] == ["carl", "anna", "anna", "jake"]
-    assert views[3].tag_list == {"dragons", "training"}
-
-
-def test_list_costs_the_same_however_long(conduit):
-    with query_budget(99) as short:
-        conduit.articles.page(ArticleQuery(limit=1), into=ArticleView)
-    with query_budget(short.count):
-        conduit.articles.page(ArticleQuery(), into=ArticleView)
-
-
-def test_favoriting_is_one_row(conduit):
-    castles = conduit.articles.one(slug="castles")
-    with query_budget(1):
-        conduit.favorites.add(Favorite(user_id=JAKE, article_id=castles.id))
-    assert conduit.articles.get(castles.id, into=ArticleView).favorites__count == 1
-    conduit.favorites.delete((JAKE, castles.id))
-    assert conduit.articles.get(castles.id, into=ArticleView).favorited is False
+@pytest.mark.repeats
+@pytest.mark.parametrize("kind", ["memory", "sqlite"], indirect=True)
+class TestFollows(Contract, RepositoryContract[Follow, tuple[int, int]]):
+    alone = Follows
+    make = staticmethod(lambda n: Follow(follower_id=n, followed_id=n % 3 + 1))
+    change = staticmethod(lambda follow: follow)

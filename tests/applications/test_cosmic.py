@@ -1,245 +1,142 @@
-"""Cosmic Python's allocation service: a Product, its batches and their allocations are one aggregate, on every backend.
+"""The book's own stories, on each back end; the contract on the repository, the twins on its unit of work."""
 
-(Harry Percival and Bob Gregory, Architecture Patterns with Python, chapters 1 to 7.) The tables are the book's: an
-association table lies between batches and order lines.
-"""
-
-from __future__ import annotations
-
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+import threading
+from datetime import date
 
 import pytest
-import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, HasMany, StaleEntityError, every, exists, fields
-from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from sqlrepo import StaleEntityError, UniqueViolationError
+from sqlrepo.sqlalchemy import Database
+from sqlrepo.testing import TwinContract, query_budget
+from tests.applications.cosmic import (
+    Base,
+    OrderLine,
+    Warehouse,
+    add_batch,
+    allocate,
+    allocated_batches,
+    change_batch_quantity,
+)
 
-TODAY = date(2024, 5, 1)
-ON_A_SERVER = [pytest.param(name, marks=pytest.mark.repeats) for name in ("postgresql", "mariadb")]
-
-
-class OutOfStockError(Exception):
-    pass
-
-
-@dataclass(frozen=True)
-class OrderLine:
-    orderid: str
-    sku: str
-    qty: int
-
-
-@dataclass
-class Batch:
-    reference: str
-    sku: str
-    purchased_quantity: int
-    eta: date | None = None
-    allocations: set[OrderLine] = field(default_factory=set)
-
-    @property
-    def available_quantity(self) -> int:
-        return self.purchased_quantity - sum(line.qty for line in self.allocations)
-
-    def can_allocate(self, line: OrderLine) -> bool:
-        return self.sku == line.sku and self.available_quantity >= line.qty
-
-
-@dataclass
-class Product:
-    sku: str
-    batches: list[Batch] = field(default_factory=list)
-    version_number: int = 1
-
-    def allocate(self, line: OrderLine) -> str:
-        for batch in sorted(self.batches, key=lambda one: one.eta or date.min):
-            if line in batch.allocations:
-                return batch.reference
-            if batch.can_allocate(line):
-                batch.allocations.add(line)
-                return batch.reference
-        raise OutOfStockError(line.sku)
-
-    def change_batch_quantity(self, reference: str, quantity: int) -> list[OrderLine]:
-        batch = next(one for one in self.batches if one.reference == reference)
-        batch.purchased_quantity = quantity
-        gone = []
-        while batch.available_quantity < 0:
-            gone.append(batch.allocations.pop())
-        return gone
-
-
-class Base(DeclarativeBase):
-    type_annotation_map = {str: sa.String(60)}
-
-
-class ProductRow(Base):
-    __tablename__ = "products"
-    sku: Mapped[str] = mapped_column(primary_key=True)
-    version_number: Mapped[int]
-
-
-class BatchRow(Base):
-    __tablename__ = "batches"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    reference: Mapped[str] = mapped_column(unique=True)
-    sku: Mapped[str] = mapped_column(sa.ForeignKey("products.sku"))
-    purchased: Mapped[int] = mapped_column("_purchased_quantity")
-    eta: Mapped[date | None]
-
-
-class OrderLineRow(Base):
-    __tablename__ = "order_lines"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    sku: Mapped[str]
-    qty: Mapped[int]
-    orderid: Mapped[str]
-
-
-class AllocationRow(Base):
-    __tablename__ = "allocations"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    orderline_id: Mapped[int] = mapped_column(sa.ForeignKey("order_lines.id"))
-    batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batches.id"))
-
-
-class Products(BaseRepository[Product, str]):
-    model = ProductRow
-    version = "version_number"
-    parts = {
-        "batches": HasMany(
-            BatchRow,
-            columns={"purchased_quantity": "purchased"},
-            parts={"allocations": HasMany(OrderLineRow, through=AllocationRow)},
-        )
-    }
-
-
-class Warehouse(BaseUnitOfWork):
-    products: Products
-
-
-p = fields(Product)
-
-
-@pytest.fixture(params=["memory", "sqlite", *ON_A_SERVER])
-def db(request):
-    made = database(request.param, Base)
-    yield made
-    made.dispose()
+TOMORROW, LATER = date(2030, 1, 2), date(2030, 3, 1)
 
 
 @pytest.fixture
-def stocked(db):
-    """Two batches of lamps, one of them on its way, and a product without stock."""
-    with Warehouse(db) as warehouse:
-        shipped = Batch("shipment", "LAMP", 100, eta=TODAY + timedelta(days=10))
-        warehouse.products.add(Product("LAMP", [Batch("in-stock", "LAMP", 20), shipped]))
-        warehouse.products.add(Product("CLOCK"))
-    return db
+def base():
+    return Base
 
 
-def allocate(db, line):
-    """The book's service, as it stands there."""
-    with Warehouse(db) as warehouse:
-        product = warehouse.products.get(line.sku)
-        reference = product.allocate(line)
-        warehouse.products.update(product)
-    return reference
+@pytest.fixture
+def opened(db):
+    return lambda: Warehouse(db)
 
 
-def allocated(db):
-    """How much is allocated of each batch."""
-    with Warehouse(db) as warehouse:
-        batches = warehouse.products.get("LAMP").batches
-    return {batch.reference: sorted(line.orderid for line in batch.allocations) for batch in batches}
+@pytest.fixture
+def stocked(opened):
+    with opened() as warehouse:
+        add_batch(warehouse, "late", "CLOCK", 50, LATER)
+        add_batch(warehouse, "stock", "CLOCK", 10)
+        add_batch(warehouse, "next", "CLOCK", 50, TOMORROW)
+        add_batch(warehouse, "lamps", "LAMP", 5)
+    return opened
 
 
-def test_prefers_stock_to_shipments(stocked):
-    assert allocate(stocked, OrderLine("o1", "LAMP", 15)) == "in-stock"
-    assert allocate(stocked, OrderLine("o2", "LAMP", 15)) == "shipment"
-    assert allocated(stocked) == {"in-stock": ["o1"], "shipment": ["o2"]}
+def order_line(qty, order="o1", sku="CLOCK"):
+    return OrderLine(order, sku, qty)
 
 
-def test_allocating_twice_is_once(stocked):
-    line = OrderLine("o1", "LAMP", 2)
-    assert allocate(stocked, line) == allocate(stocked, line) == "in-stock"
-    assert allocated(stocked) == {"in-stock": ["o1"], "shipment": []}
+class TestAllocations:
+    def test_stock_is_used_before_what_comes(self, stocked):
+        found = [allocate(stocked, order_line(qty, f"o{qty}")) for qty in (10, 50, 20, 31)]
+        assert found == ["stock", "next", "late", None]
+        with stocked() as warehouse:
+            product = warehouse.products.get("CLOCK")
+        assert {batch.reference: batch.available_quantity for batch in product.batches} == {
+            "late": 30,
+            "stock": 0,
+            "next": 0,
+        }
+
+    def test_an_allocation_is_idempotent_and_is_taken_back(self, stocked):
+        assert allocate(stocked, order_line(4)) == allocate(stocked, order_line(4)) == "stock"
+        with stocked() as warehouse:
+            product = warehouse.products.get_by_batchref("stock")
+            product.deallocate(order_line(4))
+            warehouse.products.update(product)
+        with stocked() as warehouse:
+            assert not any(batch.allocations for batch in warehouse.products.get("CLOCK").batches)
+            assert warehouse.products.allocated_to("o1") == []
+
+    def test_lines_move_where_a_batch_is_smaller_than_was_thought(self, stocked):
+        allocate(stocked, order_line(6, "o1"))
+        allocate(stocked, order_line(4, "o2"))
+        with stocked() as warehouse:
+            assert change_batch_quantity(warehouse, "stock", 0) == ["next", "next"]
+        with stocked() as warehouse:
+            batches = {batch.reference: batch for batch in warehouse.products.get("CLOCK").batches}
+            assert batches["stock"].allocations == set()
+            assert batches["next"].allocations == {order_line(6, "o1"), order_line(4, "o2")}
+
+    def test_an_order_is_found_by_the_lines_of_batches(self, stocked):
+        allocate(stocked, order_line(4, "o1"))
+        allocate(stocked, order_line(5, "o1", "LAMP"))
+        allocate(stocked, order_line(1, "o2"))
+        with stocked() as warehouse, query_budget(4):  # products, batches, allocations, lines
+            assert allocated_batches(warehouse, "o1") == {"CLOCK": "stock", "LAMP": "lamps"}
+
+    def test_a_reference_is_unique_and_named_with_its_part(self, stocked):
+        with pytest.raises(UniqueViolationError) as caught, stocked() as warehouse:
+            add_batch(warehouse, "lamps", "CHAIR", 1)
+        assert caught.value.fields == ("batches.reference",)
+
+    def test_nothing_is_left_of_a_product_that_is_deleted(self, stocked, db):
+        allocate(stocked, order_line(4))
+        with stocked() as warehouse:
+            warehouse.products.delete("CLOCK")
+        with stocked() as warehouse:
+            assert [product.sku for product in warehouse.products.find()] == ["LAMP"]
+        if isinstance(db, Database):
+            with db.engine.connect() as connection:
+                left = {t.name: connection.execute(t.select()).all() for t in Base.metadata.sorted_tables}
+            assert left["order_lines"] == left["allocations"] == []
+            assert [row.reference for row in left["batches"]] == ["lamps"]
 
 
-def test_out_of_stock_changes_nothing(stocked):
-    with pytest.raises(OutOfStockError):
-        allocate(stocked, OrderLine("o1", "LAMP", 101))
-    with pytest.raises(OutOfStockError):
-        allocate(stocked, OrderLine("o1", "CLOCK", 1))
-    assert allocated(stocked) == {"in-stock": [], "shipment": []}
+class TestConcurrency:
+    def test_of_two_allocations_of_one_version_the_second_is_stale(self, stocked):
+        with stocked() as warehouse:
+            first, second = warehouse.products.get("LAMP"), warehouse.products.get("LAMP")
+        for product, order in ((first, "o1"), (second, "o2")):
+            assert product.allocate(order_line(5, order, "LAMP")) == "lamps"
+        with stocked() as warehouse:
+            warehouse.products.update(first)
+        with pytest.raises(StaleEntityError), stocked() as warehouse:
+            warehouse.products.update(second)
+        with stocked() as warehouse:
+            assert warehouse.products.get("LAMP").batches[0].allocations == {order_line(5, "o1", "LAMP")}
+
+    def test_concurrent_allocations_never_both_win(self, stocked):
+        found, start = [], threading.Barrier(4)
+
+        def compete(number):
+            start.wait()
+            found.append(allocate(stocked, order_line(3, f"o{number}", "LAMP")))
+
+        threads = [threading.Thread(target=compete, args=[number]) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(found, key=str) == [None, None, None, "lamps"]
+        with stocked() as warehouse:
+            assert warehouse.products.get("LAMP").batches[0].available_quantity == 2
 
 
-def test_equal_lines_of_two_orders_are_two(stocked):
-    allocate(stocked, OrderLine("o1", "LAMP", 1))
-    allocate(stocked, OrderLine("o2", "LAMP", 1))
-    assert allocated(stocked)["in-stock"] == ["o1", "o2"]
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"], indirect=True)
+class TestWarehouseTwins(TwinContract):
+    unit = Warehouse
+    programs = 15
 
-
-def test_concurrent_allocations_do_not_oversell(stocked):
-    with Warehouse(stocked) as first:
-        product = first.products.get("LAMP")
-    allocate(stocked, OrderLine("o1", "LAMP", 20))
-    product.allocate(OrderLine("o2", "LAMP", 20))  # decided on what it had read before
-    with pytest.raises(StaleEntityError), Warehouse(stocked) as second:
-        second.products.update(product)
-    assert allocated(stocked) == {"in-stock": ["o1"], "shipment": []}
-
-
-def test_smaller_batch_reallocates(stocked):
-    for order in ("o1", "o2"):
-        allocate(stocked, OrderLine(order, "LAMP", 10))
-    with Warehouse(stocked) as warehouse:
-        product = warehouse.products.get("LAMP")
-        for line in product.change_batch_quantity("in-stock", 10):
-            product.allocate(line)
-        warehouse.products.update(product)
-    found = allocated(stocked)
-    assert (len(found["in-stock"]), len(found["shipment"])) == (1, 1)
-
-
-def test_every_change_counts_the_version(stocked):
-    allocate(stocked, OrderLine("o1", "LAMP", 1))
-    with Warehouse(stocked) as warehouse:
-        assert warehouse.products.get("LAMP").version_number == 2
-        assert warehouse.products.get("CLOCK").version_number == 1
-
-
-def test_products_are_found_by_what_is_in_them(stocked):
-    allocate(stocked, OrderLine("o1", "LAMP", 1))
-    with Warehouse(stocked) as warehouse:
-        of_batch = warehouse.products.find(exists(p.batches, lambda batch: batch.reference == "shipment"))
-        of_order = warehouse.products.find(
-            exists(p.batches, lambda batch: exists(batch.allocations, lambda line: line.orderid == "o1"))
-        )
-        in_ones = warehouse.products.find(
-            every(p.batches, lambda batch: every(batch.allocations, lambda line: line.qty > 1))
-        )
-    assert [product.sku for product in of_batch] == [product.sku for product in of_order] == ["LAMP"]
-    assert [product.sku for product in in_ones] == ["CLOCK"]
-
-
-def test_reading_costs_a_statement_a_level(stocked):
-    allocate(stocked, OrderLine("o1", "LAMP", 1))
-    with Warehouse(stocked) as warehouse, query_budget(4):  # products, batches, allocations, order lines
-        assert len(warehouse.products.find()) == 2
-
-
-def test_deleting_leaves_nothing_behind(stocked):
-    allocate(stocked, OrderLine("o1", "LAMP", 1))
-    with Warehouse(stocked) as warehouse:
-        warehouse.products.delete("LAMP")
-    if hasattr(stocked, "engine"):
-        with stocked.engine.connect() as connection:
-            for row in (BatchRow, AllocationRow, OrderLineRow):
-                assert connection.scalar(sa.select(sa.func.count()).select_from(row)) == 0
-    with Warehouse(stocked) as warehouse:
-        assert [product.sku for product in warehouse.products.find()] == ["CLOCK"]
+    @pytest.fixture
+    def database(self, db):
+        return db
