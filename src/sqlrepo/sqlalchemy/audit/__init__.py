@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from sqlrepo.errors import DatabaseUnavailableError, MappingError, UnsupportedError, nearest
-from sqlrepo.sqlalchemy.audit.rules import LOST_UPDATE, Finding, findings_of
+from sqlrepo.sqlalchemy.audit.rules import LOST_UPDATE, NO_CASCADE, Finding, findings_of
 from sqlrepo.sqlalchemy.audit.server import UNKNOWN, Server, read_collations
 from sqlrepo.sqlalchemy.connecting import check_url, load_dialect, make_engine
 from sqlrepo.sqlalchemy.dialects import dialect_of
@@ -46,13 +46,13 @@ def audit(tables: sa.MetaData | type[Any], database: str | sa.Engine | sa.Connec
 def log_once(engine: sa.Engine, schema: Schema) -> None:
     """Log which parts of a table are not portable, once per table and kind of database.
 
-    Findings that depend on the database's default collation are left out, because no database was asked. So is a
-    missing version, which many tables do without.
+    Findings that depend on the database's default collation are left out, because no database was asked. So are a
+    missing version, which many tables do without, and a missing cascade.
     """
     table = table_of(schema)
     if not is_first(table, dialect_of(engine.dialect).name):
         return
-    findings = findings_of(table, engine.dialect, UNKNOWN, without=[LOST_UPDATE])
+    findings = findings_of(table, engine.dialect, UNKNOWN, without=[LOST_UPDATE, NO_CASCADE])
     found = [one for one in findings if not one.assumed]
     if found:
         places = dict.fromkeys(one.place or one.what for one in found)  # each once, in their order

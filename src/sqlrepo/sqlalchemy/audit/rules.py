@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from sqlrepo.core.definition import RepositoryConfig, type_arguments
+from sqlrepo.core.definition import Definition, RepositoryConfig, type_arguments
 from sqlrepo.errors import MappingError
 from sqlrepo.sqlalchemy.audit.column import MARIADB, ColumnInfo
 from sqlrepo.sqlalchemy.audit.server import Server
+from sqlrepo.tables.parts import all_parts
 from sqlrepo.tables.reflection import left_out, refusals
 from sqlrepo.tables.schema import EXACT_DIGITS, Refusal
 
@@ -265,10 +266,25 @@ def _unversioned(table: TableInfo) -> Iterator[Part]:
 
 
 def _version_of(kind: type[RepositoryConfig[Any]]) -> str | None:
+    found = _definition_of(kind)
+    return kind.version if found is None else found.schema.version
+
+
+def _definition_of(kind: type[RepositoryConfig[Any]]) -> Definition[Any] | None:
     try:
-        return kind.definition().schema.version
+        return kind.definition()
     except MappingError:  # of a class that cannot be used: its own first use raises the error
-        return kind.version
+        return None
+
+
+def _uncascaded(table: TableInfo) -> Iterator[Part]:
+    """Find the foreign keys by which the parts of imported repositories refer to their owners."""
+    near = [kind for kind in _repositories() if getattr(_table_of(kind), "metadata", None) is table.table.metadata]
+    found = [part for kind in near if (known := _definition_of(kind)) for part in all_parts(known.aggregate.parts)]
+    names = (table.table.schema, table.table.name)
+    keys = [(part.owner, key) for part in found if part.schema.full_name == names for key in part.schema.foreign_keys]
+    for columns in dict.fromkeys(owner for owner, key in keys if owner == key.columns and key.on_delete != "CASCADE"):
+        yield Part(f"({', '.join(columns)})", "FOREIGN KEY without ON DELETE CASCADE")
 
 
 def _repositories(base: type[RepositoryConfig[Any]] = RepositoryConfig) -> Iterator[type[RepositoryConfig[Any]]]:
@@ -303,6 +319,7 @@ _AT_COMMIT = "A violation is found at COMMIT; other databases find it at the sta
 _AT_ONCE = "A constraint that is checked at once."
 
 LOST_UPDATE = "lost-update"
+NO_CASCADE = "no-cascade"
 
 RULES = (
     Rule(
@@ -582,5 +599,13 @@ RULES = (
         "error. In memory the second gets a retryable conflict.",
         'A version column, named by the repository\'s `version`. If rows are always read with lock="update", or the '
         'last write may win, set info={{"lost_updates": "allow"}} on the table.',
+    ),
+    Rule(
+        NO_CASCADE,
+        _SERVERS | _SQLITE,
+        _uncascaded,
+        "The children are a part of an aggregate. Its repository deletes them before their owner, one more statement "
+        "for each part; a delete outside the repository is refused as long as there are children.",
+        'ondelete="CASCADE".',
     ),
 )

@@ -1,0 +1,444 @@
+"""Parts where they could break: other kinds of classes, scopes, joined sessions, savepoints, races and large sets."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import attrs
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from sqlrepo import (
+    AsyncBaseRepository,
+    AsyncBaseUnitOfWork,
+    BaseRepository,
+    BaseUnitOfWork,
+    HasMany,
+    HasOne,
+    InvalidValueError,
+    NotFoundError,
+    ReadOnlyError,
+    StaleEntityError,
+    TransactionAbortedError,
+    TransactionConflictError,
+    UnsupportedError,
+    fields,
+)
+from sqlrepo.sqlalchemy import AsyncDatabase, Database, audit, types
+from sqlrepo.testing import fail_next, query_budget
+from tests.databases import servers
+from tests.units.domain import create, database
+
+T = TypeVar("T")
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {str: sa.String(30)}
+
+
+class Grade(Enum):
+    LOW = 1
+    HIGH = 2
+
+
+class RootRow(Base):
+    __tablename__ = "root_of_attacks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(default="r")
+    version: Mapped[int] = mapped_column(default=1)
+    leaves: Mapped[list["LeafRow"]] = relationship(order_by="LeafRow.position", cascade="all, delete-orphan")
+
+
+class LeafRow(Base):
+    __tablename__ = "leaf_of_attacks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    root_id: Mapped[int] = mapped_column(sa.ForeignKey(RootRow.id, ondelete="CASCADE"))
+    name: Mapped[str]
+    position: Mapped[int]
+    doubled: Mapped[int | None] = mapped_column(sa.Integer, sa.Computed("position + position", persisted=True))
+
+
+class GradeRow(Base):  # an enumeration and a type decorator in the key
+    __tablename__ = "grade_of_attacks"
+    root_id: Mapped[int] = mapped_column(sa.ForeignKey(RootRow.id, ondelete="CASCADE"), primary_key=True)
+    grade: Mapped[Grade] = mapped_column(types.Member(Grade), primary_key=True)
+    points: Mapped[int]
+
+
+class DocumentRow(Base):  # does not cascade
+    __tablename__ = "document_of_attacks"
+    root_id: Mapped[int] = mapped_column(sa.ForeignKey(RootRow.id), primary_key=True)
+    text: Mapped[str]
+
+
+logs = sa.Table(  # without a key, and with JSON, which PostgreSQL does not compare
+    "log_of_attacks",
+    Base.metadata,
+    sa.Column("root_id", sa.ForeignKey(RootRow.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+)
+
+
+class Leaf(BaseModel):
+    id: int | None = None
+    name: str
+
+
+class Root(BaseModel):
+    id: int | None = None
+    name: str = "r"
+    leaves: "list[Leaf]" = []
+    version: int = 1
+
+
+class Roots(BaseRepository[Root, int]):
+    model = RootRow
+    version = "version"
+
+
+class Grove(BaseUnitOfWork):
+    roots: Roots
+
+
+@pytest.fixture
+def db(backend):
+    made = database(backend, Base)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def shared(backend, tmp_path):
+    """A database that several units can be open on at once."""
+    made = create(Database(f"sqlite:///{tmp_path}/shared.db"), Base) if backend == "sqlite" else database(backend, Base)
+    yield made
+    made.dispose()
+
+
+def changed(entity, **values):
+    return entity.model_copy(update=values)
+
+
+def leaves(*names):
+    return [Leaf(name=name) for name in names]
+
+
+def names(root):
+    return [leaf.name for leaf in root.leaves]
+
+
+class TestClasses:
+    def test_attrs_slots_and_an_enumeration_in_a_childs_key(self, db):
+        @dataclass(frozen=True, slots=True)
+        class Mark:
+            grade: Grade
+            points: int
+
+        @attrs.frozen
+        class Report:
+            name: str
+            marks: frozenset[Mark] = frozenset()
+            id: int | None = None
+
+        class Reports(BaseRepository[Report, int]):
+            model = RootRow
+            version = None
+            parts = {"marks": HasMany(GradeRow)}
+
+        with Reports(db) as reports:
+            report = reports.add(Report("r", frozenset({Mark(Grade.LOW, 1), Mark(Grade.HIGH, 2)})))
+            for marks in ({Mark(Grade.LOW, 5)}, {Mark(Grade.HIGH, 1), Mark(Grade.LOW, 5)}, set()):
+                wanted = attrs.evolve(report, marks=frozenset(marks))
+                assert reports.update(wanted) == wanted == reports.get(report.id)
+
+    def test_generic_children_and_classes_that_are_defined_later(self, db):
+        class Kept(BaseModel, Generic[T]):
+            id: int | None = None
+            name: T
+
+        class Later(BaseModel):
+            id: int | None = None
+            leaves: "list[Kept[str]]" = []
+            version: int = 1
+
+        Later.model_rebuild(_types_namespace={"Kept": Kept})
+
+        class Laters(BaseRepository[Later, int]):
+            model = RootRow
+            version = "version"
+
+        with Laters(db) as laters:
+            stored = laters.add(Later(leaves=[Kept[str](name="a"), Kept[str](name="b")]))
+            assert laters.update(changed(stored, leaves=stored.leaves[::-1])).leaves == stored.leaves[::-1]
+
+    def test_own_to_domain_and_to_row_get_and_give_the_parts(self, db):
+        class Trees(BaseRepository[Root, int]):
+            model = RootRow
+            version = "version"
+
+            def to_domain(self, row):
+                return Root(id=row.id, name=row.name.upper(), leaves=list(row.leaves), version=row.version)
+
+            def to_row(self, entity):
+                return {
+                    "id": entity.id,
+                    "name": entity.name.lower(),
+                    "version": entity.version,
+                    "leaves": entity.leaves,
+                }
+
+        with Trees(db) as trees:
+            stored = trees.add(Root(name="Oak", leaves=leaves("a", "b")))
+            assert (stored.name, names(stored)) == ("OAK", ["a", "b"])
+            assert names(trees.update(changed(stored, leaves=stored.leaves[1:]))) == ["b"]
+            assert names(trees.find()[0]) == ["b"]
+
+
+class TestUnits:
+    def test_a_repository_with_a_scope_writes_parts_of_its_own_rows_only(self, db):
+        class Mine(Roots):
+            def scope(self):
+                return fields(Root).name == "mine"
+
+        with Roots(db) as roots:
+            mine, other = roots.add_many(
+                [Root(name="mine", leaves=leaves("a")), Root(name="other", leaves=leaves("b"))]
+            )
+        with Mine(db) as scoped:
+            assert names(scoped.update(changed(mine, leaves=[*mine.leaves, *leaves("c")]))) == ["a", "c"]
+            assert scoped.count() == 1
+            for write in (lambda: scoped.patch(other.id, {"leaves": []}), lambda: scoped.delete(other.id)):
+                with pytest.raises(NotFoundError):
+                    write()
+            assert scoped.delete_where(everything=True) == 1
+        with Roots(db) as roots:
+            assert roots.find() == [other]
+        with pytest.raises(InvalidValueError), Mine(db) as scoped:
+            scoped.patch(scoped.add(Root(name="mine")).id, {"name": "gone", "leaves": leaves("x")})
+        assert Roots(db).count() == 1
+
+    def test_a_savepoint_undoes_half_an_aggregate_alone(self, db):
+        with Grove(db) as grove:
+            root = grove.roots.add(Root(leaves=leaves("a")))
+            with suppress(RuntimeError), grove.savepoint():
+                grove.roots.update(changed(root, leaves=leaves("b", "c")))
+                raise RuntimeError
+            assert grove.roots.get(root.id) == root
+            with pytest.raises(InvalidValueError), grove.savepoint():
+                grove.roots.update(changed(root, leaves=[Leaf(id=10_000, name="nobody's")]))
+            assert names(grove.roots.update(changed(root, leaves=leaves("d")))) == ["d"]
+        assert names(Roots(db).get(root.id)) == ["d"]
+
+    def test_a_read_only_unit_reads_them_and_writes_none(self, db):
+        with Grove(db) as grove:
+            root = grove.roots.add(Root(leaves=leaves("a")))
+        with Grove(db, read_only=True) as grove:
+            assert grove.roots.get(root.id) == root
+            with pytest.raises(ReadOnlyError):
+                grove.roots.update(changed(root, leaves=[]))
+
+    def test_a_joined_session_sees_and_undoes_them(self, db):
+        if not isinstance(db, Database):
+            return
+        with Session(db.engine) as session:
+            with Grove(session) as grove:
+                root = grove.roots.add(Root(leaves=leaves("a", "b")))
+                grove.roots.update(changed(root, leaves=root.leaves[:1]))
+            assert session.scalars(sa.select(LeafRow.name)).all() == ["a"]
+            session.rollback()
+        assert Roots(db).count() == 0
+
+    @pytest.mark.parametrize("error", [UnsupportedError("no"), InvalidValueError("x", "no")])
+    def test_an_error_after_the_roots_statement_aborts_though_it_is_swallowed(self, db, error):
+        with Grove(db) as grove:
+            root = grove.roots.add(Root(leaves=leaves("a")))
+        half = changed(root, name="half", leaves=[*root.leaves, *leaves("b")])
+        with suppress(TransactionAbortedError), Grove(db) as grove, fail_next("insert", error):
+            with pytest.raises(type(error)):
+                grove.roots.update(half)
+            with pytest.raises(TransactionAbortedError):
+                grove.roots.count()
+        assert Roots(db).get(root.id) == root
+
+    def test_two_stale_roots_never_both_win(self, shared):
+        with Grove(shared) as grove:
+            root = grove.roots.add(Root(leaves=leaves("a", "b")))
+        won = 0
+        for wanted in (root.leaves[:1], root.leaves[1:]):
+            try:
+                with Grove(shared) as first:
+                    read = first.roots.get(root.id) if not won else root
+                    first.roots.update(changed(read, leaves=wanted))
+                won += 1
+            except (StaleEntityError, TransactionConflictError):
+                pass
+        assert won == 1
+        assert names(Roots(shared).get(root.id)) == ["a"]
+
+    def test_two_open_units_of_memory_never_both_win(self):
+        memory = database("memory", Base)
+        with Grove(memory) as grove:
+            root = grove.roots.add(Root(leaves=leaves("a", "b")))
+        with Grove(memory) as first:
+            first.roots.update(changed(root, leaves=root.leaves[:1]))
+            with pytest.raises((StaleEntityError, TransactionConflictError)):  # noqa: PT012
+                with Grove(memory) as second:
+                    second.roots.update(changed(root, leaves=root.leaves[1:]))
+                first.commit()
+        assert len(Roots(memory).get(root.id).leaves) == 1
+
+
+class TestTables:
+    def test_ten_thousand_children(self, db):
+        with Grove(db) as grove:
+            with query_budget(2) as insert:
+                root = grove.roots.add(Root(leaves=leaves(*map(str, range(10_000)))))
+            with query_budget(2):
+                assert len(grove.roots.get(root.id).leaves) == 10_000
+            kept = [changed(leaf, name=leaf.name + "!") for leaf in root.leaves[1000:]]
+            # 1,000 children go, 500 in a statement; the computed column of those that change is read, 500 at once
+            with query_budget(2 + 1 + 2 + 1 + 1 + 18):
+                written = grove.roots.update(changed(root, leaves=[*kept, *leaves("new")]))
+            assert names(written) == names(grove.roots.get(root.id)) == [*(leaf.name for leaf in kept), "new"]
+        assert insert.count == 2
+
+    def test_a_computed_column_of_a_child_has_a_function_in_memory(self, db):
+        class Counted(BaseModel):
+            id: int | None = None
+            name: str
+            doubled: int | None = None
+
+        class Sum(BaseModel):
+            id: int | None = None
+            leaves: list[Counted] = []
+            version: int = 1
+
+        class Sums(BaseRepository[Sum, int]):
+            model = RootRow
+            version = "version"
+            parts = {"leaves": HasMany(memory_defaults={"doubled": lambda row: row["position"] * 2})}
+
+        with Sums(db) as sums:
+            stored = sums.add(Sum(leaves=[Counted(name="a"), Counted(name="b")]))
+            assert [leaf.doubled for leaf in stored.leaves] == [2, 4]
+            moved = sums.update(changed(stored, leaves=stored.leaves[::-1]))
+            assert [(leaf.name, leaf.doubled) for leaf in moved.leaves] == [("b", 0), ("a", 2)]
+            assert sums.get(stored.id) == moved
+
+    def test_rows_without_a_key_that_hold_json(self, db):
+        @dataclass(frozen=True)
+        class Entry:
+            data: Any
+            level: int
+
+        @dataclass(frozen=True)
+        class Book:
+            name: str
+            entries: list[Entry]
+            id: int | None = None
+
+        class Books(BaseRepository[Book, int]):
+            model = RootRow
+            version = None
+            parts = {"entries": HasMany(logs)}
+
+        def texts(book):
+            return sorted(map(repr, book.entries))
+
+        with Books(db) as books:
+            book = books.add(Book("b", [Entry({"a": 1}, 1), Entry([2], 1), Entry("x", 2)]))
+            for entries in ([Entry([2], 1), Entry("x", 2)], [Entry([2], 1), Entry([3], 1)], [Entry({"a": 1}, 1)], []):
+                wanted = replace(book, entries=entries)
+                assert texts(books.update(wanted)) == texts(wanted) == texts(books.get(book.id))
+
+    def test_tables_in_a_namespace(self, empty, backend):
+        if backend in ("sqlite", "mariadb"):  # a namespace is another file, or another database
+            return
+        own = type("Own", (DeclarativeBase,), {"type_annotation_map": {str: sa.String(30)}})
+        table = sa.Table(
+            "spaced_root",
+            own.metadata,
+            sa.Column("id", sa.Integer, primary_key=True),
+            sa.Column("version", sa.Integer, nullable=False),
+            schema="attacked",
+        )
+        child = sa.Table(
+            "spaced_leaf",
+            own.metadata,
+            sa.Column("id", sa.Integer, primary_key=True),
+            sa.Column("root_id", sa.ForeignKey("attacked.spaced_root.id", ondelete="CASCADE"), nullable=False),
+            sa.Column("name", sa.String(30), nullable=False),
+            schema="attacked",
+        )
+
+        class Spaced(BaseModel):
+            id: int | None = None
+            leaves: list[Leaf] = []
+            version: int = 1
+
+        class SpacedRoots(BaseRepository[Spaced, int]):
+            model = table
+            version = "version"
+            parts = {"leaves": HasMany(child)}
+
+        sa.event.listen(own.metadata, "before_create", sa.DDL("CREATE SCHEMA IF NOT EXISTS attacked"))
+        with SpacedRoots(empty(own)) as roots:
+            root = roots.add(Spaced(leaves=leaves("a", "b")))
+            assert names(roots.update(changed(root, leaves=root.leaves[1:]))) == ["b"]
+
+
+class AsyncRoots(AsyncBaseRepository[Root, int]):
+    model = RootRow
+    version = "version"
+
+
+class AsyncGrove(AsyncBaseUnitOfWork):
+    roots: AsyncRoots
+
+
+async def work_async(db):
+    async with AsyncGrove(db) as grove:
+        root = await grove.roots.add(Root(leaves=leaves("a", "b")))
+        written = await grove.roots.update(changed(root, leaves=root.leaves[1:]))
+    assert names(written) == ["b"]
+    assert await AsyncRoots(db).get(root.id) == written
+    if isinstance(db, AsyncDatabase):
+        await db.dispose()
+
+
+def test_async_units_keep_them(backend, tmp_path):
+    drivers = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}
+    if backend == "memory":
+        db = database("memory", Base)
+    elif backend == "sqlite":
+        create(Database(f"sqlite:///{tmp_path}/async.db"), Base).dispose()
+        db = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/async.db")
+    else:
+        db = AsyncDatabase(servers.emptied(backend, Base).set(drivername=drivers[backend]))
+    asyncio.run(work_async(db))
+
+
+def test_the_audit_names_a_part_without_a_cascade():
+    class Documented(BaseModel):
+        id: int | None = None
+        document: "Document | None" = None
+        version: int = 1
+
+    class Document(BaseModel):
+        text: str
+
+    Documented.model_rebuild(_types_namespace={"Document": Document})
+
+    class Documenteds(BaseRepository[Documented, int]):
+        model = RootRow
+        version = "version"
+        parts = {"document": HasOne(DocumentRow)}
+
+    found = [one for one in audit(Base, "postgresql") if one.rule == "no-cascade"]
+    assert [(one.table, one.place) for one in found] == [("document_of_attacks", "(root_id)")]
+    assert Documenteds.definition().aggregate.parts[0].cascades is False
