@@ -460,6 +460,29 @@ def test_decimals_are_never_rounded_on_the_way(orders):
     assert str(found.fee_sum) == "29999999999999999.971"  # more than 18 digits, which 64 bits do not hold
 
 
+def test_memory_sums_more_digits_than_python_does_by_default():
+    class Own(DeclarativeBase): ...
+
+    class DepositRow(Own):
+        __tablename__ = "deposit_to_sum"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        amount: Mapped[Decimal] = mapped_column(sa.Numeric(38, 10))
+
+    class Deposit(BaseModel):
+        id: int | None = None
+        amount: Decimal
+
+    class Deposits(BaseRepository[Deposit, int]):
+        model = DepositRow
+
+    class Whole(Summary[Deposit]):
+        amount_sum: Decimal | None
+
+    with Deposits(InMemoryDatabase()) as deposits:
+        deposits.add_many(Deposit(amount=Decimal(one)) for one in ("1e27", "0.0000000001"))
+        assert str(deposits.summarize(Whole)[0].amount_sum) == "1000000000000000000000000000.0000000001"
+
+
 def test_floats_are_summed_where_about_right_will_do(orders):
     class Ratio(Summary[Order]):
         ratio_sum: float | None
@@ -592,7 +615,7 @@ def test_counts_and_distinct_values_have_the_type_of_the_field(filled):
     ):
         expected = [(key, len(members)) for (key,), members in grouped(rows, lambda row, read=read: (read(row),))]
         with query_budget(2):
-            assert list(orders.counts(field).items()) == expected
+            assert list(map(repr, orders.counts(field).items())) == list(map(repr, expected))  # members, not their text
             assert orders.distinct(field) == [key for key, _ in expected]
         some = [
             (key, len(members))
