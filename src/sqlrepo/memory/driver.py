@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import islice
 from typing import Any
 
 from sqlrepo.driver import Condition, Fetch, Group, Transaction, Upsert
-from sqlrepo.errors import UnsupportedError
+from sqlrepo.errors import ConstraintError, UnsupportedError
 from sqlrepo.language.criteria import EVERYTHING, And, Compare, Param, Ref
 from sqlrepo.memory.compiler import compile_filter, group_rows, make_projection, make_reader, sort_rows, with_owners
 from sqlrepo.memory.tables import Changes, Edit, Statement, Table, Tables, delete, verify_references
@@ -36,6 +37,7 @@ class MemoryDriver:
             rows = sort_rows(schema, self._choose(schema, request.where), request.order, reader)
             chosen = list(islice(rows, request.offset, stop))
             if request.lock is not None:
+                self._require_unchanged()  # whoever locks the children of a row has the row still
                 self._changes_of(self._table(schema)).lock(chosen)
         found = list(map(make_projection(schema, request.columns), chosen))
         if not request.lookups:
@@ -59,7 +61,7 @@ class MemoryDriver:
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
     ) -> list[Row]:
-        with self._tables.lock:
+        with self._statement():
             stored = [self._complete(self._table(schema), columns, row) for row in rows]
             self._insert(schema, stored)
         return list(map(make_projection(schema, tuple(returning)), stored))
@@ -68,7 +70,7 @@ class MemoryDriver:
         stored = {name: schema.by_name[name].type.store(value) for name, value in zip(columns, values, strict=True)}
         where = with_owners(where, self._choose)
         edit = _matching(schema, where, lambda row: self._change(schema, row, stored), self._complete_absent)
-        with self._tables.lock:
+        with self._statement():
             table, statement = self._table(schema), Statement(self._changes_of)
             changes, keys = self._changes_of(table), sorted(map(table.key, self._choose(schema, where)))
             for key in keys:
@@ -84,7 +86,7 @@ class MemoryDriver:
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Insert or update a row; if another transaction inserts the row too, that is a conflict, not a violation."""
-        with self._tables.lock:
+        with self._statement():
             table, changes = self._table(schema), request.changes
             new = self._complete(table, tuple(request.row), tuple(request.row.values()))
             table.rules.check(new)  # databases check the row before they look for an existing one
@@ -99,7 +101,7 @@ class MemoryDriver:
 
     def delete(self, schema: Schema, where: Condition) -> int:
         where = with_owners(where, self._choose)
-        with self._tables.lock:
+        with self._statement():
             table, statement = self._table(schema), Statement(self._changes_of)
             keys = sorted(map(table.key, self._choose(schema, where)))
             count = statement.delete(table, keys, _matching(schema, where, delete, self._complete_absent))
@@ -138,6 +140,20 @@ class MemoryDriver:
 
     def unwrap(self, kind: str) -> Any:
         raise UnsupportedError(f"memory has no {kind}; write this method with criteria, or run it on a Database")
+
+    @contextmanager
+    def _statement(self) -> Iterator[None]:
+        """Hold the lock; a violation after another transaction took a row is a conflict, which a retry solves."""
+        with self._tables.lock:
+            try:
+                yield
+            except ConstraintError:
+                self._require_unchanged()
+                raise
+
+    def _require_unchanged(self) -> None:
+        for changes in self._changes.values():
+            changes.require_unchanged()
 
     def _insert(self, schema: Schema, rows: Iterable[Row]) -> None:
         statement = Statement(self._changes_of)

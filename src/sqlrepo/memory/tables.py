@@ -264,8 +264,7 @@ class Changes:
 
     def verify(self) -> None:
         """Raise an error if another transaction has committed rows that conflict with these changes."""
-        if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
-            raise self._conflict("that this one has locked")
+        self._require_locked()
         for key in [key for key, original in self._originals.items() if original is not None]:
             if self.table.rows.get(key) is not self._originals[key]:
                 self._apply_again(key)
@@ -276,6 +275,17 @@ class Changes:
                 if number is not None:
                     upserted = (number, self.table.unique_values(row)[number]) in self._upserted
                     raise self._conflict("that this one wrote by an upsert") if upserted else self._violation(number)
+
+    def require_unchanged(self) -> None:
+        """Raise a conflict if it is certain already that the commit will be one."""
+        self._require_locked()
+        lost = (key for key, row in self._originals.items() if row is not None and self.table.rows.get(key) is not row)
+        if not self._repeat and any(True for _ in lost):
+            raise self._conflict("that this one changed")
+
+    def _require_locked(self) -> None:
+        if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
+            raise self._conflict("that this one has locked")
 
     def apply(self) -> None:
         for key in self.written:
