@@ -5,6 +5,7 @@ from collections import defaultdict
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from enum import Enum, StrEnum
 from fractions import Fraction
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -732,6 +733,71 @@ def test_a_summary_may_be_defined_before_its_entity():
         id: int
 
     assert Early.model_fields.keys() == {"count"}
+
+
+# -- types that a database has of its own
+
+
+def test_native_types_are_keys_and_measured_alike(empty):
+    class Own(DeclarativeBase): ...
+
+    class PieceRow(Own):
+        __tablename__ = "piece_to_sum"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        colour: Mapped[Colour | None] = mapped_column(sa.Enum(Colour, name="colour_to_sum"))
+        code: Mapped[str] = mapped_column(sa.CHAR(4))
+        token: Mapped[UUID] = mapped_column(sa.Uuid)
+
+    class Piece(BaseModel):
+        id: int | None = None
+        colour: Colour | None
+        code: str
+        token: UUID
+
+    class Pieces(BaseRepository[Piece, int]):
+        model = PieceRow
+
+    class ByColour(Summary[Piece]):
+        colour: Colour | None
+        code: str
+        token: UUID
+        count: int
+        colour_max: Colour | None
+        code_min: str
+        token_max: UUID
+        colour_count_distinct: int
+
+    class Query(QueryObject[ByColour]):
+        colour: Colour | None = None
+        code_in: list[str] | None = None
+        code_min_gt: str | None = None
+        token: UUID | None = None
+        colour_max: Colour | None = None
+
+    low, high = UUID("00000000-0000-0000-ffff-000000000000"), UUID("00000001-0000-0000-0000-000000000000")
+    with Pieces(empty(Own)) as pieces:
+        pieces.add_many([
+            Piece(colour=colour, code=code, token=token)
+            for colour, code, token in [
+                (Colour.RED, "b", low), (Colour.RED, "b", low), (Colour.BLUE, "B", high), (None, "b", high)]
+        ])  # fmt: skip
+        found = pieces.summarize(ByColour)
+        red, blue, none = Colour.RED, Colour.BLUE, None
+        assert [tuple(one.model_dump().values()) for one in found] == [
+            (none, "b", high, 1, none, "b", high, 0),
+            (blue, "B", high, 1, blue, "B", high, 1),
+            (red, "b", low, 2, red, "b", low, 1),
+        ]
+        for asked, indexes in (
+            ({"colour": red}, [2]),
+            ({"code_in": ["b"]}, [0, 2]),
+            ({"code_min_gt": "B"}, [0, 2]),
+            ({"token": high}, [0, 1]),
+            ({"colour_max": blue}, [1]),
+        ):
+            assert pieces.summarize(ByColour, having=Query(**asked)) == [found[index] for index in indexes], asked
+        assert pieces.summarize(ByColour, order_by="token_max,-colour_max")[0] == found[2]
+        assert pieces.counts(fields(Piece).token) == {low: 2, high: 2}
 
 
 # -- the driver
