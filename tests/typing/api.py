@@ -92,6 +92,11 @@ class SqlTodos(SQLAlchemyRepository[Todo, int]):
         assert_type(self.connection, Connection)
         return list(self.session.scalars(TodoRow.__table__.select()))
 
+    def own(self) -> None:
+        statement = self.select(key="a").where(TodoRow.id > 3)
+        assert_type(self.load(statement), list[Todo])
+        assert_type(self.load_page(statement, 5, with_total=True), Page[Todo])
+
 
 class Shop(BaseUnitOfWork):
     todos: Todos
