@@ -1,5 +1,6 @@
 """Scopes of related rows: what is hidden stays hidden, whichever way one asks, on every backend."""
 
+import asyncio
 from typing import Literal
 
 import pytest
@@ -8,6 +9,8 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from sqlrepo import (
+    AsyncBaseRepository,
+    AsyncBaseUnitOfWork,
     BaseRepository,
     BaseUnitOfWork,
     InvalidValueError,
@@ -30,10 +33,12 @@ from tests.units.related import (
     Base,
     Comment,
     Customer,
+    CustomerRow,
     Employee,
     Employees,
     Label,
     Order,
+    OrderRow,
     Orders,
     Shop,
     fill,
@@ -332,6 +337,39 @@ class TestHiddenChildren:
 
         with Basketry(own) as shop, pytest.raises(QueryError, match="declare a repository of the table in Basketry"):
             shop.baskets.get(key)
+
+
+class AsyncCustomers(AsyncBaseRepository[Customer, int]):
+    model = CustomerRow
+    parts = AllCustomers.parts
+
+    def scope(self):
+        return fields(Customer).tenant == self.context
+
+
+class AsyncOrders(AsyncBaseRepository[Order, int]):
+    model = OrderRow
+    version = "version"
+    parts = Orders.parts
+
+
+class AsyncTenant(AsyncBaseUnitOfWork[int]):
+    customers: AsyncCustomers
+    orders: AsyncOrders
+
+
+def test_async_units_hide_the_same_rows():
+    db = database("memory", Base)
+    with Shop(db) as shop:
+        fill(shop)
+
+    async def ask():
+        async with AsyncTenant(db, context=1) as shop:
+            assert numbers(await shop.orders.find(customer.name == "ann")) == [1, 5]
+            assert numbers(await shop.orders.find(OrderQuery(customer_id__name="ann"))) == [1, 5]
+            assert [one.number for one in await shop.orders.find(order_by=["customer_id__name", "number"])][-1] == 5
+
+    asyncio.run(ask())
 
 
 class TestDeclarations:

@@ -104,6 +104,7 @@ def test_fields_of_the_row_behind_a_key_are_nullable_and_three_valued(shop, crit
     [
         (customer.name, [4, 2, 1, 3, 5, 6]),
         (desc(customer.name), [6, 5, 3, 1, 2, 4]),
+        ("-customer_id__id", [6, 3, 2, 5, 1, 4]),
         ([asc(customer.grade), desc(o.number)], [4, 2, 3, 6, 5, 1]),
         ([country.name, o.number], [3, 4, 1, 5, 6, 2]),
         ("customer_id__name,-number", [4, 2, 5, 3, 1, 6]),
