@@ -24,8 +24,11 @@ from sqlrepo import (
     Where,
     exists,
 )
+from sqlrepo.language.values import Kind as ValueKind
+from sqlrepo.language.values import ValueType
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
+from sqlrepo.tables.schema import Column, ForeignKey, Schema
 from sqlrepo.testing import query_budget
 from tests.units.domain import Todo, TodoQuery, TodoRow, Todos, database, todo
 
@@ -89,6 +92,7 @@ class TicketRow(Base):
     )
     tags: Mapped[list[TagRow]] = relationship(secondary=ticket_tags, order_by=[TagRow.rank.desc(), TagRow.label])
     summary: Mapped["SummaryRow | None"] = relationship()
+    some_comment: Mapped["CommentRow | None"] = relationship(uselist=False, viewonly=True)
     steps: Mapped[list["StepRow"]] = relationship(order_by="StepRow.position", cascade="all, delete-orphan")
 
 
@@ -578,6 +582,7 @@ class TestRefusals:
             ({"words": list[TagBrief]}, "needs a list, tuple, set or frozenset of plain values"),
             ({"assignee": PersonBrief}, "V.assignee: cannot be None, but there may be no row; annotate Pers"),
             ({"summary": TagBrief}, "V.summary: cannot be None, but there may be no row"),
+            ({"some_comment": (CommentView | None, None)}, "several rows may follow relationship 'some_comment'"),
             ({"loud": list[CommentView]}, "the join of relationship 'loud' says more than its foreign key"),
             ({"comments__body_sum": int}, "sum does not fit 'body', whose column holds str"),
             ({"comments__hidden_max": bool}, "max does not fit 'hidden', whose column holds bool"),
@@ -753,7 +758,164 @@ class TestPartsOfEveryKind:
         assert empty == RackView(shelves=[], label=None, plans=(), shelves__count=0, plans__count=0)
 
 
+Low = Annotated[bool, Where(lambda row, _: row.number < 2)]
+
+
+class Hall(Base):
+    __tablename__ = "hall_of_views"
+    __table_args__ = (sa.ForeignKeyConstraint(["site", "house"], ["house_of_views.site", "house_of_views.nr"]),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[int]
+    house: Mapped[int]
+    number: Mapped[int]
+    paint: Mapped[str | None]
+    coat_colour: Mapped[str | None]
+    coat_gloss: Mapped[str | None]
+
+
+class HouseRow(Base):
+    __tablename__ = "house_of_views"
+    site: Mapped[int] = mapped_column(primary_key=True)
+    nr: Mapped[int] = mapped_column(primary_key=True)
+    storeys: Mapped[int]
+    halls: Mapped[list[Hall]] = relationship(order_by=Hall.id)
+
+
+class Paint(BaseModel):
+    colour: str
+    gloss: str | None = None
+
+
+class PaintBrief(BaseModel):
+    gloss: str | None
+
+
+class AHall(BaseModel):
+    id: int | None = None
+    site: int
+    house: int
+    number: int = 1
+    coat: Paint | None = None
+
+
+class AHouse(BaseModel):
+    site: int
+    nr: int
+    number: int
+
+
+class Halls(BaseRepository[AHall, int]):
+    model = Hall
+    references = {"building": "house"}
+
+
+class Houses(BaseRepository[AHouse, tuple[int, int]]):
+    model = HouseRow
+    columns = {"number": "storeys"}
+
+
+class Street(BaseUnitOfWork):
+    halls: Halls
+    houses: Houses
+
+
+class TestKeysOfSeveralColumns:
+    @pytest.fixture
+    def street(self, backend):
+        db = database(backend, Base)
+        with Street(db) as street:
+            street.houses.add_many([AHouse(site=n % 2, nr=n, number=n) for n in range(60)])
+            street.halls.add_many([AHall(site=n % 2, house=n, number=59 - n) for n in range(60) for _ in range(2)])
+            yield street
+        db.dispose()
+
+    def test_join_both_ways(self, street):
+        class HallView(BaseModel):
+            id: int
+            low: Low
+
+        class HouseView(BaseModel):
+            nr: int
+            low: Low
+            halls: list[HallView]
+            halls__count: int
+
+        class Inside(BaseModel):
+            house: int
+            building: HouseView
+
+        with query_budget(1 + 2 + 2 + 2 + 2 + 1):
+            found = street.halls.find(order_by="id", into=Inside)
+        assert [one.building.nr for one in found] == [n for n in range(60) for _ in range(2)]
+        assert {(one.house, len(one.building.halls), one.building.halls__count) for one in found} == {
+            (n, 2, 2) for n in range(60)
+        }
+        # One flag, of two tables with columns of different names.
+        assert [one.building.nr for one in found if one.building.low] == [0, 0, 1, 1]
+        assert {one.house for one in found if one.building.halls[0].low} == {58, 59}
+
+    def test_some_fields_of_an_object_that_may_be_none(self, street):
+        class Coated(BaseModel):
+            coat: PaintBrief | None
+
+        first, second = street.halls.find(order_by="id", limit=2)
+        street.halls.patch(first.id, {"coat": Paint(colour="red")})
+        assert street.halls.get(first.id, into=Coated) == Coated(coat=PaintBrief(gloss=None))  # it is there
+        assert street.halls.get(second.id, into=Coated) == Coated(coat=None)
+
+    def test_a_column_of_no_field_is_the_tables(self, street):
+        class Painted(BaseModel):
+            paint: str | None
+
+        assert street.halls.first(into=Painted) == Painted(paint=None)
+
+
 class TestTables:
+    def test_a_table_without_a_mapped_class(self):
+        whole = ValueType(ValueKind.INTEGER, int)
+        nations = Schema("nation", (Column("id", whole, generated=True), Column("size", whole)), ("id",))
+
+        class Nation(BaseModel):
+            id: int | None = None
+            size: int
+
+        class City(BaseModel):
+            id: int | None = None
+            nation_id: int
+
+        class Nations(BaseRepository[Nation, int]):
+            schema = nations
+
+        class Cities(BaseRepository[City, int]):
+            schema = Schema(
+                "city",
+                (Column("id", whole, generated=True), Column("nation_id", whole)),
+                ("id",),
+                foreign_keys=(ForeignKey(("nation_id",), nations.full_name, ("id",)),),
+            )
+
+        class World(BaseUnitOfWork):
+            nations: Nations
+            cities: Cities
+
+        class CityView(BaseModel):
+            nation: Nation
+
+        with World(InMemoryDatabase()) as world:
+            nation = world.nations.add(Nation(size=3))
+            world.cities.add(City(nation_id=nation.id))
+            assert world.cities.find(into=CityView) == [CityView(nation=nation)]
+
+    def test_the_rows_of_a_mapped_class_as_the_entity(self, helpdesk):
+        class Rows(BaseRepository[CommentRow, int]):
+            model = CommentRow
+
+        assert [one.author.name for one in Rows(helpdesk).find(into=CommentView, order_by="body")] == [
+            "Ann",
+            "Bob",
+            "Bob",
+        ]
+
     def test_memory_says_why_it_cannot_keep_a_table_that_no_repository_declares(self):
         class Own(DeclarativeBase): ...
 

@@ -363,17 +363,20 @@ class View:
         kinds: Any = tuple(relations.kinds)
         self._plan = _plan(kinds, view)
         self._scopes: dict[TableName, Criterion] = {}
-        self._flags: dict[Flag, Condition] = {}
+        self._flags: dict[tuple[AnyMapper, Flag], Condition] = {}
         self.columns = tuple(dict.fromkeys((*self._plan.columns, *names)))  # those that the call needs come last
         self.build = self._plan.build
         for mapper, one in self._plan.walk():
             if isinstance(one, Flag):
                 given = as_criterion(one.where.criterion(fields(mapper.entity), repository.context))
-                self._flags[one] = condition(map_leaves(given, partial(mapper.bind, relations=lambda: relations)))
+                self._flags[mapper, one] = condition(
+                    map_leaves(given, partial(mapper.bind, relations=lambda: relations))
+                )
                 continue
-            for each in one.relation.mappers:
-                repository._work.register_table(each.schema)
-                self._scopes[each.schema.full_name] = relations.scope_of(each.schema)
+            for schema in (each.schema for each in one.relation.mappers):
+                if schema.full_name not in self._scopes:
+                    repository._work.register_table(schema)
+                    self._scopes[schema.full_name] = relations.scope_of(schema)
 
     def load(self, driver: Driver, rows: list[Row], lock: Lock | None = None) -> Found:
         """Read what a view nests: one statement for each relation, count and flag, and 500 keys."""
@@ -432,7 +435,7 @@ class View:
 
     def _match(self, driver: Driver, plan: Plan, one: Flag, keys: list[Row]) -> dict[Row, Any]:
         """Find the rows that match, by key."""
-        request = Fetch(one.near, self._flags[one])
+        request = Fetch(one.near, self._flags[plan.mapper, one])
         return dict.fromkeys(_fetch(driver, plan.mapper, one.near, keys, request), True)
 
     def _where(self, relation: Relation, mapper: AnyMapper) -> Condition:

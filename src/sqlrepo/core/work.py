@@ -150,9 +150,9 @@ class Work:
         """Register a table that a view reads, which no repository of the unit may be over."""
         if self._joined is not None:
             self._joined.register_table(schema, bypass_orm_events=True)
-        elif schema.model not in (registered := _REGISTERED.setdefault(self.source, WeakSet())):
+        elif schema.model is not None and schema.model not in _REGISTERED[self.source]:
             self.source.register_table(schema)
-            registered.add(schema.model)
+            _REGISTERED[self.source].add(schema.model)
 
     def add_mapper(self, mapper: Mapper[Any]) -> None:
         """Add a mapper by which errors of a commit name fields."""
