@@ -261,6 +261,7 @@ WITH_OWNERS, COLUMN = memory_driver.with_owners, Mapper.column
         ("17.1", memory_driver, "with_owners", strictly),
         ("17.2", criteria_of_fields, "IsTrue", lambda criterion: criterion),
         ("17.3", Mapper, "column", city_for_street),
+        ("17.5", ScopedDriver, "group", passed_on("group")),
         ("17.4", ScopedDriver, "fetch", rows_unless_about_children),
     ],
 )

@@ -599,6 +599,22 @@ def patches_empty_parts(patch):
     _of_parts(patch, "replace", change)
 
 
+def counts_are_of_joined_rows(patch):
+    """A summary with a measure of children counts an entity as often as it has some."""
+    right = BaseRepository.summarize
+
+    def summarize(self, summary, *criteria, **options):
+        found = right(self, summary, *criteria, **options)
+        joined = (
+            sum(max(1, len(one.lines)) for one in self.find(*criteria))
+            if hasattr(found[0], "lines__quantity_sum")
+            else 0
+        )
+        return [one.model_copy(update={"count": joined or one.count}) for one in found]
+
+    patch.setattr(BaseRepository, "summarize", summarize)
+
+
 class ChildrenAreLeftBehind(Mutant):
     """Neither references nor their cascades are known."""
 
@@ -613,4 +629,5 @@ PARTS = (
     positions_are_swapped,
     removed_children_stay,
     patches_empty_parts,
+    counts_are_of_joined_rows,
 )

@@ -401,6 +401,17 @@ class AggregateCases(Generic[T]):
                 subject.check_any_order(repository.find(), [one for one in stored if one not in inside])
                 repository.unit.rollback()
 
+    @clause("17.5")
+    def test_counts_by_a_field_stay_in_the_scope(self, subject: Subject[T]) -> None:
+        """`counts` and `distinct` know only the values of entities inside."""
+        field = subject.free_field()
+        stored = subject.store_values(field, [field.low, field.high, field.low])
+        with subject.open() as repository:
+            assert repository.counts(field.expression) == {field.low: 2, field.high: 1}, "counts() of all"
+            within = scoped(repository, field.expression == field.low)
+            assert within.counts(field.expression) == {field.low: len(stored) - 1}, "counts() in the scope"
+            assert within.distinct(field.expression) == [field.low], "distinct() in the scope"
+
 
 _OPERATORS: tuple[Callable[[Any, Any], Any], ...] = (
     operator.eq,

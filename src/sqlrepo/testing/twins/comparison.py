@@ -123,16 +123,18 @@ class Writing:
     def relations(self, side: int, returned: Sequence[Any], found: Sequence[Any]) -> Iterator[Relation]:
         """The rows that a call returns hold what they were given, and are found as they were returned."""
         table, method = self.table, self.call.method
+        version = table.by_column.get(table.schema.version or "")
         if method in ("add", "add_many", *UPDATES):
             for one, entity in zip(self.given[side], returned, strict=True):
                 values, stored = _both(table, one, entity, updated=method in UPDATES)
-                version = table.by_column.get(table.schema.version or "")
                 if method == "update" and version is not None and version.get(one) is not None:
                     values[version.name], stored[version.name] = version.get(one) + 1, version.get(entity)
                 yield f"{method} keeps what it is given", (self.call,), values, stored
         if method == "patch" and self.before[side] is not None:
             left = _left(table, self.before[side], dict(self.call.arguments[1]))
             now = {name: table.values_of(returned[0])[name] for name in left}
+            if version is not None and self.call.arguments[1].keys() - {version.name}:
+                left[version.name], now[version.name] = version.get(self.before[side]) + 1, version.get(returned[0])
             yield "patch leaves what it is not given", (self.call,), left, now
         if table.key:
             known = {table.key_of(one): table.values_of(one) for one in found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -10,7 +11,8 @@ from random import Random
 from types import new_class
 from typing import Annotated, Any, TypeAlias
 
-from sqlrepo import QueryObject, Where
+from sqlrepo import QueryObject, Summary, Where
+from sqlrepo.memory import Kind
 from sqlrepo.testing.subject import FieldInfo
 from sqlrepo.testing.twins.model import (
     Call,
@@ -47,6 +49,9 @@ _PAGES = 3
 
 # How often relations are about something else than the step asked for.
 _OTHERWISE = 0.5
+
+# Larger sums are refused as larger than 64 bits.
+_LARGE = 2**62
 
 # The first questions are all examined, and then one of so many.
 _ALL = 100
@@ -106,6 +111,30 @@ class AnyQuery(Node):
         function = names.import_name(query)
         given = ", ".join(to_code(one, names) for one in (self.where, self.order))
         return f"{function}({names.import_name(self.entity)}, {given}, limit={self.limit}, offset={self.offset})"
+
+
+@lru_cache
+def totals(entity: Any, measures: tuple[tuple[str, type], ...]) -> type[Summary[Any]]:
+    """Make a summary of all rows: their number, and the sums of fields and of children's fields."""
+    hints: dict[str, Any] = {"count": int, **{f"{name}_sum": kind | None for name, kind in measures}}
+    namespace = {"__module__": __name__, "__annotations__": hints}
+    made: type[Summary[Any]] = new_class("Totals", (Summary[entity],), exec_body=lambda body: body.update(namespace))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Totals(Node):
+    """A summary class with the sums of some fields."""
+
+    entity: type
+    measures: tuple[tuple[str, type], ...]
+
+    def build(self, side: Side) -> Any:  # noqa: ARG002  # it is the same class on both sides
+        return totals(self.entity, self.measures)
+
+    def to_code(self, names: Names) -> str:
+        given = ", ".join(f"({name!r}, {names.import_name(kind)})" for name, kind in self.measures)
+        return f"{names.import_name(totals)}({names.import_name(self.entity)}, ({given},))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +370,40 @@ class Relations:
             step = Call(self._table.name, method, (self._query(2),))
             yield f"{method} agrees with find", (self._whole, step), answer, self._ask(step)
 
+        yield from self._counts()
+        yield from self._sums()
+
+    def _counts(self) -> Iterator[Relation]:
+        """Facets count the rows that match, by each value of a field."""
+        plain = [one for one in self._table.own_fields if _is_summable(one) and one.origin is None]
+        if plain and not self._table.converts:
+            field, whole = plain[0], self._find(*self._parts)
+            counted = Counter(field.get(row.entity) for row in self._ask(whole))
+            step = Call(self._table.name, "counts", (FieldRef(self._table.name, field.name), *self._parts))
+            yield "counts() has each row once", (whole, step), dict(counted), self._ask(step)
+
+    def _sums(self) -> Iterator[Relation]:
+        """Totals are those of the rows that match and of their children, each counted once."""
+        rows = [row.entity for row in self._ask(self._find(*self._parts))]
+        values = {
+            one.name: (one, [one.get(row) for row in rows]) for one in self._table.own_fields if _is_summable(one)
+        }
+        for name, part in self._table.children.items():
+            children = [] if part.part.single else [child for row in rows for child in part.of(row)]
+            fields = [] if part.part.single or part.part.plain else filter(_is_summable, part.fields)
+            values |= {f"{name}__{one.name}": (one, [one.get(child) for child in children]) for one in fields}
+        sums = {
+            name: sum(known) if (known := [one for one in each if one is not None]) else None
+            for name, (_, each) in values.items()
+        }
+        kept = {name: one for name, one in sums.items() if one is None or abs(one) < _LARGE}
+        if kept and not self._table.converts:
+            node = Totals(self._table.entity, tuple((name, values[name][0].spec.type.python) for name in kept))
+            made = totals(node.entity, node.measures)
+            expected = made(**{"count": len(rows), **{f"{name}_sum": one for name, one in kept.items()}})
+            step = Call(self._table.name, "summarize", (node, *self._parts))
+            yield "sums count each row and child once", (self._find(*self._parts), step), [expected], self._ask(step)
+
     @property
     def _written(self) -> list[Any]:
         """The criteria of which is known when they are unknown: what a type stores as NULL, only the type knows."""
@@ -425,6 +488,12 @@ class Relations:
             step = Scroll(self._table.name, self._query(size), (*forwards, *backwards))
             pages = _scrolled(rows, size, step.moves)
             yield "pages by cursor are find in parts", (self._whole, step), pages, self._ask(step)
+
+
+def _is_summable(field: FieldInfo) -> bool:
+    """Return True for a number whose sum is exact, and known in Python from the entities' values."""
+    exact = field.kind is Kind.INTEGER or (field.kind is Kind.DECIMAL and field.column.type.precision is not None)
+    return exact and field.column.type.plain and field.spec.type.kind is field.kind and field.column.type.bind is None
 
 
 def require(relations: Iterable[Relation]) -> None:
