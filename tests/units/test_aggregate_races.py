@@ -17,7 +17,7 @@ from sqlrepo import (
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
-from tests.units.test_random_aggregates import (
+from tests.units.cargo import (
     Base,
     Cargo,
     Depot,
