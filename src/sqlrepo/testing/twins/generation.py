@@ -36,6 +36,8 @@ from sqlrepo.testing.twins.stores import ALL_DIGITS
 # -- queries
 
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+# What may follow a field's name and `__` beside a field of the row that it refers to.
+_SUFFIXES = ("eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "between", "is_null")
 _EXACT = ("contains", "startswith", "endswith")
 _FOLDED = ("icontains", "istartswith", "iendswith", "iequals")
 _DEPTH = 3
@@ -224,6 +226,9 @@ class QueryGenerator:
         prefix, _, rest = name.partition("__")
         if rest and prefix in self._children:
             return self._children[prefix].value_of_filter(rest, annotation)
+        known = self.table.by_name
+        if prefix in known and known[prefix].origin and name not in known and rest not in _SUFFIXES:
+            return self._elsewhere(annotation)
         return self.value_of_filter(name, annotation)
 
     def value_of_filter(self, name: str, annotation: Any) -> Any:
@@ -239,6 +244,14 @@ class QueryGenerator:
         if bool in origins and field.spec.type.kind is not Kind.BOOLEAN:
             return self._pick.one_in(2)
         return self._entities.literal(field)
+
+    def _elsewhere(self, annotation: Any) -> Any:
+        """Generate a value for a field of another row, which a key leads to, by its type."""
+        values = [*_literals(annotation), *_values_of_scalars(annotation)] or [None]
+        origins = {get_origin(one) for one in alternatives(annotation)}
+        if origins & {list, set, frozenset}:
+            return self._pick.some_of(values, 3)
+        return (self._pick.of(values), self._pick.of(values)) if tuple in origins else self._pick.of(values)
 
     def _filtered_field(self, name: str, annotation: Any) -> FieldInfo | None:
         """Return the field that a filter is named after, or one of its type."""
