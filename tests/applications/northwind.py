@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import ForeignKey, Numeric, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from sqlrepo import BaseRepository, BaseUnitOfWork, Embedded, QueryObject, Where, every, exists, not_
+from sqlrepo import BaseRepository, BaseUnitOfWork, Embedded, QueryObject, Summary, Where, every, exists, not_
 
 # -- domain
 
@@ -190,10 +190,10 @@ class Traders(BaseUnitOfWork):
 
 class OrderQuery(QueryObject[Order]):
     status: str | None = None
-    customer_id__country: str | None = None
-    employee_id__reports_to: int | None = None
+    customer_id__country: str | None = Field(None, examples=["a"])
+    employee_id__reports_to: int | None = Field(None, examples=[1])
     ship_to__city: str | None = None
-    details__product_id__category_id__name: str | None = None
+    details__product_id__category_id__name: str | None = Field(None, examples=["a"])
     details__quantity_ge: int | None = None
     all_discounted: Annotated[bool | None, Where(lambda o, yes: every(o.details, lambda d: d.discount > 0))] = None
     order_by: Literal["id", "customer_id__name,-id", "-order_date,ship_to__city,id"] = "id"
@@ -238,3 +238,32 @@ class OrderView(BaseModel):
     details: list[DetailView]
     details__count: int
     details__amount_sum: Decimal | None
+
+
+class Revenue(Summary[Order]):
+    customer_id: str
+    customer_id__name: str | None
+    count: int
+    details__amount_sum: Decimal | None
+
+
+class RevenueFilter(QueryObject[Revenue]):
+    details__amount_sum_gt: Decimal | None = None
+
+
+class ByStatus(Summary[Order]):
+    status: str
+    count: int
+    customer_id_count_distinct: int
+    details__amount_sum: Decimal | None
+    freight_avg: Decimal
+
+
+class Sold(Summary[Sale]):
+    product_id__name: str | None
+    quantity_sum: int
+
+
+class ByCategory(Summary[Sale]):
+    product_id__category_id__name: str | None
+    amount_sum: Decimal

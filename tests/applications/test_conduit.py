@@ -1,10 +1,12 @@
 """Conduit's endpoints on each back end, sync and async; the contract on its repositories, the twins on its articles."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from sqlrepo import InvalidValueError, exists, fields, not_, via
+from sqlrepo.sqlalchemy import AsyncDatabase
 from sqlrepo.testing import Harness, RepositoryContract, query_budget
 from tests.applications.conduit import (
     Article,
@@ -12,6 +14,7 @@ from tests.applications.conduit import (
     ArticleQuery,
     Articles,
     ArticleView,
+    AsyncConduit,
     Base,
     Comment,
     CommentQuery,
@@ -219,6 +222,35 @@ class TestWriting:
             conduit.favourites.save(mark)
         conduit.favourites.save(mark)
         assert slugs(conduit.articles.find(ArticleQuery(favourited_by="ann"))) == ["stars", "taxes"]
+
+
+class TestAsync:
+    def test_the_same_calls_are_awaited(self, async_db):
+        asyncio.run(use(async_db()))
+
+
+async def use(db):
+    async with AsyncConduit(db) as conduit:
+        users = {user.username: user.id for user in await conduit.users.add_many(map(make_user, PEOPLE))}
+        articles = {one.slug: one.id for one in await conduit.articles.add_many(make_articles(users))}
+        await conduit.follows.add(Follow(follower_id=users["ann"], followed_id=users["bob"]))
+        await conduit.favourites.add_many(
+            Favourite(article_id=articles[slug], user_id=users[name]) for slug, name in FAVOURITES
+        )
+        await conduit.articles.patch(articles["trees"], {"tags": ["tall", "nature"]})
+    async with AsyncConduit(db, context=users["ann"]) as conduit:
+        feed = await conduit.articles.page(ArticleQuery(feed_of=users["ann"]), with_total=True, into=ArticleView)
+        assert (slugs(feed.items), feed.total) == (["taxes", "rivers"], 2)
+        assert feed.items[0].author.following
+        assert slugs(await conduit.articles.find(ArticleQuery(favourited_by="bob"))) == ["trees"]
+        trees = await conduit.articles.one(slug="trees", into=ArticlePage)
+        assert (trees.tags, trees.favourites__count, trees.comments) == (["tall", "nature"], 2, [])
+        streamed = [one.slug async for one in conduit.articles.stream(order_by="slug", into=ArticleView)]
+        assert streamed == ["rivers", "stars", "taxes", "trees"]
+        authors = await conduit.articles.counts(via(a.author_id, User).username)
+        assert authors == {"ann": 1, "bob": 2, "cleo": 1}
+    if isinstance(db, AsyncDatabase):
+        await db.dispose()
 
 
 def at(n):

@@ -1,16 +1,19 @@
 """The book's own stories, on each back end; the contract on the repository, the twins on its unit of work."""
 
 import threading
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
 from sqlrepo import StaleEntityError, UniqueViolationError
 from sqlrepo.sqlalchemy import Database
-from sqlrepo.testing import TwinContract, query_budget
+from sqlrepo.testing import Harness, RepositoryContract, TwinContract, query_budget
 from tests.applications.cosmic import (
     Base,
+    Batch,
     OrderLine,
+    Product,
     Warehouse,
     add_batch,
     allocate,
@@ -130,6 +133,23 @@ class TestConcurrency:
         assert sorted(found, key=str) == [None, None, None, "lamps"]
         with stocked() as warehouse:
             assert warehouse.products.get("LAMP").batches[0].available_quantity == 2
+
+
+def make_product(n):
+    lines = [OrderLine(f"order {n}", f"SKU {n}", qty) for qty in range(1, 3)]
+    batches = [Batch(f"batch {n}.{k}", f"SKU {n}", 10 * k, LATER, set(lines[:k])) for k in range(n % 4)]
+    return Product(f"SKU {n}", batches)
+
+
+class TestProducts(RepositoryContract[Product, str]):
+    @pytest.fixture
+    def harness(self, opened):
+        return Harness(open=opened, make=make_product, change=first_batch_doubled)
+
+
+def first_batch_doubled(product):
+    first, *rest = product.batches or [Batch(f"new of {product.sku}", product.sku, 1)]
+    return replace(product, batches=[replace(first, purchased_quantity=first.purchased_quantity * 2), *rest])
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"], indirect=True)

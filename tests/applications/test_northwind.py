@@ -10,6 +10,8 @@ from sqlrepo.testing import Harness, RepositoryContract, query_budget
 from tests.applications.northwind import (
     Address,
     Base,
+    ByCategory,
+    ByStatus,
     Category,
     Customer,
     CustomerQuery,
@@ -24,6 +26,9 @@ from tests.applications.northwind import (
     OrderView,
     Product,
     Products,
+    Revenue,
+    RevenueFilter,
+    Sold,
     Supplier,
     Traders,
 )
@@ -179,6 +184,52 @@ class TestViews:
             ("Andrew", None),
             ("Steven", "Andrew"),
             ("Nancy", "Steven"),
+        ]
+
+
+class TestSummaries:
+    def test_revenue_per_customer(self, traders):
+        best = traders.orders.summarize(Revenue, order_by="-details__amount_sum")
+        assert [(one.customer_id, one.customer_id__name, one.count, one.details__amount_sum) for one in best] == [
+            ("BLONP", "Blondesddsl", 2, Decimal("280.00")),
+            ("ALFKI", "Alfreds", 2, Decimal("90.25")),
+        ]
+        assert traders.orders.summarize(Revenue, order_by="-details__amount_sum", limit=1) == best[:1]
+        rich = RevenueFilter(details__amount_sum_gt=Decimal(100))
+        assert traders.orders.summarize(Revenue, having=rich) == best[:1]
+
+    def test_revenue_per_status_of_those_that_match(self, traders):
+        def per_status(**filters):
+            return [tuple(dict(one).values()) for one in traders.orders.summarize(ByStatus, OrderQuery(**filters))]
+
+        assert per_status() == [
+            ("open", 2, 2, Decimal("59.25"), Decimal("3.750000")),
+            ("sent", 2, 2, Decimal("311.00"), Decimal("3.750000")),
+        ]
+        assert per_status(customer_id__country="France") == [
+            ("open", 1, 1, None, Decimal("6.000000")),
+            ("sent", 1, 1, Decimal("280.00"), Decimal("3.000000")),
+        ]
+        # an order counts once, however many of its details match, and all that it holds
+        assert per_status(details__product_id__category_id__name="Beverages") == [
+            ("open", 1, 1, Decimal("59.25"), Decimal("1.500000")),
+            ("sent", 1, 1, Decimal("280.00"), Decimal("3.000000")),
+        ]
+
+    def test_counts_per_country(self, traders):
+        assert traders.customers.counts(fields(Customer).country) == {"France": 1, "Germany": 1, "Spain": 1}
+        assert traders.orders.counts(via(o.customer_id, Customer).country) == {"France": 2, "Germany": 2}
+        assert traders.orders.counts(o.ship_to.city, o.status == "open") == {"Berlin": 1, "Strasbourg": 1}
+        assert traders.orders.distinct(o.ship_to.city) == ["Berlin", "Bonn", "Strasbourg"]
+
+    def test_top_products_and_their_categories(self, traders):
+        top = traders.sales.summarize(Sold, order_by="-quantity_sum", limit=2)
+        assert [(one.product_id__name, one.quantity_sum) for one in top] == [("Chang", 10), ("Chai", 7)]
+        categories = traders.sales.summarize(ByCategory)
+        assert [tuple(dict(one).values()) for one in categories] == [
+            (None, Decimal("31.00")),
+            ("Beverages", Decimal("316.00")),
+            ("Produce", Decimal("23.25")),
         ]
 
 

@@ -409,11 +409,25 @@ class Subject(UnderTest[T], Generic[T]):
         return self.harness.change(copy.deepcopy(entity))
 
     def copy_with(self, entity: T, changes: Mapping[str, Any]) -> T:
-        """Copy an entity with some fields replaced, without validation if its class allows that."""
+        """Copy an entity with some fields replaced, without validation if its class allows that.
+
+        Children that name their owner name the copy.
+        """
         try:
-            return copy_with(entity, changes)
+            return self._own(copy_with(entity, changes))
         except (TypeError, ValueError) as error:
             raise NotApplicableError(f"{self.entity.__name__} cannot be copied with {dict(changes)}") from error
+
+    def _own(self, entity: T) -> T:
+        changes: dict[str, Any] = {}
+        for part in self.parts.values():
+            pairs = zip(part.supplied, part.targets, strict=False)
+            named = [pair for pair in pairs if part.mapper.has_field(pair[0]) and self.mapper.has_field(pair[1])]
+            if named and not part.plain:
+                owner = {part.mapper.field(mine): getattr(entity, self.mapper.field(its)) for mine, its in named}
+                children = [copy_with(child, owner) for child in part.wrap(getattr(entity, part.name))]
+                changes[part.name] = part.unwrap(children)
+        return copy_with(entity, changes) if changes else entity
 
     def copy_values(self, entity: T, other: T, names: Iterable[str]) -> T:
         """Copy an entity with some values of another."""
