@@ -183,6 +183,8 @@ def test_what_is_not_loaded_is_left_as_it_is(db):
     with Agency(db) as agency:
         written = agency.trips.update(bare)
         assert shape(written) == shape(trip)
+        seen = Trip(id=trip.id, name="n", version=2, long_stops=[Stop(city="view-only", position=9)])
+        assert shape(agency.trips.update(seen)) == shape(trip)
         assert shape(agency.trips.patch(trip.id, {"ticket": None})) == (shape(trip)[0], None, {"bus": 3})
         written = agency.trips.get(trip.id)
         stop = Stop(id=written.stops[0].id, city="Lillehammer", position=0)  # says nothing of its sights

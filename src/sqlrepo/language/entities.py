@@ -276,13 +276,12 @@ def _unkept_orm_state(entity: Any, elsewhere: Collection[str]) -> Iterator[str]:
     state, columns = entity._sa_instance_state, describe(type(entity))
     unmodified, stored = state.unmodified, state.key is not None
     for name in state.manager:
-        relationship = state.mapper.relationships.get(name)
-        if name in columns or name in unmodified or name in elsewhere or getattr(relationship, "viewonly", False):
+        if name in columns or name in unmodified or name in elsewhere:  # a view-only relationship is never modified
             continue
         history = state.attrs[name].history
         # None is the default of a new instance, and a change of a stored one.
         given = any(one is not None or stored for one in (*history.added, *history.deleted))
-        if given and not _repeats_columns(entity, relationship, history.added):
+        if given and not _repeats_columns(entity, state.mapper.relationships.get(name), history.added):
             yield name
 
 
