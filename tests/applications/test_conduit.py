@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sqlrepo import InvalidValueError, exists, fields, not_, via
+from sqlrepo import BaseUnitOfWork, InvalidValueError, exists, fields, not_, via
 from sqlrepo.sqlalchemy import AsyncDatabase
-from sqlrepo.testing import Harness, RepositoryContract, query_budget
+from sqlrepo.testing import Harness, RepositoryContract, TwinContract, query_budget
 from tests.applications.conduit import (
     Article,
     ArticlePage,
@@ -311,3 +311,20 @@ class TestFollows(Contract, RepositoryContract[Follow, tuple[int, int]]):
     alone = Follows
     make = staticmethod(lambda n: Follow(follower_id=n, followed_id=n % 3 + 1))
     change = staticmethod(lambda follow: follow)
+
+
+class Press(BaseUnitOfWork):
+    users: Users
+    articles: Articles
+    favourites: Favourites
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"], indirect=True)
+class TestPressTwins(TwinContract):
+    unit = Press
+    queries = {"articles": ArticleQuery}
+    programs = 6
+
+    @pytest.fixture
+    def database(self, db):
+        return db
