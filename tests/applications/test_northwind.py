@@ -273,7 +273,7 @@ class Contract:
 
 
 class TestOrdersContract(Contract, RepositoryContract[Order, int]):
-    repository, alone = "orders", Orders
+    repository, alone = "orders", Traders
     make = staticmethod(lambda n: make_order(*ORDERS[n % 4], days=n))
     change = staticmethod(lambda order: order.model_copy(update={"freight": order.freight + 1}))
 

@@ -1,5 +1,6 @@
 """Backends that are broken on purpose fail the contract, by the right clauses."""
 
+from collections import Counter
 from dataclasses import fields, replace
 from unittest.mock import MagicMock
 from uuid import uuid4
@@ -9,13 +10,16 @@ import pytest
 from sqlrepo import BaseRepository, BaseUnitOfWork, InvalidValueError
 from sqlrepo.core import aggregates, work
 from sqlrepo.core.aggregates import Aggregate, Found, _Difference
+from sqlrepo.core.related import Kinds, Relations
 from sqlrepo.core.scope import Scope, ScopedDriver
+from sqlrepo.core.views import View
 from sqlrepo.driver import Condition, Transaction
 from sqlrepo.language import fields as criteria_of_fields
-from sqlrepo.language.criteria import Compare, Exists, map_inner, map_leaves
+from sqlrepo.language.criteria import Compare, Exists, find_leaves, map_inner, map_leaves
 from sqlrepo.language.values import ValueType
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory import driver as memory_driver
+from sqlrepo.memory.compiler import make_key
 from sqlrepo.memory.tables import Changes, Reference, Table
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.testing import Harness, RepositoryContract
@@ -124,7 +128,13 @@ def one_by_one(self, driver, rows, lock=None):
     return Found(rows, [parts for one in found for parts in one.parts])
 
 
-LOAD = Aggregate.load
+def without_children(where, find):
+    """Find all rows where children are asked about; were it everywhere, streams would not end."""
+    asked = any(isinstance(leaf, Exists) for leaf in find_leaves(where.shape))
+    return Condition() if asked else WITH_OWNERS(where, find)
+
+
+LOAD, WITH_OWNERS = Aggregate.load, memory_driver.with_owners
 
 
 @pytest.mark.parametrize(
@@ -147,7 +157,7 @@ LOAD = Aggregate.load
         pytest.param(_Difference, "_match_keys", adopt, {"16.5", "16.6"}, id="children-are-stolen"),
         pytest.param(aggregates, "_positions", numbered_by_age, {"16.2"}, id="children-stay-in-place"),
         pytest.param(Reference, "action", lambda self, after: "NO ACTION", {"16.8"}, id="children-stay-behind"),
-        pytest.param(memory_driver, "with_owners", lambda where, find: Condition(), {"16.7", "17.1"}, id="no-filter"),
+        pytest.param(memory_driver, "with_owners", without_children, {"16.7", "17.1"}, id="no-filter"),
         pytest.param(Aggregate, "load", one_by_one, {"16.9"}, id="children-one-by-one"),
         *(
             pytest.param(ScopedDriver, name, passed_on(name), found, id=f"scope-of-{name}")
@@ -185,7 +195,7 @@ def update_by_the_last_version(self, entity):
 
 def limited_to_children(self, *given, **options):
     found = BaseRepository.find(self, *given, **options)
-    children = [one for one in found for _ in one.steps or [None]][: options.get("limit")]
+    children = [one for one in found for _ in getattr(one, "steps", None) or [None]][: options.get("limit")]
     return [one for one in found if one in children]
 
 
@@ -239,8 +249,26 @@ def rows_unless_about_children(self, schema, request):
     return self.beneath.fetch(schema, request) if about else FETCH(self, schema, request)
 
 
+def exists_without_far_scope(self, leaf, relations):
+    return EXISTS(self, leaf, lambda: Kinds(relations().kinds) if leaf.root else relations())
+
+
+def via_without_far_scope(self, ref, relations):
+    return VIA(self, ref, lambda: Kinds(relations().kinds))
+
+
+def group_joined_rows(schema, request, rows, children, reader):
+    """Sum up the rows of a join with children, as a query with JOIN and GROUP BY does."""
+    owners = [(part, make_key(part.schema, part.owner), found) for (part, _), found in children.items()]
+    for part, owner, found in owners[:1]:
+        key, counts = make_key(schema, part.targets), Counter(map(owner, found))
+        rows = [row for row in rows for _ in range(max(1, counts[key(row)]))]
+    return GROUP(schema, request, rows, children, reader)
+
+
+EXISTS, VIA, GROUP = Mapper._bind_exists, Mapper._bind_via, memory_driver.group_rows
 FAIL, FETCH, WRITE, DUMP = Transaction.fail, ScopedDriver.fetch, _Difference.write, aggregates._dump
-WITH_OWNERS, COLUMN = memory_driver.with_owners, Mapper.column
+COLUMN = Mapper.column
 
 
 @pytest.mark.parametrize(
@@ -261,8 +289,13 @@ WITH_OWNERS, COLUMN = memory_driver.with_owners, Mapper.column
         ("17.1", memory_driver, "with_owners", strictly),
         ("17.2", criteria_of_fields, "IsTrue", lambda criterion: criterion),
         ("17.3", Mapper, "column", city_for_street),
-        ("17.5", ScopedDriver, "group", passed_on("group")),
-        ("17.4", ScopedDriver, "fetch", rows_unless_about_children),
+        ("17.5 17.6", ScopedDriver, "group", passed_on("group")),
+        ("17.4 17.6", ScopedDriver, "fetch", rows_unless_about_children),
+        ("17.6", Relations, "scope_of", Kinds.scope_of),
+        ("17.6", Mapper, "_bind_exists", exists_without_far_scope),
+        ("17.6", Mapper, "_bind_via", via_without_far_scope),
+        ("17.6", View, "_where", lambda self, relation, mapper: Condition()),
+        ("17.7", memory_driver, "group_rows", group_joined_rows),
     ],
 )
 def test_mistake_is_found_out_by_one_clause_about_aggregates(found, owner, name, mistake, monkeypatch):

@@ -1,22 +1,28 @@
-"""Cases of sections 16 and 17 of the contract: aggregates, and filters on their children."""
+"""Cases of sections 16 and 17 of the contract: aggregates, and what is asked about children and related rows."""
 
 from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, make_dataclass
 from functools import partial
 from operator import methodcaller
+from types import new_class
 from typing import Any, Generic, TypeVar
 
 import pytest
 
 from sqlrepo import (
+    AsyncBaseUnitOfWork,
+    BaseUnitOfWork,
     ConstraintError,
     InvalidValueError,
     NotFoundError,
     StaleEntityError,
+    Summary,
     TransactionAbortedError,
     between,
     contains,
@@ -29,12 +35,22 @@ from sqlrepo import (
     matches,
     not_,
     not_in,
+    source_of,
     startswith,
+    via,
 )
 from sqlrepo.memory import Kind, Part
-from sqlrepo.testing.harness import clause
+from sqlrepo.testing.harness import SyncProxy, clause, sync_proxy
 from sqlrepo.testing.probes import query_budget
-from sqlrepo.testing.subject import Subject, copy_with, count_rows, scoped
+from sqlrepo.testing.subject import (
+    FieldInfo,
+    Subject,
+    UnderTest,
+    copy_with,
+    count_rows,
+    declared_repositories,
+    scoped,
+)
 
 T = TypeVar("T")
 
@@ -148,6 +164,85 @@ class _Parts(Generic[T]):
         """Count the rows of the children's table, whoever owns them."""
         with self._subject.open() as repository:
             return count_rows(repository, part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link(Generic[T]):
+    """A field that holds the key of another repository's entity, or of one of the same."""
+
+    subject: Subject[T]
+    field: FieldInfo
+    far: UnderTest[Any]
+
+    @property
+    def key(self) -> FieldInfo:
+        return self.far.key[0]
+
+    @property
+    def is_own(self) -> bool:
+        return self.far.schema.full_name == self.subject.schema.full_name
+
+    def refer(self, stored: Sequence[T]) -> list[T]:
+        """Make two entities refer to the first, if that is what the field does."""
+        if not self.is_own:
+            return list(stored)
+        changes = {self.field.name: self.key.get(stored[0])}
+        referring = [self.subject.update(self.subject.copy_with(one, changes)) for one in stored[1:3]]
+        return [stored[0], *referring, *stored[3:]]
+
+    @contextmanager
+    def hide(self, value: Any) -> Generator[Any]:
+        """Open a unit in which another repository's scope hides a row; yield the subject's repository."""
+        expression = self.key.expression
+        narrowed = {"scope": lambda _: expression != value}
+        own = {"references": {"related": self.field.column.name}, **(narrowed if self.is_own else {})}
+        kinds = {"within": _derived(self.subject.repository, own)}
+        if not self.is_own:
+            kinds["beyond"] = _derived(self.far.repository, narrowed)
+        with _extended(self.subject, kinds) as unit:
+            yield unit.within
+
+
+@contextmanager
+def _extended(subject: Subject[T], kinds: Mapping[str, Any]) -> Generator[Any]:
+    """Open a unit of the subject's repositories and of others."""
+    with subject.open() as repository:
+        opened, is_async = repository.unit, isinstance(repository, SyncProxy)
+        unit = opened.target if isinstance(opened, SyncProxy) else opened
+        portal = repository.portal if isinstance(repository, SyncProxy) else None
+        declared = {name: type(one) for name, one in declared_repositories(unit).items()}
+    base: Any = AsyncBaseUnitOfWork if is_async else BaseUnitOfWork
+    namespace = {"__module__": __name__, "__annotations__": {**declared, **kinds}}
+    made = new_class("Extended", (base,), exec_body=lambda body: body.update(namespace))
+    unit = made(source_of(unit), context=unit.context)
+    with unit if portal is None else sync_proxy(unit, portal) as entered:
+        yield entered
+
+
+def _derived(kind: Any, members: Mapping[str, Any]) -> Any:
+    return type(kind.__name__, (kind,), dict(members))
+
+
+def _summary(entity: Any, hints: Mapping[str, Any]) -> Any:
+    namespace = {"__module__": __name__, "__annotations__": dict(hints)}
+    return new_class("Totals", (Summary[entity],), exec_body=lambda body: body.update(namespace))
+
+
+def _links(subject: Subject[T]) -> list[_Link[T]]:
+    """Find the fields that lead to one row of a repository of the unit."""
+    with subject.open() as repository:
+        unit = repository.unit
+        declared = declared_repositories(unit.target if isinstance(unit, SyncProxy) else unit)
+    kinds = dict.fromkeys([subject.repository, *map(type, declared.values())])
+    found = [
+        _Link(subject, field, far)
+        for far in map(UnderTest[Any], kinds)
+        for key in subject.schema.foreign_keys
+        for field in [subject.by_column.get(key.columns[0])]
+        if (key.table, key.targets) == (far.schema.full_name, far.schema.key) and len(far.key) == 1
+        if field is not None and far.key[0].plain and field.plain
+    ]
+    return subject.require(found, "no field with the key of an entity of the unit")
 
 
 def _key(subject: Subject[T], entity: T) -> bool:
@@ -412,6 +507,45 @@ class AggregateCases(Generic[T]):
             assert within.counts(field.expression) == {field.low: len(stored) - 1}, "counts() in the scope"
             assert within.distinct(field.expression) == [field.low], "distinct() in the scope"
 
+    @clause("17.6")
+    def test_rows_outside_another_repositorys_scope_are_not_there(self, subject: Subject[T]) -> None:
+        """`via`, `exists` of its entity, orders, views and group keys take a row that its scope hides for none."""
+        links, stored = _links(subject), subject.store_new(4)
+        for link in links:
+            stored, field = link.refer(stored), link.field
+            known = [value for one in stored if (value := field.get(one)) is not None]
+            hidden = subject.require(known, f"no value of {field.name} that make() gives")[0]
+            with link.hide(hidden) as within:
+                seen = [one for one in stored if not (link.is_own and link.key.get(one) == hidden)]
+                led = [one for one in seen if field.get(one) not in (None, hidden)]
+                reference = getattr(fields(subject.entity), field.name)
+                far = getattr(via(reference, link.far.entity), link.key.name)
+                there = exists(link.far.entity, partial(_is, link.key.name, reference))
+                subject.check_any_order(within.find(not_(is_null(far))), led)
+                subject.check_any_order(within.find(there), led)
+                subject.check_any_order(within.find(not_(there)), [one for one in seen if one not in led])
+                assert within.count(there) == len(led), "count() of rows that refer to one outside"
+                _check_shown(link, within, seen, led)
+
+    @clause("17.7")
+    def test_sums_cover_each_entity_and_child_once(self, subject: Subject[T]) -> None:
+        """A total of entities is the same beside one of their children."""
+        parts, stored = _Parts(subject), subject.store_new(_MADE)
+        sums: dict[str, list[Any]] = {
+            one.name: [one.get(entity) for entity in stored] for one in subject.fields if _is_number(one.column, one)
+        }
+        for part in parts.many:
+            children = [child for one in stored for child in part.wrap(parts.children(part, one))]
+            for name in () if part.plain else sorted(part.mapper.names):
+                if _is_number(part.mapper.column(name)):
+                    sums[f"{part.name}__{name}"] = [getattr(child, name) for child in children]
+        subject.require([name for name in sums if "__" in name], "no children with an integer")
+        known = {name: [value for value in values if value is not None] for name, values in sums.items()}
+        made = _summary(subject.entity, {"count": int, **{f"{name}_sum": int | None for name in known}})
+        expected = {f"{name}_sum": sum(values) if values else None for name, values in known.items()}
+        with subject.open() as repository:
+            assert repository.summarize(made) == [made(count=len(stored), **expected)]
+
 
 _OPERATORS: tuple[Callable[[Any, Any], Any], ...] = (
     operator.eq,
@@ -442,6 +576,33 @@ def _conditions(parts: _Parts[Any], part: Part, stored: Sequence[Any]) -> Iterat
         for apply in _TEXT if values and type_.kind is Kind.TEXT and type_.plain else ():
             yield applied(name, partial(_swap, apply, values[0][:-1]))
         yield applied(name, is_null)
+
+
+def _is(name: str, value: Any, row: Any) -> Any:
+    return getattr(row, name) == value
+
+
+def _is_number(column: Any, field: FieldInfo | None = None) -> bool:
+    """Return True for a column of integers that the store does not make."""
+    plain = field is None or (field.plain and not field.path)
+    return plain and column.type.kind is Kind.INTEGER and column.type.plain and not column.fills_unasked
+
+
+def _check_shown(link: _Link[T], within: Any, seen: Sequence[T], led: Sequence[T]) -> None:
+    """Check that orders, views and group keys show the rows that some entities lead to, and no other."""
+    key, name, entity = link.key, link.field.name, link.subject.entity
+    targets = [link.field.get(one) if one in led else None for one in seen]
+    far = getattr(via(getattr(fields(entity), name), link.far.entity), key.name)
+    found = within.find(order_by=far)
+    nulls = [one for one in found if one not in led]
+    assert found[: len(seen) - len(led)] == nulls, f"an order by {name} knows a row outside"
+    brief: Any = make_dataclass("Brief", [key.name])
+    view = make_dataclass("View", [(name, Any), ("related", brief | None)])
+    shown = [getattr(one.related, key.name, None) for one in within.find(into=view)]
+    assert Counter(shown) == Counter(targets), f"a view nests {shown} by {name}, not {targets}"
+    path = f"{name}__{key.name}"
+    groups = within.summarize(_summary(entity, {path: key.spec.type.python | None, "count": int}))
+    assert {getattr(one, path): one.count for one in groups} == Counter(targets), f"groups by {path}"
 
 
 def _swap(apply: Callable[[Any, Any], Any], value: Any, field: Any) -> Any:
