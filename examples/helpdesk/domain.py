@@ -1,4 +1,4 @@
-"""What the help desk knows of: tickets and what belongs to them, what may be asked, and what is shown."""
+"""The domain of the help desk: its entities, query objects, views and a summary."""
 
 from datetime import datetime
 from typing import Annotated, Literal, NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ class Caller(NamedTuple):
 
 
 class Owned(BaseModel):
-    """What belongs to a tenant, whom no client is told of."""
+    """The base class of entities that belong to a tenant; clients do not see which."""
 
     tenant_id: int = Field(exclude=True)
 
@@ -73,7 +73,7 @@ class Star(Owned):
 owned, e, t, c = fields(Owned), fields(Entity), fields(Ticket), fields(Comment)
 
 
-# -- what may be asked
+# -- query objects
 
 
 class TicketFilters(QueryObject[Ticket]):
@@ -90,7 +90,7 @@ class TicketQuery(TicketFilters):
     offset: int = Field(default=0, ge=0)
 
 
-# -- what is shown
+# -- views and summaries
 
 
 class Brief(BaseModel):

@@ -1,4 +1,4 @@
-"""Where the help desk keeps what it knows of; each tenant sees its own rows, and nobody sees deleted tickets."""
+"""The repositories of the help desk: each tenant sees its own rows, and nobody sees deleted tickets."""
 
 from typing import Generic, TypeVar
 
@@ -70,7 +70,7 @@ class Tickets(OwnedRows[Ticket, int]):
         return super().scope() & not_(t.deleted)
 
     def write_scope(self) -> bool:
-        return super().scope()  # a ticket may be deleted, and not given to another tenant
+        return super().scope()  # a ticket may be deleted, but not given to another tenant
 
     async def hide(self, id: int) -> None:
         if not await self.update_where(id=id, set_={"deleted": True}):
