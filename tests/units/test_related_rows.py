@@ -108,17 +108,17 @@ class TestRefused:
         ],
     )
     def test_a_condition_that_speaks_of_another_row_says_what_to_write(self, build):
-        with pytest.raises(QueryError, match=r"by == with one of its fields|write (it|the rest) outside the lambda"):
+        with pytest.raises(QueryError, match=r"by == with one of the outer row's fields|write (it|the rest) outside the lambda"):
             build()
 
     def test_an_entity_without_a_condition(self):
-        with pytest.raises(QueryError, match="must say which rows"):
+        with pytest.raises(QueryError, match="must relate its rows"):
             exists(Comment)  # type: ignore[call-overload]  # the point
 
     def test_what_is_not_in_the_entity(self):
-        with pytest.raises(QueryError, match="ask a repository"):
+        with pytest.raises(QueryError, match="use a repository"):
             matches(exists(Comment, lambda c: c.order_id == o.id), Order(number=1))
-        with pytest.raises(QueryError, match="ask a repository"):
+        with pytest.raises(QueryError, match="use a repository"):
             matches(exists(o.label_ids, lambda one: via(one, Label).name == "red"), Order(number=1))
 
     def test_columns_of_different_types(self, shop):

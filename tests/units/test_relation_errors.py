@@ -479,7 +479,7 @@ def test_a_row_out_of_scope_is_none_in_a_view_and_in_criteria(market):
         (lambda d: via(d.party_id, Case).title == "x", ["'party_id'", "party_of_errors", "Case", "case_of_errors"]),
         (lambda d: via(d.party_id, Stamp).text == "x", ["no repository of Stamp"]),
         (lambda d: via(d.party_id, Party).nam == "x", ["'nam'", "'name'"]),
-        (lambda d: exists(Party, lambda p: p.name == "x"), ["Party", "row around", "=="]),
+        (lambda d: exists(Party, lambda p: p.name == "x"), ["Party", "outer row", "=="]),
         (lambda d: exists(Party, lambda p: (p.id == d.party_id) & (p.name == d.ratio)), ["different types"]),
         (lambda d: exists(Party, lambda p: (p.id == d.party_id) & (p.id > d.size)), ["id > size", "outside"]),
         (lambda d: exists(d.rows, lambda row: row.qty > d.size), ["qty > size", "outside the lambda"]),
@@ -499,7 +499,7 @@ def test_a_criterion_about_other_rows_that_cannot_be_meant_is_refused(market, as
 def test_what_asks_about_rows_elsewhere_is_no_question_for_matches():
     d = fields(Deal)
     for criterion in (via(d.party_id, Party).name == "x", exists(Party, lambda p: p.id == d.party_id)):
-        with pytest.raises(QueryError, match="rows elsewhere; ask a repository"):
+        with pytest.raises(QueryError, match="rows of other tables; use a repository"):
             matches(criterion, Deal(first_id=1))
 
 
@@ -529,8 +529,8 @@ def summary(**annotations):
         ("rows__sku_sum", str | None, ["rows__sku is str, so sum does not fit it"]),
         ("rows__qty_avg", int | None, ["sum, min, max, count"]),
         ("rows__qty_sum", int, ["int | None"]),
-        ("rows_sum", int, ["children are measured", "'rows__id_sum'"]),
-        ("rows__sku", str, ["children are measured, and are no group keys"]),
+        ("rows_sum", int, ["children can be measured", "'rows__id_sum'"]),
+        ("rows__sku", str, ["children can be measured, but cannot be group keys"]),
         ("rows__qtty_sum", int | None, ["'rows__qty_sum'"]),
         ("size_avg", int | None, ["Decimal"]),
         ("size_summ", int | None, ["'size_summ'", "'size_sum'"]),

@@ -239,7 +239,7 @@ def test_what_is_no_path_is_refused_when_the_class_is_defined():
 def test_rows_elsewhere_are_not_in_an_entity():
     order = Order(number=1, customer_id=1)
     for criterion in (customer.name == "ann", o.number == some(customer.grade), OrderQuery(customer_id__name="ann")):
-        with pytest.raises(QueryError, match="ask a repository"):
+        with pytest.raises(QueryError, match="use a repository"):
             matches(criterion, order)
 
 

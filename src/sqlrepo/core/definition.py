@@ -118,7 +118,7 @@ class RepositoryConfig(Generic[T]):
     #: The letters that are compared without regard to case: all of Unicode's, or A to Z only.
     fold: ClassVar[Fold] = "unicode"
 
-    #: The float fields whose sums and averages need only be about right, as a `Summary` names them.
+    #: The float fields whose sums and averages may be approximate, named as in a `Summary`.
     approximate: ClassVar[tuple[str, ...]] = ()
 
     #: The children in tables of their own, and value objects, by field, where the mapped class does not say it; see

@@ -164,7 +164,7 @@ def find_by_key(declared: Iterable[Kind], schema: Schema, column: str) -> Kind:
     """Return the repository class of the table that a column refers to."""
     keys = {key.columns[0]: key.table for key in schema.foreign_keys if len(key.columns) == 1}
     if column not in keys:
-        raise QueryError(f"{column!r} of table {schema.name} is no foreign key, so no path leads through it")
+        raise QueryError(f"{column!r} of table {schema.name} is no foreign key, so a path cannot follow it")
     table = keys[column]
     found = [kind for kinds in (declared, all_kinds()) for kind in kinds if table_name(kind) == table]
     if not found:

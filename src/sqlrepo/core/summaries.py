@@ -188,8 +188,8 @@ def _check(reading: Reading, type_: ValueType, approximate: Sequence[str]) -> in
         raise QueryError(f"the column of {path} has a type that cannot be summed")
     if type_.kind is Kind.FLOAT and path not in approximate:
         raise QueryError(
-            f"the sum of floats depends on the order in which they are added, so {path} is best kept as a decimal; if "
-            f"about right will do, declare `approximate = ({path!r},)` in the repository"
+            f"the sum of floats depends on the order in which they are added, so store {path} as a decimal; or, if an "
+            f"approximate sum is enough, declare `approximate = ({path!r},)` in the repository"
         )
     if function == "avg" and type_.kind is Kind.DECIMAL and type_.scale is None:
         raise QueryError(f"the column of {path} has no scale to round an average to; declare Numeric(precision, scale)")

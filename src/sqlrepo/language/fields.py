@@ -166,10 +166,10 @@ def exists(many: object, where: Callable[[Any], bool] | None = None) -> bool:
     Args:
         many: a field that holds children, entities or plain values in a table of their own; or an entity class.
         where: a function of the child's fields, or of the plain value, that returns a criterion. Of an entity class it
-            says with ``==`` how the rows refer to the row around.
+            relates the rows to the outer row with ``==``.
 
     Raises:
-        QueryError: the field is not a collection of children, or the condition speaks of the row around otherwise.
+        QueryError: the field is not a collection of children, or the condition uses the outer row in another way.
     """
     return cast(bool, _exists(many, where, lambda criterion: criterion))
 
@@ -346,7 +346,7 @@ def _exists(given: object, where: Callable[[Any], object] | None, change: Callab
     condition = _call(where, row.value if issubclass(child, ValueOfPart) else row, depth)
     for leaf in find_leaves(condition):
         if any(ref.row != depth for ref in own_refs(leaf)):
-            raise QueryError(f"{leaf} speaks of another row than one of {subject!r}; write it outside the lambda")
+            raise QueryError(f"{leaf} does not use a child of {subject!r}; write it outside the lambda")
     return Exists(subject.ref, change(condition))
 
 
@@ -359,7 +359,7 @@ def _call(where: Callable[[Any], object], row: object, depth: int) -> Criterion:
 
 
 _UNJOINED = (
-    "exists() and every() of {0} must say which rows belong to the row around, by == with one of its fields: "
+    "exists() and every() of {0} must relate its rows to the outer row, by == with one of the outer row's fields: "
     "exists({0}, lambda one: one.owner_id == fields(Owner).id)"
 )
 
@@ -373,8 +373,8 @@ def _split(root: type, condition: Criterion, depth: int) -> tuple[tuple[Ref, ...
             joined.append((part.ref, part.other) if part.ref.row < depth else (part.other, part.ref))
         elif any(ref.row != depth for leaf in find_leaves(part) for ref in own_refs(leaf)):
             raise QueryError(
-                f"{part} speaks of another row than one of {root.__name__}; besides what is equal (==) to a field of "
-                "the row around, a condition has the inner row's fields only; write the rest outside the lambda"
+                f"{part} uses a row other than one of {root.__name__}; a condition may use the outer row only in == "
+                "comparisons that relate the two rows; write the rest outside the lambda"
             )
         else:
             rest.append(part)
@@ -447,7 +447,7 @@ def find_sort_ref(entity: type, name: str) -> Ref:
     known = describe(entity)
     first, _, rest = name.partition("__")
     if rest and name not in known and first in known and child_class(entity, first) is not None:
-        raise QueryError(f"{first} holds any number of children, so {name!r} is no single value to sort by")
+        raise QueryError(f"{first} holds any number of children, so {name!r} is not a single value to sort by")
     if not rest or name in known or first not in known:
         return _orderable(find_field(entity, name)).ref
     if (nested := value_object(known[first].annotation)) is None:

@@ -220,7 +220,9 @@ def _label(node: Leaf) -> Leaf:
     """Replace members of an enumeration by their names; refuse what is not in the entity."""
     refs = (node.ref, node.other) if isinstance(node, CompareFields) else (node.ref,)
     if isinstance(node, Path) or (isinstance(node, Exists) and node.root) or any(ref.via for ref in refs):
-        raise QueryError(f"matches() evaluates one entity, but {node} asks about rows elsewhere; ask a repository")
+        raise QueryError(
+            f"matches() evaluates one entity, but {node} depends on rows of other tables; use a repository"
+        )
     if isinstance(node, Exists):
         return map_inner(node, _label)
     if not _is_compared_by_name(node.ref):

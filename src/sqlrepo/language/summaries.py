@@ -128,7 +128,7 @@ def _read_name(entity: type, name: str) -> Reading:
     if many is not None:
         names = _measures(child_class(entity, many) or entity, f"{many}__", _OF_PARTS)
         hint = nearest(name, [f"{many}__count", *names])
-        raise QueryError(f"{what}; children are measured, and are no group keys{hint}")
+        raise QueryError(f"{what}; children can be measured, but cannot be group keys{hint}")
     raise QueryError(f"{what}{nearest(name, [*known, 'count', *_measures(entity, '', _FUNCTIONS)])}")
 
 

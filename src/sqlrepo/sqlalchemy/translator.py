@@ -75,7 +75,9 @@ class _Alone:
 
     @property
     def _relations(self) -> Kinds:
-        raise QueryError("apply_query knows no other tables and no scopes; ask about other rows with a repository")
+        raise QueryError(
+            "apply_query cannot filter across tables, because it does not know their scopes; use a repository"
+        )
 
 
 def scribe_with_values(where: Condition, dialect: Dialect) -> Scribe:
