@@ -22,7 +22,6 @@ from tests.applications.northwind import (
     Order,
     OrderDetail,
     OrderQuery,
-    Orders,
     OrderView,
     Product,
     Products,

@@ -108,7 +108,9 @@ class TestRefused:
         ],
     )
     def test_a_condition_that_speaks_of_another_row_says_what_to_write(self, build):
-        with pytest.raises(QueryError, match=r"by == with one of the outer row's fields|write (it|the rest) outside the lambda"):
+        with pytest.raises(
+            QueryError, match=r"by == with one of the outer row's fields|write (it|the rest) outside the lambda"
+        ):
             build()
 
     def test_an_entity_without_a_condition(self):
