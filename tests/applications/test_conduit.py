@@ -28,6 +28,7 @@ from tests.applications.conduit import (
     User,
     Users,
 )
+from tests.applications.conftest import KINDS
 
 DAY = datetime(2024, 2, 28, 12, tzinfo=UTC)
 PEOPLE = ["ann", "bob", "cleo", "dan"]
@@ -319,7 +320,7 @@ class Press(BaseUnitOfWork):
     favourites: Favourites
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
 class TestPressTwins(TwinContract):
     unit = Press
     queries = {"articles": ArticleQuery}

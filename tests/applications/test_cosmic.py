@@ -9,6 +9,7 @@ import pytest
 from sqlrepo import StaleEntityError, UniqueViolationError
 from sqlrepo.sqlalchemy import Database
 from sqlrepo.testing import Harness, RepositoryContract, TwinContract, query_budget
+from tests.applications.conftest import KINDS
 from tests.applications.cosmic import (
     Base,
     Batch,
@@ -152,7 +153,7 @@ def first_batch_doubled(product):
     return replace(product, batches=[replace(first, purchased_quantity=first.purchased_quantity * 2), *rest])
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
 class TestWarehouseTwins(TwinContract):
     unit = Warehouse
     programs = 15
