@@ -26,6 +26,7 @@ from sqlrepo.language.criteria import (
     And,
     Compare,
     Criterion,
+    Exists,
     Leaf,
     Match,
     OneOf,
@@ -237,6 +238,20 @@ def _renumber(shape: Criterion, start: int) -> Criterion:
     return map_leaves(shape, shift)
 
 
+class Measure(NamedTuple):
+    """One number about a group: of its rows, or of the values of a column that are not NULL."""
+
+    function: Literal["count", "sum", "min", "max", "count_distinct"]
+    ref: Ref | None = None  # None: count rows
+    part: Any = None  # whose children have the column; they are folded for each row first, then over the rows
+    where: Criterion = EVERYTHING  # met by the children that are measured; its literals are among those of the group
+    of: Exists | None = None  # as a lookup: the group is the rows that belong to the row
+
+
+#: What a statement reads beside columns: a column of a row elsewhere, whether a criterion is true, rows folded.
+Lookup: TypeAlias = Ref | Criterion | Measure
+
+
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """Some columns of some rows."""
@@ -246,19 +261,14 @@ class Fetch:
     order: tuple[Sort, ...] = ()  # empty: any order
     limit: int | None = None
     offset: int = 0
-    lookups: tuple[Ref, ...] = ()  # values of other tables' rows, at the end of each row
+    lookups: tuple[Lookup, ...] = ()  # at the end of each row; their literals are among those of ``where``
     # Keeps other transactions from writing the rows. For rows that are locked already, "update" waits, "skip" leaves
     # them out and "nowait" raises LockTimeoutError.
     lock: Lock | None = None
 
-
-class Measure(NamedTuple):
-    """One number about a group: of its rows, or of the values of a column that are not NULL."""
-
-    function: Literal["count", "sum", "min", "max", "count_distinct"]
-    ref: Ref | None = None  # None: count rows
-    part: Any = None  # whose children have the column; they are folded for each row first, then over the rows
-    where: Criterion = EVERYTHING  # met by the children that are measured; its literals are among those of the group
+    def result(self, schema: Schema) -> Schema:
+        """Return the table that the rows are, with columns named "0", "1" and so on."""
+        return _result(schema, tuple(Ref(object, name) for name in self.columns), self.lookups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,17 +294,25 @@ class Group:
 
 
 @lru_cache(maxsize=1024)
-def _result(schema: Schema, keys: tuple[Ref, ...], measures: tuple[Measure, ...]) -> Schema:
-    types = [column_of(schema, ref).type for ref in keys] + [_type_of(schema, one) for one in measures]
+def _result(schema: Schema, keys: tuple[Ref, ...], values: tuple[Lookup, ...]) -> Schema:
+    types = [type_of(schema, one) for one in (*keys, *values)]
     columns = tuple(Column(str(at), type_, nullable=True) for at, type_ in enumerate(types))
     return Schema(schema.name, columns, tuple(column.name for column in columns[: len(keys)]))
+
+
+def type_of(schema: Schema, value: Lookup) -> ValueType:
+    """Return the type of what a statement reads from rows of a table."""
+    if isinstance(value, Ref):
+        return column_of(schema, value).type
+    return _type_of(schema, value) if isinstance(value, Measure) else ValueType(Kind.BOOLEAN, bool)
 
 
 def _type_of(schema: Schema, measure: Measure) -> ValueType:
     whole = ValueType(Kind.INTEGER, int, low=-(2**63), high=2**63 - 1)
     if measure.ref is None or measure.function in ("count", "count_distinct"):
         return whole
-    type_ = column_of(schema if measure.part is None else measure.part.schema, measure.ref).type
+    far = measure.part if measure.of is None else measure.of.mapper
+    type_ = column_of(schema if far is None else far.schema, measure.ref).type
     if measure.function != "sum" or type_.kind is Kind.FLOAT:
         return type_
     return whole if type_.kind is Kind.INTEGER else ValueType(Kind.DECIMAL, Decimal, scale=type_.scale)

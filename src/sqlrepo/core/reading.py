@@ -158,6 +158,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         keys = [tuple(self._mapper.parse_key(one).values()) for one in ids]
         reader = self._view(into, self._schema.key) if into else self._aggregate
         requests = [Fetch(reader.columns, condition(chunk)) for chunk in key_chunks(self._mapper, dict.fromkeys(keys))]
+        if isinstance(reader, View):
+            requests = list(map(reader.extend, requests))
 
         def work(driver: Driver) -> Found:
             rows = [row for request in requests for row in driver.fetch(self._schema, request)]
@@ -269,7 +271,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             limit: the largest number of entities to return.
             offset: the number of entities to skip first.
             into: a view: a Pydantic model, dataclass or attrs class with some of the entity's fields, and views of
-                related rows, which take one statement for each relation. Only what it names is selected.
+                related rows, which take one statement for each relation to many. Only what it names is selected.
             lock: as in `get`.
             equals: fields and the values they must have; None is NULL.
 
@@ -404,6 +406,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         limit = require_limit(query, selection)
         reader = self._view(into) if into else self._aggregate
         request = selection.fetch(reader.columns, limit + 1, selection.offset)
+        if isinstance(reader, View):
+            request = reader.extend(request)
 
         def work(driver: Driver) -> tuple[Found, bool, int | None]:
             rows = driver.fetch(self._schema, request)
@@ -452,11 +456,12 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             selection = selection.and_also(after_row(self._schema, order, position))
         reader = self._view(into, selection.names) if into else self._aggregate
         request = replace(selection, order=order).fetch(reader.columns, limit + 1)
+        if isinstance(reader, View):
+            request = reader.extend(request)
 
         def work(driver: Driver) -> tuple[Found, bool]:
             rows = driver.fetch(self._schema, request)
-            page = rows[:limit]
-            return reader.load(driver, page[::-1] if backwards else page), len(rows) > limit
+            return reader.load(driver, rows[:limit][:: -1 if backwards else 1]), len(rows) > limit
 
         found, more = self._read(work, scope)
         rows = found.rows
@@ -549,6 +554,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
     def _fetch(self, request: Fetch, reader: Reader, scope: Scope | None = None) -> Found:
         """Read rows, and what belongs to them; a lock makes this a write, which needs a unit that may write."""
         check_lock(request.lock)
+        if isinstance(reader, View):
+            request = reader.extend(request)
         call = self._read if request.lock is None else self._write
         return call(lambda driver: reader.load(driver, driver.fetch(self._schema, request), request.lock), scope)
 

@@ -15,9 +15,22 @@ from sqlrepo.core.definition import RepositoryConfig
 from sqlrepo.core.related import all_kinds
 from sqlrepo.core.scope import ScopedDriver
 from sqlrepo.core.selection import condition, key_chunks
-from sqlrepo.driver import Condition, Driver, Fetch, Group, Lock, Measure
+from sqlrepo.driver import Condition, Driver, Fetch, Lock, Lookup, Measure
 from sqlrepo.errors import MappingError, QueryError, nearest
-from sqlrepo.language.criteria import Criterion, Exists, as_criterion, map_leaves, matches_all
+from sqlrepo.language.criteria import (
+    EVERYTHING,
+    And,
+    Criterion,
+    Exists,
+    Leaf,
+    Ref,
+    Via,
+    all_of,
+    as_criterion,
+    map_leaves,
+    map_refs,
+    matches_all,
+)
 from sqlrepo.language.entities import (
     NO_ENTITY,
     EntityField,
@@ -85,6 +98,24 @@ class Nested(NamedTuple):
     collect: Callable[[Iterable[Any]], Any] | None  # None for a single row
     optional: bool
 
+    @property
+    def beside(self) -> bool:
+        """True if the statement of the rows around, or that of an association table, reads it by a unique key."""
+        relation, far = self.relation, (self.relation.through or self.relation).far
+        if relation.part is not None or len(far) > 1 or (relation.many and relation.through is None):
+            return False
+        return relation.mapper.schema.is_unique(*relation.far)
+
+    @property
+    def inline(self) -> bool:
+        """True if it is the statement of the rows around that does."""
+        return self.beside and self.relation.through is None
+
+    @property
+    def place(self) -> int:
+        """Where its rows have what leads to them."""
+        return self.plan.columns.index(self.relation.far[0])
+
     def gather(self, children: list[Any]) -> Any:
         """Return what the field holds."""
         if self.collect is not None:
@@ -103,7 +134,6 @@ class Fold(NamedTuple):
     near: Names
     relation: Relation
     measure: Measure
-    nothing: int | None  # where there are no rows
 
 
 class Flag(NamedTuple):
@@ -112,7 +142,6 @@ class Flag(NamedTuple):
     name: str
     near: Names
     where: Where
-    nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,14 +151,24 @@ class Plan:
     mapper: AnyMapper
     columns: Names
     build: Hydrator[Any]
-    more: tuple[Nested | Fold | Flag, ...]  # what takes statements of its own
+    more: tuple[Nested | Fold | Flag, ...]  # what the table's columns do not hold
 
     def walk(self) -> Iterator[tuple[AnyMapper, Nested | Fold | Flag]]:
-        """Yield all fields that take statements, with the table whose row has them."""
+        """Yield all fields that columns do not hold, with the table whose row has them."""
         for one in self.more:
             yield self.mapper, one
             if isinstance(one, Nested):
                 yield from one.plan.walk()
+
+    @property
+    def width(self) -> int:
+        """The number of values that a row has."""
+        return len(self.columns) + self.looked_up
+
+    @property
+    def looked_up(self) -> int:
+        """The number of them that follow the columns."""
+        return sum(one.plan.width * one.inline if isinstance(one, Nested) else 1 for one in self.more)
 
     def read(self, names: Sequence[str], rows: Iterable[Row]) -> list[Row]:
         """Return some columns of rows."""
@@ -300,12 +339,12 @@ def _fold(relation: Relation, view: EntityField, rest: str) -> Fold:
         ref = None if column is None else relation.mapper.ref(column.name)
         if function != "count" and not view.optional:
             raise QueryError("may be None, because there may be no rows; add `| None` to its type")
-        measure, nothing = Measure(cast(Any, function), ref), 0 if function == "count" else None
-        return Fold(view.name, relation.near, relation, measure, nothing)
+        measure = Measure(cast(Any, function), ref)
+        return Fold(view.name, relation.near, relation, measure)
     if field or len(relation.through.far) > 1:
         raise QueryError("only __count fits what an association table leads to, by a key of one column")
     far = relation.through.mapper.ref(*relation.through.far)
-    return Fold(view.name, relation.near, relation, Measure("count_distinct", far), 0)
+    return Fold(view.name, relation.near, relation, Measure("count_distinct", far))
 
 
 def _fits(function: str, type_: ValueType) -> bool:
@@ -363,39 +402,49 @@ class View:
         kinds: Any = tuple(relations.kinds)
         self._plan = _plan(kinds, view)
         self._scopes: dict[TableName, Criterion] = {}
-        self._flags: dict[tuple[AnyMapper, Flag], Condition] = {}
+        self._flags: dict[tuple[AnyMapper, Flag], Criterion] = {}
         self.columns = tuple(dict.fromkeys((*self._plan.columns, *names)))  # those that the call needs come last
         self.build = self._plan.build
         for mapper, one in self._plan.walk():
             if isinstance(one, Flag):
                 given = as_criterion(one.where.criterion(fields(mapper.entity), repository.context))
-                self._flags[mapper, one] = condition(
-                    map_leaves(given, partial(mapper.bind, relations=lambda: relations))
-                )
+                self._flags[mapper, one] = map_leaves(given, partial(mapper.bind, relations=lambda: relations))
                 continue
             for schema in (each.schema for each in one.relation.mappers):
                 if schema.full_name not in self._scopes:
                     repository._work.register_table(schema)
                     self._scopes[schema.full_name] = relations.scope_of(schema)
 
+    def extend(self, request: Fetch) -> Fetch:
+        """Let the statement of the rows read what single rows elsewhere hold, counts, folds and flags."""
+        return self._extend(self._plan, request)
+
     def load(self, driver: Driver, rows: list[Row], lock: Lock | None = None) -> Found:
-        """Read what a view nests: one statement for each relation, count and flag, and 500 keys."""
+        """Read what else a view nests: one statement for each relation, and 500 keys."""
         return self._load(driver.beneath if isinstance(driver, ScopedDriver) else driver, self._plan, rows, lock)
 
     def _load(self, driver: Driver, plan: Plan, rows: list[Row], lock: Lock | None) -> Found:
         read: dict[str, list[Any]] = {}
+        at = len(rows[0]) - plan.looked_up if rows else 0
         for one in plan.more if rows else ():
-            owners = plan.read(one.near, rows)
-            keys = [key for key in dict.fromkeys(owners) if None not in key]
-            if isinstance(one, Nested):
-                found = self._nest(driver, one, keys, lock)
-                read[one.name] = [one.gather(found.get(owner, [])) for owner in owners]
+            if not isinstance(one, Nested):
+                read[one.name], at = [row[at] for row in rows], at + 1
+            elif one.inline:
+                place, end = at + one.place, at + one.plan.width
+                keys, inner, at = [row[place] for row in rows], [row[at:end] for row in rows], end
+                built = self._build(driver, one.plan, dict(zip(keys, inner, strict=True)), lock)
+                read[one.name] = [one.gather([built[key]] if key in built else []) for key in keys]
             else:
-                folded = (
-                    self._fold(driver, one, keys) if isinstance(one, Fold) else self._match(driver, plan, one, keys)
-                )
-                read[one.name] = [folded.get(owner, one.nothing) for owner in owners]
+                owners = plan.read(one.near, rows)
+                nest = self._nest_pairs if one.beside else self._nest
+                found = nest(driver, one, [key for key in dict.fromkeys(owners) if None not in key], lock)
+                read[one.name] = [one.gather(found.get(owner, [])) for owner in owners]
         return Found(rows, [dict(zip(read, each, strict=True)) for each in zip(*read.values(), strict=True)])
+
+    def _build(self, driver: Driver, plan: Plan, rows: dict[Any, Row], lock: Lock | None) -> dict[Any, Any]:
+        """Build views by the keys of their rows; the key is NULL where there is no row."""
+        rows.pop(None, None)
+        return dict(zip(rows, plan.build(*self._load(driver, plan, list(rows.values()), lock)), strict=True))
 
     def _nest(self, driver: Driver, one: Nested, keys: list[Row], lock: Lock | None) -> dict[Row, list[Any]]:
         """Read the views that a field holds, by the values of the near columns."""
@@ -403,13 +452,13 @@ class View:
         lock = "update" if lock and relation.part else None
         owners: dict[Row, dict[Row, None]] = {}  # by what the association table leads to
         if (middle := relation.through) is not None:
-            request = Fetch((*middle.far, *middle.near), self._where(relation, middle.mapper), lock=lock)
+            request = Fetch((*middle.far, *middle.near), condition(self._scope(relation, middle.mapper)), lock=lock)
             for pair in _fetch(driver, middle.mapper, middle.near, keys, request):
                 owners.setdefault(pair[: len(middle.far)], {})[pair[len(middle.far) :]] = None
             keys = [key for key in owners if None not in key]
         order = relation.sort if middle is None else ()  # which several statements cannot give
-        request = Fetch(inner.columns, self._where(relation, relation.mapper), order, lock=lock)
-        rows = _fetch(driver, relation.mapper, relation.far, keys, request)
+        request = Fetch(inner.columns, condition(self._scope(relation, relation.mapper)), order, lock=lock)
+        rows = _fetch(driver, relation.mapper, relation.far, keys, request, extend=partial(self._extend, inner))
         if middle is not None:
             rows = _sorted(inner, relation.sort, rows)
         found: dict[Row, list[Any]] = {}
@@ -419,33 +468,112 @@ class View:
                 found.setdefault(owner, []).append(child)
         return found
 
-    def _fold(self, driver: Driver, one: Fold, keys: list[Row]) -> dict[Row, Any]:
-        """Count or fold related rows, by the values of the near columns."""
+    def _nest_pairs(self, driver: Driver, one: Nested, keys: list[Row], lock: Lock | None) -> dict[Row, list[Any]]:
+        """Read them with the rows of the association table that leads to them."""
+        middle = cast(Through, one.relation.through)
+        request, size = Fetch(middle.near, condition(self._scope(one.relation, middle.mapper))), len(middle.near)
+        place = size + one.place
+        rows = _fetch(driver, middle.mapper, middle.near, keys, request, extend=partial(self._extend_pairs, one))
+        pairs = {(row[:size], row[place]): row[size:] for row in rows}  # an association may hold one twice
+        built = self._build(driver, one.plan, {key: row for (_, key), row in pairs.items()}, lock)
+        found: dict[Row, list[Any]] = {}
+        for owner, key in pairs:
+            if key in built:
+                found.setdefault(owner, []).append(built[key])
+        return found
+
+    # -- what a statement reads beside columns
+
+    def _extend(self, plan: Plan, request: Fetch) -> Fetch:
+        literals = _Literals(request.where)
+        return literals.extend(request, list(self._lookups(plan, literals)))
+
+    def _extend_pairs(self, one: Nested, request: Fetch) -> Fetch:
+        literals, middle = _Literals(request.where), cast(Through, one.relation.through)
+        via = self._way(one, middle.mapper.ref(*middle.far), literals)
+        order = tuple(replace(sort, ref=replace(sort.ref, via=via)) for sort in one.relation.sort)
+        return replace(literals.extend(request, list(self._lookups(one.plan, literals, via))), order=order)
+
+    def _lookups(self, plan: Plan, literals: _Literals, via: Via | None = None) -> Iterator[Lookup]:
+        """Yield the values that follow the columns of a row, or all those of one that ``via`` leads to."""
+        yield from () if via is None else (replace(plan.mapper.ref(name), via=via) for name in plan.columns)
+        for one in plan.more:
+            if isinstance(one, Flag):
+                yield _behind(via, literals.add(self._flags[plan.mapper, one]))
+            elif isinstance(one, Fold):
+                yield one.measure._replace(of=cast(Exists, _behind(via, literals.add(self._related(plan, one)))))
+            elif one.inline:
+                key = replace(plan.mapper.ref(*one.near), via=via)
+                yield from self._lookups(one.plan, literals, self._way(one, key, literals))
+
+    def _way(self, one: Nested, key: Ref, literals: _Literals) -> Via:
+        mapper = one.relation.mapper
+        scope = literals.add(self._scopes[mapper.schema.full_name])
+        return Via(key, mapper, one.relation.far[0], None if matches_all(scope) else scope)
+
+    def _related(self, plan: Plan, one: Fold) -> Exists:
+        """Return what related rows a count or fold is of."""
         relation = one.relation
-        mapper, names, _ = relation.through or (relation.mapper, relation.far, None)
-        group, where = Group(tuple(map(mapper.ref, names)), (one.measure,)), self._where(relation, mapper)
-        if relation.through is not None and relation.part is None:  # which lead to rows within their scope
-            scope, near = self._scopes[relation.mapper.schema.full_name], tuple(map(mapper.ref, relation.through.far))
-            far = tuple(map(relation.mapper.ref, relation.far))
-            leads = Exists(near[0], scope, near=near, far=far, mapper=relation.mapper)
-            where = where if matches_all(scope) else where.and_also(condition(leads))
-        chunks = (condition(chunk).and_also(where) for chunk in key_chunks(mapper, keys, names))
-        rows = (driver.group(mapper.schema, replace(group, where=chunk)) for chunk in chunks)
-        return {row[:-1]: row[-1] for row in chain.from_iterable(rows)}
+        mapper, names, leads = relation.through or (relation.mapper, relation.far, ())
+        where = [self._scope(relation, mapper)]
+        if leads and relation.part is None:  # to rows within their scope
+            where.append(_exists(mapper, leads, relation.mapper, relation.far, self._scope(relation, relation.mapper)))
+        return _exists(plan.mapper, one.near, mapper, names, all_of(where))
 
-    def _match(self, driver: Driver, plan: Plan, one: Flag, keys: list[Row]) -> dict[Row, Any]:
-        """Find the rows that match, by key."""
-        request = Fetch(one.near, self._flags[plan.mapper, one])
-        return dict.fromkeys(_fetch(driver, plan.mapper, one.near, keys, request), True)
-
-    def _where(self, relation: Relation, mapper: AnyMapper) -> Condition:
-        return Condition() if relation.part else condition(self._scopes[mapper.schema.full_name])
+    def _scope(self, relation: Relation, mapper: AnyMapper) -> Criterion:
+        return EVERYTHING if relation.part else self._scopes[mapper.schema.full_name]
 
 
-def _fetch(driver: Driver, mapper: AnyMapper, names: Names, keys: Sequence[Row], request: Fetch) -> list[Row]:
+class _Literals:
+    """The literals of a statement; those of what it reads beside columns follow those of its condition."""
+
+    def __init__(self, where: Condition) -> None:
+        self._where = where
+
+    def add(self, criterion: Criterion) -> Criterion:
+        """Add the literals of a criterion, and return its shape."""
+        given = condition(criterion)
+        if matches_all(given.shape):
+            return EVERYTHING
+        self._where = self._where.and_also(given)
+        return cast(And, self._where.shape).parts[-1]
+
+    def extend(self, request: Fetch, lookups: Sequence[Lookup]) -> Fetch:
+        where = replace(request.where, params=self._where.params)
+        return replace(request, where=where, lookups=(*request.lookups, *lookups))
+
+
+def _exists(mapper: AnyMapper, near: Names, other: AnyMapper, far: Names, where: Criterion) -> Exists:
+    refs = tuple(map(mapper.ref, near))
+    return Exists(refs[0], where, near=refs, far=tuple(map(other.ref, far)), mapper=other)
+
+
+def _behind(via: Via | None, criterion: Criterion) -> Criterion:
+    """Let a criterion speak of the row behind a key."""
+
+    def start(ref: Ref) -> Ref:
+        return replace(ref, via=via if ref.via is None else replace(ref.via, key=start(ref.via.key)))
+
+    def change(leaf: Leaf) -> Leaf:
+        if isinstance(leaf, Exists):
+            return replace(leaf, near=tuple(map(start, leaf.near)))
+        return map_refs(leaf, start)
+
+    return criterion if via is None else map_leaves(criterion, change)
+
+
+def _fetch(
+    driver: Driver,
+    mapper: AnyMapper,
+    names: Names,
+    keys: Sequence[Row],
+    request: Fetch,
+    *,
+    extend: Callable[[Fetch], Fetch] = lambda request: request,
+) -> list[Row]:
     """Read the rows that have some keys, in chunks small enough for one statement each."""
-    chunks = (condition(chunk).and_also(request.where) for chunk in key_chunks(mapper, keys, names))
-    return [row for chunk in chunks for row in driver.fetch(mapper.schema, replace(request, where=chunk))]
+    wheres = (condition(chunk).and_also(request.where) for chunk in key_chunks(mapper, keys, names))
+    return [row for where in wheres for row in driver.fetch(mapper.schema, extend(replace(request, where=where)))]
 
 
 def _sorted(plan: Plan, order: Sequence[Sort], rows: list[Row]) -> list[Row]:

@@ -23,6 +23,7 @@ from sqlrepo.language.criteria import (
     OneOf,
     Param,
     Ref,
+    Via,
     is_related,
     map_leaves,
     map_refs,
@@ -120,6 +121,20 @@ def look_up(ref: Ref, params: list[Any], find: Find) -> Ref:
     values.pop(None, None)
     params.append(values)
     return replace(ref, via=replace(via, key=key, scope=None, rows=Param(len(params) - 1)))
+
+
+def make_far_reader(
+    schema: Schema, ref: Ref, rows: Callable[[Via], Callable[[Any], Row | None]]
+) -> Callable[[Row], Any]:
+    """Make such a function from one that returns the row behind a key."""
+    if ref.via is None:
+        return itemgetter(schema.positions[ref.name])
+    key, find, place = (
+        make_far_reader(schema, ref.via.key, rows),
+        rows(ref.via),
+        ref.via.mapper.schema.positions[ref.name],
+    )
+    return lambda row: None if (far := find(key(row))) is None else far[place]
 
 
 def make_reader(schema: Schema, ref: Ref, params: Sequence[Any], find: Find) -> Callable[[Row], Any]:
@@ -225,6 +240,20 @@ def _owners(part: Any, children: Children) -> Callable[[Row], Iterable[Row]]:
     for row in children[between, EVERYTHING]:
         owners.setdefault(far(row), set()).add(near(row))
     return lambda child: owners.get(key(child), ())
+
+
+def fold_related(
+    measure: Measure, rows: Iterable[Row], near: Sequence[Callable[[Row], Any]], far: Sequence[Callable[[Row], Any]]
+) -> Callable[[Row], Any]:
+    """Make a function that folds those of some rows which belong to a row."""
+    assert measure.of is not None
+    place = None if measure.ref is None else measure.of.mapper.schema.positions[measure.ref.name]
+    values: dict[Row, list[Any]] = {}
+    for one in rows:
+        values.setdefault(tuple(read(one) for read in far), []).append(1 if place is None else one[place])
+    folded = {owner: _fold(measure.function, found) for owner, found in values.items() if None not in owner}
+    nothing = _fold(measure.function, ())
+    return lambda row: folded.get(tuple(read(row) for read in near), nothing)
 
 
 def make_key(schema: Schema, columns: Iterable[str]) -> Callable[[Row], Row]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import islice
 from typing import Any
 
-from sqlrepo.driver import Condition, Fetch, Group, Transaction, Upsert
+from sqlrepo.driver import Condition, Fetch, Group, Lookup, Measure, Transaction, Upsert, type_of
 from sqlrepo.errors import ConstraintError, UnsupportedError
-from sqlrepo.language.criteria import EVERYTHING, And, Compare, Param, Ref
-from sqlrepo.memory.compiler import compile_filter, group_rows, make_projection, make_reader, sort_rows, with_owners
+from sqlrepo.language.criteria import EVERYTHING, And, Compare, IsTrue, Param, Ref, Via
+from sqlrepo.memory.compiler import (
+    compile_filter,
+    fold_related,
+    group_rows,
+    make_far_reader,
+    make_projection,
+    make_reader,
+    sort_rows,
+    with_owners,
+)
 from sqlrepo.memory.tables import Changes, Edit, Statement, Table, Tables, delete, verify_references
-from sqlrepo.tables.schema import Row, Schema, column_of
+from sqlrepo.tables.schema import Row, Schema
 
 
 class MemoryDriver:
@@ -33,17 +42,56 @@ class MemoryDriver:
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         stop = None if request.limit is None else request.offset + request.limit
         with self._tables.lock:  # so that no transaction commits between the reading and the locking of a row
-            reader = cache(partial(make_reader, schema, params=request.where.params, find=self._choose))
+            params = request.where.params
+            reader = cache(partial(make_far_reader, schema, rows=cache(partial(self._behind, params))))
             rows = sort_rows(schema, self._choose(schema, request.where), request.order, reader)
             chosen = list(islice(rows, request.offset, stop))
             if request.lock is not None:
                 self._require_unchanged()  # whoever locks the children of a row has the row still
                 self._changes_of(self._table(schema)).lock(chosen)
-        found = list(map(make_projection(schema, request.columns), chosen))
-        if not request.lookups:
-            return found
-        more = [(column_of(schema, ref).type.load, reader(ref)) for ref in request.lookups]
-        return [(*row, *(load(read(stored)) for load, read in more)) for row, stored in zip(found, chosen, strict=True)]
+            more = [self._look_up(schema, one, params, reader) for one in request.lookups]
+            found = list(map(make_projection(schema, request.columns), chosen))
+            if not more:
+                return found
+            return [(*row, *(read(stored) for read in more)) for row, stored in zip(found, chosen, strict=True)]
+
+    def _look_up(
+        self, schema: Schema, value: Lookup, params: Row, reader: Callable[[Ref], Any]
+    ) -> Callable[[Row], Any]:
+        """Make a function that returns a value beside a row."""
+        if isinstance(value, Ref):
+            read = reader(value)
+        elif isinstance(value, Measure):
+            assert value.of is not None
+            inner, find = value.of.mapper.schema, self._choose
+            far = [make_reader(inner, ref, params, find) for ref in value.of.far]
+            rows = find(inner, Condition(value.of.where, params))
+            read = fold_related(value, rows, list(map(reader, value.of.near)), far)
+        else:
+            where = with_owners(Condition(IsTrue(value), params), self._choose)
+            compiled = compile_filter(schema, where.shape)
+            test, literals = compiled.test, compiled.params(where)
+            return lambda row: bool(test(row, literals))
+        load = type_of(schema, value).load
+        return lambda row: load(read(row))
+
+    def _behind(self, params: Row, via: Via) -> Callable[[Any], Row | None]:
+        """Make a function that returns the row behind a key, without a look at the others where it is their key."""
+        schema, where = via.mapper.schema, Condition(EVERYTHING if via.scope is None else via.scope, params)
+        if schema.key != (via.column,):
+            place = schema.positions[via.column]
+            known = {row[place]: row for row in self._choose(schema, where) if row[place] is not None}
+            return known.get
+        where = with_owners(where, self._choose)
+        compiled, changes = compile_filter(schema, where.shape), self._changes_of(self._table(schema))
+        test, literals = compiled.test, compiled.params(where)
+
+        @cache
+        def find(key: Any) -> Row | None:
+            row = None if key is None else changes.row((key,))
+            return row if row is not None and test(row, literals) else None
+
+        return find
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         count = len(self._choose(schema, where))
@@ -142,7 +190,7 @@ class MemoryDriver:
         raise UnsupportedError(f"memory has no {kind}; write this method with criteria, or run it on a Database")
 
     @contextmanager
-    def _statement(self) -> Iterator[None]:
+    def _statement(self) -> Generator[None]:
         """Hold the lock; a violation after another transaction took a row is a conflict, which a retry solves."""
         with self._tables.lock:
             try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never, cast
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import InternalTraversal
 
-from sqlrepo.driver import Condition, Fetch, Group, Lock, Measure, Upsert
+from sqlrepo.driver import Condition, Fetch, Group, Lock, Lookup, Measure, Upsert
 from sqlrepo.language.criteria import (
     Among,
     And,
@@ -31,6 +32,7 @@ from sqlrepo.language.criteria import (
     Param,
     Path,
     Ref,
+    Via,
     matches_all,
 )
 from sqlrepo.language.fields import Sort
@@ -81,6 +83,9 @@ Parameters: TypeAlias = dict[str, Any]
 # The index of each parameter's literal, and what changes it.
 Sources: TypeAlias = dict[str, tuple[int, Change | None]]
 
+# In one statement; SQLite and MariaDB take about 60. Further values come from subqueries.
+_JOINS = 50
+
 # Names of parameters, which must differ from those of columns in an UPDATE.
 _LITERAL, _CHANGED, _VALUE, _HAVING, _LIMIT, _OFFSET = (
     f"sqlrepo_{name}" for name in ("p", "q", "v", "h", "limit", "offset")
@@ -93,6 +98,7 @@ class Scribe(NamedTuple):
     bind: Bind
     dialect: Dialect
     table: Any = None  # that the statement changes, where such a statement may not read its own table
+    joined: Mapping[Via, Columns] = MappingProxyType({})  # the rows elsewhere that the statement joins
 
     def clause(self, shape: Criterion, columns: Columns, *, wanted: bool = True) -> sa.ColumnElement[bool]:
         """Write a criterion; if ``wanted``, it is all the same whether the criterion is false or unknown."""
@@ -119,11 +125,11 @@ class Scribe(NamedTuple):
         if not way:
             return self._compare(leaf, column, other)
         if isinstance(leaf, IsNull):
-            return sa.not_(self._select(way, sa.literal(1), sa.not_(self.dialect.is_null(column))).exists())
+            return sa.not_(self.select(way, sa.literal(1), sa.not_(self.dialect.is_null(column))).exists())
         clause = self._compare(leaf, column, other)
         if wanted:
-            return self._select(way, sa.literal(1), clause).exists()
-        return cast("sa.ColumnElement[bool]", self._select(way, clause).scalar_subquery())  # NULL without a row
+            return self.select(way, sa.literal(1), clause).exists()
+        return cast("sa.ColumnElement[bool]", self.select(way, clause).scalar_subquery())  # NULL without a row
 
     def _compare(self, leaf: Leaf, column: Any, other: Any) -> sa.ColumnElement[bool]:
         match leaf:
@@ -149,26 +155,47 @@ class Scribe(NamedTuple):
 
     def _exists(self, node: Exists, columns: Columns) -> sa.ColumnElement[bool]:
         """Write EXISTS over the other table: unlike a join it never multiplies rows, unlike COUNT it ends early."""
+        return self.select(self.related(node, columns)[1], sa.literal(1)).exists()
+
+    def related(self, node: Exists, columns: Columns) -> tuple[Columns, Way]:
+        """Return the columns of the rows elsewhere that belong to a row, and the tables that lead to them."""
         table, named = self.alias(node.mapper.schema)
         way: Way = ((table, self.clause(node.where, named)),)
         for near, far in zip(node.near, node.far, strict=True):
             (left, before), (right, behind) = self._reach(near, columns), self._reach(far, named)
             way = (*way, *before, *behind, (table, right == left))
-        return self._select(way, sa.literal(1)).exists()
+        return named, way
 
     def value(self, ref: Ref, columns: Columns) -> sa.ColumnElement[Any]:
         """Write the value of a reference: a column, or a subquery that gives NULL where there is no row."""
         column, way = self._reach(ref, columns)
-        return self._select(way, self.dialect.read(column)).scalar_subquery() if way else column
+        return self.select(way, self.dialect.read(column)).scalar_subquery() if way else column
 
     def _reach(self, ref: Ref, columns: Columns) -> tuple[sa.ColumnElement[Any], Way]:
         """Return a column, and the tables that lead to it with their conditions."""
         if (via := ref.via) is None:
             return columns[ref.name], ()
+        if via in self.joined:
+            return self.joined[via][ref.name], ()
         key, way = self._reach(via.key, columns)
+        table, named, clause = self._behind(via, key)
+        return named[ref.name], (*way, (table, clause))
+
+    def _behind(self, via: Via, key: sa.ColumnElement[Any]) -> tuple[Any, Columns, sa.ColumnElement[bool]]:
         table, named = self.alias(via.mapper.schema)
         scope = sa.true() if via.scope is None else self.clause(via.scope, named)
-        return named[ref.name], (*way, (table, sa.and_(named[via.column] == key, scope)))
+        return table, named, sa.and_(named[via.column] == key, scope)
+
+    def join(self, found: Any, values: Iterable[Lookup], columns: Columns) -> tuple[Scribe, Any]:
+        """Join the rows elsewhere to which values lead, of which there is one at most for each row."""
+        joined: dict[Via, Columns] = {}
+        scribe = self._replace(joined=joined)
+        for via in (via for one in values if isinstance(one, Ref) for via in _ways(one)):
+            key, way = scribe._reach(via.key, columns)  # noqa: SLF001
+            if not (via in joined or way or len(joined) == _JOINS) and via.mapper.schema.is_unique(via.column):
+                table, named, clause = scribe._behind(via, key)  # noqa: SLF001
+                found, joined[via] = found.outerjoin(table, clause), named
+        return scribe, found
 
     def alias(self, schema: Schema) -> tuple[Any, Columns]:
         table: Any = table_of(schema)
@@ -176,10 +203,16 @@ class Scribe(NamedTuple):
         return read, {name: with_operators(read.columns[column.key]) for name, column in sql_columns(schema).items()}
 
     @staticmethod
-    def _select(way: Way, value: Any, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    def select(way: Way, value: Any, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
         tables = dict.fromkeys(table for table, _ in way)
         chosen = sa.select(value).select_from(*tables).where(*(one for _, one in way), *where)
         return chosen.correlate_except(*tables)
+
+
+def _ways(ref: Ref) -> Iterator[Via]:
+    if ref.via is not None:
+        yield from _ways(ref.via.key)
+        yield ref.via
 
 
 # Tables to read in a subquery, each with what its rows must meet.
@@ -349,18 +382,33 @@ class Compiler:
         limited: bool,
         skipping: bool,
         lock: Lock | None,
-        lookups: tuple[Ref, ...],
+        lookups: tuple[Lookup, ...],
     ) -> tuple[sa.Executable, Sources]:
         columns, compared = self._columns(schema), self._compared(schema)
-        scribe, sources = self._scribe()
+        found, (scribe, sources) = table_of(schema), self._scribe()
+        if lock is None:  # PostgreSQL locks no rows that may be missing
+            scribe, found = scribe.join(found, lookups, compared)
         chosen = [self._dialect.read(columns[name]) for name in names]
-        statement: sa.Select[Any] = sa.select(*chosen, *(scribe.value(ref, compared) for ref in lookups))
+        values = (self._look_up(scribe, one, compared) for one in lookups)
+        statement: sa.Select[Any] = sa.select(*chosen, *values).select_from(found)
         clause, before = self._where(schema, shape)
         statement = statement.where(clause).order_by(*write_order(schema, scribe, compared, order))
         statement = _limit(statement, limited, skipping)
         if lock is not None:
             statement = statement.with_for_update(nowait=lock == "nowait", skip_locked=lock == "skip")
         return statement, before | sources
+
+    def _look_up(self, scribe: Scribe, value: Lookup, columns: Columns) -> sa.ColumnElement[Any]:
+        if isinstance(value, Ref):
+            written = scribe.value(value, columns)
+            return self._dialect.read(written) if value.via in scribe.joined else written
+        if not isinstance(value, Measure):
+            return scribe.clause(IsTrue(value), columns)
+        assert value.of is not None
+        named, way = scribe.related(value.of, columns)
+        addends = [] if value.ref is None else self._addends(value, named[value.ref.name])
+        folded, _ = self._fold(value.of.mapper.schema, value, addends)
+        return scribe.select(way, folded).scalar_subquery()
 
     def _write_group(self, schema: Schema, request: Group) -> tuple[sa.Executable, Sources, Sources]:
         """Group a subquery of keys and measured values, in which a part's children are folded already."""

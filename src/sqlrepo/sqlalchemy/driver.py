@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import QueryableAttribute, Session, SessionTransaction
 
-from sqlrepo.driver import Condition, Fetch, Group, Transaction, Upsert
+from sqlrepo.driver import Condition, Fetch, Group, Lookup, Measure, Transaction, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
     InvalidValueError,
@@ -78,8 +78,14 @@ class SQLAlchemyDriver:
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)
+            for far in {one.schema for one in map(_mapper_of_lookup, request.lookups) if one is not None}:
+                self._inspect_table(far)
         statement, parameters = self._database.compiler.select(schema, request)
-        return _with_utc(schema, request.columns, self._execute(statement, parameters).all())
+        rows = self._execute(statement, parameters).all()
+        if not request.lookups:
+            return _with_utc(schema, request.columns, rows)
+        measures = {at for at, one in enumerate(request.lookups, len(request.columns)) if isinstance(one, Measure)}
+        return _with_types(request.result(schema), rows, measures)
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         if self._database.dialect.inspects_tables:
@@ -91,10 +97,8 @@ class SQLAlchemyDriver:
         if self._database.dialect.inspects_tables:
             self._inspect_table(schema)
         statement, parameters = self._database.compiler.group(schema, request)
-        result = request.result(schema)
-        names = tuple(result.by_name)
-        rows = _with_floats(result, names, _with_utc(result, names, self._execute(statement, parameters).all()))
-        return _convert(rows, _plain(result, names, Kind.INTEGER), int)  # sums are decimals to some servers
+        rows = self._execute(statement, parameters).all()
+        return _with_types(request.result(schema), rows, set(range(len(request.keys) + len(request.measures))))
 
     def insert(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
@@ -537,6 +541,19 @@ def _to_utc(moment: datetime) -> datetime:
 def _with_floats(schema: Schema, columns: Sequence[str], rows: list[Row]) -> list[Row]:
     """Make floats of integers: SQLite's RETURNING gives a float without fraction as an integer."""
     return _convert(rows, _plain(schema, columns, Kind.FLOAT), float)
+
+
+def _with_types(result: Schema, found: Sequence[Sequence[Any]], measures: set[int]) -> list[Row]:
+    """Return rows of a result with numbers as they are in Python: sums are decimals to some servers."""
+    names = tuple(result.by_name)
+    rows = _convert(_with_utc(result, names, found), measures & _plain(result, names, Kind.FLOAT), float)
+    return _convert(rows, measures & _plain(result, names, Kind.INTEGER), int)
+
+
+def _mapper_of_lookup(value: Lookup) -> Any:
+    if isinstance(value, Ref):
+        return value.via and value.via.mapper
+    return value.of.mapper if isinstance(value, Measure) and value.of is not None else None
 
 
 def _plain(schema: Schema, columns: Sequence[str], kind: Kind) -> set[int]:

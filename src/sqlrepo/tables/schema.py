@@ -285,6 +285,10 @@ class Schema:
         """The key, if the table enforces one, and the other unique constraints."""
         return (Unique(self.key, self.key_name), *self.uniques) if self.key and self.enforces_key else self.uniques
 
+    def is_unique(self, column: str) -> bool:
+        """Return True if no two rows have the same value in a column."""
+        return any(one.columns == (column,) for one in self.constraints)
+
     @property
     def full_name(self) -> TableName:
         return (self.namespace, self.name)
