@@ -15,7 +15,7 @@ from sqlrepo.core.scope import Scope, ScopedDriver
 from sqlrepo.core.views import View
 from sqlrepo.driver import Condition, Transaction
 from sqlrepo.language import fields as criteria_of_fields
-from sqlrepo.language.criteria import Compare, Exists, find_leaves, map_inner, map_leaves
+from sqlrepo.language.criteria import EVERYTHING, Compare, Exists, find_leaves, map_inner, map_leaves
 from sqlrepo.language.values import ValueType
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.memory import driver as memory_driver
@@ -294,7 +294,7 @@ COLUMN = Mapper.column
         ("17.6", Relations, "scope_of", Kinds.scope_of),
         ("17.6", Mapper, "_bind_exists", exists_without_far_scope),
         ("17.6", Mapper, "_bind_via", via_without_far_scope),
-        ("17.6", View, "_where", lambda self, relation, mapper: Condition()),
+        ("17.6", View, "_scope", lambda self, mapper: EVERYTHING),
         ("17.7", memory_driver, "group_rows", group_joined_rows),
     ],
 )

@@ -175,7 +175,11 @@ class Caller(NamedTuple):
 # -- storage
 
 
-@event.listens_for(Session, "do_orm_execute")
+class TenantSession(Session):
+    """Has a listener of its own: one of all sessions would be that of every application in the process."""
+
+
+@event.listens_for(TenantSession, "do_orm_execute")
 def _confine(state: ORMExecuteState) -> None:
     """Let no SELECT see another tenant's rows, or deleted tickets."""
     tenant_id = state.session.info.get("tenant_id")
@@ -465,7 +469,7 @@ def create_app(engine: AsyncEngine) -> FastAPI:
         await engine.dispose()
 
     app = FastAPI(title="Help desk", lifespan=lifespan)
-    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+    app.state.sessions = async_sessionmaker(engine, sync_session_class=TenantSession, expire_on_commit=False)
     app.include_router(router)
     app.add_exception_handler(IntegrityError, _conflict)
     app.add_exception_handler(StaleDataError, _conflict)

@@ -399,9 +399,10 @@ def one_value_of_several_is_lost(patch):
 def nullable_fields_only_ascend(patch):
     right = selection._order
 
-    def order(mapper, order_by):
-        sorts = right(mapper, order_by)
-        return tuple(replace(one, descending=False) if one.ref.name in mapper.schema.nullable else one for one in sorts)
+    def order(mapper, *given):
+        sorts, lookups = right(mapper, *given)
+        nullable = mapper.schema.nullable
+        return tuple(replace(one, descending=False) if one.ref.name in nullable else one for one in sorts), lookups
 
     patch.setattr(selection, "_order", order)
 
@@ -435,7 +436,7 @@ def full_page_has_no_next(patch):
 
 def pages_lose_equal_rows(patch):
     def change(page, *_):
-        kept = {tuple(list(vars(one).items())[2:]): one for one in page.items}
+        kept = {tuple(getattr(one, name) for name in [*type(one).__annotations__][2:]): one for one in page.items}
         return replace(page, items=list(kept.values()))
 
     answered(patch, "page", change)

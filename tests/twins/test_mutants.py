@@ -63,12 +63,18 @@ def plant(mutant, patch):
         patch.setattr(InMemoryDatabase, "register_table", lambda self, schema: register(self, mutant.demanded(schema)))
 
 
+def require_planted(found):
+    """Refuse a fault that is found only because it does not fit the code in whose place it is put."""
+    assert "raises TypeError" not in str(found)
+
+
 def is_found(unit, queries, database="sqlite"):
     stores = Stores(UnitUnderTest(unit, queries), connect(database, unit))
     stores.create_tables()
     try:
         Run(stores, Effort(programs=PROFILES["quick"].programs, reduce=False)).execute()
-    except DivergenceError:
+    except DivergenceError as found:
+        require_planted(found)
         return True
     finally:
         stores.reset()
@@ -104,6 +110,7 @@ def questions_until_found(unit):
     try:
         run.execute()
     except DivergenceError as found:
+        require_planted(found)
         return run.tally.asked if "this does not hold" in str(found) else None
     finally:
         stores.close()
@@ -113,7 +120,7 @@ def questions_until_found(unit):
 @pytest.mark.parametrize("fault", own.SHARED, ids=lambda fault: fault.__name__)
 def test_fault_that_both_sides_share_is_found_by_few_questions(fault, monkeypatch):
     fault(monkeypatch)
-    asked = map(questions_until_found, (Shop, Theatre))
+    asked = map(questions_until_found, (Shop, Theatre, Sales))
 
     assert any(number is not None and number <= 60 for number in asked)
 

@@ -311,6 +311,16 @@ class TestHiddenChildren:
             assert shop.baskets.count(every(b.items, lambda item: item.qty > 0)) == 1
             assert shop.baskets.count(exists(b.items)) == 1
 
+    def test_are_not_in_views(self, own, key):
+        class BasketView(BaseModel):
+            items: list[Item]
+            items__count: int
+            items__qty_min: int | None
+
+        with Hiding(own) as shop:
+            view = shop.baskets.get(key, into=BasketView)
+            assert ([item.qty for item in view.items], view.items__count, view.items__qty_min) == ([1, 2], 2, 1)
+
     def test_are_not_touched_by_a_write(self, own, key):
         with Hiding(own) as shop:
             kept = shop.baskets.get(key)

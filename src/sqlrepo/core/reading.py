@@ -133,7 +133,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             NotFoundError: no row has the key.
             ReadOnlyError: a lock in a read-only unit.
         """
-        found = self.get_or_none(id, into=into, lock=lock)
+        # An application's own get_or_none may know no `into`.
+        found = self.get_or_none(id, lock=lock) if into is None else self.get_or_none(id, into=into, lock=lock)
         if found is None:
             raise NotFoundError(self._mapper.entity, id)
         return found

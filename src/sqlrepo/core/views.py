@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, get_args
 
 from sqlrepo.core.aggregates import Found
-from sqlrepo.core.definition import RepositoryConfig
+from sqlrepo.core.definition import SCOPED, RepositoryConfig
 from sqlrepo.core.related import all_kinds
 from sqlrepo.core.scope import ScopedDriver
 from sqlrepo.core.selection import condition, key_chunks
@@ -82,9 +82,7 @@ class Relation(NamedTuple):
 
     @property
     def mappers(self) -> list[AnyMapper]:
-        """The tables whose scopes hide rows; a part has its aggregate's."""
-        if self.part is not None:
-            return []
+        """The tables whose scopes hide rows."""
         return [self.mapper] if self.through is None else [self.mapper, self.through.mapper]
 
 
@@ -181,6 +179,7 @@ class _Planner:
 
     def __init__(self, repositories: Sequence[Repository]) -> None:
         self._repositories = {one.definition().schema.full_name: one for one in reversed(repositories)}
+        self._scoped = {one.definition().schema.full_name: one for one in repositories if one in SCOPED}
 
     def plan(self, mapper: AnyMapper, view: Any, extra: Iterable[str] = (), within: tuple[type, ...] = ()) -> Plan:
         if not is_entity(view):
@@ -231,10 +230,9 @@ class _Planner:
 
     def _require_certain(self, relation: Relation, child: type) -> None:
         """Refuse a field that cannot be None, where there may be no row, or a scope may hide it."""
-        repository = self._repositories.get(relation.mapper.schema.full_name, RepositoryConfig)
-        scoped = relation.part is None and repository.scope is not RepositoryConfig.scope
+        scoped = self._scoped.get(relation.mapper.schema.full_name)
         if scoped or not relation.certain:
-            why = f"the scope of {repository.__name__} may hide the row" if scoped else "there may be no row"
+            why = f"the scope of {scoped.__name__} may hide the row" if scoped else "there may be no row"
             raise QueryError(f"cannot be None, but {why}; annotate {child.__name__} | None")
 
     # -- relations
@@ -452,12 +450,12 @@ class View:
         lock = "update" if lock and relation.part else None
         owners: dict[Row, dict[Row, None]] = {}  # by what the association table leads to
         if (middle := relation.through) is not None:
-            request = Fetch((*middle.far, *middle.near), condition(self._scope(relation, middle.mapper)), lock=lock)
+            request = Fetch((*middle.far, *middle.near), condition(self._scope(middle.mapper)), lock=lock)
             for pair in _fetch(driver, middle.mapper, middle.near, keys, request):
                 owners.setdefault(pair[: len(middle.far)], {})[pair[len(middle.far) :]] = None
             keys = [key for key in owners if None not in key]
         order = relation.sort if middle is None else ()  # which several statements cannot give
-        request = Fetch(inner.columns, condition(self._scope(relation, relation.mapper)), order, lock=lock)
+        request = Fetch(inner.columns, condition(self._scope(relation.mapper)), order, lock=lock)
         rows = _fetch(driver, relation.mapper, relation.far, keys, request, extend=partial(self._extend, inner))
         if middle is not None:
             rows = _sorted(inner, relation.sort, rows)
@@ -471,7 +469,7 @@ class View:
     def _nest_pairs(self, driver: Driver, one: Nested, keys: list[Row], lock: Lock | None) -> dict[Row, list[Any]]:
         """Read them with the rows of the association table that leads to them."""
         middle = cast(Through, one.relation.through)
-        request, size = Fetch(middle.near, condition(self._scope(one.relation, middle.mapper))), len(middle.near)
+        request, size = Fetch(middle.near, condition(self._scope(middle.mapper))), len(middle.near)
         place = size + one.place
         rows = _fetch(driver, middle.mapper, middle.near, keys, request, extend=partial(self._extend_pairs, one))
         pairs = {(row[:size], row[place]): row[size:] for row in rows}  # an association may hold one twice
@@ -508,20 +506,21 @@ class View:
 
     def _way(self, one: Nested, key: Ref, literals: _Literals) -> Via:
         mapper = one.relation.mapper
-        scope = literals.add(self._scopes[mapper.schema.full_name])
+        scope = literals.add(self._scope(mapper))
         return Via(key, mapper, one.relation.far[0], None if matches_all(scope) else scope)
 
     def _related(self, plan: Plan, one: Fold) -> Exists:
         """Return what related rows a count or fold is of."""
         relation = one.relation
         mapper, names, leads = relation.through or (relation.mapper, relation.far, ())
-        where = [self._scope(relation, mapper)]
-        if leads and relation.part is None:  # to rows within their scope
-            where.append(_exists(mapper, leads, relation.mapper, relation.far, self._scope(relation, relation.mapper)))
+        where = [self._scope(mapper)]
+        scope = self._scope(relation.mapper)
+        if leads and not (relation.part and matches_all(scope)):  # to rows within their scope
+            where.append(_exists(mapper, leads, relation.mapper, relation.far, scope))
         return _exists(plan.mapper, one.near, mapper, names, all_of(where))
 
-    def _scope(self, relation: Relation, mapper: AnyMapper) -> Criterion:
-        return EVERYTHING if relation.part else self._scopes[mapper.schema.full_name]
+    def _scope(self, mapper: AnyMapper) -> Criterion:
+        return self._scopes[mapper.schema.full_name]
 
 
 class _Literals:

@@ -168,7 +168,7 @@ class Mapper(Generic[T]):
                 "give the relationship cascade='all, delete-orphan' if they belong to this entity alone"
             )
         entity: type = self.entity
-        if not (child_class(entity, name) or value_object(describe(entity)[name].annotation)):
+        if "." in name or not (child_class(entity, name) or value_object(describe(entity)[name].annotation)):
             return f"{nearest(name, known)}; rename it in `columns`"
         if mapped is not None:  # its relationships, none of which is configured for that
             known |= {one for one in dir(self.schema.model) if mapped.has_property(one)}

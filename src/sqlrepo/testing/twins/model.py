@@ -333,7 +333,8 @@ class KeyMap:
             # The database counts on from the highest key that is left, so the rows from there on are gone.
             while self.rows and self._identifier(self.rows[-1].keys[1]) >= database:
                 self.rows.pop()
-        self._numbers[1][database] = row.number
+        # A row that is gone and one that has its key again are the same to what still holds that key.
+        self._numbers[0][memory] = self._numbers[1].setdefault(database, row.number)
         self.rows += [row] if entities else []
         return row
 
