@@ -321,6 +321,31 @@ class TestHiddenChildren:
             view = shop.baskets.get(key, into=BasketView)
             assert ([item.qty for item in view.items], view.items__count, view.items__qty_min) == ([1, 2], 2, 1)
 
+    @pytest.mark.parametrize("call", ["add", "update", "save", "patch"])
+    def test_are_not_written(self, own, key, call):
+        items = [Item(qty=3), Item(qty=0)]
+        with Hiding(own) as shop:
+            kept = shop.baskets.get(key)
+            old = [kept.items[0], kept.items[1].model_copy(update={"qty": 0})]
+            changed = kept.model_copy(update={"items": old})
+        calls = {
+            "add": lambda shop: shop.baskets.add(Basket(items=items)),
+            "update": lambda shop: shop.baskets.update(changed),
+            "save": lambda shop: shop.baskets.save(changed),
+            "patch": lambda shop: shop.baskets.patch(key, {"items": items}),
+        }
+
+        def write():
+            with Hiding(own) as shop:
+                with pytest.raises(InvalidValueError, match="outside the repository's scope") as refused:
+                    calls[call](shop)
+                assert refused.value.field == "items[1].qty"
+
+        with pytest.raises(TransactionAbortedError):
+            write()
+        with Bare(own) as shop:
+            assert [[item.qty for item in one.items] for one in shop.baskets.find()] == [[0, 1, 2]]
+
     def test_are_not_touched_by_a_write(self, own, key):
         with Hiding(own) as shop:
             kept = shop.baskets.get(key)

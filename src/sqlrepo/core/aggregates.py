@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
+from sqlrepo.core.scope import ScopedDriver
 from sqlrepo.core.selection import condition, key_chunks, values_equal
 from sqlrepo.driver import Condition, Driver, Fetch, Lock
 from sqlrepo.errors import ConstraintError, InvalidValueError, MappingError
@@ -523,6 +524,7 @@ class _Difference:
         rows = [{**(item.old or {}), **item.changes} for item in items]
         keyed = [(tuple(row[name] for name in schema.key), tuple(row[name] for name in names)) for row in rows]
         self._driver.update_each(schema, tuple(names), keyed)
+        self._check_scope(items)
         if not self._part.refreshes:
             return
         for chunk in key_chunks(mapper, [key for key, _ in keyed]):
@@ -538,6 +540,19 @@ class _Difference:
                 complete.append(self._part.mapper.complete_insert(item.values(self._part)))
         for item, row in zip(items, insert_rows(self._driver, self._part.mapper, complete), strict=True):
             item.new = row
+        self._check_scope(items)
+
+    def _check_scope(self, items: Sequence[_Item]) -> None:
+        """Refuse children that nobody would see again."""
+        if not isinstance(self._driver, ScopedDriver):
+            return
+        try:
+            self._driver.check_children(self._part.mapper, [item.new for item in items])
+        except InvalidValueError:
+            for item in items:
+                with _placed(self._part, item.child.place):
+                    self._driver.check_children(self._part.mapper, [item.new])
+            raise
 
     def _link(self, items: Sequence[_Item]) -> None:
         """Insert the rows of the table between owners and children."""

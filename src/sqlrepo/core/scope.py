@@ -176,6 +176,11 @@ class ScopedDriver:
         self._scope.check_stored(self.beneath, self._scope.write_scope, request.columns, rows)
         return rows
 
+    def check_children(self, mapper: Mapper[Any], rows: Sequence[Row]) -> None:
+        """Raise `InvalidValueError` for a written child that the scope of its table hides, which aborts."""
+        scope = self._scope.parts.get(mapper.schema, EVERYTHING)
+        Scope(mapper).check_stored(self.beneath, scope, mapper.selected, rows)
+
 
 def _plain(criterion: Criterion) -> list[Criterion]:
     """Return the criteria that must all hold, and that one row decides."""
