@@ -24,5 +24,11 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> str:
-    """A database for the example's tests, which know nothing of how ours come by servers."""
+    """A database for the tests of examples/todo, which know nothing of how ours come by servers."""
     return servers.made_for_tests("postgresql", "example").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def helpdesk_postgresql_url() -> str:
+    """The same for examples/helpdesk: the migrations of the other example expect a database of their own."""
+    return servers.made_for_tests("postgresql", "helpdesk_example").render_as_string(hide_password=False)

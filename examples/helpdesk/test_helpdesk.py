@@ -36,7 +36,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         return InMemoryDatabase()
     url = make_url(f"sqlite+aiosqlite:///{tmp_path.as_posix()}/desk.db")
     if request.param == "postgresql":
-        url = make_url(request.getfixturevalue("postgresql_url")).set(drivername="postgresql+asyncpg")
+        url = make_url(request.getfixturevalue("helpdesk_postgresql_url")).set(drivername="postgresql+asyncpg")
     db = AsyncDatabase(url)
     asyncio.run(make_tables(db))
     return db
@@ -122,5 +122,5 @@ class TestHelpDeskTwins(TwinContract):
         """A database of the test's own."""
         if request.param == "sqlite":
             return AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path.as_posix()}/twins.db")
-        url = make_url(request.getfixturevalue("postgresql_url")).set(drivername="postgresql+asyncpg")
+        url = make_url(request.getfixturevalue("helpdesk_postgresql_url")).set(drivername="postgresql+asyncpg")
         return AsyncDatabase(url)
