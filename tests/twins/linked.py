@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, QueryObject
 from sqlrepo.sqlalchemy.types import Text
@@ -40,6 +40,7 @@ class CustomerRow(Base):
     __tablename__ = "customer"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text(10), unique=True)
+    orders: Mapped[list["OrderRow"]] = relationship(foreign_keys="OrderRow.customer_id", viewonly=True)
 
 
 class OrderRow(Base):
@@ -50,6 +51,7 @@ class OrderRow(Base):
         sa.ForeignKey("customer.id", name="fk_order_referrer", ondelete="SET NULL")
     )
     note: Mapped[str] = mapped_column(Text(10))
+    lines: Mapped[list["LineRow"]] = relationship(order_by="LineRow.number", viewonly=True)
 
 
 class LineRow(Base):

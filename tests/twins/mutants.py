@@ -26,6 +26,7 @@ from sqlrepo.language.criteria import (
     Or,
 )
 from sqlrepo.memory import InMemoryDatabase
+from sqlrepo.memory import compiler as memory_compiler
 from sqlrepo.memory import driver as memory_driver
 from sqlrepo.memory.tables import Table
 from tests.contract.mutants import Misread, MisreadLeaf, Mutant, leaves, negations
@@ -632,3 +633,26 @@ PARTS = (
     patches_empty_parts,
     counts_are_of_joined_rows,
 )
+
+
+# -- what memory answers about other repositories' rows
+
+
+def keys_lead_to_a_row_less(patch):
+    find = memory_compiler.look_up
+
+    def look_up(ref, params, rows_of):
+        found = find(ref, params, rows_of)
+        if ref.via is not None and ref.via.rows is None and params[-1]:
+            params[-1].popitem()
+        return found
+
+    patch.setattr(memory_compiler, "look_up", look_up)
+
+
+def groups_lose_the_last_one(patch):
+    group = memory_driver.group_rows
+    patch.setattr(memory_driver, "group_rows", lambda *given: group(*given)[:-1])
+
+
+ELSEWHERE = (keys_lead_to_a_row_less, groups_lose_the_last_one)

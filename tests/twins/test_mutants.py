@@ -103,6 +103,13 @@ def test_fault_in_parts_is_found(fault, monkeypatch):
     assert is_found(Northwind, SHAPES[Northwind])
 
 
+@pytest.mark.parametrize("fault", own.ELSEWHERE, ids=lambda fault: fault.__name__)
+def test_fault_about_rows_elsewhere_is_found(fault, monkeypatch):
+    fault(monkeypatch)
+
+    assert is_found(Sales, SHAPES[Sales])
+
+
 def questions_until_found(unit):
     stores = Stores(UnitUnderTest(unit, SHAPES[unit]), connect("sqlite", unit))
     stores.create_tables()

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from sqlrepo import QueryObject
 from sqlrepo.memory import Kind
 from sqlrepo.testing.subject import FieldInfo
+from sqlrepo.testing.twins.elsewhere import Elsewhere
 from sqlrepo.testing.twins.model import (
     Call,
     End,
@@ -59,6 +60,7 @@ class QueryGenerator:
         self._named = [field for field in self.table.fields if field.has_operators]
         # How values that differ by side compare with others is known of clocks only, and of these with given moments.
         self._fields = [one for one in self._named if not self._is_made(one) or one.kind in _CLOCKS]
+        self.elsewhere = Elsewhere(self.table, choices)
         self._children = {name: ChildQueries(one, choices, folds=folds) for name, one in entities.children.items()}
 
     @property
@@ -365,6 +367,20 @@ class CallGenerator:
         given = self._queries.named_like_options()
         return [self._call(self._pick.of(methods), **one) for one in given for methods in _SELECTING]
 
+    def elsewhere(self) -> list[Call]:
+        """Ask about the rows of other repositories, and for views and sums."""
+        other, sums = self._queries.elsewhere, [self._sum_up() for _ in range(2)]
+        found = [
+            self._call("find", order_by=order, into=self._queries.projection())
+            for _ in range(2)
+            if (order := other.order()) is not None
+        ]
+        for _ in range(4):
+            if (criterion := other.criterion()) is not None:
+                both = criterion, Operation("not_", (criterion,))
+                found += [self._call("find", one, into=self._queries.projection()) for one in both]
+        return [*found, *sums, self._call("find", into=other.view())]
+
     def read(self) -> Call | Scroll:
         return self._pick.of(self._reads)()
 
@@ -397,6 +413,10 @@ class CallGenerator:
         if self._pick.one_in(6):
             options["into"] = self._queries.projection()
         return self._call("find", *call.arguments, **options)
+
+    def _sum_up(self) -> Call:
+        method, given = self._queries.elsewhere.summary()
+        return self._call(method, *given, *([self._queries.criterion()] if self._pick.one_in(2) else []))
 
     def _by_key(self, *methods: str) -> Call:
         return self._call(self._pick.of(methods), self.entities.key())
@@ -516,6 +536,7 @@ class ProgramGenerator:
         chosen = self._pick.some_of(self._calls, 4, 1)
         asked = [call for calls in chosen for call in calls.all_operators()]
         asked += [call for calls in self._calls for call in (*calls.each_filter(), *calls.options())]
+        asked += [call for calls in self._calls for call in calls.elsewhere()]
         return Unit(tuple(asked), read_only=True)
 
     def _concurrent_unit(self) -> tuple[Step, ...]:

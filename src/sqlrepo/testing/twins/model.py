@@ -42,6 +42,8 @@ class Table(UnderTest[Any]):
 
     #: Set by the unit once all its tables are known.
     references: tuple[Reference, ...] = ()
+    #: The tables that refer to this one, the field that does so, and what it refers to.
+    referrers: tuple[tuple[Table, tuple[str, ...], tuple[str, ...]], ...] = ()
     #: The fields that the repository changes on purpose, and those that are set whatever the entity says.
     normalises: frozenset[str] = frozenset()
     generated_fields: frozenset[str] = frozenset()
@@ -224,6 +226,9 @@ class UnitUnderTest:
         for table in self.tables.values():
             keys = [one for one in table.schema.foreign_keys if set(one.columns) <= set(table.by_column)]
             table.references = tuple(self._reference(table, key) for key in keys)
+            for one in table.references:
+                if one.parent is not None and len(one.fields) == 1:
+                    one.parent.referrers = (*one.parent.referrers, (table, one.fields, one.targets))
             table.normalises = _named(table, "normalises", normalises)
             table.generated_fields = _named(table, "generated", generated)
 

@@ -125,15 +125,21 @@ class Normalizer:
                 return ("Upserted", self._value(entity, table), created)
             case _ if table is not None and isinstance(value, table.entity):
                 return (*self._entity(value, table, table.by_name), *self._children(value, table))
-            case _ if table is not None and is_dataclass(value) and type(value).__name__ == "Projection":
-                return self._entity(value, table, [one.name for one in fields(value)])
+            case _ if table is not None and _is_projection(value):
+                shown = self._side.tables.get(getattr(value, "repository", ""), table)
+                return self._entity(value, shown, [one.name for one in fields(value)])
             case _:
                 return _scalar(value)
 
     def _entity(self, entity: Any, table: Table, names: Iterable[str]) -> Form:
         known = table.by_name
         values = ((name, known[name].get(entity) if name in known else getattr(entity, name)) for name in names)
-        return (type(entity).__name__, *((name, self._field(table, name, value)) for name, value in values))
+        return (type(entity).__name__, *((name, self._shown(table, name, value)) for name, value in values))
+
+    def _shown(self, table: Table, name: str, value: Any) -> Form:
+        """Return a field's value, or the views that are nested in one."""
+        nested = _is_projection(value) or (isinstance(value, list) and name not in table.by_name)
+        return self._value(value, table) if nested else self._field(table, name, value)
 
     def _children(self, entity: Any, table: Table) -> Iterator[Form]:
         """Yield the name of each part and what is compared of its children, and of the value objects if there are."""
@@ -180,6 +186,10 @@ class Normalizer:
         if len(table.key) != len(values):
             return _scalar(key)
         return tuple(self._field(table, field.name, value) for field, value in zip(table.key, values, strict=True))
+
+
+def _is_projection(value: Any) -> bool:
+    return is_dataclass(value) and type(value).__name__ == "Projection"
 
 
 def _exact(entity: Any, table: Table) -> Form:

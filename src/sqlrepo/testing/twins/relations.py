@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias
 from sqlrepo import QueryObject, Summary, Where
 from sqlrepo.memory import Kind
 from sqlrepo.testing.subject import FieldInfo
+from sqlrepo.testing.twins.elsewhere import FarRef
 from sqlrepo.testing.twins.model import (
     Call,
     FieldRef,
@@ -150,8 +151,8 @@ class CriteriaOf(Node):
         return f"{self.query.to_code(names)}.criteria"
 
 
-# A field of a row, and one of a child.
-_REFS = (FieldRef, OfChild)
+# A field of a row, one of a child, and one of the row that a key refers to.
+_REFS = (FieldRef, OfChild, FarRef)
 
 
 def _combine(operator: str, parts: Sequence[Any]) -> Any:
