@@ -154,6 +154,14 @@ class Medals(BaseRepository[Medal, int]):
     model = MedalRow
 
 
+@sa.event.listens_for(Base.metadata, "before_create")
+def _keep_references(metadata, connection, **_):
+    """Undo what SQLAlchemy notes where it adds a foreign key by ALTER: that CREATE TABLE leaves it out from then on."""
+    if not connection.dialect.supports_alter:
+        for constraint in (one for table in metadata.tables.values() for one in table.foreign_key_constraints):
+            constraint._create_rule = None
+
+
 class League(BaseUnitOfWork):
     teams: Teams
     players: Players
