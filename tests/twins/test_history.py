@@ -24,7 +24,7 @@ def db(request, tmp_path):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_happens_but_what_is_declared(db, way):
-    history, final = record(db, way, units=8, seconds=1)
+    history, final = record(db, way, units=24, seconds=3)
 
     assert sum(one.committed for one in history) > 5
     assert undeclared(db, way, anomalies(history, final)) == set()

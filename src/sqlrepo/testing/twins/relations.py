@@ -284,6 +284,7 @@ class Relations:
             self._order = self._choose_order(random) if otherwise else self._order or self._choose_order(random)
         elif otherwise or not self._parts:
             self._parts = self._choose_criterion(random)
+        require(self._every())
         require(group())
 
     def _choose_field(self, random: Random) -> FieldInfo | None:
@@ -310,15 +311,22 @@ class Relations:
         return [Operation(operator, (FieldRef(self._table.name, field.name), given))]
 
     def _choose_condition(self, random: Random) -> list[Any]:
-        name, part = random.choice([one for one in self._table.children.items() if not one[1].part.single])
-        field = random.choice([one for one in part.fields if one.has_operators and one.origin is None] or [None])
-        children = [child for row in self._rows() for child in part.of(row.entity)]
-        known = [] if field is None else [value for one in children if (value := field.get(one)) is not None]
-        if field is None or not known or field.column.type.bind is not None:
+        """Compare a field of children with a value of theirs; what is NULL tells most about `every`."""
+        rows = [row.entity for row in self._rows()]
+        known: list[tuple[Node, Node, list[Any]]] = []
+        unknown = list(known)
+        for name, part in self._table.children.items():
+            children = [] if part.part.single else [child for row in rows for child in part.of(row)]
+            for field in (one for one in part.fields if one.has_operators and one.origin is None):
+                values = [value for child in children if (value := field.get(child)) is not None]
+                if values and field.column.type.bind is None:
+                    found = Attribute(self._table.name, name), OfChild("" if part.part.plain else field.name), values
+                    (known if len(values) == len(children) else unknown).append(found)
+        if not (known or unknown):
             return []
-        ref = OfChild("" if part.part.plain else field.name)
-        condition = Operation(random.choice(("==", "!=")), (ref, random.choice(known)))
-        return [Operation(random.choice(("exists", "every")), (Attribute(self._table.name, name), Holds(condition)))]
+        many, child, values = random.choice(random.choice((known, unknown)) or known or unknown)
+        condition = Operation(random.choice(("==", "!=")), (child, random.choice(values)))
+        return [Operation(random.choice(("exists", "every")), (many, Holds(condition)))]
 
     # -- steps
 
@@ -419,7 +427,6 @@ class Relations:
             answers, everything = [self._ask(one) for one in steps], self._rows()
             counts = [sum(row in answer for answer in answers) for row in everything]
             yield "p, not p and p unknown have each row once", (self._find(), *steps), [1] * len(everything), counts
-        yield from self._every()
 
     def _every(self) -> Iterator[Relation]:
         """`every` leaves out the entities with a child for which the condition is false or unknown."""
