@@ -170,8 +170,8 @@ def test_a_cursor_that_is_no_text_is_refused(todos, cursor):
 
 
 def codec(repository, query):
-    mapper, scope = repository._mapper, repository._evaluate_scope().rows
-    return make_cursor_codec(mapper, select(repository, (query,), {}), scope, CursorKeys())
+    call = repository._begin()
+    return make_cursor_codec(repository._mapper, select(call, (query,), {}), call.scope.rows, CursorKeys())
 
 
 def forged(codec, body):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
 
 from sqlrepo.core.aggregates import Aggregate, Found
 from sqlrepo.core.definition import Definition, RepositoryConfig
-from sqlrepo.core.related import Relations
-from sqlrepo.core.scope import Scope, evaluate_scope
+from sqlrepo.core.related import Call
 from sqlrepo.core.selection import (
     NOT_GIVEN,
     Selection,
@@ -75,7 +73,6 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         self._mapper: Mapper[T] = self._config.mapper
         self._schema = self._mapper.schema
         self._aggregate = self._config.aggregate
-        self._unscoped = Scope(self._mapper)
         self._work.add_mapper(self._mapper)
 
     @property
@@ -146,8 +143,9 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
     def get_or_none(self, id: K, *, into: Into = None, lock: Lock | None = None) -> Any:
         """Return the entity with a key, or None."""
         where = self._where_key(self._mapper.parse_key(id))
-        reader = self._view(into) if into else self._aggregate
-        found = self._load(self._fetch(Fetch(reader.columns, where, lock=lock), reader), reader)
+        call = self._begin()
+        reader = View(call, into) if into else self._aggregate
+        found = self._load(self._fetch(call, Fetch(reader.columns, where, lock=lock), reader), reader)
         return found[0] if found else None
 
     @overload
@@ -157,7 +155,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
     def get_many(self, ids: Iterable[K], *, into: Into = None) -> list[Any]:
         """Return the entities with some keys, in the order of the keys; keys without an entity are skipped."""
         keys = [tuple(self._mapper.parse_key(one).values()) for one in ids]
-        reader = self._view(into, self._schema.key) if into else self._aggregate
+        call = self._begin()
+        reader = View(call, into, self._schema.key) if into else self._aggregate
         requests = [Fetch(reader.columns, condition(chunk)) for chunk in key_chunks(self._mapper, dict.fromkeys(keys))]
         if isinstance(reader, View):
             requests = list(map(reader.extend, requests))
@@ -166,7 +165,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             rows = [row for request in requests for row in driver.fetch(self._schema, request)]
             return reader.load(driver, rows)
 
-        found = self._read(work)
+        found = self._read(call, work)
         places = [reader.columns.index(name) for name in self._schema.key]
         stored = (tuple(row[place] for place in places) for row in found.rows)
         by_key = dict(zip(stored, self._load(found, reader), strict=True))
@@ -185,8 +184,9 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             NotFoundError: no entity matches.
             MultipleFoundError: several entities match.
         """
-        selection = select(self, criteria, equals)
-        found = self._find_only("one", selection, into)
+        call = self._begin()
+        selection = select(call, criteria, equals)
+        found = self._find_only(call, "one", selection, into)
         if found is None:
             raise NotFoundError(self._mapper.entity, str(selection.criterion))
         return found
@@ -201,7 +201,8 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         Raises:
             MultipleFoundError: several entities match.
         """
-        return self._find_only("one_or_none", select(self, criteria, equals), into)
+        call = self._begin()
+        return self._find_only(call, "one_or_none", select(call, criteria, equals), into)
 
     @overload
     def first(
@@ -222,11 +223,12 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         """Return the first matching entity in an order, or None."""
         if self._config.ambiguous:
             self._config.refuse_ambiguous("first", order_by=order_by, into=into)
-        selection = select(self, criteria, equals, order_by=order_by)
+        call = self._begin()
+        selection = select(call, criteria, equals, order_by=order_by)
         limit = 1 if selection.limit is None else min(selection.limit, 1)
-        reader = self._view(into) if into else self._aggregate
+        reader = View(call, into) if into else self._aggregate
         request = selection.fetch(reader.columns, limit, selection.offset)
-        found = self._load(self._fetch(request, reader), reader)
+        found = self._load(self._fetch(call, request, reader), reader)
         return found[0] if found else None
 
     @overload
@@ -281,21 +283,24 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("find", order_by=order_by, limit=limit, offset=offset, into=into, lock=lock)
-        selection = select(self, criteria, equals, order_by=order_by, limit=limit, offset=offset)
+        call = self._begin()
+        selection = select(call, criteria, equals, order_by=order_by, limit=limit, offset=offset)
         lock = None if lock is NOT_GIVEN else lock
-        reader = self._view(into) if into else self._aggregate
+        reader = View(call, into) if into else self._aggregate
         request = selection.fetch(reader.columns, selection.limit, selection.offset, lock)
-        return self._load(self._fetch(request, reader), reader)
+        return self._load(self._fetch(call, request, reader), reader)
 
     def count(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> int:
         """Count the entities that match; a query object's limit and offset are ignored."""
-        where = select(self, criteria, equals).where
-        return self._read(lambda driver: driver.count(self._schema, where))
+        call = self._begin()
+        where = select(call, criteria, equals).where
+        return self._read(call, lambda driver: driver.count(self._schema, where))
 
     def exists(self, /, *criteria: bool | QueryObject[T], **equals: Any) -> bool:
         """Return True if any entity matches."""
-        where = select(self, criteria, equals).where
-        return self._read(lambda driver: driver.count(self._schema, where, limit=1)) > 0
+        call = self._begin()
+        where = select(call, criteria, equals).where
+        return self._read(call, lambda driver: driver.count(self._schema, where, limit=1)) > 0
 
     @overload
     def stream(
@@ -342,9 +347,10 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         if self._config.ambiguous:
             self._config.refuse_ambiguous("stream", order_by=order_by, into=into)
         self._mapper.require_key()
-        # The arguments are checked, and the scope evaluated, before the first chunk is read.
-        selection, scope = select(self, criteria, equals, order_by=order_by), self._evaluate_scope()
-        return self._read_chunks(selection, scope, self._view(into, selection.names) if into else self._aggregate)
+        call = self._begin()
+        selection = select(call, criteria, equals, order_by=order_by)
+        _ = call.scope  # evaluated, as the arguments are checked, before the first chunk is read
+        return self._read_chunks(call, selection, View(call, into, selection.names) if into else self._aggregate)
 
     # -- summaries
 
@@ -375,15 +381,17 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             QueryError: the summary does not fit the repository, or the query is ambiguous or contradictory.
             UnsupportedError: a sum of integers is larger than 64 bits.
         """
-        made = summarizing(self, summary, self._kind.approximate)
+        call = self._begin()
+        made = summarizing(call, summary, self._kind.approximate)
         selection = made.select(having, order_by, limit, offset)
-        request = made.request(self, criteria, selection)
-        return made.load(self._read(lambda driver: driver.group(self._schema, request)), selection)
+        request = made.request(call, criteria, selection)
+        return made.load(self._read(call, lambda driver: driver.group(self._schema, request)), selection)
 
     def counts(self, field: V, /, *criteria: bool | QueryObject[T]) -> dict[V, int]:
         """Count the entities that match by the values of a field, the smallest value first; None is a value."""
-        request = count_by(self, field, criteria)
-        return load_counts(field, self._read(lambda driver: driver.group(self._schema, request)))
+        call = self._begin()
+        request = count_by(call, field, criteria)
+        return load_counts(field, self._read(call, lambda driver: driver.group(self._schema, request)))
 
     def distinct(self, field: V, /, *criteria: bool | QueryObject[T]) -> list[V]:
         """Return the different values of a field among the entities that match, in their order; None comes first."""
@@ -403,9 +411,10 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             with_total: True to count all matching entities, with a second statement unless the page is the last one.
             into: a view to return in place of the entity, as in `find`.
         """
-        selection = select(self, (query,), {})
+        call = self._begin()
+        selection = select(call, (query,), {})
         limit = require_limit(query, selection)
-        reader = self._view(into) if into else self._aggregate
+        reader = View(call, into) if into else self._aggregate
         request = selection.fetch(reader.columns, limit + 1, selection.offset)
         if isinstance(reader, View):
             request = reader.extend(request)
@@ -418,7 +427,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
                 total = selection.offset + len(rows) if whole else driver.count(self._schema, selection.where)
             return reader.load(driver, rows[:limit]), more, total
 
-        found, more, total = self._read(work)
+        found, more, total = self._read(call, work)
         return Page(self._load(found, reader), more, total)
 
     @overload
@@ -446,16 +455,16 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
                 there is an offset.
         """
         self._mapper.require_key()
-        selection, scope = select(self, (query,), {}), self._evaluate_scope()
-        limit = require_limit(query, selection)
-        require_position(limit, selection.offset, after, before)
+        call = self._begin()
+        selection = select(call, (query,), {})
+        require_position(limit := require_limit(query, selection), selection.offset, after, before)
         backwards, cursor = before is not None, after if before is None else before
-        cursors = make_cursor_codec(self._mapper, selection, scope.rows, self._work.source.cursor_keys)
+        cursors = make_cursor_codec(self._mapper, selection, call.scope.rows, self._work.source.cursor_keys)
         order = reverse_order(selection.order) if backwards else selection.order
         if cursor is not None:
             position = cursors.decode(cursor, "before" if backwards else "after")
             selection = selection.and_also(after_row(self._schema, order, position))
-        reader = self._view(into, selection.names) if into else self._aggregate
+        reader = View(call, into, selection.names) if into else self._aggregate
         request = replace(selection, order=order).fetch(reader.columns, limit + 1)
         if isinstance(reader, View):
             request = reader.extend(request)
@@ -464,7 +473,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             rows = driver.fetch(self._schema, request)
             return reader.load(driver, rows[:limit][:: -1 if backwards else 1]), len(rows) > limit
 
-        found, more = self._read(work, scope)
+        found, more = self._read(call, work)
         rows = found.rows
         ends = [cursors.encode(selection.position(reader.columns, row)) for row in (rows[:1] + rows[-1:])]
         return CursorPage(
@@ -475,9 +484,12 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
 
     # -- calls
 
-    def _read(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
+    def _begin(self) -> Call:
+        return Call(self, self._mapper)
+
+    def _read(self, call: Call, work: Callable[[Driver], R]) -> R:
         """Run the statements of a reading call; alone and outside ``with``, in a transaction of their own."""
-        work = self._scoped(work, scope)
+        work = self._scoped(call, work)
         if self._source is None or self._unit.is_open:
             return self._work.run(work)
         unit = BaseUnitOfWork[Any](self._source, read_only=True)
@@ -485,9 +497,9 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         with unit:
             return unit._work.run(work)
 
-    def _write(self, work: Callable[[Driver], R], scope: Scope | None = None) -> R:
+    def _write(self, call: Call, work: Callable[[Driver], R]) -> R:
         """Run the statements of a writing call."""
-        work = self._scoped(work, scope)
+        work = self._scoped(call, work)
         if self._source is not None and not self._unit.is_open:
             raise UnitStateError(
                 "write_outside", f"{self._name} cannot write outside `with`; enter it, or use it in a unit of work"
@@ -503,22 +515,12 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
                 self._work.mark_rollback_only(error)
             raise
 
-    def _evaluate_scope(self) -> Scope:
-        """Evaluate the scope, once in each call; `ProgrammingError` if the methods return no criterion."""
-        parts = self._relations.scopes_of(self._aggregate.parts) if self._aggregate.parts else {}
-        if not self._config.has_scope:
-            return Scope(self._mapper, parts=parts) if parts else self._unscoped
-        relations = partial(Relations, self, (self._kind,))
-        rows = evaluate_scope(self._mapper, f"{self._name}.scope()", self.scope, relations)
-        if not self._config.has_write_scope:
-            return Scope(self._mapper, rows, rows, parts)
-        changed = evaluate_scope(self._mapper, f"{self._name}.write_scope()", self.write_scope, relations)
-        return Scope(self._mapper, rows, changed, parts)
-
-    def _scoped(self, work: Callable[[Driver], R], scope: Scope | None) -> Callable[[Driver], R]:
-        """Confine statements to the scope: the one given, where the call has evaluated it already."""
-        scope = scope or self._evaluate_scope()
-        return work if scope is self._unscoped else lambda driver: work(scope.confine(driver))
+    def _scoped(self, call: Call, work: Callable[[Driver], R]) -> Callable[[Driver], R]:
+        """Confine statements to the scope of their call."""
+        if not (self._config.has_scope or self._aggregate.parts):
+            return work
+        scope = call.scope
+        return lambda driver: work(scope.confine(driver))
 
     def _stand_alone(self, kind: type[Any]) -> None:
         work = self._unit._work
@@ -526,11 +528,6 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
         work.require_kept(kind)
         work.label(kind)
         self._source = work.source
-
-    @property
-    def _relations(self) -> Relations:
-        """What the repository may reach through its unit of work."""
-        return Relations(self)
 
     @property
     def _units(self) -> tuple[DeclaresRepositories, ...]:
@@ -548,31 +545,27 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
 
     # -- requests
 
-    def _view(self, into: type[Any], names: Iterable[str] = ()) -> View:
-        """Return the reader of a view, which selects some more columns for the call itself."""
-        return View(self, into, names)
-
-    def _fetch(self, request: Fetch, reader: Reader, scope: Scope | None = None) -> Found:
+    def _fetch(self, call: Call, request: Fetch, reader: Reader) -> Found:
         """Read rows, and what belongs to them; a lock makes this a write, which needs a unit that may write."""
         check_lock(request.lock)
         if isinstance(reader, View):
             request = reader.extend(request)
-        call = self._read if request.lock is None else self._write
-        return call(lambda driver: reader.load(driver, driver.fetch(self._schema, request), request.lock), scope)
+        run = self._read if request.lock is None else self._write
+        return run(call, lambda driver: reader.load(driver, driver.fetch(self._schema, request), request.lock))
 
-    def _find_only(self, call: str, selection: Selection, into: Into) -> Any:
+    def _find_only(self, call: Call, name: str, selection: Selection, into: Into) -> Any:
         if self._config.ambiguous:
-            self._config.refuse_ambiguous(call, into=into)
-        reader = self._view(into) if into else self._aggregate
-        found = self._fetch(selection.fetch(reader.columns, 2), reader)
+            self._config.refuse_ambiguous(name, into=into)
+        reader = View(call, into) if into else self._aggregate
+        found = self._fetch(call, selection.fetch(reader.columns, 2), reader)
         if len(found.rows) > 1:
             raise MultipleFoundError(self._mapper.entity, str(selection.criterion))
         return self._load(found, reader)[0] if found.rows else None
 
-    def _read_chunks(self, selection: Selection, scope: Scope, reader: Reader) -> Iterator[list[Any]]:
+    def _read_chunks(self, call: Call, selection: Selection, reader: Reader) -> Iterator[list[Any]]:
         rest = selection
         while True:
-            found = self._fetch(rest.fetch(reader.columns, _ROWS_AT_ONCE), reader, scope)
+            found = self._fetch(call, rest.fetch(reader.columns, _ROWS_AT_ONCE), reader)
             yield self._load(found, reader)
             if len(found.rows) < _ROWS_AT_ONCE:
                 return

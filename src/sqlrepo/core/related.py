@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlrepo.core.definition import SCOPED, RepositoryConfig, table_name, type_arguments
-from sqlrepo.core.scope import evaluate_scope
+from sqlrepo.core.scope import Scope, evaluate_scope
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import EVERYTHING, Criterion, all_of, map_leaves, matches_all
 from sqlrepo.language.fields import Sort
@@ -51,7 +52,7 @@ class Kinds:
         return find_by_key(self.kinds, schema, column).definition().mapper.entity
 
     def scope_of(self, _schema: Schema, /) -> Criterion:
-        """Return EVERYTHING; see `Relations`."""
+        """Return EVERYTHING; see `Call`."""
         return EVERYTHING
 
     def check_paths(self, mapper: Mapper[Any], query: type[QueryObject[Any]]) -> None:
@@ -77,21 +78,37 @@ class Kinds:
 _CHECKED: WeakKeyDictionary[type, WeakSet[Mapper[Any]]] = WeakKeyDictionary()
 
 
-class Relations(Kinds):
-    """What one repository may reach; ``chain`` are the repositories whose scopes are being evaluated."""
+@dataclass(eq=False)
+class Call(Kinds):
+    """One call of a repository, and what it may reach; each scope is evaluated once, whatever names its table."""
 
-    def __init__(self, repository: Readable[Any, Any], chain: tuple[Kind, ...] = ()) -> None:
-        self._repository = repository
-        self._chain = chain
+    repository: Readable[Any, Any]
+    _mapper: Mapper[Any]
+    _chain: tuple[Kind, ...] = ()  # the repositories whose scopes are being evaluated
+    _known: dict[Kind, Criterion] = field(default_factory=dict)  # the scopes that have been
+
+    @property
+    def _relations(self) -> Call:
+        return self
 
     @property
     def kinds(self) -> Iterable[Kind]:
         """The repository classes of the unit, this repository's first."""
         return [kind for kind, _ in self._members()]
 
+    @cached_property
+    def scope(self) -> Scope:
+        """The scope of the repository and of its parts; `ProgrammingError` if the methods return no criterion."""
+        repository, config = self.repository, self.repository.definition()
+        parts = self._scopes_of(config.aggregate.parts) if config.aggregate.parts else {}
+        rows = changed = self._evaluate(repository)
+        if config.has_write_scope:
+            changed = self._read("write_scope", repository)
+        return Scope(self._mapper, rows, changed, parts)
+
     def of_entity(self, entity: type) -> Related:
         """Return the rows of the unit's repository of an entity class."""
-        self._repository._work.require_kept(find_by_entity(self.kinds, entity))
+        self.repository._work.require_kept(find_by_entity(self.kinds, entity))
         return super().of_entity(entity)
 
     def scope_of(self, schema: Schema, /) -> Criterion:
@@ -106,12 +123,12 @@ class Relations(Kinds):
         if not mine and (scoped := [kind for kind in SCOPED if table_name(kind) == table]):
             raise QueryError(
                 f"{scoped[0].__name__} has a scope over table {schema.name}, which must not be read without it; "
-                f"declare a repository of the table in {self._repository.unit.__class__.__name__}"
+                f"declare a repository of the table in {self.repository.unit.__class__.__name__}"
             )
         scopes = [scope for make in mine if not matches_all(scope := self._evaluate(make()))]
         return all_of(scopes) if scopes else EVERYTHING
 
-    def scopes_of(self, parts: Iterable[Part]) -> Mapping[Schema, Criterion]:
+    def _scopes_of(self, parts: Iterable[Part]) -> Mapping[Schema, Criterion]:
         """Return the scopes of the tables of parts, where there are any."""
         scopes = {part.schema: self.scope_of(part.schema) for part in all_parts(parts)}
         return {schema: scope for schema, scope in scopes.items() if not matches_all(scope)}
@@ -123,12 +140,18 @@ class Relations(Kinds):
         if kind in self._chain:
             circle = " -> ".join(f"{one.__name__}.scope()" for one in (*self._chain[self._chain.index(kind) :], kind))
             raise MappingError(f"scopes refer to each other in a circle: {circle}; write one of them with plain fields")
-        relations = partial(Relations, repository, (*self._chain, kind))
-        return evaluate_scope(repository._mapper, f"{kind.__name__}.scope()", repository.scope, relations)
+        if kind not in self._known:
+            self._known[kind] = self._read("scope", repository)
+        return self._known[kind]
+
+    def _read(self, name: str, repository: Readable[Any, Any]) -> Criterion:
+        kind = repository._kind
+        relations = partial(Call, repository, repository._mapper, (*self._chain, kind), self._known)
+        return evaluate_scope(repository._mapper, f"{kind.__name__}.{name}()", getattr(repository, name), relations)
 
     def _members(self) -> Iterator[tuple[Kind, Callable[[], Readable[Any, Any]]]]:
         """Yield the repositories of the unit, with this one, by class; others are created when they are needed."""
-        own = self._repository
+        own = self.repository
         yield own._kind, lambda: own
         for unit in own._units:
             for name, kind in unit._declarations.repositories.items():

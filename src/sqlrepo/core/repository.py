@@ -68,10 +68,10 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """Insert entities, all or none, and return them as stored, in their order."""
         dumped = [self._dump_whole(entity) for entity in entities]
         rows = self._complete(lambda: [self._mapper.complete_insert(values) for values, _ in dumped])
-        scope = self._evaluate_scope()
-        scope.check_new(rows)
+        call = self._begin()
+        call.scope.check_new(rows)
         return self._load_written(
-            self._write(lambda driver: self._aggregate.insert(driver, rows, [each for _, each in dumped]), scope)
+            self._write(call, lambda driver: self._aggregate.insert(driver, rows, [each for _, each in dumped]))
         )
 
     def update(self, entity: T) -> T:
@@ -119,9 +119,9 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
             {name: value for name, value in values.items() if not self._schema.by_name[name].defaults(value)}
         )
         version = self._schema.version_of(values)
-        scope = self._evaluate_scope()
-        scope.check_changes(changes)
-        refused = self._mapper.find_given_number(row) or scope.find_violation(row)
+        call = self._begin()
+        call.scope.check_changes(changes)
+        refused = self._mapper.find_given_number(row) or call.scope.find_violation(row)
 
         def work(driver: Driver) -> Found | Exception:
             if found := self._apply(driver, key, changes, version, counted=bool(children), absent=refused or row):
@@ -130,7 +130,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
                 return self._missing(key, version, exists=True)
             return refused or self._aggregate.insert(driver, [row], [children])
 
-        stored = self._write(work, scope)
+        stored = self._write(call, work)
         if isinstance(stored, Exception):
             raise stored
         return self._load_written(stored)[0]
@@ -143,7 +143,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """
         error = NotFoundError(self._mapper.entity, id)
         where = replace(self._where_key(self._mapper.parse_key(id)), missing=lambda _: error)
-        if not self._write(lambda driver: self._aggregate.delete(driver, where)):
+        if not self._write(self._begin(), lambda driver: self._aggregate.delete(driver, where)):
             raise error
 
     def remove(self, entity: T) -> None:
@@ -162,7 +162,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
             count = self._aggregate.delete(driver, where)
             return count, count > 0 or self._exists(driver, key)
 
-        count, exists = self._write(work)
+        count, exists = self._write(self._begin(), work)
         if not count:
             raise self._missing(key, version, exists)
 
@@ -220,7 +220,8 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("update_where", everything=everything, set_=set_)
-        where = select_targets(self, criteria, equals, everything=everything)
+        call = self._begin()
+        where = select_targets(call, criteria, equals, everything=everything)
         values = self._mapper.check_assigned(read_changes(set_))
         if self._schema.version in values:
             raise QueryError(
@@ -229,10 +230,9 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         if not values:
             raise QueryError("update_where sets nothing; name at least one field")
         row = self._complete(lambda: self._mapper.complete_update(values, explicit=True))
-        scope = self._evaluate_scope()
-        if not scope.check_changes(row):
+        if not call.scope.check_changes(row):
             raise QueryError("the scope depends on fields that set_ does not name; patch the entities one by one")
-        return self._write(lambda driver: driver.update(self._schema, tuple(row), tuple(row.values()), where), scope)
+        return self._write(call, lambda driver: driver.update(self._schema, tuple(row), tuple(row.values()), where))
 
     def delete_where(self, /, *criteria: bool, everything: bool = NOT_GIVEN, **equals: Any) -> int:
         """Delete all entities that match, and return their number.
@@ -247,8 +247,9 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("delete_where", everything=everything)
-        where = select_targets(self, criteria, equals, everything=everything)
-        return self._write(lambda driver: self._aggregate.delete(driver, where))
+        call = self._begin()
+        where = select_targets(call, criteria, equals, everything=everything)
+        return self._write(call, lambda driver: self._aggregate.delete(driver, where))
 
     # -- entities and rows
 
@@ -257,7 +258,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         try:
             return complete()
         except ConstraintError as error:
-            self._write(partial(raise_error, error))
+            self._write(self._begin(), partial(raise_error, error))
             raise
 
     def _load_written(self, found: Found) -> list[T]:
@@ -316,15 +317,15 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         self, key: Mapping[str, Any], changes: Mapping[str, Any], version: Mapping[str, Any], children: Children
     ) -> T:
         """Change one row and its children, and load them, or raise the reason why the row could not be changed."""
-        scope = self._evaluate_scope()
-        scope.check_changes(changes)
+        call = self._begin()
+        call.scope.check_changes(changes)
 
         def work(driver: Driver) -> Found | bool:
             if rows := self._apply(driver, key, changes, version, counted=bool(children)):
                 return self._aggregate.replace(driver, rows[0], children)
             return bool(version) and self._exists(driver, key)
 
-        found = self._write(work, scope)
+        found = self._write(call, work)
         if isinstance(found, bool):
             raise self._missing(key, version, found)
         return self._load_written(found)[0]
@@ -345,8 +346,8 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         chosen = None if names is None else self._config.updatable(names - self._mapper.links.keys(), target)
         dumped = [self._dump_whole(entity) for entity in entities]
         requests = [self._upsert_request(values, target, chosen) for values, _ in dumped]
-        scope = self._evaluate_scope()
-        scope.check_new(request.row for request in requests)
+        call = self._begin()
+        call.scope.check_new(request.row for request in requests)
         last = {request.conflict_values or index: index for index, request in enumerate(requests)}
 
         def send(driver: Driver, index: int) -> tuple[Found, bool]:
@@ -366,7 +367,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
             parts = [one for found, _ in each for one in found.parts]
             return Found([found.rows[0] for found, _ in each], parts), [created for _, created in each]
 
-        return self._write(work, scope)
+        return self._write(call, work)
 
     def _send_upsert(self, driver: Driver, request: Upsert) -> tuple[Row, bool]:
         if request.conflict_values is None:

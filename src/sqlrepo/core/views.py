@@ -8,11 +8,11 @@ from functools import lru_cache, partial
 from itertools import chain
 from keyword import iskeyword
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, NamedTuple, TypeAlias, cast, get_args
 
 from sqlrepo.core.aggregates import Found
 from sqlrepo.core.definition import SCOPED, RepositoryConfig
-from sqlrepo.core.related import all_kinds
+from sqlrepo.core.related import Call, all_kinds
 from sqlrepo.core.scope import ScopedDriver
 from sqlrepo.core.selection import condition, key_chunks
 from sqlrepo.driver import Condition, Driver, Fetch, Lock, Lookup, Measure
@@ -48,9 +48,6 @@ from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.tables.mapper import Hydrator, Mapper
 from sqlrepo.tables.parts import Part, conditions_of
 from sqlrepo.tables.schema import Row, Schema, TableName
-
-if TYPE_CHECKING:
-    from sqlrepo.core.reading import Readable
 
 Repository: TypeAlias = type[RepositoryConfig[Any]]
 AnyMapper: TypeAlias = Mapper[Any]
@@ -395,10 +392,9 @@ def _plan(repositories: Any, view: Any) -> Plan:
 class View:
     """A view as one call reads it: scopes and flags are evaluated before any statement."""
 
-    def __init__(self, repository: Readable[Any, Any], view: type, names: Iterable[str]) -> None:
-        relations = repository._relations
-        kinds: Any = tuple(relations.kinds)
-        self._plan = _plan(kinds, view)
+    def __init__(self, call: Call, view: type, names: Iterable[str] = ()) -> None:
+        repository = call.repository
+        self._plan = _plan(tuple(call.kinds), view)
         self._scopes: dict[TableName, Criterion] = {}
         self._flags: dict[tuple[AnyMapper, Flag], Criterion] = {}
         self.columns = tuple(dict.fromkeys((*self._plan.columns, *names)))  # those that the call needs come last
@@ -406,12 +402,12 @@ class View:
         for mapper, one in self._plan.walk():
             if isinstance(one, Flag):
                 given = as_criterion(one.where.criterion(fields(mapper.entity), repository.context))
-                self._flags[mapper, one] = map_leaves(given, partial(mapper.bind, relations=lambda: relations))
+                self._flags[mapper, one] = map_leaves(given, partial(mapper.bind, relations=lambda: call))
                 continue
             for schema in (each.schema for each in one.relation.mappers):
                 if schema.full_name not in self._scopes:
                     repository._work.register_table(schema)
-                    self._scopes[schema.full_name] = relations.scope_of(schema)
+                    self._scopes[schema.full_name] = call.scope_of(schema)
 
     def extend(self, request: Fetch) -> Fetch:
         """Let the statement of the rows read what single rows elsewhere hold, counts, folds and flags."""

@@ -234,11 +234,12 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
         """
         if self._config.ambiguous:
             self._config.refuse_ambiguous("select", order_by=order_by)
-        selection = select(self, criteria, equals, order_by=order_by)
-        request = selection.and_also(self._evaluate_scope().rows).fetch(self._mapper.selected, None)
+        call = self._begin()
+        selection = select(call, criteria, equals, order_by=order_by)
+        request = selection.and_also(call.scope.rows).fetch(self._mapper.selected, None)
         given = (order_by, *(getattr(one, "order_by", None) for one in criteria if isinstance(one, QueryObject)))
         order = request.order if any(one is not None and one is not NOT_GIVEN for one in given) else ()
-        return self._read(lambda driver: _sql(driver).begin_statement(self._schema, request.where, order))
+        return self._read(call, lambda driver: _sql(driver).begin_statement(self._schema, request.where, order))
 
     def load(self, statement: sa.Select[Any]) -> list[T]:
         """Run a statement, such as one begun by `select`, and return its entities, parts included.
@@ -256,13 +257,14 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
             rows = _sql(driver).fetch_statement(self._schema, self._mapper.selected, statement)
             return self._aggregate.load(driver, rows)
 
-        return self._load(self._read(work))
+        return self._load(self._read(self._begin(), work))
 
     def load_page(self, statement: sa.Select[Any], limit: int, offset: int = 0, *, with_total: bool = False) -> Page[T]:
         """Return a page of a statement's entities, in the order of the statement and then of the key; see `load`."""
         split_elements(self._schema, (), statement)
         self._mapper.require_key()
-        select(self, (), {}, limit=limit, offset=offset)  # checks both
+        call = self._begin()
+        select(call, (), {}, limit=limit, offset=offset)  # checks both
 
         def work(driver: Driver) -> tuple[Found, bool, int | None]:
             sql, page = _sql(driver), (limit + 1, offset)
@@ -270,7 +272,7 @@ class SQLAlchemyRepository(BaseRepository[T, K], Generic[T, K]):
             total = sql.count_statement(statement) if with_total else None
             return self._aggregate.load(driver, rows[:limit]), len(rows) > limit, total
 
-        found, more, total = self._read(work)
+        found, more, total = self._read(call, work)
         return Page(self._load(found), more, total)
 
 
