@@ -159,7 +159,7 @@ class Conduit(BaseUnitOfWork[int | None]):
 
 class ArticleQuery(QueryObject[Article]):
     tags__eq: str | None = None
-    author_id__username: str | None = Field(None, examples=["a"])
+    author_id__username: str | None = None
     favourited_by: Annotated[
         str | None,
         Where(

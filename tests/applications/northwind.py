@@ -190,10 +190,10 @@ class Traders(BaseUnitOfWork):
 
 class OrderQuery(QueryObject[Order]):
     status: str | None = None
-    customer_id__country: str | None = Field(None, examples=["a"])
-    employee_id__reports_to: int | None = Field(None, examples=[1])
+    customer_id__country: str | None = None
+    employee_id__reports_to: int | None = None
     ship_to__city: str | None = None
-    details__product_id__category_id__name: str | None = Field(None, examples=["a"])
+    details__product_id__category_id__name: str | None = None
     details__quantity_ge: int | None = None
     all_discounted: Annotated[bool | None, Where(lambda o, yes: every(o.details, lambda d: d.discount > 0))] = None
     order_by: Literal["id", "customer_id__name,-id", "-order_date,ship_to__city,id"] = "id"

@@ -1,4 +1,4 @@
-"""Northwind's questions on each back end; the contract on its repositories, the twins on its orders."""
+"""Northwind's questions on each back end; the contract on its repositories."""
 
 from datetime import date
 from decimal import Decimal

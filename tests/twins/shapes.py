@@ -1,5 +1,6 @@
 """The units of work that the twins run on, each of a different shape, with their query objects."""
 
+from tests.applications import northwind
 from tests.chinook.domain import CustomerQuery, InvoiceQuery, TrackQuery
 from tests.chinook.storage import MusicShop
 from tests.twins.aggregates import AlbumQuery, Chinook, Northwind, PlanQuery, ProductQuery, Warehouse, Works
@@ -42,6 +43,7 @@ SHAPES = {
     Chinook: {"albums": AlbumQuery},
     Works: {"plans": PlanQuery},
     Warehouse: {"products": ProductQuery},
+    northwind.Traders: {"orders": northwind.OrderQuery, "customers": northwind.CustomerQuery},
     MusicShop: {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery},
 }
 

@@ -20,9 +20,12 @@ from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from sqlrepo.sqlalchemy.types import Instant, UniqueId
 from sqlrepo.testing import TwinContract
 from sqlrepo.testing.twins.contract import PROFILES, TWINS, DivergenceError, Effort, NothingExercisedError, Run
+from sqlrepo.testing.twins.generation import ProgramGenerator
 from sqlrepo.testing.twins.model import UnitUnderTest
 from sqlrepo.testing.twins.relations import Relations
 from sqlrepo.testing.twins.stores import NotEmptyError, Stores
+from tests.applications.northwind import OrderQuery as NorthwindQuery
+from tests.applications.northwind import Traders
 from tests.contract.mutants import Mutant, NullIsLargest
 from tests.databases import servers
 from tests.twins.domain import AsyncShop, Labels, Shop, Tag, Todo, TodoQuery
@@ -375,6 +378,21 @@ def test_filter_that_is_never_used_is_an_error_or_if_there_were_few_programs_a_w
     run, _ = prepare(Desk, queries={"codes": query_of(pattern="^X-", examples=["X-1"])}, programs=2)
     run.execute()
     assert not run.unused
+
+
+def test_a_filter_at_the_end_of_a_path_is_given_what_that_row_may_hold():
+    queries = {"orders": NorthwindQuery}
+    programs = ProgramGenerator(UnitUnderTest(Traders, queries), frozenset())
+    given = [
+        call.arguments[0].values
+        for seed in range(20)
+        for call in programs.program(seed, {})[-1].steps
+        if call.arguments and getattr(call.arguments[0], "cls", None) is NorthwindQuery
+    ]
+    bosses = [one["employee_id__reports_to"] for one in given if "employee_id__reports_to" in one]
+    assert {getattr(one, "repository", one) for one in bosses} == {"employees", -1}  # keys, which differ by side
+    category = [one[name] for one in given for name in one if name == "details__product_id__category_id__name"]
+    assert len({*category}) > 3
 
 
 def test_limit_that_is_never_small_is_no_difference(prepare):

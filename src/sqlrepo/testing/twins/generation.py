@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from sqlrepo import QueryObject
 from sqlrepo.memory import Kind
@@ -37,31 +37,36 @@ from sqlrepo.testing.twins.stores import ALL_DIGITS
 # -- queries
 
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
-# What may follow a field's name and `__` beside a field of the row that it refers to.
-_SUFFIXES = ("eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "between", "is_null")
 _EXACT = ("contains", "startswith", "endswith")
 _FOLDED = ("icontains", "istartswith", "iendswith", "iequals")
+# What may follow a field's name and `__` beside a field of the row that it refers to.
+_SUFFIXES = ("eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "between", "is_null", *_EXACT, *_FOLDED)
 _DEPTH = 3
 _MOST = {"limit": 4, "offset": 3}
 _CLOCKS = (Kind.DATE, Kind.DATETIME)
+# The generators of the unit's repositories, by their tables, as foreign keys name them.
+TableName: TypeAlias = tuple[str | None, str]
+Queries: TypeAlias = "dict[TableName, QueryGenerator]"
 # What some calls take as an option and others as a field.
 _OPTIONS = ("order_by", "limit", "offset", "into", "lock", "set_", "everything", "with_total")
 
 
 class QueryGenerator:
-    """Generates criteria, orders and query objects for one table."""
+    """Generates criteria, orders and query objects for one table; those of others know what is asked of their rows."""
 
-    def __init__(self, entities: EntityGenerator, choices: Choices, *, folds: bool) -> None:
+    def __init__(self, entities: EntityGenerator, choices: Choices, others: Queries, *, folds: bool) -> None:
         self.table = entities.table
         self._entities = entities
         self._pick = choices
+        self._others = others
         # Databases that cannot ignore case as the repository says raise an error.
         self._matches = _EXACT + _FOLDED if folds else _EXACT
         self._named = [field for field in self.table.fields if field.has_operators]
         # How values that differ by side compare with others is known of clocks only, and of these with given moments.
         self._fields = [one for one in self._named if not self._is_made(one) or one.kind in _CLOCKS]
         self.elsewhere = Elsewhere(self.table, choices)
-        self._children = {name: ChildQueries(one, choices, folds=folds) for name, one in entities.children.items()}
+        children = entities.children.items()
+        self._children = {name: ChildQueries(one, choices, others, folds=folds) for name, one in children}
 
     @property
     def _many(self) -> list[str]:
@@ -224,36 +229,43 @@ class QueryGenerator:
         if name in _MOST:
             return self._pick.up_to(_MOST[name])
         if name == "order_by":
-            return self._pick.of(list(_literals(annotation)) or [None])
-        prefix, _, rest = name.partition("__")
-        if rest and prefix in self._children:
-            return self._children[prefix].value_of_filter(rest, annotation)
-        known = self.table.by_name
-        if prefix in known and known[prefix].origin and name not in known and rest not in _SUFFIXES:
-            return self._elsewhere(annotation)
+            return self._of_type(annotation, None)
         return self.value_of_filter(name, annotation)
 
     def value_of_filter(self, name: str, annotation: Any) -> Any:
-        """Generate a value for a filter of a name and type."""
-        field = self._filtered_field(name, annotation)
-        if field is None:
-            return self._pick.of([*_literals(annotation), *_values_of_scalars(annotation)] or [None])
-        origins = {get_origin(one) or one for one in alternatives(annotation)}
-        if origins & {list, set, frozenset}:
-            return self._literals(field)
-        if tuple in origins:
-            return self._pair(field)
-        if bool in origins and field.spec.type.kind is not Kind.BOOLEAN:
-            return self._pick.one_in(2)
-        return self._entities.literal(field)
+        """Generate a value for a filter of a name and type; the name may be a path to children and other rows."""
+        prefix, _, rest = name.partition("__")
+        if rest and prefix in self._children:
+            return self._children[prefix].value_of_filter(rest, annotation)
+        key, path = self._key_in_path(name)
+        if key is None:
+            return self._of_type(annotation, self._filtered_field(name, annotation))
+        far = next((self._others[table] for table in self._targets(key) if table in self._others), None)
+        return self._of_type(annotation, None) if far is None else far.value_of_filter(path, annotation)
 
-    def _elsewhere(self, annotation: Any) -> Any:
-        """Generate a value for a field of another row, which a key leads to, by its type."""
-        values = [*_literals(annotation), *_values_of_scalars(annotation)] or [None]
-        origins = {get_origin(one) for one in alternatives(annotation)}
+    def _of_type(self, annotation: Any, field: FieldInfo | None) -> Any:
+        """Generate a value of a type, which is compared with a field if there is one."""
+        origins = {get_origin(one) or one for one in alternatives(annotation)}
+        if field is None:
+            values = [*_literals(annotation), *_values_of_scalars(annotation)] or [None]
+            make = partial(self._pick.of, values)
+        elif bool in origins and field.spec.type.kind is not Kind.BOOLEAN:
+            make = partial(self._pick.of, (True, False))
+        else:
+            make = partial(self._entities.literal, field)
         if origins & {list, set, frozenset}:
-            return self._pick.some_of(values, 3)
-        return (self._pick.of(values), self._pick.of(values)) if tuple in origins else self._pick.of(values)
+            return self._pick.several(make, 3)
+        return (make(), make()) if tuple in origins else make()
+
+    def _key_in_path(self, name: str) -> tuple[FieldInfo | None, str]:
+        """Return the key by which a filter asks about another row, and the rest of its name."""
+        prefix, _, rest = name.partition("__")
+        key = None if name in self.table.by_name else self.table.by_name.get(prefix)
+        return (key, rest) if key is not None and rest not in _SUFFIXES and self._targets(key) else (None, "")
+
+    def _targets(self, key: FieldInfo) -> list[TableName]:
+        """List the tables that a field alone refers to."""
+        return [one.table for one in self.table.schema.foreign_keys if one.columns == (key.column.name,)]
 
     def _filtered_field(self, name: str, annotation: Any) -> FieldInfo | None:
         """Return the field that a filter is named after, or one of its type."""
@@ -267,8 +279,8 @@ class QueryGenerator:
 class ChildQueries(QueryGenerator):
     """Generates conditions on the children of one part."""
 
-    def __init__(self, entities: ChildGenerator, choices: Choices, *, folds: bool) -> None:
-        super().__init__(entities, choices, folds=folds)
+    def __init__(self, entities: ChildGenerator, choices: Choices, others: Queries, *, folds: bool) -> None:
+        super().__init__(entities, choices, others, folds=folds)
         self._plain = entities.part.plain
 
     def _ref(self, field: FieldInfo) -> Any:
@@ -276,6 +288,10 @@ class ChildQueries(QueryGenerator):
 
     def _attribute(self, name: str) -> Any:
         return OfChild(name)
+
+    def _key_in_path(self, name: str) -> tuple[FieldInfo | None, str]:
+        value = self._named[0] if self._plain and name not in _SUFFIXES else None
+        return (value, name) if value is not None and self._targets(value) else super()._key_in_path(name)
 
     def _filtered_field(self, name: str, annotation: Any) -> FieldInfo | None:
         return self._named[0] if self._plain else super()._filtered_field(name, annotation)
@@ -305,7 +321,7 @@ def _literals(annotation: Any) -> Iterator[Any]:
         if get_origin(part) is Literal:
             yield from get_args(part)
         elif get_origin(part) in (list, tuple):
-            yield from ([value] for arg in get_args(part) for value in _literals(arg))
+            yield from (value for arg in get_args(part) for value in _literals(arg))
         elif isinstance(part, type) and issubclass(part, Enum):
             yield from part
 
@@ -319,11 +335,11 @@ _SELECTING = (("count", "exists", "one", "one_or_none"), ("find", "first", "stre
 class CallGenerator:
     """Generates the calls of one repository."""
 
-    def __init__(self, table: Table, choices: Choices, missing: frozenset[str]) -> None:
+    def __init__(self, table: Table, choices: Choices, missing: frozenset[str], others: Queries) -> None:
         folds = "unicode_fold" not in missing or getattr(table.repository, "fold", "") == "ascii"
         self.table = table
         self.entities = EntityGenerator(table, choices, all_digits=ALL_DIGITS not in missing)
-        self._queries = QueryGenerator(self.entities, choices, folds=folds)
+        self._queries = others[table.schema.full_name] = QueryGenerator(self.entities, choices, others, folds=folds)
         self._pick = choices
         self._fresh_keys = "fresh_keys" not in missing
         # The fields that an upsert may compare.
@@ -505,7 +521,8 @@ class ProgramGenerator:
 
     def __init__(self, subject: UnitUnderTest, missing: frozenset[str]) -> None:
         self._pick = Choices()
-        self._calls = [CallGenerator(table, self._pick, missing) for table in subject.tables.values()]
+        others: Queries = {}
+        self._calls = [CallGenerator(table, self._pick, missing, others) for table in subject.tables.values()]
         self._concurrent = self._calls if "concurrent_writers" not in missing else []
 
     @property
