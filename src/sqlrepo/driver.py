@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -81,6 +82,9 @@ class Driver(Protocol):
     @property
     def reports_statements(self) -> bool:
         """True if the driver reports statements to `PROBES` itself; otherwise each call counts as one."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let the reads within see one moment, where the isolation of the database does not decide what they see."""
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows: aware datetimes in UTC, NULL before every value."""

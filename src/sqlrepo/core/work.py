@@ -267,7 +267,10 @@ class Work:
                 raise ReadOnlyError(f"{self._log.name} is read-only; write in a unit without read_only=True")
             driver = self._start()
             try:
-                return work(driver)
+                if write:
+                    return work(driver)
+                with driver.snapshot():
+                    return work(driver)
             except BaseException as error:
                 harmless = UnsupportedError if write else (UnsupportedError, MappingError)
                 if not isinstance(error, harmless):  # nothing was sent, or what was read cannot be loaded

@@ -39,6 +39,19 @@ class MemoryDriver:
         self._changes: dict[Table, Changes] = {}
         self._savepoints: dict[str, dict[Table, int]] = {}
 
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Read what is committed now and the transaction's own changes, whatever is committed meanwhile."""
+        with self._tables.lock:
+            self._tables.readers.add(self._changes_of)
+        try:
+            yield
+        finally:
+            with self._tables.lock:
+                self._tables.readers.discard(self._changes_of)
+                for changes in self._changes.values():
+                    changes.kept = None
+
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
         stop = None if request.limit is None else request.offset + request.limit
         with self._tables.lock:  # so that no transaction commits between the reading and the locking of a row
@@ -181,7 +194,7 @@ class MemoryDriver:
                 changes.verify()
             verify_references(self._changes.values(), self._changes_of)
             for changes in self._changes.values():
-                changes.apply()
+                changes.apply(self._tables.readers)
 
     def rollback(self) -> None:
         self._changes.clear()

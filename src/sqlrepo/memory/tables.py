@@ -136,6 +136,7 @@ class Tables(ForkAware):
         self.allow_lost_updates = allow_lost_updates
         self.lock = RLock()  # held during a statement, a commit and a fork, so that a child finds the tables whole
         self.copied = False  # by a fork, which is yet to be logged
+        self.readers: set[ChangesOf] = set()  # of the calls that read now
         at_fork(self)
         self.by_name: dict[TableName, Table] = {}
 
@@ -166,6 +167,7 @@ class Tables(ForkAware):
         """Replace the lock: the thread that held it may not exist in the child."""
         self.lock = RLock()
         self.copied = True
+        self.readers.clear()
 
 
 # -- changes of a transaction
@@ -189,6 +191,7 @@ class Changes:
 
     def __init__(self, table: Table, *, repeat: bool = False) -> None:
         self.table = table
+        self.kept: dict[Key, Row] | None = None  # committed when a call began to read, if others have committed since
         self._repeat = repeat
         self.written: dict[Key, Row | None] = {}  # None for a deleted row
         self._originals: dict[Key, Row | None] = {}  # what was committed when the transaction first wrote the row
@@ -200,13 +203,16 @@ class Changes:
 
     def rows(self) -> Iterable[Row]:
         """Return what the transaction sees: rows that are committed by now, and its own changes."""
+        rows = self.table.rows if self.kept is None else self.kept
         if not self.written:
-            return list(self.table.rows.values())
-        others = [row for key, row in self.table.rows.items() if key not in self.written]
+            return list(rows.values())
+        others = [row for key, row in rows.items() if key not in self.written]
         return [*others, *(row for row in self.written.values() if row is not None)]
 
     def row(self, key: Key) -> Row | None:
-        return self.written[key] if key in self.written else self.table.rows.get(key)
+        if key in self.written:
+            return self.written[key]
+        return (self.table.rows if self.kept is None else self.kept).get(key)
 
     def insert(self, row: Row) -> None:
         self._check(row, None)
@@ -287,7 +293,13 @@ class Changes:
         if any(self.table.rows.get(key) is not locked for key, locked in self._locked.items()):
             raise self._conflict("that this one has locked")
 
-    def apply(self) -> None:
+    def apply(self, readers: Iterable[ChangesOf]) -> None:
+        """Write the changes into the table, of which calls that read now keep the rows as they are."""
+        reading = [changes_of(self.table) for changes_of in readers if self.written]
+        if others := [one for one in reading if one.kept is None]:
+            for one in others:
+                one.kept = self.table.rows
+            self.table.rows = dict(self.table.rows)
         for key in self.written:
             self.table.remove(key)
         for key, row in self.written.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -51,6 +52,7 @@ class SQLAlchemyDriver:
     """A connection of a `Database` within one transaction."""
 
     reports_statements = True  # see `events`
+    snapshot = nullcontext
 
     def __init__(
         self,
