@@ -10,7 +10,7 @@ import pytest
 from sqlrepo import BaseRepository, BaseUnitOfWork, InvalidValueError
 from sqlrepo.core import aggregates, work
 from sqlrepo.core.aggregates import Aggregate, Found, _Difference
-from sqlrepo.core.related import Kinds, Relations
+from sqlrepo.core.related import Call, Kinds
 from sqlrepo.core.scope import Scope, ScopedDriver
 from sqlrepo.core.views import View
 from sqlrepo.driver import Condition, Transaction
@@ -291,7 +291,7 @@ COLUMN = Mapper.column
         ("17.3", Mapper, "column", city_for_street),
         ("17.5 17.6", ScopedDriver, "group", passed_on("group")),
         ("17.4 17.6", ScopedDriver, "fetch", rows_unless_about_children),
-        ("17.6", Relations, "scope_of", Kinds.scope_of),
+        ("17.6", Call, "scope_of", Kinds.scope_of),
         ("17.6", Mapper, "_bind_exists", exists_without_far_scope),
         ("17.6", Mapper, "_bind_via", via_without_far_scope),
         ("17.6", View, "_scope", lambda self, mapper: EVERYTHING),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 from sqlrepo.driver import Condition, Fetch, Lock
 from sqlrepo.errors import InvalidLiteralError, QueryError
@@ -18,7 +18,6 @@ from sqlrepo.language.criteria import (
     Or,
     Ref,
     all_of,
-    find_leaves,
     map_leaves,
     matches_all,
 )
@@ -83,17 +82,14 @@ class Selection:
         return condition(self.criterion)
 
     def fetch(self, columns: tuple[str, ...], limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
-        if not self.lookups:
-            return Fetch(columns, condition(self.criterion), self.order, limit, offset, lock=lock)
-        # The literals in the scopes of other tables are parameters too.
-        where = condition(And((self.criterion, And(tuple(map(IsNull, self.lookups))))))
-        assert isinstance(where.shape, And)
-        shape, marks = where.shape.parts
-        assert isinstance(marks, And)
-        refs = tuple(leaf.ref for leaf in find_leaves(marks))
+        shape, params = parametrize(self.criterion)
+        refs: list[Ref] = []  # the literals in the scopes of other tables are parameters too
+        for ref in self.lookups:
+            leaf, params = parametrize(IsNull(ref), params)
+            refs.append(cast(IsNull, leaf).ref)
         numbered = dict(zip(self.lookups, refs, strict=True))
-        order = tuple(Sort(numbered.get(one.ref, one.ref), one.descending) for one in self.order)
-        return Fetch(columns, replace(where, shape=shape), order, limit, offset, refs, lock)
+        order = tuple(Sort(numbered.get(one.ref, one.ref), one.descending) for one in self.order if numbered)
+        return Fetch(columns, Condition(shape, params), order or self.order, limit, offset, tuple(refs), lock)
 
     @property
     def names(self) -> list[str]:

@@ -8,18 +8,16 @@ from functools import lru_cache, partial
 from itertools import chain
 from keyword import iskeyword
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 from sqlrepo.core.aggregates import Found
 from sqlrepo.core.definition import SCOPED, RepositoryConfig
 from sqlrepo.core.related import Call, all_kinds
 from sqlrepo.core.scope import ScopedDriver
 from sqlrepo.core.selection import condition, key_chunks
-from sqlrepo.driver import Condition, Driver, Fetch, Lock, Lookup, Measure
+from sqlrepo.driver import Driver, Fetch, Lock, Lookup, Measure
 from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.language.criteria import (
-    EVERYTHING,
-    And,
     Criterion,
     Exists,
     Leaf,
@@ -43,15 +41,19 @@ from sqlrepo.language.entities import (
     value_object,
 )
 from sqlrepo.language.fields import Sort, fields
+from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.query import Where
 from sqlrepo.language.values import Kind, ValueType
-from sqlrepo.tables.mapper import Hydrator, Mapper
+from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.parts import Part, conditions_of
 from sqlrepo.tables.schema import Row, Schema, TableName
+
+V = TypeVar("V")
 
 Repository: TypeAlias = type[RepositoryConfig[Any]]
 AnyMapper: TypeAlias = Mapper[Any]
 Names: TypeAlias = tuple[str, ...]  # of columns
+Build: TypeAlias = Callable[[Sequence[Row], Sequence[Mapping[str, Any]]], list[Any]]
 
 
 # -- plans
@@ -84,32 +86,27 @@ class Relation(NamedTuple):
 
 
 class Nested(NamedTuple):
-    """A field of a view that holds views of related rows."""
+    """A field of a view that holds views of related rows.
+
+    Those behind an association table are one step further: each of its rows has, as a field, a pair of a row behind it
+    and the view of that row.
+    """
 
     name: str
     near: Names
     relation: Relation
     plan: Plan
-    collect: Callable[[Iterable[Any]], Any] | None  # None for a single row
-    optional: bool
-
-    @property
-    def beside(self) -> bool:
-        """True if the statement of the rows around, or that of an association table, reads it by a unique key."""
-        relation, far = self.relation, (self.relation.through or self.relation).far
-        if relation.part is not None or len(far) > 1 or (relation.many and relation.through is None):
-            return False
-        return relation.mapper.schema.is_unique(*relation.far)
+    collect: Callable[[Iterable[Any]], Any] | None = None  # None for a single row
+    optional: bool = True
+    behind: Plan | None = None  # of the rows behind an association table
 
     @property
     def inline(self) -> bool:
-        """True if it is the statement of the rows around that does."""
-        return self.beside and self.relation.through is None
-
-    @property
-    def place(self) -> int:
-        """Where its rows have what leads to them."""
-        return self.plan.columns.index(self.relation.far[0])
+        """True if the statement of the rows around reads it, by a unique key."""
+        relation = self.relation
+        if relation.many or relation.part is not None or len(relation.far) > 1:
+            return False
+        return relation.mapper.schema.is_unique(*relation.far)
 
     def gather(self, children: list[Any]) -> Any:
         """Return what the field holds."""
@@ -145,7 +142,7 @@ class Plan:
 
     mapper: AnyMapper
     columns: Names
-    build: Hydrator[Any]
+    build: Build
     more: tuple[Nested | Fold | Flag, ...]  # what the table's columns do not hold
 
     def walk(self) -> Iterator[tuple[AnyMapper, Nested | Fold | Flag]]:
@@ -221,9 +218,21 @@ class _Planner:
             raise QueryError(f"is annotated {field.annotation}, but needs a {needed}")
         if not (relation.many or field.optional):
             self._require_certain(relation, child)
-        sorted_by = (one.ref.name for one in relation.sort) if relation.through else ()
-        plan = self.plan(relation.mapper, child, (*relation.far, *sorted_by), (*within, view))
-        return Nested(field.name, relation.near, relation, plan, collection and collection[0], field.optional)
+        through, within = relation.through, (*within, view)
+        if through is None:
+            plan = self.plan(relation.mapper, child, relation.far, within)
+            return Nested(field.name, relation.near, relation, plan, collection and collection[0], field.optional)
+        behind = self.plan(relation.mapper, child, (*relation.far, *(one.ref.name for one in relation.sort)), within)
+        far = relation._replace(near=through.far, many=False, through=None)
+        pairs = replace(behind, build=lambda rows, parts: list(zip(rows, behind.build(rows, parts), strict=True)))
+        plan = Plan(
+            through.mapper,
+            (*through.near, *through.far),
+            lambda _, parts: [each[""] for each in parts],
+            (Nested("", through.far, far, pairs),),
+        )
+        near = relation._replace(mapper=through.mapper, far=through.near, through=None)
+        return Nested(field.name, near.near, near, plan, collection and collection[0], field.optional, behind)
 
     def _require_certain(self, relation: Relation, child: type) -> None:
         """Refuse a field that cannot be None, where there may be no row, or a scope may hide it."""
@@ -423,70 +432,47 @@ class View:
         for one in plan.more if rows else ():
             if not isinstance(one, Nested):
                 read[one.name], at = [row[at] for row in rows], at + 1
-            elif one.inline:
-                place, end = at + one.place, at + one.plan.width
-                keys, inner, at = [row[place] for row in rows], [row[at:end] for row in rows], end
-                built = self._build(driver, one.plan, dict(zip(keys, inner, strict=True)), lock)
-                read[one.name] = [one.gather([built[key]] if key in built else []) for key in keys]
+                continue
+            if one.inline:
+                end = at + one.plan.width
+                inner, at = [row[at:end] for row in rows], end
+                keys = one.plan.read(one.relation.far, inner)
+                inner = [row for key, row in dict(zip(keys, inner, strict=True)).items() if None not in key]
             else:
-                owners = plan.read(one.near, rows)
-                nest = self._nest_pairs if one.beside else self._nest
-                found = nest(driver, one, [key for key in dict.fromkeys(owners) if None not in key], lock)
-                read[one.name] = [one.gather(found.get(owner, [])) for owner in owners]
+                keys = plan.read(one.near, rows)
+                inner = self._fetch(driver, one, [key for key in dict.fromkeys(keys) if None not in key], lock)
+            found = self._build(driver, one, inner, lock)
+            read[one.name] = [one.gather(list(found.get(key, {}).values())) for key in keys]
         return Found(rows, [dict(zip(read, each, strict=True)) for each in zip(*read.values(), strict=True)])
 
-    def _build(self, driver: Driver, plan: Plan, rows: dict[Any, Row], lock: Lock | None) -> dict[Any, Any]:
-        """Build views by the keys of their rows; the key is NULL where there is no row."""
-        rows.pop(None, None)
-        return dict(zip(rows, plan.build(*self._load(driver, plan, list(rows.values()), lock)), strict=True))
+    def _fetch(self, driver: Driver, one: Nested, keys: Sequence[Row], lock: Lock | None) -> list[Row]:
+        """Read the rows that a field's key leads to, in chunks small enough for one statement each."""
+        relation, mapper = one.relation, one.relation.mapper
+        order, lock = () if one.behind else relation.sort, "update" if lock and relation.part else None
+        scope, rows = condition(self._scope(mapper)), list[Row]()
+        for chunk in key_chunks(mapper, keys, relation.far):
+            request = Fetch(one.plan.columns, condition(chunk).and_also(scope), order, lock=lock)
+            rows += driver.fetch(mapper.schema, self._extend(one.plan, request))
+        return rows
 
-    def _nest(self, driver: Driver, one: Nested, keys: list[Row], lock: Lock | None) -> dict[Row, list[Any]]:
-        """Read the views that a field holds, by the values of the near columns."""
-        relation, inner = one.relation, one.plan
-        lock = "update" if lock and relation.part else None
-        owners: dict[Row, dict[Row, None]] = {}  # by what the association table leads to
-        if (middle := relation.through) is not None:
-            request = Fetch((*middle.far, *middle.near), condition(self._scope(middle.mapper)), lock=lock)
-            for pair in _fetch(driver, middle.mapper, middle.near, keys, request):
-                owners.setdefault(pair[: len(middle.far)], {})[pair[len(middle.far) :]] = None
-            keys = [key for key in owners if None not in key]
-        order = relation.sort if middle is None else ()  # which several statements cannot give
-        request = Fetch(inner.columns, condition(self._scope(relation.mapper)), order, lock=lock)
-        rows = _fetch(driver, relation.mapper, relation.far, keys, request, extend=partial(self._extend, inner))
-        if middle is not None:
-            rows = _sorted(inner, relation.sort, rows)
-        found: dict[Row, list[Any]] = {}
-        built = inner.build(*self._load(driver, inner, rows, lock))
-        for key, child in zip(inner.read(relation.far, rows), built, strict=True):
-            for owner in (key,) if middle is None else owners[key]:
-                found.setdefault(owner, []).append(child)
-        return found
-
-    def _nest_pairs(self, driver: Driver, one: Nested, keys: list[Row], lock: Lock | None) -> dict[Row, list[Any]]:
-        """Read them with the rows of the association table that leads to them."""
-        middle = cast(Through, one.relation.through)
-        request, size = Fetch(middle.near, condition(self._scope(middle.mapper))), len(middle.near)
-        place = size + one.place
-        rows = _fetch(driver, middle.mapper, middle.near, keys, request, extend=partial(self._extend_pairs, one))
-        pairs = {(row[:size], row[place]): row[size:] for row in rows}  # an association may hold one twice
-        built = self._build(driver, one.plan, {key: row for (_, key), row in pairs.items()}, lock)
-        found: dict[Row, list[Any]] = {}
-        for owner, key in pairs:
-            if key in built:
-                found.setdefault(owner, []).append(built[key])
+    def _build(self, driver: Driver, one: Nested, rows: list[Row], lock: Lock | None) -> dict[Row, dict[int, Any]]:
+        """Build the views of rows, by what leads to them, and each once: an association may hold a pair twice."""
+        built = one.plan.build(*self._load(driver, one.plan, rows, lock))
+        views: Iterable[tuple[Row, Any]] = zip(one.plan.read(one.relation.far, rows), built, strict=True)
+        if one.behind is not None:
+            pairs = [(pair[0], (key, pair[1])) for key, pair in views if pair]
+            views = _sorted(one.behind, one.relation.sort, pairs)
+        found: dict[Row, dict[int, Any]] = {}
+        for key, view in views:
+            found.setdefault(key, {})[id(view)] = view
         return found
 
     # -- what a statement reads beside columns
 
     def _extend(self, plan: Plan, request: Fetch) -> Fetch:
-        literals = _Literals(request.where)
-        return literals.extend(request, list(self._lookups(plan, literals)))
-
-    def _extend_pairs(self, one: Nested, request: Fetch) -> Fetch:
-        literals, middle = _Literals(request.where), cast(Through, one.relation.through)
-        via = self._way(one, middle.mapper.ref(*middle.far), literals)
-        order = tuple(replace(sort, ref=replace(sort.ref, via=via)) for sort in one.relation.sort)
-        return replace(literals.extend(request, list(self._lookups(one.plan, literals, via))), order=order)
+        literals = _Literals(request.where.params)
+        lookups = (*request.lookups, *self._lookups(plan, literals))
+        return replace(request, where=replace(request.where, params=literals.params), lookups=lookups)
 
     def _lookups(self, plan: Plan, literals: _Literals, via: Via | None = None) -> Iterator[Lookup]:
         """Yield the values that follow the columns of a row, or all those of one that ``via`` leads to."""
@@ -520,22 +506,15 @@ class View:
 
 
 class _Literals:
-    """The literals of a statement; those of what it reads beside columns follow those of its condition."""
+    """The literals of one statement, by number."""
 
-    def __init__(self, where: Condition) -> None:
-        self._where = where
+    def __init__(self, params: tuple[Any, ...]) -> None:
+        self.params = params
 
     def add(self, criterion: Criterion) -> Criterion:
         """Add the literals of a criterion, and return its shape."""
-        given = condition(criterion)
-        if matches_all(given.shape):
-            return EVERYTHING
-        self._where = self._where.and_also(given)
-        return cast(And, self._where.shape).parts[-1]
-
-    def extend(self, request: Fetch, lookups: Sequence[Lookup]) -> Fetch:
-        where = replace(request.where, params=self._where.params)
-        return replace(request, where=where, lookups=(*request.lookups, *lookups))
+        shape, self.params = parametrize(criterion, self.params)
+        return shape
 
 
 def _exists(mapper: AnyMapper, near: Names, other: AnyMapper, far: Names, where: Criterion) -> Exists:
@@ -557,27 +536,13 @@ def _behind(via: Via | None, criterion: Criterion) -> Criterion:
     return criterion if via is None else map_leaves(criterion, change)
 
 
-def _fetch(
-    driver: Driver,
-    mapper: AnyMapper,
-    names: Names,
-    keys: Sequence[Row],
-    request: Fetch,
-    *,
-    extend: Callable[[Fetch], Fetch] = lambda request: request,
-) -> list[Row]:
-    """Read the rows that have some keys, in chunks small enough for one statement each."""
-    wheres = (condition(chunk).and_also(request.where) for chunk in key_chunks(mapper, keys, names))
-    return [row for where in wheres for row in driver.fetch(mapper.schema, extend(replace(request, where=where)))]
+def _sorted(plan: Plan, order: Sequence[Sort], pairs: list[tuple[Row, V]]) -> list[V]:
+    """Sort by rows what comes with them, as databases do: NULL is smaller than every value."""
 
-
-def _sorted(plan: Plan, order: Sequence[Sort], rows: list[Row]) -> list[Row]:
-    """Sort rows as databases do: NULL is smaller than every value."""
-
-    def key_of(sort: Sort) -> Callable[[Row], Any]:
+    def key_of(sort: Sort) -> Callable[[tuple[Row, V]], Any]:
         place, store = plan.columns.index(sort.ref.name), plan.mapper.schema.by_name[sort.ref.name].type.store
-        return lambda row: (False, None) if row[place] is None else (True, store(row[place]))
+        return lambda pair: (False, None) if (value := pair[0][place]) is None else (True, store(value))
 
     for sort in reversed(order):
-        rows = sorted(rows, key=key_of(sort), reverse=sort.descending)
-    return rows
+        pairs = sorted(pairs, key=key_of(sort), reverse=sort.descending)
+    return [one for _, one in pairs]

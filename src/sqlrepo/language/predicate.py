@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, assert_never, cast
 
@@ -165,9 +165,12 @@ def _param(value: Any) -> str:
     return f"p[{value.index}]"
 
 
-def parametrize(criterion: Criterion) -> tuple[Criterion, tuple[Any, ...]]:
-    """Split a criterion into its shape, with a `Param` in place of each literal, and the literals by number."""
-    literals: list[Any] = []
+def parametrize(criterion: Criterion, before: Iterable[Any] = ()) -> tuple[Criterion, tuple[Any, ...]]:
+    """Split a criterion into its shape, with a `Param` in place of each literal, and the literals by number.
+
+    They are numbered after those ``before``, of other criteria in the same statement, and returned with them.
+    """
+    literals = list(before)
 
     def number(literal: Any) -> Param:
         literals.append(literal)
