@@ -210,10 +210,6 @@ class Filling(BaseUnitOfWork):
     ports: AllPorts
 
 
-def changed(entity, **values):
-    return entity.model_copy(update=values)
-
-
 def canonical(cargo, *, ids=True):
     """What has no order is sorted, and without ``ids`` the generated keys of children are left out."""
     line = {"id"} if not ids else None

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Annotated, Literal
 from uuid import UUID
 
+import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.dialects import mysql
@@ -53,6 +54,34 @@ def database(kind, base=Base):
     if name not in servers.KINDS:
         return create(InMemoryDatabase() if kind == "memory" else Database("sqlite://"), base)
     return Database(servers.emptied(name, base, variant))
+
+
+def tables_of(base):
+    """A fixture of a database with a test module's own tables, on every backend."""
+
+    @pytest.fixture
+    def db(backend):
+        made = database(backend, base)
+        yield made
+        made.dispose()
+
+    return db
+
+
+def opened(unit):
+    """A fixture of a unit of work on the test's database."""
+
+    @pytest.fixture
+    def open_unit(db):
+        with unit(db) as made:
+            yield made
+
+    return open_unit
+
+
+def changed(entity, **values):
+    """A copy of an entity with other values."""
+    return entity.model_copy(update=values)
 
 
 def connections_out(db):

@@ -21,7 +21,7 @@ from sqlrepo import (
     not_,
     some,
 )
-from tests.units.domain import database
+from tests.units.domain import tables_of
 
 
 class Base(DeclarativeBase):
@@ -67,11 +67,7 @@ def address(city, lat=1, lon=None):
     return Address(city=city, geo=Geo(lat=lat, lon=lon))
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
+db = tables_of(Base)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from sqlrepo import (
     some,
 )
 from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from tests.units.domain import changed, opened, tables_of
 
 
 class Base(DeclarativeBase):
@@ -100,21 +100,8 @@ class Street(BaseUnitOfWork):
     houses: Houses
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def street(db):
-    with Street(db) as street:
-        yield street
-
-
-def changed(entity, **values):
-    return entity.model_copy(update=values)
+db = tables_of(Base)
+street = opened(Street)
 
 
 def a_house(**values):

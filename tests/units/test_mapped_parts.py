@@ -18,7 +18,7 @@ from sqlrepo import (
     exists,
     fields,
 )
-from tests.units.domain import database
+from tests.units.domain import opened, tables_of
 
 
 class Base(DeclarativeBase):
@@ -105,17 +105,8 @@ class Agency(BaseUnitOfWork):
     trips: Trips
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def agency(db):
-    with Agency(db) as agency:
-        yield agency
+db = tables_of(Base)
+agency = opened(Agency)
 
 
 def a_trip(*cities, **values):

@@ -22,7 +22,7 @@ from sqlrepo import (
     not_,
 )
 from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from tests.units.domain import changed, opened, tables_of
 
 
 class Base(DeclarativeBase):
@@ -104,21 +104,8 @@ class Port(BaseUnitOfWork):
     shipments: Shipments
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def port(db):
-    with Port(db) as port:
-        yield port
-
-
-def changed(entity, **values):
-    return entity.model_copy(update=values)
+db = tables_of(Base)
+port = opened(Port)
 
 
 def items(*skus, **values):

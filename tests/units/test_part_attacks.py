@@ -32,7 +32,7 @@ from sqlrepo import (
 from sqlrepo.sqlalchemy import AsyncDatabase, Database, audit, types
 from sqlrepo.testing import query_budget
 from tests.databases import servers
-from tests.units.domain import create, database
+from tests.units.domain import changed, create, database, tables_of
 
 T = TypeVar("T")
 
@@ -106,11 +106,7 @@ class Grove(BaseUnitOfWork):
     roots: Roots
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
+db = tables_of(Base)
 
 
 @pytest.fixture
@@ -119,10 +115,6 @@ def shared(backend, tmp_path):
     made = create(Database(f"sqlite:///{tmp_path}/shared.db"), Base) if backend == "sqlite" else database(backend, Base)
     yield made
     made.dispose()
-
-
-def changed(entity, **values):
-    return entity.model_copy(update=values)
 
 
 def leaves(*names):

@@ -20,7 +20,7 @@ from sqlrepo import (
     fields,
 )
 from sqlrepo.sqlalchemy import types
-from tests.units.domain import database
+from tests.units.domain import changed, tables_of
 
 
 class Base(DeclarativeBase):
@@ -127,21 +127,13 @@ class Store(BaseUnitOfWork):
     boxes: Boxes
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
+db = tables_of(Base)
 
 
 @pytest.fixture
 def boxes(db):
     with Store(db) as store:
         yield store.boxes
-
-
-def changed(entity, **values):
-    return entity.model_copy(update=values)
 
 
 def test_equal_rows_of_a_table_without_a_key_are_counted(boxes):

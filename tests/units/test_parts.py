@@ -30,7 +30,7 @@ from sqlrepo import (
     startswith,
 )
 from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from tests.units.domain import changed, opened, tables_of
 
 
 class Base(DeclarativeBase):
@@ -99,17 +99,8 @@ class OrderQuery(QueryObject[Order]):
     status: str | None = None
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def shop(db):
-    with Shop(db) as shop:
-        yield shop
+db = tables_of(Base)
+shop = opened(Shop)
 
 
 def lines(*skus):
@@ -118,10 +109,6 @@ def lines(*skus):
 
 def skus(order):
     return [line.sku for line in order.lines]
-
-
-def changed(entity, **values):
-    return entity.model_copy(update=values)
 
 
 def a_full_order(**values):

@@ -14,7 +14,7 @@ from sqlrepo import (
     UniqueViolationError,
 )
 from sqlrepo.memory import InMemoryDatabase
-from tests.units.domain import create, database
+from tests.units.domain import create, tables_of
 from tests.units.references import (
     Badge,
     Base,
@@ -32,12 +32,7 @@ from tests.units.references import (
     everything,
 )
 
-
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
+db = tables_of(Base)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from sqlrepo import (
     via,
 )
 from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from tests.units.domain import changed, tables_of
 
 
 class Base(DeclarativeBase):
@@ -111,15 +111,7 @@ class Office(BaseUnitOfWork):
     cases: Cases
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
-
-
-def changed(entity, **values):
-    return entity.model_copy(update=values)
+db = tables_of(Base)
 
 
 # -- declarations

@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlrepo import BaseRepository, InvalidValueError, MappingError, NotNullViolationError, UnsupportedError
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy.types import Exact, Instant, LocalDateTime, Member
-from tests.units.domain import database, own_base
+from tests.units.domain import database, own_base, tables_of
 
 
 class Base(DeclarativeBase): ...
@@ -98,11 +98,7 @@ FILLED = Plain(
 )  # fmt: skip
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
+db = tables_of(Base)
 
 
 def test_a_literal_is_filled_in_as_the_database_does(db):

@@ -31,7 +31,7 @@ from sqlrepo.language.fields import Sort
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy.types import Exact, Text
 from sqlrepo.testing import query_budget
-from tests.units.domain import SERVED, Colour, Lab, Specimen, database
+from tests.units.domain import SERVED, Colour, Lab, Specimen, database, tables_of
 from tests.units.samples import OTHERS, TEXTS
 
 
@@ -160,11 +160,7 @@ def an_order(drawn):
     )
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
+db = tables_of(Base)
 
 
 @pytest.fixture
@@ -825,7 +821,7 @@ def test_every_type_is_a_key_and_is_measured(specimens, name):
     measures = (Measure("count"), *(Measure(one, ref) for one in functions))
     by_number = Group((Ref(object, "number"),), measures, order=(Sort(Ref(object, "0")),))
     by_value = Group((ref,), (Measure("count"),), order=(Sort(Ref(object, "0"), descending=True),))
-    found, keyed = repository._read(
+    found, keyed = repository._work.run(
         lambda driver: [driver.group(repository._schema, one) for one in (by_number, by_value)]
     )
 

@@ -19,7 +19,7 @@ from sqlrepo import (
     not_,
 )
 from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from tests.units.domain import changed, tables_of
 
 
 class Base(DeclarativeBase):
@@ -97,15 +97,7 @@ class Depot(BaseUnitOfWork):
     stocks: Stocks
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
-
-
-def changed(entity, **values):
-    return entity.model_copy(update=values)
+db = tables_of(Base)
 
 
 def order_lines(*skus):

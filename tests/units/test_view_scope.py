@@ -23,7 +23,7 @@ from sqlrepo import (
 )
 from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.testing import query_budget
-from tests.units.domain import database
+from tests.units.domain import tables_of
 
 MINE, THEIRS = 1, 2  # tenants
 
@@ -239,11 +239,7 @@ EMPTY = {
 }
 
 
-@pytest.fixture
-def db(backend):
-    made = database(backend, Base)
-    yield made
-    made.dispose()
+db = tables_of(Base)
 
 
 class TestTheRowsOfOthers:
