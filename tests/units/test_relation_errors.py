@@ -23,6 +23,7 @@ from sqlrepo import (
     Summary,
     TransactionAbortedError,
     UniqueViolationError,
+    every,
     exists,
     fields,
     matches,
@@ -291,7 +292,9 @@ def test_unknown_paths_are_refused_when_the_class_is_defined_with_the_nearest_na
         ("lines__skw", ["'skw'", "sku"]),
         ("lines__qty_gte", ["qty_ge"]),
         ("tags__exact", ["tags", "only an operator"]),
-        ("lnes__sku", ["'lnes__sku'", "lines"]),
+        ("lnes__sku", ["'lnes__sku'", "did you mean 'lines'"]),
+        ("lines_sku", ["'lines_sku'", "did you mean 'lines__sku'"]),
+        ("lines__zzzzzz", ["'zzzzzz'", "valid names: id, qty, sku"]),
         ("lines", ["its children", "lines__"]),
         ("tags", ["its children", "tags__"]),
     ]:
@@ -326,6 +329,16 @@ def test_paths_through_what_is_no_key_are_refused_at_first_meeting(db, name, wor
                 office.cases.find(given)
             missing = [word for word in [f"Query.{name}", *words] if word not in str(caught.value)]
             assert not missing, str(caught.value)
+
+
+def test_a_filter_on_a_whole_part_is_refused_at_first_meeting(db):
+    class Query(QueryObject[Case]):
+        lines_is_null: bool | None = None
+
+    with Office(db) as office:
+        office.cases.count()
+        with query_budget(0), pytest.raises(QueryError, match=r"Query.lines_is_null: Case.lines is kept in a table of"):
+            office.cases.find(Query())
 
 
 # -- views, other roots and summaries
@@ -477,6 +490,17 @@ def test_a_row_out_of_scope_is_none_in_a_view_and_in_criteria(market):
         (lambda d: exists(d.rows, lambda row: row.qty > d.size), ["qty > size", "outside the lambda"]),
         (lambda d: exists(d.rows, lambda row: row.qtty > 1), ["'qtty'", "'qty'"]),
         (lambda d: exists(d.stamp), ["collection"]),
+        (lambda d: exists(d.rows, d.size == 1), ["size == 1 is not a function", "lambda one"]),
+        (lambda d: every(d.rows, None), ["needs a condition", "not_(exists(...))"]),
+        (
+            lambda d: exists(Deal, lambda one: (one.id == d.id) & exists(Party, lambda p: p.id == d.party_id)),
+            ["around"],
+        ),
+        (lambda d: exists(via(d.id, Deal).rows), ["exists(Deal, lambda one: (one.id == id) & exists(one.rows, ...))"]),
+        (lambda d: d.rows.qty > 1, ["Deal.rows has no attribute 'qty'", "exists() or every()"]),
+        (lambda d: d.party_id.name == "x", ["Deal.party_id has no attribute 'name'", "via() follows a key"]),
+        (lambda d: via(d.party_id, "Party").name == "x", ["via()", "the class of the entity", "str is not"]),
+        (lambda d: via(d.party_id, Party(name="secret")).name == "x", ["via()", "Party is not"]),
         (lambda d: d.rows == [], ["Deal.rows", "exists()"]),
         (lambda d: some(d.stamp).txt == "a", ["'txt'", "'text'"]),
     ],

@@ -35,7 +35,16 @@ from sqlrepo.language.criteria import (
     one_of,
     own_refs,
 )
-from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, is_mapped, value_object
+from sqlrepo.language.entities import (
+    NO_ENTITY,
+    EntityField,
+    ValueOfPart,
+    child_class,
+    describe,
+    is_entity,
+    is_mapped,
+    value_object,
+)
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
 
 # A type checker takes a field for its value, so an order may be any object.
@@ -81,7 +90,7 @@ def in_(field: V | None, values: Iterable[V | None]) -> bool:
     """Match a field that equals one of some values; None among them matches NULL, and no values match nothing."""
     subject, given = _field(field), _to_values(values)
     if not subject.spec.type.kind.ordered:
-        raise QueryError(f"in_() does not fit {subject!r}, which is {_type_name(subject.spec)}")
+        raise QueryError(f"in_() does not fit {subject!r}, which is {type_name(subject.spec)}")
     return cast(bool, one_of(subject.ref, [None if value is None else subject.literal(value) for value in given]))
 
 
@@ -147,9 +156,12 @@ def via(key: object, entity: type[M]) -> M:
         entity: the class of that entity; the unit of work has a repository of it.
 
     Raises:
-        QueryError: the key is not a field.
+        QueryError: the key is not a field, or the entity no class of entities.
     """
     ref = _field(key).ref
+    if not is_entity(entity):
+        given = getattr(entity, "__name__", type(entity).__name__)
+        raise QueryError(f"via() takes a key and the class of the entity that it refers to; {given} is {NO_ENTITY}")
     return cast(M, Fields(entity, Via(ref), ref.row))
 
 
@@ -183,6 +195,8 @@ def every(many: object, where: Callable[[Any], bool]) -> bool:
 
     ``every(Comment, lambda c: (c.ticket_id == t.id) & c.approved)``: all comments on the ticket are approved.
     """
+    if where is None:
+        raise QueryError("every() needs a condition; to match rows without children write not_(exists(...))")
     return cast(bool, Not(_exists(many, where, lambda criterion: Not(IsTrue(criterion)))))
 
 
@@ -247,11 +261,18 @@ class Field(Combinable):
         if value_object(self.spec.annotation) is not None:
             inner = find_field(self.ref.entity, f"{self.ref.name}__{name}".replace(".", "__"))
             return Field(replace(inner.ref, via=self.ref.via, row=self.ref.row), inner.spec)
-        raise NoAttributeError(f"{self!r} has no attribute {name!r}; operators are functions, such as icontains()")
+        raise NoAttributeError(
+            f"{self!r} has no attribute {name!r}; "
+            + (
+                "operators are functions, such as icontains(), and via() follows a key"
+                if child_class(self.ref.entity, self.ref.name) is None
+                else "ask about its children with exists() or every(), whose lambda takes one child"
+            )
+        )
 
     def _compare(self, op: Operator, other: object) -> Criterion:
         if op not in ("==", "!=") and not self.spec.type.kind.ordered:
-            raise QueryError(f"{op} does not fit {self!r}, which is {_type_name(self.spec)} and has no order")
+            raise QueryError(f"{op} does not fit {self!r}, which is {type_name(self.spec)} and has no order")
         if isinstance(other, Field):
             if other.spec.type.kind is not self.spec.type.kind:
                 raise QueryError(f"{self!r} and {other!r} have different types, so they cannot be compared")
@@ -338,8 +359,14 @@ def _exists(given: object, where: Callable[[Any], object] | None, change: Callab
         return Exists(near[0], change(rest), given, near, far)
     subject = _field(given)
     child = child_class(subject.ref.entity, subject.ref.name)
-    if child is None or subject.ref.via is not None:
-        raise QueryError(f"{subject!r} is {_type_name(subject.spec)}, not a collection of children")
+    if child is None:
+        raise QueryError(f"{subject!r} is {type_name(subject.spec)}, not a collection of children")
+    if subject.ref.via is not None:
+        of, key = subject.ref.entity.__name__, subject.ref.via.key
+        raise QueryError(
+            f"via() leads to single values, not to the children in {subject!r}; relate the two rows with "
+            f"exists({of}, lambda one: (one.id == {key}) & exists(one.{subject.ref.name}, ...))"
+        )
     if where is None:
         return Exists(subject.ref, EVERYTHING)
     row: Any = Fields(child, None, depth)
@@ -351,6 +378,10 @@ def _exists(given: object, where: Callable[[Any], object] | None, change: Callab
 
 
 def _call(where: Callable[[Any], object], row: object, depth: int) -> Criterion:
+    if not callable(where):
+        raise QueryError(
+            f"{where} is not a function; write the condition as `lambda one: ...` of the other row's fields"
+        )
     token = _DEPTH.set(depth)
     try:
         return as_criterion(where(row))
@@ -373,8 +404,8 @@ def _split(root: type, condition: Criterion, depth: int) -> tuple[tuple[Ref, ...
             joined.append((part.ref, part.other) if part.ref.row < depth else (part.other, part.ref))
         elif any(ref.row != depth for leaf in find_leaves(part) for ref in own_refs(leaf)):
             raise QueryError(
-                f"{part} uses a row other than one of {root.__name__}; a condition may use the outer row only in == "
-                "comparisons that relate the two rows; write the rest outside the lambda"
+                f"{part} uses a row other than one of {root.__name__}; a condition may use the outer row, the one "
+                "directly around, only in == comparisons that relate the two rows; write the rest outside the lambda"
             )
         else:
             rest.append(part)
@@ -388,11 +419,12 @@ def _match(given: object, kind: MatchKind, text: object, case: Case = "exact") -
     subject = _field(given)
     operator = kind if case == "exact" else f"i{kind}"
     if subject.spec.type.kind is not Kind.TEXT:
-        raise QueryError(f"{operator} does not fit {subject!r}, which is {_type_name(subject.spec)}, not text")
+        raise QueryError(f"{operator} does not fit {subject!r}, which is {type_name(subject.spec)}, not text")
     return cast(bool, Match(subject.ref, kind, subject.literal(text), case))
 
 
-def _type_name(spec: EntityField) -> str:
+def type_name(spec: EntityField) -> str:
+    """Return a field's type for an error message."""
     return getattr(spec.annotation, "__name__", None) or str(spec.annotation)
 
 
@@ -466,7 +498,7 @@ def _orderable(field: object) -> Field:
     if not isinstance(field, Field):
         raise QueryError(f"an order consists of fields, such as fields(Todo).key, not of {type(field).__name__}")
     if not field.spec.type.kind.ordered:
-        raise QueryError(f"{field!r} has no order, because it is {_type_name(field.spec)}")
+        raise QueryError(f"{field!r} has no order, because it is {type_name(field.spec)}")
     return field
 
 
