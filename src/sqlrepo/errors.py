@@ -297,11 +297,12 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}{message}"
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Suggest a valid name, as the end of an error message."""
+def nearest(name: str, valid: Iterable[str], listed: Iterable[str] = ()) -> str:
+    """Suggest a valid name, as the end of an error message; where none is near, list them, or others."""
     names = sorted(valid)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
+    names = sorted(listed) or names
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
     return f"; valid names: {listed}" if names else ""

@@ -132,6 +132,46 @@ def test_a_name_that_is_a_field_and_a_field_with_operator_is_ambiguous():
         define(Odd, price_in=int | None)
 
 
+class Child(BaseModel):
+    x: int
+    y: int
+
+
+class Parent(BaseModel):
+    exists: list[Child] = []
+    exists__y: int = 0
+    exists__z: int = 0
+    in_: int = 0
+    eq: int = 0
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("exists__x", "exists(exists, x == 3)"),
+        ("exists__x__ge", "exists(exists, x >= 3)"),
+        ("exists__z", "exists__z == 3"),
+        ("exists__z_ge", "exists__z >= 3"),
+        ("exists__z__ge", "exists__z >= 3"),
+        ("in_", "in_ == 3"),
+        ("in__ge", "in_ >= 3"),
+        ("eq_eq", "eq == 3"),
+    ],
+)
+def test_a_field_may_be_named_like_an_operator_or_a_path(name, wanted):
+    assert str(define(Parent, **{name: int | None})(**{name: 3}).criteria) == wanted
+
+
+def test_a_name_that_is_a_field_and_a_path_is_ambiguous():
+    with pytest.raises(QueryError, match=r"'exists__y' or a field in 'exists'"):
+        define(Parent, exists__y=int | None)
+
+
+def test_a_custom_filter_is_a_function():
+    with pytest.raises(QueryError, match="takes a function of two arguments, not bool"):
+        Where(True)
+
+
 def test_the_reserved_names_are_filtered_with_a_suffix():
     class Quota(BaseModel):
         limit: int

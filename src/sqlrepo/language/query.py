@@ -42,7 +42,7 @@ from sqlrepo.language.entities import (
     parse_annotation,
     value_object,
 )
-from sqlrepo.language.fields import Field, Sort, fields, find_field, parse_order, reroot
+from sqlrepo.language.fields import Field, Sort, fields, find_field, parse_order, reroot, type_name
 from sqlrepo.language.values import Kind
 
 T = TypeVar("T")
@@ -63,12 +63,20 @@ class Where:
 
     criterion: Callable[[Any, Any], bool]
 
+    def __post_init__(self) -> None:
+        if not callable(self.criterion):
+            raise QueryError(f"Where() takes a function of two arguments, not {type(self.criterion).__name__}")
+
 
 @dataclass(frozen=True, slots=True)
 class _Suffix:
     build: Callable[[Ref, Any], Criterion]  # of a value that Pydantic has checked; the column's check follows
     takes: Literal["value", "several", "pair", "flag", "text"] = "value"
     ordered: bool = False  # the field must have an order
+
+    def suits(self, kind: Kind) -> bool:
+        """Return True if the operator suits the fields of a kind."""
+        return (kind is Kind.TEXT or self.takes != "text") and (kind.ordered or not self.ordered)
 
 
 def _comparison(op: Operator, *, ordered: bool = True) -> _Suffix:
@@ -105,10 +113,11 @@ _SUFFIXES: Mapping[str, _Suffix] = {
 class _Filter(NamedTuple):
     make: Callable[[Any], Criterion]
     many: tuple[Ref, ...] = ()  # the collection to one of whose children it applies, and those around it
-    leads: bool = False  # through a key
+    checked: bool = False  # when a repository meets the class, with None for a value
 
 
-#: What leads through keys, by query class and field: checked when a repository first meets the class.
+#: What leads through keys, or may have no column, by query class and field: checked when a repository first meets
+#: the class.
 PATHS: WeakKeyDictionary[type, Sequence[tuple[str, Criterion | Sort]]] = WeakKeyDictionary()
 _FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
 _ENTITIES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
@@ -208,7 +217,7 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
         try:
             if (made := _read_field(entity, name, info)) is not None:
                 filters[name] = made
-                if made.leads:
+                if made.checked:
                     paths += [(name, path) for path in _combine([(made.many, made.make(None))])]
             elif name == "order_by":
                 sorts = [sort for one in _orders(info.annotation) for sort in parse_order(entity, one)]
@@ -238,9 +247,13 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
     field, operator, many = _parse_path(entity, name)
     if operator not in _SUFFIXES:
         rest, annotation = operator, info.annotation
-        return _Filter(lambda value: Path(field.ref, rest, value, annotation), many, leads=True)
+        return _Filter(lambda value: Path(field.ref, rest, value, annotation), many, checked=True)
     _check_fit(field, operator, info.annotation)
-    return _Filter(partial(_SUFFIXES[operator].build, field.ref), many)
+    build = _SUFFIXES[operator].build
+    if field.spec.type.kind is Kind.OPAQUE:  # which may be kept in a column, or in a table of its own
+        ref = field.ref
+        return _Filter(lambda value: IsNull(ref) if value is None else build(ref, value), many, checked=True)
+    return _Filter(partial(build, field.ref), many)
 
 
 def open_path(path: Path, entity: type) -> Criterion:
@@ -272,22 +285,36 @@ def _parse_path(entity: type, name: str) -> tuple[Field, str, tuple[Ref, ...]]:
     known = describe(entity)
     if prefix not in known or rest in ("", "is_null"):
         return (*_parse_name(entity, name), ())
-    if (nested := value_object(known[prefix].annotation)) is not None:
+    nested, child = value_object(known[prefix].annotation), child_class(entity, prefix)
+    readings = _readings(known, name)
+    if (inside := nested or child) is None:
+        if rest in _ELSEWHERE or readings:
+            return (*_parse_name(entity, name), ())
+        return find_field(entity, prefix), rest, ()
+    if readings and readings[0][0] != prefix:  # a field with "__" in its name
+        if _is_name(inside, rest):
+            raise QueryError(f"the name may mean {readings[0][0]!r} or a field in {prefix!r}; use Where, or rename one")
+        return (*_parse_name(entity, name), ())
+    if nested is not None:
         inner, operator, many = _parse_path(nested, rest)
         if many:
             return inner, operator, (Ref(entity, f"{prefix}.{many[0].name}"), *many[1:])
         ref = reroot(inner.ref, lambda ref: Ref(entity, f"{prefix}.{ref.name}"))
         return Field(ref, inner.spec), operator, ()
-    if (child := child_class(entity, prefix)) is None:
-        if rest in _ELSEWHERE or _readings(known, name):
-            return (*_parse_name(entity, name), ())
-        return find_field(entity, prefix), rest, ()
-    if not issubclass(child, ValueOfPart):
-        inner, operator, many = _parse_path(child, rest)
+    if not issubclass(inside, ValueOfPart):
+        inner, operator, many = _parse_path(inside, rest)
         return inner, operator, (Ref(entity, prefix), *many)
     if rest in _ELSEWHERE:
         raise QueryError(f"{prefix} holds plain values, so only an operator may follow{nearest(rest, _SUFFIXES)}")
-    return find_field(child, "value"), rest, (Ref(entity, prefix),)
+    return find_field(inside, "value"), rest, (Ref(entity, prefix),)
+
+
+def _is_name(entity: type, name: str) -> bool:
+    try:
+        _parse_path(entity, name)
+    except QueryError:
+        return False
+    return True
 
 
 def _parse_name(entity: type, name: str) -> tuple[Field, str]:
@@ -295,7 +322,7 @@ def _parse_name(entity: type, name: str) -> tuple[Field, str]:
     known = describe(entity)
     readings = _readings(known, name)
     if not readings:
-        raise QueryError(f"{entity.__name__} has no field {name!r}{_suggest(name, known)}")
+        raise QueryError(f"{entity.__name__} has no field {name!r}{_suggest(entity, name, known)}")
     if len(readings) > 1:
         spellings = " or ".join(f"{field}__{operator}" for field, operator in readings)
         raise QueryError(f"the name is ambiguous; write {spellings}")
@@ -328,27 +355,42 @@ _ELSEWHERE = {
 }
 
 
-def _suggest(name: str, known: Iterable[str]) -> str:
+def _suggest(entity: type, name: str, known: Mapping[str, EntityField]) -> str:
     stem, _, operator = name.rpartition("_")
     if operator in _ELSEWHERE and stem.rstrip("_") in known:
         return f"; did you mean {stem.rstrip('_') + '_' + _ELSEWHERE[operator]!r}?"
-    candidates = [*known, *(f"{field}_{operator}" for field in known for operator in _SUFFIXES)]
     prefix = next((field for field in known if name.startswith(f"{field}_")), "")
-    return nearest(name, [one for one in candidates if one.startswith(prefix)])
+    first, _, rest = name.partition("__")
+    if rest and not prefix:
+        return nearest(first, known)
+    candidates = [one for one in _names(entity, known) if one.startswith(prefix)]
+    return nearest(name, candidates, [one for one in known if one.startswith(prefix)])
+
+
+def _names(entity: type, known: Mapping[str, EntityField]) -> Iterator[str]:
+    """Yield names that a filter may have."""
+    for name, field in known.items():
+        yield name
+        inside, kind = value_object(field.annotation) or child_class(entity, name), field.type.kind
+        if inside is None:
+            yield from (f"{name}_{operator}" for operator, suffix in _SUFFIXES.items() if suffix.suits(kind))
+        elif not issubclass(inside, ValueOfPart):
+            yield from (f"{name}__{one}" for one in describe(inside))
 
 
 def _check_fit(field: Field, operator: str, annotation: Any) -> None:
     """Refuse an operator that does not suit the field, and an annotation that does not suit the operator."""
     suffix, kind = _SUFFIXES[operator], field.spec.type.kind
-    if (suffix.takes == "text" and kind is not Kind.TEXT) or (suffix.ordered and not kind.ordered):
-        raise QueryError(f"{operator} does not fit {field!r}, which is {field.spec.annotation}")
+    if not suffix.suits(kind):
+        raise QueryError(f"{operator} does not fit {field!r}, which is {type_name(field.spec)}")
     if not _fits(field.spec, suffix.takes, annotation):
         scalar = kind.value
         needed = {"flag": "bool", "several": f"list[{scalar}]", "pair": f"tuple[{scalar}, {scalar}]"}
-        many = collection_of(field.spec.annotation) is not None
+        one, many = value_object(field.spec.annotation), collection_of(field.spec.annotation)
+        of = "one of its children" if many else "a field of it"
         raise QueryError(
             f"is annotated {annotation}, but {operator} of {field!r} needs {needed.get(suffix.takes, scalar)}"
-            + f"; to ask about one of its children, name it {field.ref.name}__ and a field or operator" * many
+            + f"; to ask about {of}, name it {field.ref.name}__ and a field or operator" * bool(one or many)
         )
 
 
