@@ -89,6 +89,24 @@ def test_set_forms_ask_about_their_own_table(shop):
     assert shop.orders.count() == 4
 
 
+def bosses(depth):
+    """Ask for the bosses of some employees: so many levels below them."""
+
+    def below(one, left):
+        def condition(other):
+            return (other.boss_id == one.id) & (below(other, left - 1) if left > 1 else other.name != "")
+
+        return exists(Employee, condition)
+
+    return below(e, depth)
+
+
+def test_rows_are_nested_as_deep_as_every_database_takes_them(shop):
+    assert [len(shop.employees.find(bosses(depth))) for depth in (1, 2, 3, 6)] == [2, 1, 0, 0]
+    with pytest.raises(QueryError, match="nested deeper than 6 levels"):
+        bosses(7)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         "build",

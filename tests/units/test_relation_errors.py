@@ -460,14 +460,25 @@ def market(db):
         ("rows__qty_avg", int, ["_sum, _min, _max or _count"]),
         ("rows__sku_sum", str, ["sum does not fit 'sku'"]),
         ("rows__qyt_sum", int | None, ["'qyt'", "'qty'"]),
+        ("row__count", int, ["no field 'row'", "'rows'", "row_id"]),
+        ("rows", set[DealLine], ["set of DealLine", "not hashable", "frozen"]),
     ],
 )
 def test_a_view_that_does_not_fit_is_refused_before_any_statement(market, field, annotation, words):
     wrong = view(id=int, **{field: annotation})
-    with query_budget(0), pytest.raises(QueryError) as caught:
+    with query_budget(0), pytest.raises((QueryError, MappingError)) as caught:
         market.deals.find(fields(Deal).size == 77, into=wrong)
     missing = [word for word in [f"View.{field}", *words] if word not in str(caught.value)]
     assert not missing, str(caught.value)
+
+
+def test_what_is_no_class_is_no_view(market):
+    with query_budget(0), pytest.raises(QueryError, match="the class of a view; an instance of PartyView is not a"):
+        market.deals.find(into=PartyView(id=1, name="secret"))
+
+
+def test_a_view_may_name_no_column(market):
+    assert len(market.deals.find(into=view())) == 2
 
 
 def test_a_row_out_of_scope_is_none_in_a_view_and_in_criteria(market):
@@ -499,8 +510,11 @@ def test_a_row_out_of_scope_is_none_in_a_view_and_in_criteria(market):
         (lambda d: exists(via(d.id, Deal).rows), ["exists(Deal, lambda one: (one.id == id) & exists(one.rows, ...))"]),
         (lambda d: d.rows.qty > 1, ["Deal.rows has no attribute 'qty'", "exists() or every()"]),
         (lambda d: d.party_id.name == "x", ["Deal.party_id has no attribute 'name'", "via() follows a key"]),
-        (lambda d: via(d.party_id, "Party").name == "x", ["via()", "the class of the entity", "str is not"]),
-        (lambda d: via(d.party_id, Party(name="secret")).name == "x", ["via()", "Party is not"]),
+        (
+            lambda d: via(d.party_id, "Party").name == "x",
+            ["via()", "the class of the entity", "instance of str is not"],
+        ),
+        (lambda d: via(d.party_id, Party(name="secret")).name == "x", ["via()", "an instance of Party is not"]),
         (lambda d: d.rows == [], ["Deal.rows", "exists()"]),
         (lambda d: some(d.stamp).txt == "a", ["'txt'", "'text'"]),
     ],

@@ -30,14 +30,13 @@ from sqlrepo.language.criteria import (
     matches_all,
 )
 from sqlrepo.language.entities import (
-    NO_ENTITY,
     EntityField,
     ValueOfPart,
     child_class,
     collection_of,
     describe,
-    is_entity,
     is_validating_model,
+    require_entity,
     value_object,
 )
 from sqlrepo.language.fields import Sort, fields
@@ -176,8 +175,6 @@ class _Planner:
         self._scoped = {one.definition().schema.full_name: one for one in repositories if one in SCOPED}
 
     def plan(self, mapper: AnyMapper, view: Any, extra: Iterable[str] = (), within: tuple[type, ...] = ()) -> Plan:
-        if not is_entity(view):
-            raise QueryError(f"into= takes an entity class; {view!r} is {NO_ENTITY}")
         if view in within:
             raise QueryError(f"{' nests '.join(one.__name__ for one in (*within, view))}, and so on without end")
         own: list[str] = []
@@ -190,7 +187,7 @@ class _Planner:
                     more.append(self._read(mapper, view, field, within))
             except QueryError as error:
                 raise QueryError(f"{view.__name__}.{name}: {error}") from None
-        selected = tuple(dict.fromkeys(chain(own, *(one.near for one in more), extra)))
+        selected = tuple(dict.fromkeys(chain(own, *(one.near for one in more), extra))) or mapper.selected[:1]
         return Plan(mapper, selected, mapper.make_hydrator(view, selected), tuple(more))
 
     def _read(self, mapper: AnyMapper, view: Any, field: EntityField, within: tuple[type, ...]) -> Nested | Fold | Flag:
@@ -204,9 +201,9 @@ class _Planner:
             return _fold(relation, field, rest) if rest else self._nest(relation, view, field, within)
         known = {*mapper.names, *mapper.links, *_relationships(mapper.schema), *self._references(mapper)}
         raise QueryError(
-            f"{mapper.entity.__name__} has no field {name!r}{nearest(name, sorted(known))}; a view names fields and "
-            "parts of the entity, relationships of the mapped class, and what a foreign key refers to: by the column "
-            f"{name}_id, or by another that `references` of the repository names"
+            f"{mapper.entity.__name__} has no field {prefix!r}{nearest(prefix, known)} (a view names fields and parts "
+            "of the entity, relationships of the mapped class, and what a foreign key refers to: by the column "
+            f"{prefix}_id, or by another that `references` of the repository names)"
         )
 
     def _nest(self, relation: Relation, view: Any, field: EntityField, within: tuple[type, ...]) -> Nested:
@@ -403,6 +400,7 @@ class View:
 
     def __init__(self, call: Call, view: type, names: Iterable[str] = ()) -> None:
         repository = call.repository
+        require_entity(view, "into= takes the class of a view")
         self._plan = _plan(tuple(call.kinds), view)
         self._scopes: dict[TableName, Criterion] = {}
         self._flags: dict[tuple[AnyMapper, Flag], Criterion] = {}

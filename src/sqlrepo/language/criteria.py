@@ -14,7 +14,9 @@ Case: TypeAlias = Literal["exact", "folded", "ascii", "unicode"]
 
 # Recursive SQL compilers overflow the stack somewhere above 100 levels, SQLite counts each term of a chain as a level
 # and allows 1,000, and asyncpg sends at most 32,767 parameters.
+# SQLite's parser takes about ten conditions on other rows, one inside the other.
 MAX_DEPTH = 50
+MAX_ROWS = 6
 MAX_LEAVES = 500
 MAX_VALUES = 30_000
 

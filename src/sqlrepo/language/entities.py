@@ -84,6 +84,13 @@ def is_entity(cls: object) -> bool:
     )
 
 
+def require_entity(given: object, needed: str) -> None:
+    """Raise `QueryError` for what is no class of entities."""
+    if not is_entity(given):
+        name = getattr(given, "__name__", f"an instance of {type(given).__name__}")
+        raise QueryError(f"{needed}; {name} is {NO_ENTITY}")
+
+
 def is_mapped(cls: type) -> bool:
     """Return True if SQLAlchemy has mapped the class by now; does not import SQLAlchemy."""
     return hasattr(cls, "__mapper__")
@@ -134,8 +141,15 @@ def child_class(entity: type, name: str) -> type | None:
         relationship = cast(Any, entity).__mapper__.relationships.get(name)
         return None if relationship is None else cast(type, relationship.mapper.class_)
     found = collection_of(describe(entity)[name].annotation)
-    if found is None or is_entity(found[1]):
-        return None if found is None else found[1]
+    if found is None:
+        return None
+    if is_entity(found[1]):
+        if issubclass(found[0], set | frozenset) and found[1].__hash__ is None:
+            raise MappingError(
+                f"{entity.__name__}.{name} is a {found[0].__name__} of {found[1].__name__}, which is not hashable; "
+                "declare that class frozen, or the field a list or tuple"
+            )
+        return cast(type, found[1])
     return dataclasses.make_dataclass(
         f"{entity.__name__}.{name}", [("value", found[1])], bases=(ValueOfPart,), slots=True
     )

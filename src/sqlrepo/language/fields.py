@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar, cast, overload
 from sqlrepo.errors import InvalidLiteralError, QueryError, nearest
 from sqlrepo.language.criteria import (
     EVERYTHING,
+    MAX_ROWS,
     NOTHING,
     And,
     Case,
@@ -36,13 +37,12 @@ from sqlrepo.language.criteria import (
     own_refs,
 )
 from sqlrepo.language.entities import (
-    NO_ENTITY,
     EntityField,
     ValueOfPart,
     child_class,
     describe,
-    is_entity,
     is_mapped,
+    require_entity,
     value_object,
 )
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
@@ -159,9 +159,7 @@ def via(key: object, entity: type[M]) -> M:
         QueryError: the key is not a field, or the entity no class of entities.
     """
     ref = _field(key).ref
-    if not is_entity(entity):
-        given = getattr(entity, "__name__", type(entity).__name__)
-        raise QueryError(f"via() takes a key and the class of the entity that it refers to; {given} is {NO_ENTITY}")
+    require_entity(entity, "via() takes a key and the class of the entity that it refers to")
     return cast(M, Fields(entity, Via(ref), ref.row))
 
 
@@ -351,7 +349,8 @@ _DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 
 
 def _exists(given: object, where: Callable[[Any], object] | None, change: Callable[[Criterion], Criterion]) -> Exists:
-    depth = _DEPTH.get() + 1
+    if (depth := _DEPTH.get() + 1) > MAX_ROWS:
+        raise QueryError(f"exists() and every() are nested deeper than {MAX_ROWS} levels")
     if isinstance(given, type):
         if where is None:
             raise QueryError(_UNJOINED.format(given.__name__))
