@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin
 from sqlrepo import QueryObject
 from sqlrepo.memory import Kind
 from sqlrepo.testing.subject import FieldInfo
-from sqlrepo.testing.twins.elsewhere import Elsewhere
+from sqlrepo.testing.twins.elsewhere import Elsewhere, Made, view
 from sqlrepo.testing.twins.model import (
     Call,
     End,
@@ -20,7 +20,6 @@ from sqlrepo.testing.twins.model import (
     New,
     Operation,
     Program,
-    Projection,
     Savepoint,
     Scroll,
     Step,
@@ -143,10 +142,10 @@ class QueryGenerator:
                 values[name] = value
         return New(cls, values) if can_construct(cls, values) else None
 
-    def projection(self) -> Projection:
+    def projection(self) -> Made:
         """Generate a class with some of the fields."""
         chosen = self._pick.some_of([one.name for one in self.table.own_fields], 3, 1)
-        return Projection(tuple(dict.fromkeys(chosen)))
+        return Made(view, self.table.name, tuple((name, "", ()) for name in dict.fromkeys(chosen)))
 
     def _is_made(self, field: FieldInfo) -> bool:
         return bool(self.table.made(field.name)) or field.name in self.table.generated_fields

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import operator
 import types
@@ -572,19 +571,6 @@ class New(Node):
             )
         given = (f"{_parameter(self.cls, name)}={to_code(value, names)}" for name, value in self.values.items())
         return f"{cls}({', '.join(given)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Projection(Node):
-    """A class with some fields of an entity, for `into=`."""
-
-    names: tuple[str, ...]
-
-    def build(self, side: Side) -> Any:  # noqa: ARG002  # it is the same class on both sides
-        return dataclasses.make_dataclass("Projection", self.names)
-
-    def to_code(self, names: Names) -> str:
-        return f"{names.import_name('make_dataclass')}('Projection', {list(self.names)!r})"
 
 
 class NotConstructedError(Exception):

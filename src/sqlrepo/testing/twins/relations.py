@@ -11,10 +11,10 @@ from random import Random
 from types import new_class
 from typing import Annotated, Any, TypeAlias
 
-from sqlrepo import QueryObject, Summary, Where
+from sqlrepo import QueryObject, Where
 from sqlrepo.memory import Kind
 from sqlrepo.testing.subject import FieldInfo
-from sqlrepo.testing.twins.elsewhere import FarRef
+from sqlrepo.testing.twins.elsewhere import FarRef, Made, summary
 from sqlrepo.testing.twins.model import (
     Call,
     FieldRef,
@@ -112,30 +112,6 @@ class AnyQuery(Node):
         function = names.import_name(query)
         given = ", ".join(to_code(one, names) for one in (self.where, self.order))
         return f"{function}({names.import_name(self.entity)}, {given}, limit={self.limit}, offset={self.offset})"
-
-
-@lru_cache
-def totals(entity: Any, measures: tuple[tuple[str, type], ...]) -> type[Summary[Any]]:
-    """Make a summary of all rows: their number, and the sums of fields and of children's fields."""
-    hints: dict[str, Any] = {"count": int, **{f"{name}_sum": kind | None for name, kind in measures}}
-    namespace = {"__module__": __name__, "__annotations__": hints}
-    made: type[Summary[Any]] = new_class("Totals", (Summary[entity],), exec_body=lambda body: body.update(namespace))
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class Totals(Node):
-    """A summary class with the sums of some fields."""
-
-    entity: type
-    measures: tuple[tuple[str, type], ...]
-
-    def build(self, side: Side) -> Any:  # noqa: ARG002  # it is the same class on both sides
-        return totals(self.entity, self.measures)
-
-    def to_code(self, names: Names) -> str:
-        given = ", ".join(f"({name!r}, {names.import_name(kind)})" for name, kind in self.measures)
-        return f"{names.import_name(totals)}({names.import_name(self.entity)}, ({given},))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,8 +383,9 @@ class Relations:
         }
         kept = {name: one for name, one in sums.items() if one is None or abs(one) < _LARGE}
         if kept and not self._table.converts:
-            node = Totals(self._table.entity, tuple((name, values[name][0].spec.type.python) for name in kept))
-            made = totals(node.entity, node.measures)
+            hints = [(f"{name}_sum", values[name][0].spec.type.python, True) for name in kept]
+            node = Made(summary, self._table.entity, (("count", int, False), *hints))
+            made = node.make(node.subject, node.members)
             expected = made(**{"count": len(rows), **{f"{name}_sum": one for name, one in kept.items()}})
             step = Call(self._table.name, "summarize", (node, *self._parts))
             yield "sums count each row and child once", (self._find(*self._parts), step), [expected], self._ask(step)

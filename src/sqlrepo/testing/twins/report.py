@@ -157,7 +157,6 @@ def _with_one_replaced(items: tuple[T, ...], plainer: Callable[[T], Iterable[T]]
 # -- the script
 
 _MODULES = {
-    "make_dataclass": "dataclasses",
     "suppress": "contextlib",
     "TypeAdapter": "pydantic",
     "compare": "sqlrepo.testing.twins",
