@@ -1,6 +1,7 @@
 """MariaDB: columns of any character set and collation compare exactly, with the help of their indexes."""
 
 import asyncio
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -312,3 +313,29 @@ def test_a_batch_longer_than_a_packet_is_stored(run, limit):
 
     assert [file.title for file in titled] == texts
     assert [file.notes for file in noted] == [[text] for text in texts]
+
+
+class Ticket(BaseModel):
+    id: UUID
+    seat: str
+
+
+class TicketRow(Base):
+    __tablename__ = "ticket_of_mariadb"
+    id: Mapped[UUID] = mapped_column(primary_key=True)  # MariaDB's own type
+    seat: Mapped[str] = mapped_column(sa.String(20))
+
+
+class Tickets(BaseRepository[Ticket, UUID]):
+    model = TicketRow
+
+
+@pytest.mark.parametrize("name", ["mysql", "mariadb"])
+def test_a_batch_with_uuids_as_keys_is_stored_by_an_engine_that_has_not_connected(db, name):
+    tickets = [Ticket(id=uuid4(), seat=str(number)) for number in range(3)]
+    fresh = Database(db.engine.url.set(drivername=f"{name}+pymysql"))
+    with Tickets(fresh) as repository:
+        assert repository.add_many(tickets) == tickets
+        assert repository.get_many([ticket.id for ticket in tickets]) == tickets
+        assert repository.delete_where(everything=True) == 3
+    fresh.dispose()

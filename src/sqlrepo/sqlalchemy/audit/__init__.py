@@ -50,9 +50,10 @@ def log_once(engine: sa.Engine, schema: Schema) -> None:
     missing version, which many tables do without, and a missing cascade.
     """
     table = table_of(schema)
-    if not is_first(table, dialect_of(engine.dialect).name):
+    dialect = dialect_of(engine.dialect)
+    if not is_first(table, dialect.name):
         return
-    findings = findings_of(table, engine.dialect, UNKNOWN, without=[LOST_UPDATE, NO_CASCADE])
+    findings = findings_of(table, dialect.types, UNKNOWN, without=[LOST_UPDATE, NO_CASCADE])
     found = [one for one in findings if not one.assumed]
     if found:
         places = dict.fromkeys(one.place or one.what for one in found)  # each once, in their order

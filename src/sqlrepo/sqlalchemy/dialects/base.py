@@ -65,7 +65,7 @@ class Dialect(ABC):
     limits_keys: ClassVar[bool] = True  # generated keys are positive, and end with the range of their column
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
-        self.sql = sql
+        self.sql = self.types = sql  # `types` is asked for the types of columns
         self.isolation = isolation
         self.inspected = False
         self.longest_statement: int | None = None  # in bytes, parameters included, where the server has a limit
@@ -203,7 +203,7 @@ class Dialect(ABC):
 
     def writes_json_null(self, column: AnyColumn) -> bool:
         """Return True if SQLAlchemy would write the text null for None."""
-        type_: Any = column.type.dialect_impl(self.sql)
+        type_: Any = column.type.dialect_impl(self.types)
         return isinstance(type_, sa.JSON) and not type_.none_as_null
 
     def is_null(self, column: AnyColumn) -> AnyColumn:
@@ -259,7 +259,7 @@ class Dialect(ABC):
 
     def stored_type(self, column: AnyColumn) -> TypeEngine[Any]:
         """Return the column's type on this database, beneath variants and type decorators."""
-        found: Any = column.type.dialect_impl(self.sql)
+        found: Any = column.type.dialect_impl(self.types)
         while isinstance(found, TypeDecorator | DOMAIN):
             found = found.data_type if isinstance(found, DOMAIN) else found.impl
         return cast("TypeEngine[Any]", found)

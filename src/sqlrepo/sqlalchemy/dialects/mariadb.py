@@ -47,6 +47,7 @@ class MariaDB(Dialect):
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)
+        self.types = type(sql)()  # the engine's own would keep what it says before it knows its server
         # The character set, collation and scale of each column.
         self._properties: dict[TableName, dict[str, tuple[Any, ...]]] = {}
 
