@@ -83,6 +83,10 @@ class Driver(Protocol):
     def reports_statements(self) -> bool:
         """True if the driver reports statements to `PROBES` itself; otherwise each call counts as one."""
 
+    @property
+    def cascades(self) -> bool:
+        """True if ON DELETE CASCADE is obeyed, which an application's SQLite engine may not do."""
+
     def snapshot(self) -> AbstractContextManager[None]:
         """Let the reads within see one moment, where the isolation of the database does not decide what they see."""
 

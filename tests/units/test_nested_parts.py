@@ -5,7 +5,7 @@ import random
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqlrepo import (
     BaseRepository,
@@ -21,6 +21,7 @@ from sqlrepo import (
     matches,
     not_,
 )
+from sqlrepo.sqlalchemy import Database
 from sqlrepo.testing import query_budget
 from tests.units.domain import changed, opened, tables_of
 
@@ -261,6 +262,33 @@ def test_deleting_without_a_cascade_takes_statements_from_the_bottom_up(db):
         with query_budget(1 + 2 + 3 + 1):
             port.shipments.delete(stored.id)
     assert rows(db) == {"crate": 0, "item": 0, "stamp": 0}
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_engine_that_does_not_enforce_foreign_keys_leaves_no_child_behind(tmp_path, joined):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/unenforced.db")
+    Base.metadata.create_all(engine)
+    counts = sa.select(*(sa.select(sa.func.count(row.id)).scalar_subquery() for row in (CrateRow, ItemRow)))
+    boxes = [Box(label="one", items=[Piece(sku="a"), Piece(sku="b")]), Box(label="two", items=[Piece(sku="a")])]
+    for delete, left in (
+        (lambda loads, one: loads.delete(one.id), (1, 1)),
+        (lambda loads, one: loads.remove(one), (1, 1)),
+        (lambda loads, one: loads.delete_where(id=one.id), (1, 1)),
+        (lambda loads, one: loads.update(changed(one, crates=[])), (1, 1)),
+        (lambda loads, one: loads.patch(one.id, {"crates": [changed(one.crates[0], items=[])]}), (2, 1)),
+    ):
+        with Session(engine) as session:
+            source = session if joined else Database(engine)
+            with Loads(source) as loads:
+                one, _ = loads.add_many([Load(crates=boxes), Load(crates=boxes[1:])])
+            with Loads(source) as loads:
+                delete(loads, one)
+            assert session.execute(counts).one() == left
+            with Loads(source) as loads:
+                loads.delete_where(everything=True)
+            assert session.execute(counts).one() == (0, 0)
+            session.commit()
+    engine.dispose()
 
 
 def test_a_change_of_the_second_level_counts_and_compares_the_roots_version(db):

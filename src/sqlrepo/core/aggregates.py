@@ -89,7 +89,7 @@ class Aggregate:
 
     def delete(self, driver: Driver, where: Condition) -> int:
         """Delete rows, after the children that the database does not delete with their owner; return their number."""
-        if all(part.cascades for part in self.parts):
+        if not _left_behind(driver, self.parts):
             return driver.delete(self._mapper.schema, where)
         schema, selected = self._mapper.require_key().schema, self._mapper.selected
         rows = driver.fetch(schema, Fetch(selected, where, lock="update"))
@@ -323,16 +323,18 @@ def _sort(part: Part, stored: list[Stored]) -> list[Stored]:
 
 def _delete_parts(driver: Driver, mapper: Mapper[Any], parts: Iterable[Part], rows: Sequence[Row]) -> None:
     """Delete the parts of rows that the database does not delete with them, the innermost first."""
-    for part in parts:
-        if part.cascades or not rows:
-            continue
+    for part in _left_behind(driver, parts) if rows else ():
         owners = [_owner(mapper, part, row) for row in rows]
-        if part.through or not all(one.cascades for one in part.parts):
+        if part.through or _left_behind(driver, part.parts):
             groups, _ = _fetch(driver, part, owners, "update")
             _delete_rows(driver, part, list(chain(*groups)))
         else:
             for where in _belonging(part, owners):
                 driver.delete(part.schema, where)
+
+
+def _left_behind(driver: Driver, parts: Iterable[Part]) -> list[Part]:
+    return [part for part in parts if not (driver.cascades and part.cascades)]
 
 
 def _delete_rows(driver: Driver, part: Part, rows: Sequence[Row], moved: Sequence[Row] = ()) -> None:

@@ -32,6 +32,7 @@ class MemoryDriver:
     """
 
     reports_statements = False
+    cascades = True
 
     def __init__(self, tables: Tables, transaction: Transaction) -> None:
         self._tables = tables

@@ -149,6 +149,10 @@ class Dialect(ABC):
                 "isolation level"
             )
 
+    def cascades(self, connection: sa.Connection) -> bool:
+        """Return True if foreign keys are enforced on a connection."""
+        return True
+
     def _inspect(self, connection: sa.Connection) -> Iterable[str]:
         """Read the server's properties; return what it lacks."""
         return ()

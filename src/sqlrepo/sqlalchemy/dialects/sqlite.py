@@ -52,6 +52,8 @@ _UNLOCKED = (
     "process may be lost; fork while no unit of work is open"
 )
 
+_FOREIGN_KEYS = text("PRAGMA foreign_keys").execution_options(**{UNCOUNTED: True})
+
 _OBJECTS = """
     SELECT type, sql FROM {}.sqlite_master WHERE lower(tbl_name) = lower(:name) AND type <> 'index'
     UNION ALL SELECT type, sql FROM sqlite_temp_master WHERE lower(tbl_name) = lower(:name) AND type <> 'index'
@@ -189,6 +191,9 @@ class SQLite(Dialect):
         connection.create_function("sqlrepo_low", 2, _low_half, deterministic=True)
         info[_PREPARED] = True
 
+    def cascades(self, connection: Connection) -> bool:
+        return bool(connection.execute(_FOREIGN_KEYS).scalar_one())
+
     def _inspect(self, connection: Connection) -> Sequence[str]:
         return () if self._forked is None else (self._forked,)
 
@@ -199,7 +204,7 @@ class SQLite(Dialect):
                 f"this engine's {type(pool).__name__} shares one connection between units of work, so their "
                 "transactions mix; give Database the URL instead"
             )
-        if not connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
+        if not self.cascades(connection):
             yield (
                 "this engine does not enforce foreign keys; give Database the URL instead, or send PRAGMA "
                 "foreign_keys = ON when it connects"
