@@ -2,6 +2,7 @@
 
 import contextlib
 import types
+from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
@@ -132,6 +133,14 @@ class WithLeaving(BaseModel):
     version: int = 1
 
 
+@dataclass
+class WithLocal:
+    title: str
+    more: "list[Nowhere]"  # noqa: F821  # as of a class local to a function
+    id: int | None = None
+    version: int = 1
+
+
 class WithMore(BaseModel):
     id: int | None = None
     title: str
@@ -160,6 +169,9 @@ class WithScalar(BaseModel):
         (WithLeaving, {}, ["'leaving'", "SET NULL", "CASCADE"]),
         (WithMore, {"more": HasMany(LineRow)}, ["'more'", "2 foreign keys", "by="]),
         (WithMore, {"more": HasMany(LineRow, by="case")}, ["'more'", "'case'", "'case_id'"]),
+        (WithMore, {"more": LineRow}, ["'more'", "LineRow", "HasMany"]),
+        (WithMore, {"more": HasMany("LineRow")}, ["'LineRow'", "not a mapped class"]),
+        (WithLocal, {"more": HasMany(LineRow)}, ["'more'", "unknown at module level"]),
         (WithUnknown, {}, ["'linse'", "'lines'", "parts", "to_domain"]),
         (WithScalar, {}, ["'titel'", "'title'", "to_domain"]),
     ],

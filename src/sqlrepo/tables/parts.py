@@ -226,9 +226,11 @@ def declared_parts(
             found[name] = declared
     for name, declared in found.items():
         if _child_of(entity, name, declared) is None:
+            annotation = describe(entity)[name].annotation
+            what = "annotated with a name that is unknown at module level" if annotation is Any else annotation
             raise MappingError(
-                f"field {name!r} of {entity.__name__} is {describe(entity)[name].annotation}; children are a list, "
-                "tuple, set or frozenset of entities or plain values, and HasOne declares a single entity"
+                f"field {name!r} of {entity.__name__} is {what}; children are a list, tuple, set or frozenset of "
+                "entities or plain values, and HasOne declares a single entity"
             )
         if declared.model is None and not has_owned_children(schema.model, name):
             raise MappingError(
@@ -256,8 +258,10 @@ def _child_of(entity: type, name: str, declared: InTable) -> type | None:
     return value_object(describe(entity)[name].annotation)
 
 
-def _verify_names(entity: type, schema: Schema, columns: Mapping[str, str], parts: Iterable[str]) -> None:
-    for name in parts:
+def _verify_names(entity: type, schema: Schema, columns: Mapping[str, str], parts: Mapping[str, Declared]) -> None:
+    for name, declared in parts.items():
+        if not isinstance(declared, HasMany | HasOne | Embedded):
+            raise MappingError(f"`parts` gives {declared!r} for {name!r}; use HasMany, HasOne or Embedded")
         if name not in describe(entity):
             raise MappingError(f"`parts` names {name!r}, which is not a field{nearest(name, describe(entity))}")
         if columns.get(name, name) in schema.by_name:
@@ -499,6 +503,6 @@ def _order_column(
     if column is None or column.type.kind is not Kind.INTEGER or column.name in given:
         raise MappingError(
             f"part {name!r}: order={declared.order!r} must be an integer column of table {schema.name} that the "
-            f"children do not have as a field{nearest(declared.order, schema.by_name)}"
+            f"children do not have as a field{'' if column else nearest(declared.order, schema.by_name)}"
         )
     return column.name

@@ -69,7 +69,7 @@ def _mapped(model: type[Any]) -> tuple[sa.Table, Any, Any, tuple[Any, ...]]:
     """Return a mapped class's table, its columns by attribute, and its version and key columns."""
     mapper: Any = sa.inspect(model, raiseerr=False)
     if mapper is None:
-        raise MappingError(f"{model.__name__!r} is not a mapped class")
+        raise MappingError(f"{getattr(model, '__name__', model)!r} is not a mapped class")
     table = mapper.local_table
     if not isinstance(table, sa.Table):
         raise MappingError(f"{model.__name__} is not mapped to one table")
