@@ -334,7 +334,7 @@ def _delete_parts(driver: Driver, mapper: Mapper[Any], parts: Iterable[Part], ro
 
 
 def _left_behind(driver: Driver, parts: Iterable[Part]) -> list[Part]:
-    return [part for part in parts if not (driver.cascades and part.cascades)]
+    return [part for part in parts if not (part.cascades and driver.cascades)]
 
 
 def _delete_rows(driver: Driver, part: Part, rows: Sequence[Row], moved: Sequence[Row] = ()) -> None:

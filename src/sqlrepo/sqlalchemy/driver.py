@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -77,7 +77,7 @@ class SQLAlchemyDriver:
         self._interrupted = False
         self._changed: Callable[[], Mapping[str, str]] = dict
 
-    @cached_property
+    @property
     def cascades(self) -> bool:
         return self._call(self._database.dialect.cascades, self._connection)
 
