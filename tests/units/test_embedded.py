@@ -164,6 +164,13 @@ def test_other_uses_say_what_to_do(places):
         p.ship_to.town  # noqa: B018
     with pytest.raises(QueryError, match="has no order"):
         places.find(order_by="ship_to")
+    for write in (
+        lambda: places.patch(1, {"ship_to.city": "Oslo"}),  # past the validators of its class
+        lambda: places.update_where(title="a", set_={"bill_to.city": "Oslo"}),
+        lambda: places.upsert(Place(id=1, title="a", ship_to=address("Oslo")), on="id", update=["ship_to.city"]),
+    ):
+        with pytest.raises(QueryError, match="set as a whole"):
+            write()
 
 
 def test_what_does_not_fit_is_refused():

@@ -213,7 +213,13 @@ class Mapper(Generic[T]):
 
     def columns(self, name: str) -> list[Column]:
         """Return the column of a field, or those of a value object."""
-        return [self.column(path) for path in self._paths(name) or [name]]
+        return [self.column(path) for path in self._written(name) or [name]]
+
+    def _written(self, name: str) -> list[str]:
+        whole, inside, _ = name.partition(".")
+        if inside:
+            raise QueryError(f"{name!r} is inside a value object, which is set as a whole; name {whole!r}")
+        return self._paths(name)
 
     def _paths(self, name: str) -> list[str]:
         """Return the paths of a value object's fields; none for another field."""
@@ -321,7 +327,7 @@ class Mapper(Generic[T]):
     def _flatten(self, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield values by path, those of value objects one by one."""
         for name, value in values.items():
-            paths = self._paths(name)
+            paths = self._written(name)
             if not paths:
                 yield name, value
                 continue

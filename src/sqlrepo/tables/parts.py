@@ -258,7 +258,7 @@ def _child_of(entity: type, name: str, declared: InTable) -> type | None:
     return value_object(describe(entity)[name].annotation)
 
 
-def _verify_names(entity: type, schema: Schema, columns: Mapping[str, str], parts: Mapping[str, Declared]) -> None:
+def _verify_names(entity: type, schema: Schema, columns: Mapping[str, str], parts: Mapping[str, Any]) -> None:
     for name, declared in parts.items():
         if not isinstance(declared, HasMany | HasOne | Embedded):
             raise MappingError(f"`parts` gives {declared!r} for {name!r}; use HasMany, HasOne or Embedded")
