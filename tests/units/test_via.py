@@ -27,6 +27,7 @@ from sqlrepo import (
 from tests.units.domain import database
 from tests.units.related import (
     Base,
+    Comment,
     Country,
     Customer,
     Employee,
@@ -165,8 +166,19 @@ def test_cursors_of_another_order_or_filter_are_refused(shop):
 
 
 def test_a_literal_is_checked_by_the_column_behind_the_key(shop):
-    with pytest.raises(InvalidLiteralError):
-        shop.orders.find(customer.name == "x" * 61)
+    long, many = "x" * 61, 2**70
+    for criterion, field in (
+        (customer.name == long, "customer_id.name"),
+        (OrderQuery(customer_id__country__name=long).criteria, "customer_id.country.name"),
+        (customer.address.city == long, "customer_id.address.city"),
+        (exists(o.lines, lambda line: line.qty == many), "lines.qty"),
+        (exists(o.lines, lambda line: via(line.label_id, Label).name == long), "lines.label_id.name"),
+        (exists(o.label_ids, lambda one: one == many), "label_ids"),
+        (exists(Comment, lambda one: (one.order_id == o.id) & (one.author_id == many)), "Comment.author_id"),
+    ):
+        with pytest.raises(InvalidLiteralError) as caught:
+            shop.orders.find(criterion)
+        assert caught.value.field == field
     with pytest.raises(InvalidLiteralError):
         _ = customer.name == 3
 

@@ -40,6 +40,7 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.entities import (
     EntityField,
+    ValueOfPart,
     child_class,
     describe,
     field_at,
@@ -467,7 +468,10 @@ class Mapper(Generic[T]):
                 return CompareFields(left, op, right)
             case _:
                 way = self._bind_via(leaf.ref, relations)
-                bound = way.mapper.bind(map_refs(leaf, lambda ref: replace(ref, via=None)), relations)
+                try:
+                    bound = way.mapper.bind(map_refs(leaf, lambda ref: replace(ref, via=None)), relations)
+                except InvalidLiteralError as wrong:
+                    raise InvalidLiteralError(_path(leaf.ref) or wrong.field, wrong.reason) from None
                 return map_leaves(bound, lambda one: map_refs(one, partial(reroot, change=partial(replace, via=way))))
 
     def _is_missing(self, ref: Ref, relations: Callable[[], Reaches]) -> list[Criterion]:
@@ -516,7 +520,12 @@ class Mapper(Generic[T]):
             through = part.through
             around = through.mapper if through else self
             near, far = tuple(map(around.ref, part.targets)), tuple(map(mapper.ref, part.owner))
-        where = map_leaves(leaf.where, partial(mapper.bind, relations=relations))
+        try:
+            where = map_leaves(leaf.where, partial(mapper.bind, relations=relations))
+        except InvalidLiteralError as wrong:
+            around = leaf.root.__name__ if leaf.root else leaf.ref.name
+            inside = "" if issubclass(mapper.entity, ValueOfPart) else f".{wrong.field}"
+            raise InvalidLiteralError(f"{around}{inside}", wrong.reason) from None
         where = where if matches_all(scope) else And((where, scope))
         bound = replace(leaf, ref=near[0] if leaf.root else leaf.ref, near=near, far=far, mapper=mapper, where=where)
         if through is None:
@@ -746,3 +755,11 @@ def _make_nested(
     fields = {columns[at]: path for at, path in own.items()}
     hydrator: Hydrator[Any] = Hydrator(model, schema, tuple(fields), fields)
     return _NestedHydrator(field.name, hydrator, tuple(own), optional=field.optional)
+
+
+def _path(ref: Ref) -> str:
+    """Name a field behind keys, as in ``customer_id.name``; nothing for one of a single child."""
+    if ref.via is None:
+        return ref.name
+    before = "" if ref.via.mapper else _path(ref.via.key)
+    return before and f"{before}.{ref.name}"
