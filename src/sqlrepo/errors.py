@@ -270,6 +270,8 @@ class MappingError(RepositoryError):
 class UnsupportedError(RepositoryError):
     """The backend, or this form of a class, does not support the request."""
 
+    halfway: bool = False  # the call had sent a statement already
+
 
 # -- for the library itself
 

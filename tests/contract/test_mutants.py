@@ -116,11 +116,11 @@ def uncounted(self, *given, **options):
 def adopt(self):
     stored = {self._key(row): row for rows in self._stored for row in rows}
     for item in self._items:
-        item.old = stored.get(self._key(item.values(self._part)))
+        item.old = stored.get(self._key(item.values))
 
 
-def numbered_by_age(part, stored, old):
-    return [None if row is None else row[part.order] for row in old] if part.order else [None] * len(old)
+def numbered_by_age(part, taken, had):
+    return had
 
 
 def one_by_one(self, driver, rows, lock=None):
@@ -151,7 +151,11 @@ LOAD, WITH_OWNERS = Aggregate.load, memory_driver.with_owners
         pytest.param(Scope, "check_new", lambda self, rows: None, {"15.5"}, id="scope-of-new-rows"),
         pytest.param(Aggregate, "replace", keep_children, {"16.2", "16.5", "16.6"}, id="children-are-kept"),
         pytest.param(
-            Aggregate, "complete", lambda self, driver, rows, given: self.load(driver, rows), {"16.1"}, id="no-children"
+            Aggregate,
+            "complete",
+            lambda self, driver, rows, given, **_: self.load(driver, rows),
+            {"16.1"},
+            id="no-children",
         ),
         pytest.param(Tasks, "_apply", uncounted, {"16.3"}, id="children-do-not-count"),
         pytest.param(_Difference, "_match_keys", adopt, {"16.5", "16.6"}, id="children-are-stolen"),

@@ -581,8 +581,8 @@ def positions_are_swapped(patch):
     """The last two children change places."""
     right = aggregates._positions
 
-    def positions(part, stored, old):
-        found = list(right(part, stored, old))
+    def positions(part, taken, had):
+        found = list(right(part, taken, had))
         return [*found[:-2], *found[-2:][::-1]]
 
     patch.setattr(aggregates, "_positions", positions)

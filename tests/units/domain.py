@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import BaseRepository, BaseUnitOfWork, QueryObject, Where, contains, fields
 from sqlrepo.memory import InMemoryDatabase
-from sqlrepo.sqlalchemy import Database, SQLAlchemyRepository, SQLAlchemyUnitOfWork
+from sqlrepo.sqlalchemy import AsyncDatabase, Database, SQLAlchemyRepository, SQLAlchemyUnitOfWork
 from sqlrepo.sqlalchemy.types import (
     Bytes,
     Duration,
@@ -82,6 +82,17 @@ def opened(unit):
 def changed(entity, **values):
     """A copy of an entity with other values."""
     return entity.model_copy(update=values)
+
+
+def async_database(kind, base, folder):
+    """An empty database of a kind for async units; SQLite's is a file in a folder."""
+    if kind == "memory":
+        return database("memory", base)
+    if kind == "sqlite":
+        create(Database(f"sqlite:///{folder}/async.db"), base).dispose()
+        return AsyncDatabase(f"sqlite+aiosqlite:///{folder}/async.db")
+    drivers = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}
+    return AsyncDatabase(servers.emptied(kind, base).set(drivername=drivers[kind]))
 
 
 def connections_out(db):

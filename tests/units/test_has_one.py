@@ -154,7 +154,7 @@ class TestReadingAndWriting:
             ({"garden": other.garden}, "garden.id"),
             ({"deed": Deed(owner="o" * 31)}, "deed.owner"),
             ({"deed": None}, "deed"),
-            ({"deed": other.garden}, "deed.Deed"),
+            ({"deed": other.garden}, "deed"),
         ]:
             for write in (
                 lambda street, wrong: street.houses.update(changed(house, **wrong)),

@@ -31,8 +31,7 @@ from sqlrepo import (
 )
 from sqlrepo.sqlalchemy import AsyncDatabase, Database, audit, types
 from sqlrepo.testing import query_budget
-from tests.databases import servers
-from tests.units.domain import changed, create, database, tables_of
+from tests.units.domain import async_database, changed, create, database, tables_of
 
 T = TypeVar("T")
 
@@ -416,15 +415,7 @@ async def work_async(db):
 
 
 def test_async_units_keep_them(backend, tmp_path):
-    drivers = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}
-    if backend == "memory":
-        db = database("memory", Base)
-    elif backend == "sqlite":
-        create(Database(f"sqlite:///{tmp_path}/async.db"), Base).dispose()
-        db = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/async.db")
-    else:
-        db = AsyncDatabase(servers.emptied(backend, Base).set(drivername=drivers[backend]))
-    asyncio.run(work_async(db))
+    asyncio.run(work_async(async_database(backend, Base, tmp_path)))
 
 
 def test_the_audit_names_a_part_without_a_cascade():

@@ -282,6 +282,58 @@ def test_many_owners_and_children_of_composite_keys(db):
         assert house.rooms.count(exists(fields(Room).chairs, lambda chair: chair.color == "blue")) == 1
 
 
+class BlockRow(Base):
+    __tablename__ = "block_of_flats"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    flats: Mapped[list["FlatRow"]] = relationship(cascade="all, delete-orphan")
+
+
+class FlatRow(Base):
+    __tablename__ = "flat_of_block"
+    block: Mapped[int] = mapped_column(sa.ForeignKey(BlockRow.id, ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    lamps: Mapped[list["LampRow"]] = relationship(cascade="all, delete-orphan")
+
+
+class LampRow(Base):
+    __tablename__ = "lamp_of_flat"
+    __table_args__ = (sa.ForeignKeyConstraint(["block", "flat"], [FlatRow.block, FlatRow.number], ondelete="CASCADE"),)
+    block: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    flat: Mapped[int]
+
+
+class Lamp(BaseModel):
+    code: str
+
+
+class Flat(BaseModel):
+    number: int
+    lamps: list[Lamp] = []
+
+
+class Block(BaseModel):
+    id: int | None = None
+    flats: list[Flat] = []
+    version: int = 1
+
+
+class Blocks(BaseRepository[Block, int]):
+    model = BlockRow
+    version = "version"
+
+
+def test_many_inner_owners_and_children_of_composite_keys(db):
+    flats = [Flat(number=number, lamps=[Lamp(code=f"{number:03}")]) for number in range(300)]
+    with Blocks(db) as blocks:
+        block = blocks.add(Block(flats=flats))
+        moved = [changed(one, lamps=flats[at - 1].lamps) for at, one in enumerate(flats)]
+        block = blocks.update(changed(block, flats=moved))
+        assert block.flats == moved
+        assert blocks.get(block.id) == block
+
+
 def test_children_of_another_owner_with_a_part_of_the_key_in_common_are_not_stolen(db):
     with House(db) as house:
         mine, other = house.rooms.add_many([Room(1, 1, [Chair("a")]), Room(1, 2, [Chair("b")])])

@@ -242,7 +242,7 @@ class TestGuarantees:
             ({"lines": [*order.lines, Line(sku="s" * 31)]}, "lines[3].sku"),
             ({"tags": frozenset({"t" * 31})}, "tags[0]"),
             ({"lines": [order.lines[0], order.lines[0]]}, "lines[1].id"),
-            ({"lines": [Order(status="no line")]}, "lines[0].Line"),
+            ({"lines": [Order(status="no line")]}, "lines[0]"),
         ]:
             for write in (shop.orders.update, shop.orders.save):
                 with pytest.raises(InvalidValueError) as caught:
@@ -435,7 +435,7 @@ def test_a_child_that_names_another_owner_is_refused(db):
     ):
         with pytest.raises(InvalidValueError) as caught, OwnedOrders(db) as orders:
             write(orders)
-        assert caught.value.field == "lines.order_id"
+        assert caught.value.field == "lines[0].order_id"
     with OwnedOrders(db) as orders:
         assert [len(one.lines) for one in orders.find()] == [2]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlrepo.core.scope import ScopedDriver
-from sqlrepo.core.selection import condition, key_chunks, values_equal
+from sqlrepo.core.scope import ScopedDriver, unscoped
+from sqlrepo.core.selection import condition, key_chunks
 from sqlrepo.driver import Condition, Driver, Fetch, Lock
-from sqlrepo.errors import ConstraintError, InvalidValueError, MappingError
-from sqlrepo.language.criteria import Criterion, OneOf, Or
+from sqlrepo.errors import ConstraintError, InvalidValueError, MappingError, UnsupportedError
+from sqlrepo.language.criteria import Or
 from sqlrepo.language.entities import is_mapped
 from sqlrepo.language.fields import Sort
 from sqlrepo.tables.mapper import Mapper
@@ -24,8 +24,8 @@ from sqlrepo.tables.schema import Row, Schema, columns_of
 Children: TypeAlias = "Mapping[str, Sequence[Child]]"
 # A stored child: its row, and the parts to be written for it.
 Stored: TypeAlias = tuple[Row, Children]
-
-_OWNERS_AT_ONCE = 500
+# The last index of an increasing run, and the run before it.
+_Run: TypeAlias = "tuple[int, _Run | None]"
 
 
 class Child(NamedTuple):
@@ -34,6 +34,15 @@ class Child(NamedTuple):
     values: Mapping[str, Any]  # by column, without those that its owner gives
     parts: Children
     place: str  # in the entity: ``lines[2]``
+
+
+class How(NamedTuple):
+    """How the parts of rows are read or written."""
+
+    driver: Driver
+    lock: Lock | None = None
+    new: bool = False  # the rows have no children yet
+    again: bool = False  # they were stored before, and their children keep their keys
 
 
 class Found(NamedTuple):
@@ -53,7 +62,7 @@ class Aggregate:
 
     # -- from an entity
 
-    def split(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Part an entity's values from its children."""
         return _split(self._mapper, values)
 
@@ -68,24 +77,25 @@ class Aggregate:
 
         Parts of locked rows are read with a lock too: a plain read may be older than the rows (REPEATABLE READ).
         """
-        return self._attach(driver, rows, [{}] * len(rows), lock=lock and "update") if self.parts else Found(rows)
+        return self._attach(How(driver, lock and "update"), rows, [{}] * len(rows))
 
     # -- writing
 
-    def insert(self, driver: Driver, rows: Sequence[Mapping[str, Any]], given: Sequence[Children]) -> Found:
-        """Insert rows and their children."""
-        return self.complete(driver, insert_rows(driver, self._mapper, rows), given)
+    def complete(self, driver: Driver, rows: list[Row], given: Sequence[Children], *, again: bool = False) -> Found:
+        """Insert the children of new rows, those of a part in one statement for each set of columns.
 
-    def complete(self, driver: Driver, rows: list[Row], given: Sequence[Children]) -> Found:
-        """Insert the children of new rows, those of a part in one statement for each set of columns."""
-        return self._attach(driver, rows, given, new=True) if self.parts else Found(rows)
+        The children of rows that were stored before keep their keys ``again``.
+        """
+        with after_a_statement():
+            return self._attach(How(driver, new=True, again=again), rows, given)
 
     def replace(self, driver: Driver, row: Row, given: Children) -> Found:
         """Write the children of a stored row over those that are there; parts that are not given are read."""
-        return self._attach(driver, [row], [given], lock="update") if self.parts else Found([row])
+        with after_a_statement():
+            return self._attach(How(driver, "update"), [row], [given])
 
-    def _attach(self, driver: Driver, rows: list[Row], given: Sequence[Children], **how: Any) -> Found:
-        return Found(rows, _attach(driver, self._mapper, self.parts, rows, given, **how))
+    def _attach(self, how: How, rows: list[Row], given: Sequence[Children]) -> Found:
+        return Found(rows, _attach(how, self._mapper, self.parts, rows, given) if self.parts else ())
 
     def delete(self, driver: Driver, where: Condition) -> int:
         """Delete rows, after the children that the database does not delete with their owner; return their number."""
@@ -93,12 +103,13 @@ class Aggregate:
             return driver.delete(self._mapper.schema, where)
         schema, selected = self._mapper.require_key().schema, self._mapper.selected
         rows = driver.fetch(schema, Fetch(selected, where, lock="update"))
-        _delete_parts(driver, self._mapper, self.parts, rows)
         if not rows:
             return driver.delete(schema, where)
-        # by key, for the condition may be about children that are gone now
-        keys = [tuple(row[selected.index(name)] for name in schema.key) for row in rows]
-        return sum(driver.delete(schema, condition(chunk)) for chunk in key_chunks(self._mapper, keys))
+        with after_a_statement():
+            _delete_parts(driver, self._mapper, self.parts, rows)
+            # by key, for the condition may be about children that are gone now
+            keys = _values_of(self._mapper, schema.key, rows)
+            return sum(driver.delete(schema, condition(chunk)) for chunk in key_chunks(self._mapper, keys))
 
     def name_fields(self, error: ConstraintError | InvalidValueError) -> bool:
         """Replace columns of a part's table by fields, such as ``lines.sku``; False if it is no part's table."""
@@ -110,30 +121,44 @@ class Aggregate:
             part = next((one for one in found if columns & set(one.owner)), found[0])
             error.fields = _paths(part, error.fields)
         elif error.field is not None:
-            error.field = _path(found[0], error.field)
+            error.field = _at(found[0], found[0].path, error.field)
         return True
 
 
+@contextmanager
+def after_a_statement() -> Generator[None]:
+    """Let an error that is harmless before a call's first statement abort the unit."""
+    try:
+        yield
+    except UnsupportedError as error:
+        error.halfway = True
+        raise
+
+
 def _attach(
-    driver: Driver,
-    mapper: Mapper[Any],
-    parts: Sequence[Part],
-    rows: Sequence[Row],
-    given: Sequence[Children],
-    *,
-    new: bool = False,
-    lock: Lock | None = None,
+    how: How, mapper: Mapper[Any], parts: Sequence[Part], rows: Sequence[Row], given: Sequence[Children]
 ) -> list[dict[str, Any]]:
     """Write the parts that are given with rows, read the others, and return those of each row.
 
-    Each level is written as a whole, and then the parts of its rows. Rows that are ``new`` have no children yet.
+    Each level is written as a whole, and then the parts of its rows.
     """
     attached: list[dict[str, Any]] = [{} for _ in rows]
     for part in parts if rows else ():
-        groups = _write_or_read(driver, mapper, part, rows, given, new=new, lock=lock)
+        owners = _owners(mapper, part, rows)
+        groups: list[list[Stored]] = [[] for _ in rows]
+        for written in (False, True):
+            chosen = [at for at, one in enumerate(given) if (how.new or part.name in one) is written]
+            theirs = [owners[at] for at in chosen]
+            if written and chosen:
+                wanted = [given[at].get(part.name, ()) for at in chosen]
+                found = _Difference(how, part, theirs, wanted).write()
+            else:
+                found = [[(row, {}) for row in group] for group in _fetch(how.driver, part, theirs, how.lock)[0]]
+            for at, group in zip(chosen, found, strict=True):
+                groups[at] = group
         inner, children = [row for group in groups for row, _ in group], [one for group in groups for _, one in group]
-        more = _attach(driver, part.mapper, part.parts, inner, children, new=new, lock=lock) if part.parts else ()
-        entities = iter(part.mapper.load(inner, more))
+        more = _attach(how, part.mapper, part.parts, inner, children)
+        entities = iter(part.mapper.load(inner, more if part.parts else ()))
         for row, group, built in zip(rows, groups, attached, strict=True):
             if part.required and not group:
                 raise _make_missing_error(mapper, part, row)
@@ -141,35 +166,12 @@ def _attach(
     return attached
 
 
-def _write_or_read(
-    driver: Driver,
-    mapper: Mapper[Any],
-    part: Part,
-    rows: Sequence[Row],
-    given: Sequence[Children],
-    *,
-    new: bool,
-    lock: Lock | None,
-) -> list[list[Stored]]:
-    owners = [_owner(mapper, part, row) for row in rows]
-    written = [index for index, children in enumerate(given) if new or part.name in children]
-    read = [index for index, children in enumerate(given) if not (new or part.name in children)]
-    groups: dict[int, list[Stored]] = {}
-    if read:
-        found, _ = _fetch(driver, part, [owners[index] for index in read], lock)
-        groups.update(zip(read, ([(row, {}) for row in group] for group in found), strict=True))
-    if written:
-        pairs = [(owners[index], given[index].get(part.name, ())) for index in written]
-        groups.update(zip(written, _Difference(driver, part, pairs, new=new).write(), strict=True))
-    return [groups[index] for index in range(len(rows))]
-
-
 def _make_missing_error(mapper: Mapper[Any], part: Part, row: Row) -> MappingError:
     error = MappingError(
         f"a row of table {mapper.schema.name} has no row in table {part.schema.name}, so {part.path!r} would be None, "
         "which its class does not allow; its key is the error's `key`"
     )
-    error.key = tuple(row[mapper.selected.index(name)] for name in mapper.schema.key)
+    [error.key] = _values_of(mapper, mapper.schema.key, [row])
     return error
 
 
@@ -181,7 +183,8 @@ def insert_rows(driver: Driver, mapper: Mapper[Any], rows: Sequence[Mapping[str,
     stored: dict[int, Row] = {}
     for columns, indexes in batches.items():
         values = [tuple(rows[index].values()) for index in indexes]
-        returned = driver.insert(mapper.schema, columns, values, mapper.selected)
+        with after_a_statement() if stored else nullcontext():
+            returned = driver.insert(mapper.schema, columns, values, mapper.selected)
         stored.update(zip(indexes, returned, strict=True))
     return [stored[index] for index in range(len(rows))]
 
@@ -189,13 +192,9 @@ def insert_rows(driver: Driver, mapper: Mapper[Any], rows: Sequence[Mapping[str,
 # -- children to rows
 
 
-def _split(mapper: Mapper[Any], values: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    links = mapper.links
-    if not links:
-        return values, {}
-    return {name: values[name] for name in values if name not in links}, {
-        name: values[name] for name in links if name in values
-    }
+def _split(mapper: Mapper[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    own = {name: value for name, value in values.items() if name not in mapper.links}
+    return own, {name: values[name] for name in mapper.links if name in values}
 
 
 def _dump_parts(parts: Iterable[Part], given: Mapping[str, Any], prefix: str = "") -> Children:
@@ -203,27 +202,29 @@ def _dump_parts(parts: Iterable[Part], given: Mapping[str, Any], prefix: str = "
 
 
 def _dump(part: Part, given: Any, place: str) -> list[Child]:
+    kind = part.mapper.entity
     if part.required and given is None:
         raise InvalidValueError(place, "cannot be None")
-    if not (part.single or isinstance(given, list | tuple | set | frozenset) or is_mapped(part.mapper.entity)):
+    if not (part.single or isinstance(given, list | tuple | set | frozenset) or is_mapped(kind)):
         raise InvalidValueError(place, f"expected a collection, got {type(given).__name__}")
+    once = part.plain and part.collect in (set, frozenset)
+    names = [part.mapper.column("value").name] if once else part.key
     children: list[Child] = []
-    seen: set[Any] = set()
+    seen: set[Row] = set()
     for index, child in enumerate(part.wrap(given)):
         at = place if part.single else f"{place}[{index}]"
+        if not isinstance(child, kind):
+            raise InvalidValueError(at, f"expected {kind.__name__}, got {type(child).__name__}")
         with _placed(part, at):
             values, more = _split(part.mapper, part.mapper.to_values(child))
             values = part.mapper.check_row(values)
             part.mapper.check_given(child)
-        once = part.plain and part.collect in (set, frozenset)
-        names = [part.mapper.column("value").name] if once else part.key
         key = _stored_values(part.schema, values, names)
-        if names and key in seen and None not in key:
-            if once:
-                continue
-            raise InvalidValueError(f"{at}.{part.mapper.field(names[0])}", "is another child's key as well")
+        if not (names and key in seen and None not in key):
+            children.append(Child(values, _dump_parts(part.parts, more, f"{at}."), at))
+        elif not once:
+            raise InvalidValueError(_at(part, at, names[0]), "is another child's key as well")
         seen.add(key)
-        children.append(Child(values, _dump_parts(part.parts, more, f"{at}."), at))
     return children
 
 
@@ -240,70 +241,68 @@ def _placed(part: Part, place: str) -> Generator[None]:
         raise
 
 
-def _path(part: Part, column: str) -> str:
-    return part.path if part.plain else f"{part.path}.{part.mapper.field(column)}"
+def _at(part: Part, place: str, column: str) -> str:
+    return place if part.plain else f"{place}.{part.mapper.field(column)}"
 
 
 def _paths(part: Part, columns: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_path(part, column) for column in columns))
+    return tuple(dict.fromkeys(_at(part, part.path, column) for column in columns))
 
 
 # -- rows to children
 
 
-def _owner(mapper: Mapper[Any], part: Part, row: Row) -> Row:
-    """Return the values of an owner's row to which its children refer."""
-    targets = part.through.targets if part.through else part.targets
-    return tuple(row[mapper.selected.index(name)] for name in targets)
+def _values_of(mapper: Mapper[Any], names: Iterable[str], rows: Iterable[Row]) -> list[Row]:
+    places = [mapper.selected.index(name) for name in names]
+    return [tuple(row[place] for place in places) for row in rows]
+
+
+def _owners(mapper: Mapper[Any], part: Part, rows: Iterable[Row]) -> list[Row]:
+    """Return the values of owners' rows to which their children refer."""
+    return _values_of(mapper, (part.through or part).targets, rows)
 
 
 def _fetch(
-    driver: Driver, part: Part, owners: Sequence[Row], lock: Lock | None = None, keys: Sequence[Row] = ()
+    driver: Driver, part: Part, owners: Iterable[Row], lock: Lock | None = None, keys: Sequence[Row] | None = None
 ) -> tuple[list[list[Row]], list[Row]]:
-    """Return the children of each owner, and rows of others that have one of some keys."""
+    """Return the children of each owner, and rows of others that have one of some keys.
+
+    With keys, were there none, also the children that the scope of their table hides, whose rows end with False.
+    """
     if part.through is None:
         return _fetch_rows(driver, part, owners, lock, keys)
     links, _ = _fetch(driver, part.through, owners, lock)
-    place = part.through.mapper.selected.index(part.targets[0])
-    groups = [list(dict.fromkeys((row[place],) for row in group)) for group in links]
-    mine = dict.fromkeys(chain(*groups))
-    wanted = list(mine | dict.fromkeys(keys))
-    rows = dict(zip(wanted, _fetch_rows(driver, part, wanted, lock)[0], strict=True))
-    others = [row for key in wanted if key not in mine for row in rows[key]]
-    sorted_ = (_sort(part, [(row, {}) for key in group for row in rows[key]]) for group in groups)
-    return [[row for row, _ in group] for group in sorted_], others
+    mine = [dict.fromkeys(_values_of(part.through.mapper, part.targets, group)) for group in links]
+    own = dict.fromkeys(chain(*mine))
+    wanted = own | dict.fromkeys(keys or ())
+    found = dict(zip(wanted, _fetch_rows(driver, part, wanted, lock, None if keys is None else ())[0], strict=True))
+    groups = [_sort(part, [(row, {}) for key in group for row in found[key]]) for group in mine]
+    others = [row for key in wanted if key not in own for row in found[key]]
+    return [[row for row, _ in group] for group in groups], others
 
 
 def _fetch_rows(
-    driver: Driver, part: Part, owners: Sequence[Row], lock: Lock | None, keys: Sequence[Row] = ()
+    driver: Driver, part: Part, owners: Iterable[Row], lock: Lock | None, keys: Sequence[Row] | None
 ) -> tuple[list[list[Row]], list[Row]]:
+    fetch = driver.fetch_all if keys is not None and isinstance(driver, ScopedDriver) else driver.fetch
     found: dict[Row, list[Row]] = {owner: [] for owner in owners}
     others: list[Row] = []
     rows: list[Row] = []
-    for where in _belonging(part, list(found), keys):
-        rows += driver.fetch(part.schema, Fetch(part.mapper.selected, where, part.sort, lock=lock))
+    for where in _belonging(part, found, keys or ()):
+        rows += fetch(part.schema, Fetch(part.mapper.selected, where, part.sort, lock=lock))
     if keys:  # a row may be found by its owner, and by its key in another statement
-        rows = list(dict(zip(_values_of(part, part.schema.key, rows), rows, strict=True)).values())
-    for row, owner in zip(rows, _values_of(part, part.owner, rows), strict=True):
+        rows = list(dict(zip(_values_of(part.mapper, part.schema.key, rows), rows, strict=True)).values())
+    for row, owner in zip(rows, _values_of(part.mapper, part.owner, rows), strict=True):
         found.get(owner, others).append(row)
     return [found[owner] for owner in owners], others
 
 
-def _belonging(part: Part, owners: Sequence[Row], keys: Sequence[Row] = ()) -> Iterator[Condition]:
+def _belonging(part: Part, owners: Iterable[Row], keys: Sequence[Row] = ()) -> Iterator[Condition]:
     """Match the children of owners, and rows with some keys, in conditions small enough for one statement each."""
-    size = _OWNERS_AT_ONCE // len(part.owner)
-    chunks = (_belongs(part, owners[start : start + size]) for start in range(0, len(owners), size))
-    for pair in zip_longest(chunks, key_chunks(part.mapper, keys) if keys else ()):
+    by_owner = key_chunks(part.mapper, owners, part.owner, 250 if keys else 500)
+    for pair in zip_longest(by_owner, key_chunks(part.mapper, keys) if keys else ()):
         each = tuple(one for one in pair if one is not None)
         yield condition(each[0] if len(each) == 1 else Or(each))
-
-
-def _belongs(part: Part, owners: Sequence[Row]) -> Criterion:
-    refs = [part.mapper.ref(name) for name in part.owner]
-    if len(refs) == 1:
-        return OneOf(refs[0], tuple(value for (value,) in owners))
-    each = [values_equal(part.mapper, dict(zip(part.owner, owner, strict=True))) for owner in owners]
-    return each[0] if len(each) == 1 else Or(tuple(each))
 
 
 def _sort(part: Part, stored: list[Stored]) -> list[Stored]:
@@ -322,12 +321,12 @@ def _sort(part: Part, stored: list[Stored]) -> list[Stored]:
 
 
 def _delete_parts(driver: Driver, mapper: Mapper[Any], parts: Iterable[Part], rows: Sequence[Row]) -> None:
-    """Delete the parts of rows that the database does not delete with them, the innermost first."""
+    """Delete the parts of rows that the database does not delete with them, hidden ones too, the innermost first."""
+    driver = unscoped(driver)
     for part in _left_behind(driver, parts) if rows else ():
-        owners = [_owner(mapper, part, row) for row in rows]
+        owners = _owners(mapper, part, rows)
         if part.through or _left_behind(driver, part.parts):
-            groups, _ = _fetch(driver, part, owners, "update")
-            _delete_rows(driver, part, list(chain(*groups)))
+            _delete_rows(driver, part, list(chain(*_fetch(driver, part, owners, "update")[0])))
         else:
             for where in _belonging(part, owners):
                 driver.delete(part.schema, where)
@@ -341,19 +340,14 @@ def _delete_rows(driver: Driver, part: Part, rows: Sequence[Row], moved: Sequenc
     """Delete children after their parts, and what leads to them; also what leads to those that have moved."""
     _delete_parts(driver, part.mapper, part.parts, rows)
     if part.through is not None:
-        _delete_by(driver, part.through, part.targets, _values_of(part, part.owner, [*rows, *moved]))
-    _delete_by(driver, part, part.distinct, _values_of(part, part.distinct, rows))
+        keys = _values_of(part.mapper, part.owner, [*rows, *moved])
+        _delete_by(unscoped(driver), part.through, part.targets, keys)
+    _delete_by(driver, part, part.distinct, _values_of(part.mapper, part.distinct, rows))
 
 
 def _delete_by(driver: Driver, part: Part, names: Sequence[str], values: Iterable[Row]) -> None:
-    stored = {_stored_values(part.schema, dict(zip(names, each, strict=True)), names): each for each in values}
-    for chunk in key_chunks(part.mapper, stored.values(), names):
+    for chunk in key_chunks(part.mapper, dict.fromkeys(values), names):
         driver.delete(part.schema, condition(chunk))
-
-
-def _values_of(part: Part, names: Sequence[str], rows: Iterable[Row]) -> list[Row]:
-    places = [part.mapper.selected.index(name) for name in names]
-    return [tuple(row[place] for place in places) for row in rows]
 
 
 # -- the difference between stored and given children
@@ -365,61 +359,50 @@ class _Item:
 
     owner: Row
     child: Child
+    values: dict[str, Any]  # the child's, with its owner's key, and its position where the table keeps one
     old: Mapping[str, Any] | None = None  # the stored row
     moved: bool = False  # from another owner of the same level
-    position: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     new: Row = ()  # the row as it is written
-
-    def values(self, part: Part) -> dict[str, Any]:
-        """Return the child's values with its owner's key, and its position where the table keeps one."""
-        given = dict(zip(part.supplied, self.owner, strict=True)) if part.supplied else {}
-        for name, value in given.items():
-            if self.child.values.get(name) not in (None, value):
-                raise InvalidValueError(
-                    f"{part.path}.{part.mapper.field(name)}",
-                    "refers to another owner; leave it None, or give this one's key",
-                )
-        values = {**self.child.values, **given}
-        if part.order is not None and self.position is not None:
-            values[part.order] = self.position
-        return values
 
 
 class _Difference:
     """What turns the stored children of some owners, none if those are new, into the given ones."""
 
-    def __init__(self, driver: Driver, part: Part, given: Sequence[tuple[Row, Sequence[Child]]], *, new: bool) -> None:
-        self._driver = driver
+    def __init__(self, how: How, part: Part, owners: Sequence[Row], given: Sequence[Sequence[Child]]) -> None:
+        self._driver = how.driver
         self._part = part
-        self._groups = [[_Item(owner, child) for child in children] for owner, children in given]
+        self._again = how.again
+        self._groups = [
+            [_Item(owner, child, _with_owner(part, owner, child)) for child in children]
+            for owner, children in zip(owners, given, strict=True)
+        ]
         self._items = list(chain(*self._groups))
-        owners = [owner for owner, _ in given]
-        groups, others = (
-            ([[] for _ in given], []) if new else _fetch(driver, part, owners, "update", self._given_keys())
-        )
-        self._stored = [list(map(self._named, rows)) for rows in groups]
-        self._taken = {self._key(self._named(row)) for row in others}
+        keys, width = self._given_keys(), len(part.mapper.selected)
+        groups: list[list[Row]] = [[] for _ in owners]
+        others: list[Row] = []
+        if not how.new:
+            groups, others = _fetch(how.driver, part, owners, "update", keys if keys or part.order else None)
+        self._stored = [[self._named(row) for row in rows if all(row[width:])] for rows in groups]
+        self._hidden = [[self._named(row) for row in rows if not all(row[width:])] for rows in groups]
+        self._taken = {self._key(row) for row in chain(map(self._named, others), *self._hidden)}
 
     def write(self) -> list[list[Stored]]:
         """Delete the children that are gone, update the changed, insert the new, and return those of each owner.
 
         In the order of the children, or where no column keeps it, in that in which they are read.
         """
-        part = self._part
+        part, driver = self._part, self._driver
         (self._match_keys if part.key else self._match_values)()
-        for items, rows in zip(self._groups, self._stored, strict=True):
-            positions = _positions(part, rows, [None if item.moved else item.old for item in items])
-            for item, position in zip(items, positions, strict=True):
-                item.position = position
+        if part.order is not None:
+            self._number(part.order)
         for item in self._items:
-            item.changes = self._changes(item)
+            self._find_changes(item)
         self._give_up_rows()
         kept = {id(item.old) for item in self._items}
         gone = [tuple(row.values()) for row in chain(*self._stored) if id(row) not in kept]
-        _delete_rows(
-            self._driver, part, gone, [tuple(item.old.values()) for item in self._items if item.old and item.moved]
-        )
+        moved = [tuple(item.old.values()) for item in self._items if item.old and item.moved]
+        _delete_rows(driver, part, gone, moved)
         self._update([item for item in self._items if item.changes])
         self._insert([item for item in self._items if item.old is None])
         self._link([item for item in self._items if item.old is None or item.moved])
@@ -431,11 +414,11 @@ class _Difference:
         part, names = self._part, self._part.schema.key
         if not part.key or part.schema.generated in part.key or (part.supplied and {*part.supplied} <= {*names}):
             return []  # nobody gives keys, or they differ from owner to owner
-        keys = (tuple(item.values(part).get(name) for name in names) for item in self._items)
+        keys = (tuple(item.values.get(name) for name in names) for item in self._items)
         return [key for key in dict.fromkeys(keys) if None not in key]
 
     def _named(self, row: Row) -> dict[str, Any]:
-        return dict(zip(self._part.mapper.selected, row, strict=True))
+        return dict(zip(self._part.mapper.selected, row, strict=False))
 
     def _key(self, values: Mapping[str, Any]) -> Row:
         return self._value(values, self._part.schema.key)
@@ -452,28 +435,65 @@ class _Difference:
         used: set[Row] = set()
         for at, items in enumerate(self._groups):
             for item in items:
-                key = self._key(item.values(part))
-                lost = generated in part.key and item.child.values.get(generated or "") is not None
+                key = self._key(item.values)
                 why = "is another child's key as well" if key in used else None
-                if key not in stored and (lost or key in self._taken):
-                    why = f"is not the key of one of the {part.name} that are stored; leave it None for a new one"
-                if why:
-                    raise InvalidValueError(f"{item.child.place}.{part.mapper.field(part.key[0])}", why)
                 if key in stored:
                     used.add(key)
                     item.old, owner = stored[key]
                     item.moved = owner != at
+                elif generated in part.key and not self._again and item.values.get(generated or "") is not None:
+                    why = f"is not the key of one of the {part.name} that are stored; leave it None for a new one"
+                elif key in self._taken:
+                    why = f"is the key of another row, not of one of the {part.name} that are stored"
+                if why:
+                    name = generated if generated in part.key else part.key[0]
+                    raise InvalidValueError(_at(part, item.child.place, name or ""), why)
 
     def _match_values(self) -> None:
         """Find for each child an equal row, and each row for one child only; a single child is its owner's."""
         for items, rows in zip(self._groups, self._stored, strict=True):
             names = list(items[0].child.values) if items and not self._part.single else []
-            free: dict[Any, list[Mapping[str, Any]]] = {}
+            free: dict[Row, list[Mapping[str, Any]]] = {}
             for row in reversed(rows):
                 free.setdefault(self._value(row, names), []).append(row)
             for item in items:
-                equal = free.get(self._value(item.child.values, names))
+                equal = free.get(self._value(item.values, names))
                 item.old = equal.pop() if equal else None
+
+    def _number(self, column: str) -> None:
+        """Give children their positions."""
+        for items, *rows in zip(self._groups, self._stored, self._hidden, strict=True):
+            taken = {row[column] for row in chain(*rows)} - {None}
+            had = [None if item.old is None or item.moved else item.old[column] for item in items]
+            numbers = _positions(self._part, taken, had)
+            if numbers is None:
+                place = items[0].child.place.rpartition("[")[0]
+                raise InvalidValueError(place, f"holds more children than column {column!r} has numbers for")
+            for item, number in zip(items, numbers, strict=True):
+                item.values[column] = number
+
+    def _find_changes(self, item: _Item) -> None:
+        """Find the values of a stored child that change, as they will be stored."""
+        if item.old is None:
+            return
+        part, mapper, old = self._part, self._part.mapper, item.old
+        columns, version = part.schema.by_name, part.schema.version
+        fixed = {*part.schema.key, version} - {part.order}
+        changes = {
+            name: value
+            for name, value in item.values.items()
+            if not (name in fixed or columns[name].computed or columns[name].defaults(value))
+            and self._value(item.values, [name]) != self._value(old, [name])
+        }
+        item.new = tuple(old.values())
+        if not changes:
+            return
+        with _placed(part, item.child.place):
+            changes = mapper.complete_update(changes, explicit=False)
+        types = {name: columns[name].type for name in changes}  # with those that change by themselves
+        item.changes = {name: types[name].load(types[name].store(value)) for name, value in changes.items()}
+        counted = {version: (old[version] or 0) + 1} if version in mapper.selected else {}
+        item.new = tuple({**old, **item.changes, **counted}[name] for name in mapper.selected)
 
     def _give_up_rows(self) -> None:
         """Replace rows that cannot change: those of tables without a key, or with positions in it.
@@ -491,42 +511,15 @@ class _Difference:
 
     # -- statements
 
-    def _changes(self, item: _Item) -> Mapping[str, Any]:
-        """Return the values of a stored child that change, as they will be stored."""
-        if item.old is None:
-            return {}
-        part, mapper, old = self._part, self._part.mapper, item.old
-        given = item.values(part)
-        fixed = {*part.schema.key} - {part.order}
-        columns = {name: mapper.schema.by_name[name] for name in given if name not in fixed}
-        changes = {
-            name: given[name]
-            for name, column in columns.items()
-            if not (column.computed or name == mapper.schema.version or column.defaults(given[name]))
-            and self._value(given, [name]) != self._value(old, [name])
-        }
-        item.new = tuple(old.values())
-        if not changes:
-            return {}
-        with _placed(part, item.child.place):
-            changes = mapper.complete_update(changes, explicit=False)
-        types = {name: mapper.schema.by_name[name].type for name in changes}  # with those that change by themselves
-        stored = {name: types[name].load(types[name].store(value)) for name, value in changes.items()}
-        version = mapper.schema.version
-        if version in mapper.selected:
-            stored[version] = (old[version] or 0) + 1
-        item.new = tuple({**old, **stored}[name] for name in mapper.selected)
-        return stored
-
     def _update(self, items: Sequence[_Item]) -> None:
         mapper, schema = self._part.mapper, self._part.schema
         if not items:
             return
-        names = dict.fromkeys(name for item in items for name in item.changes if name != schema.version)
+        names = tuple(dict.fromkeys(chain(*(item.changes for item in items))))
         rows = [{**(item.old or {}), **item.changes} for item in items]
         keyed = [(tuple(row[name] for name in schema.key), tuple(row[name] for name in names)) for row in rows]
-        self._driver.update_each(schema, tuple(names), keyed)
-        self._check_scope(items)
+        self._driver.update_each(schema, names, keyed)
+        self._check_scope(items, rows, names)
         if not self._part.refreshes:
             return
         for chunk in key_chunks(mapper, [key for key, _ in keyed]):
@@ -539,83 +532,84 @@ class _Difference:
         complete: list[Mapping[str, Any]] = []
         for item in items:
             with _placed(self._part, item.child.place):
-                complete.append(self._part.mapper.complete_insert(item.values(self._part)))
+                complete.append(self._part.mapper.complete_insert(item.values))
         for item, row in zip(items, insert_rows(self._driver, self._part.mapper, complete), strict=True):
             item.new = row
-        self._check_scope(items)
+        self._check_scope(items, complete)
 
-    def _check_scope(self, items: Sequence[_Item]) -> None:
+    def _check_scope(
+        self, items: Sequence[_Item], written: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None
+    ) -> None:
         """Refuse children that nobody would see again."""
         if not isinstance(self._driver, ScopedDriver):
             return
+        rows = [{**values, **self._named(item.new)} for item, values in zip(items, written, strict=True)]
         try:
-            self._driver.check_children(self._part.mapper, [item.new for item in items])
+            self._driver.check_children(self._part.mapper, rows, names)
         except InvalidValueError:
-            for item in items:
+            for item, row in zip(items, rows, strict=True):
                 with _placed(self._part, item.child.place):
-                    self._driver.check_children(self._part.mapper, [item.new])
+                    self._driver.check_children(self._part.mapper, [row], names)
             raise
 
     def _link(self, items: Sequence[_Item]) -> None:
         """Insert the rows of the table between owners and children."""
         part, through = self._part, self._part.through
-        if through is not None:
-            keys = _values_of(part, part.owner, [item.new for item in items])
-            names = (*through.owner, *part.targets)
-            rows = [dict(zip(names, (*item.owner, *key), strict=True)) for item, key in zip(items, keys, strict=True)]
-            insert_rows(self._driver, through.mapper, [through.mapper.complete_insert(row) for row in rows])
+        if through is None:
+            return
+        rows: list[Mapping[str, Any]] = []
+        names = (*through.owner, *part.targets)
+        for item, key in zip(items, _values_of(part.mapper, part.owner, [item.new for item in items]), strict=True):
+            with _placed(through, item.child.place):
+                rows.append(through.mapper.complete_insert(dict(zip(names, (*item.owner, *key), strict=True))))
+        insert_rows(self._driver, through.mapper, rows)
 
 
-def _positions(
-    part: Part, stored: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any] | None]
-) -> Sequence[int | None]:
+def _with_owner(part: Part, owner: Row, child: Child) -> dict[str, Any]:
+    """Return a child's values with its owner's key."""
+    given = dict(zip(part.supplied, owner, strict=True)) if part.supplied else {}
+    for name, value in given.items():
+        if child.values.get(name) not in (None, value):
+            why = "refers to another owner; leave it None, or give this one's key"
+            raise InvalidValueError(_at(part, child.place, name), why)
+    return {**child.values, **given}
+
+
+def _positions(part: Part, taken: set[int], had: Sequence[int | None]) -> Sequence[int] | None:
     """Number children so that no number of another child is used again, whatever the order of the statements.
 
     The longest run of children that are in order keeps its numbers. Those before it take numbers below all, if the
-    column may hold them; the others, and all behind them, take numbers above all.
+    column may hold them; the others, and all behind them, take numbers above all. None if there are too few numbers.
     """
-    if part.order is None:
-        return [None] * len(old)
-    column = part.schema.by_name[part.order].type
-    taken = {row[part.order] for row in stored if row[part.order] is not None}
-    had = [None if row is None else row[part.order] for row in old]
-    kept = _longest_increasing(had)
-    above = max(taken, default=0) + 1
-    start = kept[0] if kept else 0
+    assert part.order is not None
+    column, kept = part.schema.by_name[part.order].type, _longest_increasing(had)
+    start, above = kept[0] if kept else 0, max(taken, default=0) + 1
     low = min(taken, default=1) - start
-    if start and ((column.low is not None and low < column.low) or _is_checked(part, part.order)):
+    checked = any(one.criterion is None or part.order in columns_of(one.criterion) for one in part.schema.checks)
+    if start and (checked or (column.low is not None and low < column.low)):
         kept, start = [], 0
     in_run = set(kept)
     end = next((index for index in range(start, len(had)) if index not in in_run), len(had))
     tail = range(above, above + len(had) - end)
     if tail and column.high is not None and tail[-1] > column.high:  # no numbers are left above: take free ones
         free = list(islice((number for number in range(1, column.high + 1) if number not in taken), len(had)))
-        if len(free) < len(had):
-            raise InvalidValueError(part.name, f"holds more children than column {part.order!r} has numbers for")
-        return free
-    return [*(low + index for index in range(start)), *had[start:end], *tail]
-
-
-def _is_checked(part: Part, column: str) -> bool:
-    return any(one.criterion is None or column in columns_of(one.criterion) for one in part.schema.checks)
+        return free if len(free) == len(had) else None
+    return [*range(low, low + start), *(number or 0 for number in had[start:end]), *tail]
 
 
 def _longest_increasing(numbers: Sequence[int | None]) -> list[int]:
     """Return the indexes of the longest increasing run, gaps allowed (patience sorting)."""
-    ends: list[int] = []  # the index of the smallest last number of a run of each length
-    before: dict[int, int | None] = {}
+    runs: list[_Run] = []  # of each length the one whose last number is the smallest
     for index, number in enumerate(numbers):
-        if number is None:
-            continue
-        length = bisect_left(ends, number, key=lambda end: numbers[end] or 0)
-        before[index] = ends[length - 1] if length else None
-        ends[length:] = [index, *ends[length + 1 :]]
-    run: list[int] = []
-    last = ends[-1] if ends else None
-    while last is not None:
-        run.append(last)
-        last = before[last]
-    return run[::-1]
+        if number is not None:
+            length = bisect_left(runs, number, key=lambda run: numbers[run[0]] or 0)
+            runs[length : length + 1] = [(index, runs[length - 1] if length else None)]
+    found: list[int] = []
+    run = runs[-1] if runs else None
+    while run is not None:
+        index, run = run
+        found.append(index)
+    return found[::-1]
 
 
 def _stored_values(schema: Schema, values: Mapping[str, Any], names: Iterable[str]) -> Row:

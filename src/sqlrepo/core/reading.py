@@ -511,7 +511,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
                 self._work.name_fields(error, self._mapper)
             raise
         except UnsupportedError as error:
-            if self._aggregate.parts:  # the root's statement may have been sent
+            if error.halfway:
                 self._work.mark_rollback_only(error)
             raise
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from sqlrepo.core.aggregates import Children, Found, insert_rows
+from sqlrepo.core.aggregates import Children, Found, after_a_statement, insert_rows
 from sqlrepo.core.definition import names_of
 from sqlrepo.core.reading import Readable
 from sqlrepo.core.scope import ScopedDriver
@@ -68,11 +69,13 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """Insert entities, all or none, and return them as stored, in their order."""
         dumped = [self._dump_whole(entity) for entity in entities]
         rows = self._complete(lambda: [self._mapper.complete_insert(values) for values, _ in dumped])
-        call = self._begin()
+        call, children = self._begin(), [each for _, each in dumped]
         call.scope.check_new(rows)
-        return self._load_written(
-            self._write(call, lambda driver: self._aggregate.insert(driver, rows, [each for _, each in dumped]))
-        )
+
+        def work(driver: Driver) -> Found:
+            return self._aggregate.complete(driver, insert_rows(driver, self._mapper, rows), children)
+
+        return self._load_written(self._write(call, work))
 
     def update(self, entity: T) -> T:
         """Replace an entity's row and return the entity as stored.
@@ -128,7 +131,10 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
                 return self._aggregate.replace(driver, found[0], children)
             if self._exists(driver, key):
                 return self._missing(key, version, exists=True)
-            return refused or self._aggregate.insert(driver, [row], [children])
+            if refused:
+                return refused
+            stored = insert_rows(driver, self._mapper, [row])
+            return self._aggregate.complete(driver, stored, [children], again=True)
 
         stored = self._write(call, work)
         if isinstance(stored, Exception):
@@ -353,7 +359,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         def send(driver: Driver, index: int) -> tuple[Found, bool]:
             row, created = self._send_upsert(driver, requests[index])
             if created:
-                return self._aggregate.complete(driver, [row], [dumped[index][1]]), True
+                return self._aggregate.complete(driver, [row], [dumped[index][1]], again=True), True
             given = {name: one for name, one in dumped[index][1].items() if names is None or name in names}
             if given and not requests[index].changes:
                 key = self._mapper.parse_key(self._mapper.key_of(row))
@@ -362,7 +368,10 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
 
         def work(driver: Driver) -> tuple[Found, list[bool]]:
             order = sorted(last.values(), key=lambda index: repr(requests[index].conflict_values))
-            stored = {index: send(driver, index) for index in order}
+            stored: dict[int, tuple[Found, bool]] = {}
+            for index in order:
+                with after_a_statement() if stored else nullcontext():
+                    stored[index] = send(driver, index)
             each = [stored[last[request.conflict_values or index]] for index, request in enumerate(requests)]
             parts = [one for found, _ in each for one in found.parts]
             return Found([found.rows[0] for found, _ in each], parts), [created for _, created in each]

@@ -74,23 +74,25 @@ class Scope:
         schema = self.mapper.schema
         return (c.name for c in schema.columns if c.computed or c.server_onupdate or c.name == schema.version)
 
-    def check_stored(self, driver: Driver, criterion: Criterion, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Raise `InvalidValueError` for a stored row that does not meet the criterion, which aborts.
+    def check_stored(self, driver: Driver, criteria: Iterable[Criterion], rows: Sequence[Values]) -> None:
+        """Raise `InvalidValueError` for a stored row that does not meet all criteria, which aborts.
 
-        What depends on rows of other tables is checked by counting the rows that meet it.
+        What depends on rows of other tables, or on unknown columns, is checked by counting the rows that meet it.
         """
-        tests = self._tests(_plain(criterion))
+        known, unknown = list[Criterion](), list[Criterion]()
+        for part in criteria if rows else ():
+            (known if not is_related(part) and columns_of(part) <= rows[0].keys() else unknown).append(part)
+        tests = self._tests(known)
         for row in rows:
-            violation = self._find_violation(tests, dict(zip(columns, row, strict=True)))
+            violation = self._find_violation(tests, row)
             if violation is not None:
                 raise violation
-        related = [part for part in conjuncts(criterion) if is_related(part)]
-        if related and rows:
+        if unknown:
             mapper = self.mapper.require_key()
-            keys = {tuple(row[columns.index(name)] for name in mapper.schema.key) for row in rows}
-            found = (And((chunk, *related)) for chunk in key_chunks(mapper, keys))
+            keys = {tuple(row[name] for name in mapper.schema.key) for row in rows}
+            found = (And((chunk, *unknown)) for chunk in key_chunks(mapper, keys))
             if sum(driver.count(mapper.schema, condition(one)) for one in found) < len(keys):
-                raise self._outside(columns_of(related[0]))
+                raise self._outside(columns_of(unknown[0]))
 
     def _tests(self, parts: Iterable[Criterion]) -> list[_Test]:
         """Compile criteria, once for all rows of a call."""
@@ -122,6 +124,11 @@ def evaluate_scope(
         raise ProgrammingError(f"{name} returned no criterion: {reason}") from error
 
 
+def unscoped(driver: Driver) -> Driver:
+    """Return the driver that hides no rows."""
+    return driver.beneath if isinstance(driver, ScopedDriver) else driver
+
+
 class ScopedDriver:
     """A driver that hides the rows outside a scope."""
 
@@ -136,8 +143,16 @@ class ScopedDriver:
         return getattr(self.beneath, name)
 
     def fetch(self, schema: Schema, request: Fetch) -> list[Row]:
-        rows = self._readable.get(schema, Condition())
-        return self.beneath.fetch(schema, replace(request, where=request.where.and_also(rows)))
+        return self.beneath.fetch(schema, replace(request, where=request.where.and_also(self._rows_of(schema))))
+
+    def fetch_all(self, schema: Schema, request: Fetch) -> list[Row]:
+        """Read rows, hidden ones too; each ends with False if it is hidden, and with True or nothing if not."""
+        where = request.where.and_also(self._rows_of(schema))
+        if where is request.where or not isinstance(where.shape, And):
+            return self.beneath.fetch(schema, request)
+        *parts, mark = where.shape.parts
+        request = replace(request, where=replace(where, shape=And(tuple(parts))), lookups=(mark,))
+        return self.beneath.fetch(schema, request)
 
     def count(self, schema: Schema, where: Condition, limit: int | None = None) -> int:
         return self.beneath.count(schema, where.and_also(self._rows_of(schema)), limit)
@@ -150,7 +165,7 @@ class ScopedDriver:
     ) -> list[Row]:
         stored = self.beneath.insert(schema, columns, rows, returning)
         if schema is self._scope.mapper.schema:
-            self._scope.check_stored(self.beneath, self._scope.rows, returning, stored)
+            self._check(self._scope.rows, returning, stored)
         return stored
 
     def update(self, schema: Schema, columns: Sequence[str], values: Row, where: Condition) -> int:
@@ -158,28 +173,33 @@ class ScopedDriver:
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         row, created = self.beneath.upsert(schema, replace(request, scope=self._rows), returning)
-        self._scope.check_stored(
-            self.beneath, self._scope.rows if created else self._scope.write_scope, returning, [row]
-        )
+        self._check(self._scope.rows if created else self._scope.write_scope, returning, [row])
         return row, created
 
     def delete(self, schema: Schema, where: Condition) -> int:
         return self.beneath.delete(schema, where.and_also(self._rows_of(schema)))
 
     def _rows_of(self, schema: Schema) -> Condition:
-        """The scope of the repository's own table; what is written of its parts has been read before."""
-        return self._rows if schema is self._scope.mapper.schema else Condition()
+        return self._readable.get(schema, Condition())
 
     def fetch_changed(self, schema: Schema, request: Fetch) -> list[Row]:
         """Read rows that the call has changed; the write scope may have let them leave the scope."""
         rows = self.beneath.fetch(schema, request)
-        self._scope.check_stored(self.beneath, self._scope.write_scope, request.columns, rows)
+        self._check(self._scope.write_scope, request.columns, rows)
         return rows
 
-    def check_children(self, mapper: Mapper[Any], rows: Sequence[Row]) -> None:
-        """Raise `InvalidValueError` for a written child that the scope of its table hides, which aborts."""
-        scope = self._scope.parts.get(mapper.schema, EVERYTHING)
-        Scope(mapper).check_stored(self.beneath, scope, mapper.selected, rows)
+    def _check(self, criterion: Criterion, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        named = [dict(zip(columns, row, strict=True)) for row in rows]
+        self._scope.check_stored(self.beneath, conjuncts(criterion), named)
+
+    def check_children(self, mapper: Mapper[Any], rows: Sequence[Values], changed: Sequence[str] | None = None) -> None:
+        """Raise `InvalidValueError` for a written child that the scope of its table hides, which aborts.
+
+        Where only some columns have changed, the others still meet the scope.
+        """
+        criteria = conjuncts(self._scope.parts.get(mapper.schema, EVERYTHING))
+        touched = (one for one in criteria if changed is None or is_related(one) or columns_of(one) & {*changed})
+        Scope(mapper).check_stored(self.beneath, touched, rows)
 
 
 def _plain(criterion: Criterion) -> list[Criterion]:

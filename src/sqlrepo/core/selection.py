@@ -36,7 +36,6 @@ _MOST_ROWS = 2**62 - 1
 
 # Well below the parameters of one statement, or the alternatives of one criterion, that any database accepts.
 _KEYS_AT_ONCE = 500
-_COMPOSITE_KEYS_AT_ONCE = 50
 
 
 class _NotGiven:
@@ -189,10 +188,15 @@ def values_equal(mapper: Mapper[Any], values: Mapping[str, Any]) -> Criterion:
     return And(tuple(IsNull(ref) if value is None else Compare(ref, "==", value) for ref, value in refs))
 
 
-def key_chunks(mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]], names: Sequence[str] = ()) -> Iterator[Criterion]:
-    """Build criteria for many keys, or values of other columns, each small enough for one statement."""
+def key_chunks(
+    mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]], names: Sequence[str] = (), comparisons: int = 250
+) -> Iterator[Criterion]:
+    """Build criteria for many keys, or values of other columns, each small enough for one statement.
+
+    A criterion about several columns has no more than some ``comparisons``.
+    """
     names, keys = names or mapper.schema.key, list(keys)
-    size = _KEYS_AT_ONCE if len(names) == 1 else min(_COMPOSITE_KEYS_AT_ONCE, _KEYS_AT_ONCE // len(names) or 1)
+    size = _KEYS_AT_ONCE if len(names) == 1 else comparisons // len(names) or 1
     for start in range(0, len(keys), size):
         chunk = keys[start : start + size]
         if len(names) == 1:

@@ -166,6 +166,7 @@ class Work:
         if mapper is None or error.table not in (None, mapper.schema.name):
             mapper = self._mappers.get(error.table or "") or self._declared_mapper(error.table)
         if mapper is None:
+            any(one.definition().aggregate.name_fields(error) for one in self._declared)
             return
         if isinstance(error, ConstraintError):
             error.fields = tuple(map(mapper.field, error.fields))

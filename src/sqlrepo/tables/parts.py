@@ -126,9 +126,7 @@ def _flatten(nested: type, prefix: str) -> dict[str, str]:
 
 def _composite(schema: Schema, name: str, nested: type) -> dict[str, str]:
     """Return the columns of a ``composite()`` of this name, in the order of the class's fields."""
-    mapper = getattr(schema.model, "__mapper__", None)
-    found = mapper.get_property(name) if mapper is not None and mapper.has_property(name) else None
-    keys = [one.key for one in getattr(found, "props", ())]
+    keys = [one.key for one in getattr(_property(schema.model, name), "props", ())]
     return dict(zip(describe(nested), keys, strict=False)) if keys else {}
 
 
@@ -202,12 +200,12 @@ def all_parts(parts: Iterable[Part]) -> Iterator[Part]:
 
 def has_owned_children(model: Any, name: str) -> bool:
     """Return True if a mapped class has a relationship of this name with ``delete-orphan``; configures no mapper."""
+    return bool(getattr(getattr(_property(model, name), "cascade", None), "delete_orphan", False))
+
+
+def _property(model: Any, name: str) -> Any:
     mapper = getattr(model, "__mapper__", None)
-    if mapper is None or not mapper.has_property(name):
-        return False
-    found = mapper.get_property(name)
-    cascade = getattr(found, "cascade", None) if hasattr(found, "direction") or hasattr(found, "uselist") else None
-    return bool(cascade is not None and cascade.delete_orphan)
+    return mapper.get_property(name) if mapper is not None and mapper.has_property(name) else None
 
 
 def declared_parts(
@@ -308,8 +306,7 @@ def _read_part(
     child = _child_of(entity, name, declared)
     assert child is not None
     shape = _shape_of(entity, name, declared, join)
-    mapper, order, sort = _map_children(child, path, declared, join)
-    inner = declared_parts(child, schema, declared.columns, declared.parts) if mapper.links else {}
+    mapper, order, sort, inner = _map_children(child, path, declared, join)
     parts = read_parts(mapper, inner, read_schema, above)
     cascades = join.cascades and all(part.cascades for part in parts)
     return Part(name, path, mapper, join.columns, join.targets, cascades, order, sort, *shape, join.through, parts)
@@ -349,14 +346,33 @@ class _Join(NamedTuple):
         """The relationships that lead from the children back to their owner."""
         if (own := self.relationship) is None:
             return set()
-        back = {one.key for one in own.mapper.relationships if one.back_populates == own.key}
-        return back | ({own.back_populates} if own.back_populates else set())
+        return {
+            one.key
+            for one in own.mapper.relationships
+            if own.key == one.back_populates or own.back_populates == one.key
+        }
 
 
 def _find_join(owner: Mapper[Any], name: str, declared: InTable, schema: Schema, relationship: Any) -> _Join:
     key = _find_foreign_key(owner.schema, name, declared, schema, relationship)
-    _verify_foreign_key(owner, name, schema, key, relationship)
-    return _Join(schema, relationship, key.columns, _targets(owner, key), key.on_delete == "CASCADE")
+    if relationship is not None and len(list(conditions_of(relationship.primaryjoin))) != len(key.columns):
+        raise MappingError(
+            f"the primaryjoin of relationship {name!r} says more than the foreign key of {schema.name}; a part holds "
+            "all children of its owner in a table, so keep these in a table of their own"
+        )
+    if key.on_delete == "SET NULL":
+        raise MappingError(
+            f"the foreign key of {schema.name} to {owner.schema.name} is ON DELETE SET NULL, which leaves children of "
+            f"part {name!r} without an owner; make it CASCADE"
+        )
+    names = {column.column or column.name: column.name for column in owner.schema.columns}
+    targets = tuple(names.get(target, target) for target in key.targets)
+    if lost := [target for target in targets if target not in owner.selected]:
+        raise MappingError(
+            f"the foreign key of {schema.name}, which keeps part {name!r}, refers to column {lost[0]!r} of "
+            f"{owner.schema.name}, for which {owner.entity.__name__} has no field"
+        )
+    return _Join(schema, relationship, key.columns, targets, key.on_delete == "CASCADE")
 
 
 def _find_join_through(owner: Mapper[Any], name: str, declared: InTable, schema: Schema, between: Schema) -> _Join:
@@ -378,8 +394,8 @@ def _find_join_through(owner: Mapper[Any], name: str, declared: InTable, schema:
 
 def _map_children(
     child: type, name: str, declared: InTable, join: _Join
-) -> tuple[Mapper[Any], str | None, tuple[Sort, ...]]:
-    """Return the mapper of the children, the column of positions, and the order in which they are read."""
+) -> tuple[Mapper[Any], str | None, tuple[Sort, ...], Mapping[str, InTable]]:
+    """Return the mapper of the children, the column of positions, the order in which they are read, their parts."""
     columns, schema = dict(declared.columns), join.schema
     plain = issubclass(child, ValueOfPart)
     if declared.value is not None and not plain:
@@ -388,7 +404,7 @@ def _map_children(
     if plain:
         columns["value"] = _value_column(name, declared, schema, foreign)
     embedded = {} if plain else embedded_columns(child, schema, columns, declared.parts)
-    parts = {} if plain else declared_parts(child, schema, columns, declared.parts)
+    parts: Mapping[str, InTable] = {} if plain else declared_parts(child, schema, columns, declared.parts)
     given = {*(columns.get(one, one) for one in describe(child)), *embedded.values()}
     order = _order_column(name, declared, schema, {*given, *foreign}, join.order_by)
     supplied = {*foreign, *((order,) if order else ())}
@@ -398,21 +414,18 @@ def _map_children(
     first = ((order, False),) if order else join.order_by
     sort = [Sort(mapper.ref(column), descending) for column, descending in first]
     sort += [one for one in mapper.key_order if one.ref not in {each.ref for each in sort}]
-    return mapper, order, tuple(sort)
+    return mapper, order, tuple(sort), parts
 
 
 def _find_foreign_key(owner: Schema, name: str, declared: InTable, schema: Schema, relationship: Any) -> ForeignKey:
-    found = [key for key in schema.foreign_keys if key.table == owner.full_name]
-    by = declared.by
-    if by is None and relationship is not None:
-        remote = {column.key for _, column in relationship.local_remote_pairs}
-        found = [
-            key for key in found if {(schema.by_name[one].column or one) for one in key.columns} == remote
-        ] or found
+    found, by = [key for key in schema.foreign_keys if key.table == owner.full_name], declared.by
     if by is not None:
+        _require_column(name, schema, by)
         found = [key for key in found if by in key.columns]
-    if by is not None and by not in schema.by_name:
-        raise MappingError(f"part {name!r}: table {schema.name} has no column {by!r}{nearest(by, schema.by_name)}")
+    elif relationship is not None:
+        remote = {column.key for _, column in relationship.local_remote_pairs}
+        exact = [key for key in found if {schema.by_name[one].column or one for one in key.columns} == remote]
+        found = exact or found
     if len(found) == 1:
         return found[0]
     reason = (
@@ -421,30 +434,6 @@ def _find_foreign_key(owner: Schema, name: str, declared: InTable, schema: Schem
         else f"has no foreign key to {owner.name}{f' with column {by!r}' if by else ''}"
     )
     raise MappingError(f"part {name!r}: table {schema.name} {reason}")
-
-
-def _targets(owner: Mapper[Any], key: ForeignKey) -> tuple[str, ...]:
-    names = {column.column or column.name: column.name for column in owner.schema.columns}
-    return tuple(names.get(target, target) for target in key.targets)
-
-
-def _verify_foreign_key(owner: Mapper[Any], name: str, schema: Schema, key: ForeignKey, relationship: Any) -> None:
-    if relationship is not None and len(list(conditions_of(relationship.primaryjoin))) != len(key.columns):
-        raise MappingError(
-            f"the primaryjoin of relationship {name!r} says more than the foreign key of {schema.name}; a part holds "
-            "all children of its owner in a table, so keep these in a table of their own"
-        )
-    if key.on_delete == "SET NULL":
-        raise MappingError(
-            f"the foreign key of {schema.name} to {owner.schema.name} is ON DELETE SET NULL, which leaves children of "
-            f"part {name!r} without an owner; make it CASCADE"
-        )
-    for target in _targets(owner, key):
-        if target not in owner.selected:
-            raise MappingError(
-                f"the foreign key of {schema.name}, which keeps part {name!r}, refers to column {target!r} of "
-                f"{owner.schema.name}, for which {owner.entity.__name__} has no field"
-            )
 
 
 def conditions_of(clause: Any) -> Iterator[Any]:
@@ -473,12 +462,15 @@ def _value_column(name: str, declared: InTable, schema: Schema, foreign: Iterabl
         others = [one.name for one in schema.columns if one.name not in {*foreign, *schema.key}]
         hint = f", such as {others[0]!r}" if others else ""
         raise MappingError(f"part {name!r} holds plain values: name their column in HasMany(value=...){hint}")
-    if declared.value not in schema.by_name:
+    return _require_column(name, schema, declared.value)
+
+
+def _require_column(name: str, schema: Schema, column: str) -> str:
+    if column not in schema.by_name:
         raise MappingError(
-            f"part {name!r}: table {schema.name} has no column {declared.value!r}"
-            f"{nearest(declared.value, schema.by_name)}"
+            f"part {name!r}: table {schema.name} has no column {column!r}{nearest(column, schema.by_name)}"
         )
-    return declared.value
+    return column
 
 
 def _relationship_order(relationship: Any, schema: Schema) -> Iterator[tuple[str, bool]]:
