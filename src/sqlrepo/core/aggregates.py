@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from sqlrepo.core.scope import ScopedDriver, unscoped
 from sqlrepo.core.selection import condition, key_chunks
@@ -19,6 +19,9 @@ from sqlrepo.language.fields import Sort
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.parts import Part, all_parts
 from sqlrepo.tables.schema import Row, Schema, columns_of
+
+X = TypeVar("X")
+R = TypeVar("R")
 
 # The children of one owner, by part.
 Children: TypeAlias = "Mapping[str, Sequence[Child]]"
@@ -135,6 +138,15 @@ def after_a_statement() -> Generator[None]:
         raise
 
 
+def in_turn(send: Callable[[X], R], each: Iterable[X]) -> list[R]:
+    """Send something for each; what is unsupported for one aborts the unit if another was sent before."""
+    done: list[R] = []
+    for one in each:
+        with after_a_statement() if done else nullcontext():
+            done.append(send(one))
+    return done
+
+
 def _attach(
     how: How, mapper: Mapper[Any], parts: Sequence[Part], rows: Sequence[Row], given: Sequence[Children]
 ) -> list[dict[str, Any]]:
@@ -180,12 +192,12 @@ def insert_rows(driver: Driver, mapper: Mapper[Any], rows: Sequence[Mapping[str,
     batches: dict[tuple[str, ...], list[int]] = {}
     for index, row in enumerate(rows):
         batches.setdefault(tuple(row), []).append(index)
-    stored: dict[int, Row] = {}
-    for columns, indexes in batches.items():
-        values = [tuple(rows[index].values()) for index in indexes]
-        with after_a_statement() if stored else nullcontext():
-            returned = driver.insert(mapper.schema, columns, values, mapper.selected)
-        stored.update(zip(indexes, returned, strict=True))
+
+    def send(columns: tuple[str, ...]) -> list[Row]:
+        values = [tuple(rows[index].values()) for index in batches[columns]]
+        return driver.insert(mapper.schema, columns, values, mapper.selected)
+
+    stored = dict(zip(chain(*batches.values()), chain(*in_turn(send, batches)), strict=True))
     return [stored[index] for index in range(len(rows))]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from sqlrepo.core.aggregates import Children, Found, after_a_statement, insert_rows
+from sqlrepo.core.aggregates import Children, Found, in_turn, insert_rows
 from sqlrepo.core.definition import names_of
 from sqlrepo.core.reading import Readable
 from sqlrepo.core.scope import ScopedDriver
@@ -368,10 +367,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
 
         def work(driver: Driver) -> tuple[Found, list[bool]]:
             order = sorted(last.values(), key=lambda index: repr(requests[index].conflict_values))
-            stored: dict[int, tuple[Found, bool]] = {}
-            for index in order:
-                with after_a_statement() if stored else nullcontext():
-                    stored[index] = send(driver, index)
+            stored = dict(zip(order, in_turn(partial(send, driver), order), strict=True))
             each = [stored[last[request.conflict_values or index]] for index, request in enumerate(requests)]
             parts = [one for found, _ in each for one in found.parts]
             return Found([found.rows[0] for found, _ in each], parts), [created for _, created in each]
