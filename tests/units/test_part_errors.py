@@ -410,7 +410,7 @@ def test_what_is_unsupported_before_a_statement_leaves_the_unit_as_it_is(db):
         trip = agency.trips.add(a_trip())
 
         with pytest.raises(UnsupportedError):
-            agency.trips._write(unsupported)
+            agency.trips._write(agency.trips._begin(), unsupported)
         assert agency.trips.get(trip.id) == trip
 
 
