@@ -261,6 +261,18 @@ def via_without_far_scope(self, ref, relations):
     return VIA(self, ref, lambda: Kinds(relations().kinds))
 
 
+def rows_without_far_scope(self, *given):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(View, "_scope", lambda self, mapper: EVERYTHING)
+        return ROWS(self, *given)
+
+
+def count_without_far_scope(self, *given):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(View, "_scope", lambda self, mapper: EVERYTHING)
+        return COUNT_OF(self, *given)
+
+
 def group_joined_rows(schema, request, rows, children, reader):
     """Sum up the rows of a join with children, as a query with JOIN and GROUP BY does."""
     owners = [(part, make_key(part.schema, part.owner), found) for (part, _), found in children.items()]
@@ -272,7 +284,7 @@ def group_joined_rows(schema, request, rows, children, reader):
 
 EXISTS, VIA, GROUP = Mapper._bind_exists, Mapper._bind_via, memory_driver.group_rows
 FAIL, FETCH, WRITE, DUMP = Transaction.fail, ScopedDriver.fetch, _Difference.write, aggregates._dump
-COLUMN = Mapper.column
+COLUMN, ROWS, COUNT_OF = Mapper.column, View._fetch, View._related
 
 
 @pytest.mark.parametrize(
@@ -295,11 +307,14 @@ COLUMN = Mapper.column
         ("17.3", Mapper, "column", city_for_street),
         ("17.5 17.6", ScopedDriver, "group", passed_on("group")),
         ("17.4 17.6", ScopedDriver, "fetch", rows_unless_about_children),
-        ("17.6", Call, "scope_of", Kinds.scope_of),
+        ("17.6 17.8", Call, "scope_of", Kinds.scope_of),
         ("17.6", Mapper, "_bind_exists", exists_without_far_scope),
         ("17.6", Mapper, "_bind_via", via_without_far_scope),
-        ("17.6", View, "_scope", lambda self, mapper: EVERYTHING),
+        ("17.6 17.8", View, "_scope", lambda self, mapper: EVERYTHING),
         ("17.7", memory_driver, "group_rows", group_joined_rows),
+        ("17.8", View, "_fetch", rows_without_far_scope),
+        ("17.8", View, "_related", count_without_far_scope),
+        ("17.8", Call, "_scopes_of", lambda self, parts: {}),
     ],
 )
 def test_mistake_is_found_out_by_one_clause_about_aggregates(found, owner, name, mistake, monkeypatch):

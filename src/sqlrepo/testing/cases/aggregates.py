@@ -16,7 +16,9 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from sqlrepo import (
+    AsyncBaseRepository,
     AsyncBaseUnitOfWork,
+    BaseRepository,
     BaseUnitOfWork,
     ConstraintError,
     InvalidValueError,
@@ -221,6 +223,26 @@ def _extended(subject: Subject[T], kinds: Mapping[str, Any]) -> Generator[Any]:
 
 def _derived(kind: Any, members: Mapping[str, Any]) -> Any:
     return type(kind.__name__, (kind,), dict(members))
+
+
+@contextmanager
+def _hiding(subject: Subject[T], part: Part, criterion: Any) -> Generator[Any]:
+    """Open a unit in which a repository of a part's table hides rows; yield the subject's repository."""
+    base: Any = AsyncBaseRepository if issubclass(subject.repository, AsyncBaseRepository) else BaseRepository
+    members = {
+        "schema": part.schema,
+        "columns": {one: name for one in part.mapper.names if (name := part.mapper.column(one).name) != one},
+        "to_domain": lambda _, row: row,  # the class lacks the columns that the owner gives
+        "to_row": lambda _, entity: entity,
+        "version": part.schema.version,
+        "scope": lambda _: criterion,
+    }
+    made: Any = new_class("Children", (base[part.mapper.entity, Any],), exec_body=lambda body: body.update(members))
+    try:
+        with _extended(subject, {"within": subject.repository, "children": made}) as unit:
+            yield unit.within
+    finally:
+        made.schema = None  # or every later unit would need a repository of the table, which has a scope
 
 
 def _summary(entity: Any, hints: Mapping[str, Any]) -> Any:
@@ -545,6 +567,34 @@ class AggregateCases(Generic[T]):
         expected = {f"{name}_sum": sum(values) if values else None for name, values in known.items()}
         with subject.open() as repository:
             assert repository.summarize(made) == [made(count=len(stored), **expected)]
+
+    @clause("17.8")
+    def test_children_outside_a_scope_of_their_table_are_not_there(self, subject: Subject[T]) -> None:
+        """Entities and views hold the children that a repository of the children's table shows, and count those."""
+        parts = _Parts(subject)
+        made = [one for one in parts.many if not (one.plain or one.through or hasattr(one.mapper.entity, "__mapper__"))]
+        part = subject.require(made, "no children of a class of their own")[0]
+        stored, name = subject.store_new(4), part.name
+        columns = {one: part.mapper.column(one) for one in sorted(part.mapper.names)}
+        known = [one for one, column in columns.items() if column.type.kind.ordered and column.type.plain]
+        children = [child for one in stored for child in parts.children(part, one)]
+        values = [(one, value) for one in known for child in children if (value := getattr(child, one)) is not None]
+        field, hidden = subject.require(values, "no children with a value to hide")[0]
+        gone = (hidden, None)  # NULL != value is unknown
+        shown = [
+            [v for child in parts.children(part, one) if (v := getattr(child, field)) not in gone] for one in stored
+        ]
+        child: Any = make_dataclass("Child", [field])
+        view = make_dataclass("View", [(name, list[child]), (f"{name}__count", int)])
+        key = {"order_by": [getattr(fields(subject.entity), one.name) for one in subject.key]}
+        with _hiding(subject, part, getattr(fields(part.mapper.entity), field) != hidden) as within:
+            views = within.find(into=view, **key)
+            nested = [[getattr(one, field) for one in getattr(each, name)] for each in views]
+            counted = [getattr(one, f"{name}__count") for one in views]
+            whole = [[getattr(one, field) for one in parts.children(part, each)] for each in within.find(**key)]
+        assert sorted(map(Counter, nested), key=repr) == sorted(map(Counter, shown), key=repr), f"a view nests {nested}"
+        assert sorted(counted) == sorted(map(len, shown)), f"a view counts {counted} in {name}, not those of {shown}"
+        assert whole == nested, f"entities hold {whole} in {name}, and views {nested}"
 
 
 _OPERATORS: tuple[Callable[[Any, Any], Any], ...] = (
