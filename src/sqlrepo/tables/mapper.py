@@ -520,12 +520,7 @@ class Mapper(Generic[T]):
             through = part.through
             around = through.mapper if through else self
             near, far = tuple(map(around.ref, part.targets)), tuple(map(mapper.ref, part.owner))
-        try:
-            where = map_leaves(leaf.where, partial(mapper.bind, relations=relations))
-        except InvalidLiteralError as wrong:
-            around = leaf.root.__name__ if leaf.root else leaf.ref.name
-            inside = "" if issubclass(mapper.entity, ValueOfPart) else f".{wrong.field}"
-            raise InvalidLiteralError(f"{around}{inside}", wrong.reason) from None
+        where = self._bind_inside(leaf, mapper, relations)
         where = where if matches_all(scope) else And((where, scope))
         bound = replace(leaf, ref=near[0] if leaf.root else leaf.ref, near=near, far=far, mapper=mapper, where=where)
         if through is None:
@@ -533,6 +528,15 @@ class Mapper(Generic[T]):
         near, far = tuple(map(self.ref, through.targets)), tuple(map(through.mapper.ref, through.owner))
         where = And((bound, relations().scope_of(through.schema)))
         return replace(bound, near=near, far=far, mapper=through.mapper, where=where)
+
+    def _bind_inside(self, leaf: Exists, mapper: Mapper[Any], relations: Callable[[], Reaches]) -> Criterion:
+        """Bind the condition on the other row; an error about a value names the way to its field."""
+        try:
+            return map_leaves(leaf.where, partial(mapper.bind, relations=relations))
+        except InvalidLiteralError as wrong:
+            around = leaf.root.__name__ if leaf.root else leaf.ref.name
+            inside = "" if issubclass(mapper.entity, ValueOfPart) else f".{wrong.field}"
+            raise InvalidLiteralError(f"{around}{inside}", wrong.reason) from None
 
     def _find_target(self, ref: Ref, relations: Callable[[], Reaches]) -> type:
         """Return the entity class to which a key leads by its foreign key."""
