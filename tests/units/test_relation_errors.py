@@ -211,10 +211,10 @@ WRONG = {
     "stolen": (lambda case: [Line(id=10_000, sku="z")], InvalidValueError, "lines[0].id"),
     "too long": (lambda case: [*case.lines, Line(sku="s" * 31)], InvalidValueError, "lines[2].sku"),
     "too great": (lambda case: [Line(sku="s", qty=2**70)], InvalidValueError, "lines[0].qty"),
-    "no line": (lambda case: [case], InvalidValueError, "lines[0].Line"),
+    "no line": (lambda case: [case], InvalidValueError, "lines[0]"),
     "no collection": (lambda case: "ab", InvalidValueError, "lines"),
     "none": (lambda case: None, InvalidValueError, "lines"),
-    "of none": (lambda case: [None], InvalidValueError, "lines[0].Line"),
+    "of none": (lambda case: [None], InvalidValueError, "lines[0]"),
 }
 EARLY = {"too long", "too great", "no line", "no collection", "none", "of none"}  # before any statement
 WRITES = {
