@@ -248,6 +248,9 @@ def test_a_part_that_is_confined_elsewhere_is_not_measured_without_its_scope(db)
     [
         ({"customer_id__nam": str | None}, "Made.customer_id__nam: Customer has no field 'nam'; did you mean 'name'"),
         ({"customer_id__name": str}, "Made.customer_id__name: may be None"),
+        ({"parcel__carrier": str}, "Made.parcel__carrier: may be None, because there may be no row"),
+        ({"customer_id__tenant_sum": int | None}, "Customer has no field 'tenant_sum'.* Sale and of its parts only"),
+        ({"customer_id__name__count": int}, "customer_id__name__count: .* Sale and of its parts only"),
         ({"customer_id__name": int | None}, "Made.customer_id__name: is annotated .* but it is str"),
         ({"version__name": str | None}, "Made.version__name: 'version' of table sale_to_sum is no foreign key"),
     ],

@@ -16,6 +16,7 @@ from sqlrepo import (
     BaseRepository,
     HasMany,
     InvalidLiteralError,
+    MappingError,
     QueryError,
     QueryObject,
     Summary,
@@ -422,6 +423,18 @@ def test_a_sum_beyond_64_bits_is_an_error(orders, values):
     assert orders.count() == len(values)  # it was not the database that refused
 
 
+def test_a_view_sums_no_more_than_64_bits_either(orders):
+    class View(BaseModel):
+        id: int
+        lines__big_sum: int | None
+
+    largest = orders.add(Order(lines=[Line(sku="a", big=2**63 - 2), Line(sku="b", big=1)]))
+    assert orders.find(into=View) == [View(id=largest.id, lines__big_sum=2**63 - 1)]
+    orders.patch(largest.id, {"lines": [*largest.lines, Line(sku="c", big=1)]})
+    with pytest.raises(UnsupportedError, match="lines__big_sum: a sum is larger than a 64-bit integer"):
+        orders.find(into=View)
+
+
 @pytest.mark.parametrize(
     ("values", "average"),
     [
@@ -660,6 +673,7 @@ def define(annotations, entity=Order, **namespace):
         ({"count": str}, r"Made.count: is annotated str, but it is int"),
         ({"state": str}, r"Made.state: is annotated str, but it is State"),
         ({"state": Colour}, r"Made.state: is annotated Colour, but it is State"),
+        ({"lines__id__x_sum": int | None}, r"Made.lines__id__x_sum: .* its parts only; .* SQLAlchemyRepository.select"),
         ({"number_sum": int}, r"Made.number_sum: may be None, because there may be nothing to measure; .* int \| None"),
         ({"buyer": str | None, "lines__price_sum": Decimal}, r"Made.lines__price_sum: may be None"),
     ],
@@ -695,6 +709,66 @@ def test_a_mistake_about_the_table_is_found_before_any_statement(orders, annotat
     with query_budget(0), pytest.raises(QueryError) as caught:
         orders.summarize(define(annotations))
     assert message in str(caught.value)
+
+
+def test_a_summary_without_fields_is_refused(orders):
+    """Not when it is defined: it may be the base class of others."""
+    with query_budget(0), pytest.raises(QueryError, match="Made has no field; name group keys and measures"):
+        orders.summarize(define({}))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("ratoi",), "`approximate` names 'ratoi', which is no float field of Order; did you mean 'ratio'"),
+        (("number",), "`approximate` names 'number', which is no float field"),
+        (("lines__price",), "`approximate` names 'lines__price', which is no float field"),
+        (("lines",), "`approximate` names 'lines', which is no float field"),
+        ("ratoi", "`approximate` names 'ratoi'"),
+    ],
+)
+def test_approximate_names_float_fields(names, message):
+    with pytest.raises(MappingError, match=message):
+        type("Wrong", (Orders,), {"approximate": names})
+
+
+def test_approximate_may_be_one_name():
+    class Ratio(Summary[Order]):
+        ratio_sum: float | None
+
+    class One(Orders):
+        approximate = "ratio"
+
+    with One(InMemoryDatabase()) as orders:
+        orders.add(Order(ratio=0.5))
+        assert orders.summarize(Ratio) == [Ratio(ratio_sum=0.5)]
+
+
+def test_a_repository_of_some_columns_is_refused_unless_it_writes_otherwise():
+    class Short(BaseModel):
+        id: int
+        state: State
+
+    class ByState(Summary[Short]):
+        state: State
+        count: int
+
+    with pytest.raises(MappingError, match=r"is required, and Short lacks the field; .*override to_row; .* `into=`"):
+
+        class Shorts(BaseRepository[Short, int]):
+            model = OrderRow
+
+    class Report(BaseRepository[Short, int]):
+        model = OrderRow
+
+        def to_row(self, entity):
+            raise NotImplementedError
+
+    with Orders(db := InMemoryDatabase()) as orders:
+        orders.add(Order())
+    with Report(db) as report:
+        assert report.summarize(ByState) == [ByState(state=State.OPEN, count=1)]
+        assert report.find() == [Short(id=1, state=State.OPEN)]
 
 
 def test_a_summary_of_other_entities_is_refused(orders):

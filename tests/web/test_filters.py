@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query, Security
+from fastapi.dependencies.utils import get_dependant
 from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyQuery
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from sqlrepo import QueryObject, UnsupportedError, Where, contains
-from sqlrepo.fastapi import filters, install
+from sqlrepo.fastapi import filters, install, queries
 from tests.web.domain import Thing, ThingQuery
 from tests.web.server import client, serving
 
@@ -205,6 +206,17 @@ def test_parameters_of_an_override_are_allowed():
         assert made.get("/deep/cars?name=a&who=1&t=1").status_code == 422
         app.dependency_overrides.clear()
         assert made.get("/deep/cars?name=a&t=1").status_code == 200
+
+
+def test_overrides_are_looked_at_when_they_change_and_not_at_each_request(monkeypatch):
+    read = []
+    monkeypatch.setattr(queries, "get_dependant", lambda **given: read.append(given) or get_dependant(**given))
+    app = application()
+    app.dependency_overrides[tenant] = lambda who: who
+    with serving(app) as address, client(address) as made:
+        for _ in range(3):
+            assert made.get("/deep/cars?name=a&who=1").status_code == 200
+    assert len(read) == 1
 
 
 def test_the_documentation_shows_each_filter_and_sort_key(app):

@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 
 import pytest
 from fastapi import FastAPI
+from pydantic import BaseModel
 from schemathesis import openapi
 
-from sqlrepo import QueryObject, Summary, fields
-from sqlrepo.fastapi import filters, install, provide
+from sqlrepo import Page, QueryError, QueryObject, Summary, fields
+from sqlrepo.fastapi import check_routes, filters, install, provide
+from sqlrepo.memory import InMemoryDatabase
 from tests.web.domain import Shop, Thing, ThingQuery
 from tests.web.server import client, serving
 
@@ -57,6 +59,44 @@ def test_a_summary_is_answered_and_chosen_by_the_client(app):
         assert ask.get("/sizes?count_ge=2&order_by=-count").json() == [rows[1], rows[0]]
         assert ask.get("/sizes?order_by=key").status_code == 422
         assert ask.get("/facets?size_ge=1&limit=1").json() == {"1": 2, "2": 1}
+
+
+class Nowhere(Summary[Thing]):
+    version__name: str | None
+
+
+class NowhereQuery(QueryObject[Nowhere]):
+    version__name__eq: str | None = None
+
+
+class Board(BaseModel):
+    title: str
+    parts: dict[str, list[Nowhere] | None]
+
+
+@pytest.mark.parametrize("answer", [Nowhere, list[Nowhere], Page[Nowhere], Nowhere | None, Board])
+def test_an_application_with_a_summary_that_cannot_be_does_not_start(answer):
+    app = FastAPI()
+    Reading = Annotated[Shop, provide(Shop, InMemoryDatabase(), read_only=True)]
+
+    @app.get("/", response_model=answer)
+    def wrong(shop: Reading): ...
+
+    with pytest.raises(QueryError, match=r"Nowhere\.version__name: 'version' of table thing is no foreign key"):
+        check_routes(app)
+
+
+def test_nor_with_a_query_object_of_one():
+    app = FastAPI()
+
+    @app.get("/")
+    def wrong(
+        having: Annotated[NowhereQuery, filters(NowhereQuery)],
+        shop: Annotated[Shop, provide(Shop, InMemoryDatabase())],
+    ) -> None: ...
+
+    with pytest.raises(QueryError, match=r"Nowhere\.version__name"):
+        check_routes(app)
 
 
 def test_the_document_describes_it(app):

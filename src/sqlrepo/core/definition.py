@@ -19,6 +19,7 @@ from sqlrepo.core.selection import CALL_OPTIONS, NOT_GIVEN, ambiguous_option
 from sqlrepo.errors import InvalidValueError, MappingError, QueryError, nearest
 from sqlrepo.language.criteria import EVERYTHING
 from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
+from sqlrepo.language.summaries import check_approximate
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
 from sqlrepo.tables.parts import Declared, InTable, Part, all_parts, declared_parts, embedded_columns, read_parts
@@ -203,6 +204,7 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
     if cls.fold not in get_args(Fold):
         raise MappingError(f"{cls.__name__}.fold is {cls.fold!r}; use one of {', '.join(get_args(Fold))}")
     _verify_scopes(cls)
+    check_approximate(entity, names_of(cls.approximate))
     custom_load = cls.to_domain is not RepositoryConfig.to_domain
     custom_dump = cls.to_row is not RepositoryConfig.to_row
     embedded = embedded_columns(entity, schema, cls.columns, cls.parts)

@@ -382,7 +382,7 @@ class Readable(RepositoryConfig[T], Generic[T, K]):
             UnsupportedError: a sum of integers is larger than 64 bits.
         """
         call = self._begin()
-        made = summarizing(call, summary, self._kind.approximate)
+        made = summarizing(tuple(call.kinds), summary)
         selection = made.select(having, order_by, limit, offset)
         request = made.request(call, criteria, selection)
         return made.load(self._read(call, lambda driver: driver.group(self._schema, request)), selection)

@@ -105,6 +105,22 @@ class Selection:
         return replace(self, criterion=And((self.criterion, criterion)))
 
 
+class Literals:
+    """The literals of one statement, by number."""
+
+    def __init__(self, params: tuple[Any, ...]) -> None:
+        self.params = params
+
+    def add(self, criterion: Criterion) -> Criterion:
+        """Add the literals of a criterion, and return its shape."""
+        shape, self.params = parametrize(criterion, self.params)
+        return shape
+
+    def bind(self, ref: Ref) -> Ref:
+        """Add the literals in the scopes of the rows to which a reference leads."""
+        return cast(IsNull, self.add(IsNull(ref))).ref
+
+
 def after_row(schema: Schema, order: Sequence[Sort], values: Sequence[Any]) -> Criterion:
     """Match the rows after one, by its values in entities; where it has NULL is up to the types."""
     stores = [column_of(schema, sort.ref).type.bind for sort in order]

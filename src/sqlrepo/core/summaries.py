@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
-from weakref import WeakKeyDictionary
 
+from sqlrepo.core.definition import names_of
+from sqlrepo.core.related import Kind as Repository
 from sqlrepo.core.related import Kinds
-from sqlrepo.core.selection import HasMapper, Selection, condition, select
+from sqlrepo.core.selection import HasMapper, Literals, Selection, select
 from sqlrepo.driver import Group, Measure
 from sqlrepo.errors import QueryError, UnsupportedError
-from sqlrepo.language.criteria import EVERYTHING, And, IsNull, Ref, find_leaves
+from sqlrepo.language.criteria import EVERYTHING, Ref
 from sqlrepo.language.entities import field_at
 from sqlrepo.language.fields import OrderBy, Sort, asc
 from sqlrepo.language.predicate import compile_predicate, parametrize
 from sqlrepo.language.query import QueryObject
-from sqlrepo.language.summaries import Reading, Summary, check_kind, entity_of_summary, readings_of, require_optional
+from sqlrepo.language.summaries import (
+    NUMBERS,
+    Reading,
+    Summary,
+    beyond,
+    check_kind,
+    entity_of_summary,
+    is_measure,
+    readings_of,
+    require_optional,
+)
 from sqlrepo.language.values import EXACT, Kind, ValueType
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.schema import Column, Row, column_of, columns_of
@@ -55,19 +66,19 @@ class Summarizing:
 
     def request(self, repository: HasMapper, criteria: Iterable[object], selection: Selection) -> Group:
         """Return the group to ask the driver for; `load` applies a selection by averages."""
-        group = bind_group(repository, criteria, self.keys, self.measures)
+        group, chosen = bind_group(repository, criteria, self.keys, self.measures), selection
         if self._selects_averages(selection):
             return group
-        return replace(
-            group, having=selection.where, order=selection.order, limit=selection.limit, offset=selection.offset
-        )
+        return replace(group, having=chosen.where, order=chosen.order, limit=chosen.limit, offset=chosen.offset)
 
     def load(self, rows: Sequence[Row], selection: Selection) -> list[Any]:
         whole = [(*row, *(_divide(row, average) for average in self.averages)) for row in rows]
         if self._selects_averages(selection):
             whole = self._choose(whole, selection)
-        self._check_sums(whole)
-        return self._mapper.load([tuple(row[int(name)] for name in self._mapper.selected) for row in whole])
+        columns = [int(name) for name in self._mapper.selected]
+        for at in columns:
+            check_sums(self._mapper.field(str(at)), [row[at] for row in whole])
+        return self._mapper.load([tuple(row[at] for at in columns) for row in whole])
 
     def _selects_averages(self, selection: Selection) -> bool:
         named = {*columns_of(selection.criterion), *(sort.ref.name for sort in selection.order)}
@@ -84,14 +95,12 @@ class Summarizing:
         stop = None if selection.limit is None else selection.offset + selection.limit
         return [row for _, row in pairs[selection.offset : stop]]
 
-    def _check_sums(self, rows: Sequence[Row]) -> None:
-        """Refuse what some databases cannot add up, on every back end."""
-        for at, measure in enumerate(self.measures, len(self.keys)):
-            if measure.function != "sum" or not self._mapper.has_field(str(at)):
-                continue
-            for row in rows:
-                if isinstance(row[at], int) and not -(2**63) <= row[at] < 2**63:
-                    raise UnsupportedError(f"{self._mapper.field(str(at))}: a sum is larger than a 64-bit integer")
+
+def check_sums(name: str, values: list[Any]) -> list[Any]:
+    """Refuse, on every back end, the sums that some databases cannot compare."""
+    if any(isinstance(one, int) and not -(2**63) <= one < 2**63 for one in values):
+        raise UnsupportedError(f"{name}: a sum is larger than a 64-bit integer")
+    return values
 
 
 def _sort_by(pairs: list[tuple[list[Any], Row]], at: int, descending: bool) -> None:
@@ -105,123 +114,105 @@ def _divide(row: Row, average: _Average) -> Any:
     return Decimal(round(Fraction(total) * 10**digits / count)).scaleb(-digits, EXACT)  # half to even
 
 
-_KNOWN: WeakKeyDictionary[Mapper[Any], dict[type, Summarizing]] = WeakKeyDictionary()
-
-
-def summarizing(repository: HasMapper, summary: type[Summary[Any]], approximate: Sequence[str]) -> Summarizing:
-    """Read a summary's fields as columns, and check them against the table, once for a repository class."""
-    known = _KNOWN.setdefault(repository._mapper, {})
-    if summary not in known:
-        known[summary] = _read(repository, summary, approximate)
-    return known[summary]
-
-
-def _read(repository: HasMapper, summary: type[Summary[Any]], approximate: Sequence[str]) -> Summarizing:
-    mapper: Mapper[Any] = repository._mapper
+@lru_cache(maxsize=1024)
+def summarizing(kinds: tuple[Repository, ...], summary: type[Summary[Any]]) -> Summarizing:
+    """Read a summary's fields as columns, and check them against the table, for the first of a unit's repositories."""
+    mapper, relations = kinds[0].definition().mapper, lambda: Kinds(kinds)
     if not issubclass(mapper.entity, entity_of_summary(summary)):
         raise QueryError(f"{summary.__name__} does not summarize {mapper.entity.__name__}")
+    if not summary.model_fields:
+        raise QueryError(f"{summary.__name__} has no field; name group keys and measures, such as `count: int`")
     keys: dict[str, Ref] = {}
     measures: dict[str, Measure] = {}  # by field; the two of an average by names that are no fields
-    averages: dict[str, int | None] = {}
+    averages: dict[str, ValueType] = {}
     for name, given in readings_of(summary).items():
         try:
-            reading, part, column = _resolve(repository, given)
-            check_kind(summary, name, reading)
-            digits = None if column is None else _check(reading, column.type, approximate)
+            reading, part, type_ = _resolve(kinds, summary, name, given)
         except QueryError as error:
-            raise QueryError(f"{summary.__name__}.{name}: {error}") from None
-        function, ref = reading.function, reading.ref
-        if column is not None and column.nullable and "count" not in function:
-            require_optional(summary, name, f"column {column.name!r} is nullable")
-        if ref is not None and not function:
-            keys[name] = ref
-        elif function == "avg":
-            averages[name] = digits
-            measures |= {f"{name} sum": Measure("sum", ref), f"{name} count": Measure("count", ref)}
+            hint = f" ({beyond(mapper.entity)})" if given.ref and not given.spec and is_measure(name) else ""
+            raise QueryError(f"{summary.__name__}.{name}: {error}{hint}") from None
+        if reading.function == "avg":
+            averages[name] = type_
+            measures |= {f"{name} {one}": Measure(cast(Any, one), reading.ref) for one in ("sum", "count")}
+        elif reading.function:
+            measures[name] = Measure(cast(Any, reading.function), reading.ref, part)
         else:
-            measures[name] = Measure(cast(Any, function), ref, part)
-    return _plan(repository, summary, keys, measures, averages)
-
-
-def _plan(
-    repository: HasMapper,
-    summary: type[Summary[Any]],
-    keys: Mapping[str, Ref],
-    measures: Mapping[str, Measure],
-    averages: Mapping[str, int | None],
-) -> Summarizing:
+            keys[name] = cast(Ref, reading.ref)
     places = {name: at for at, name in enumerate([*keys, *measures, *averages])}
-    divisions = tuple(_Average(places[f"{name} sum"], places[f"{name} count"], averages[name]) for name in averages)
-    group = bind_group(repository, (), tuple(keys.values()), tuple(measures.values()))
-    schema = group.result(repository._mapper.schema)
-    more = [Column(str(places[name]), _type_of_average(digits), nullable=True) for name, digits in averages.items()]
-    columns = {name: str(at) for name, at in places.items() if name in summary.model_fields}
+    schema = Group(*_bind(mapper, relations, keys.values(), measures.values())).result(mapper.schema)
+    more = [Column(str(places[name]), type_, nullable=True) for name, type_ in averages.items()]
+    columns = {name: str(places[name]) for name in summary.model_fields if name in places}
     made: Mapper[Any] = Mapper(summary, replace(schema, columns=(*schema.columns, *more)), columns)
-    return Summarizing(made, tuple(keys.values()), tuple(measures.values()), divisions)
+    divisions = (_Average(places[f"{name} sum"], places[f"{name} count"], one.scale) for name, one in averages.items())
+    return Summarizing(made, tuple(keys.values()), tuple(measures.values()), tuple(divisions))
 
 
-def _resolve(repository: HasMapper, reading: Reading) -> tuple[Reading, Any, Column | None]:
-    """Return the reading with the field to which a key leads, the measured part, and the column."""
-    mapper, part = repository._mapper, None
-    relations = partial(getattr, repository, "_relations")
-    if reading.many is not None:
-        part = mapper.links.get(reading.many.name)
-        if part is None:
-            raise QueryError(f"a repository of {mapper.entity.__name__} has no part {reading.many}")
+def _resolve(
+    kinds: tuple[Repository, ...], cls: type[Summary[Any]], name: str, given: Reading
+) -> tuple[Reading, Any, Any]:
+    """Return the reading with the field to which a key leads, the measured part, and the type of the column."""
+    mapper, relations, part = kinds[0].definition().mapper, lambda: Kinds(kinds), None
+    if given.many is not None:
+        if (part := mapper.links.get(given.many.name)) is None:
+            raise QueryError(f"a repository of {mapper.entity.__name__} has no part {given.many}")
         mapper = part.mapper
-    if reading.ref is None:
-        return reading, part, None
-    ref = mapper.open_sort(reading.ref, relations)
-    column = column_of(mapper.schema, mapper.bind_ref(ref, relations))
-    spec = reading.spec or field_at(ref.entity, ref.name)
-    return reading._replace(ref=ref, spec=spec), part, replace(column, nullable=column.nullable or ref.via is not None)
+    if given.ref is None:
+        return given, part, None
+    ref = mapper.open_sort(given.ref, relations)
+    reading = given._replace(ref=ref, spec=given.spec or field_at(ref.entity, ref.name))
+    check_kind(cls, name, reading)
+    bound = mapper.bind_ref(ref, relations)
+    column, certain = column_of(mapper.schema, bound), "count" in reading.function
+    type_ = _check(reading, column.type, names_of(kinds[0].approximate))
+    if not certain and (column.nullable or bound.via):
+        require_optional(cls, name, f"column {column.name!r} is nullable" if column.nullable else "there may be no row")
+    return reading, part, type_
 
 
-def _check(reading: Reading, type_: ValueType, approximate: Sequence[str]) -> int | None:
-    """Refuse a column that does not suit the function; return the digits of an average after the point."""
+def _check(reading: Reading, type_: ValueType, approximate: Sequence[str]) -> ValueType:
+    """Refuse a column that does not suit the function; return its type, or that of an average."""
     path, function = reading.path, reading.function
     if not type_.kind.ordered:
         raise QueryError(f"the column of {path} has values that cannot be compared")
     if function not in ("sum", "avg"):
-        return None
-    if type_.kind not in (Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT) or not type_.plain:
+        return type_
+    if type_.kind not in NUMBERS or not type_.plain:
         raise QueryError(f"the column of {path} has a type that cannot be summed")
     if type_.kind is Kind.FLOAT and path not in approximate:
         raise QueryError(
             f"the sum of floats depends on the order in which they are added, so store {path} as a decimal; or, if an "
             f"approximate sum is enough, declare `approximate = ({path!r},)` in the repository"
         )
+    if type_.kind is Kind.FLOAT:
+        return ValueType(Kind.FLOAT, float)
     if function == "avg" and type_.kind is Kind.DECIMAL and type_.scale is None:
         raise QueryError(f"the column of {path} has no scale to round an average to; declare Numeric(precision, scale)")
-    return None if type_.kind is Kind.FLOAT else (type_.scale or 0) + _MORE_DIGITS
-
-
-def _type_of_average(digits: int | None) -> ValueType:
-    return ValueType(Kind.FLOAT, float) if digits is None else ValueType(Kind.DECIMAL, Decimal, scale=digits)
+    return ValueType(Kind.DECIMAL, Decimal, scale=(type_.scale or 0) + _MORE_DIGITS)
 
 
 def bind_group(
-    repository: HasMapper, criteria: Iterable[object], keys: Sequence[Ref], measures: Sequence[Measure]
+    repository: HasMapper, criteria: Iterable[object], keys: Iterable[Ref], measures: Iterable[Measure]
 ) -> Group:
     """Bind what a group refers to, with the scopes of the rows to which it leads."""
-    mapper, relations = repository._mapper, partial(getattr, repository, "_relations")
+    where = select(repository, criteria, {}).where
+    literals = Literals(where.params)
+    relations = partial(getattr, repository, "_relations")
+    found, measured = _bind(repository._mapper, relations, keys, measures)
+    parts = dict.fromkeys(one.part for one in measured if one.part)
+    scopes = {part: literals.add(relations().scope_of(part.schema)) for part in parts}
     bound = [
-        one.ref and (one.part.mapper if one.part else mapper).bind_ref(one.ref, relations)
-        for one in (*map(partial(Measure, "count"), keys), *measures)
+        one._replace(ref=one.ref and literals.bind(one.ref), where=scopes.get(one.part, EVERYTHING)) for one in measured
     ]
-    parts = list(dict.fromkeys(one.part for one in measures if one.part is not None))
-    # The literals in all scopes are numbered together.
-    marks = And(tuple(IsNull(ref) for ref in bound if ref is not None))
-    scopes = And(tuple(relations().scope_of(part.schema) for part in parts))
-    where = condition(And((select(repository, criteria, {}).criterion, marks, scopes)))
-    shape, marks, scopes = cast(Any, where.shape).parts
-    refs, found = (leaf.ref for leaf in find_leaves(marks)), dict(zip(parts, scopes.parts, strict=True))
-    numbered = [ref and next(refs) for ref in bound]
-    measured = [
-        one._replace(ref=ref, where=found.get(one.part, EVERYTHING))
-        for one, ref in zip(measures, numbered[len(keys) :], strict=True)
-    ]
-    return Group(tuple(ref for ref in numbered[: len(keys)] if ref), tuple(measured), replace(where, shape=shape))
+    return Group(tuple(map(literals.bind, found)), tuple(bound), replace(where, params=literals.params))
+
+
+def _bind(
+    mapper: Mapper[Any], relations: Callable[[], Kinds], keys: Iterable[Ref], measures: Iterable[Measure]
+) -> tuple[tuple[Ref, ...], tuple[Measure, ...]]:
+    def bind(one: Measure) -> Measure:
+        return one._replace(ref=one.ref and (one.part.mapper if one.part else mapper).bind_ref(one.ref, relations))
+
+    return tuple(mapper.bind_ref(one, relations) for one in keys), tuple(map(bind, measures))
 
 
 # -- the values of one field

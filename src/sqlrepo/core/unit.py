@@ -15,10 +15,12 @@ from typing_extensions import TypeVar
 
 from sqlrepo.core.definition import Declarations, local_names
 from sqlrepo.core.related import Kinds
+from sqlrepo.core.summaries import summarizing
 from sqlrepo.core.work import Work
 from sqlrepo.driver import Callback, Joinable, Source, is_async, refuse_awaitable
 from sqlrepo.errors import RepositoryError, UnsupportedError
 from sqlrepo.language.query import QueryObject, entity_of
+from sqlrepo.language.summaries import Summary, entity_of_summary
 
 _log = logging.getLogger("sqlrepo")
 
@@ -50,12 +52,17 @@ class DeclaresRepositories:
             return repository
 
     @classmethod
-    def _check_paths(cls, query: type[QueryObject[Any]]) -> None:
-        """Raise `QueryError` if a query object of one of the entities leads through a key to nothing."""
+    def _check_model(cls, model: type[QueryObject[Any] | Summary[Any]]) -> None:
+        """Raise `QueryError` if a query object or summary of one of the entities does not fit its repository."""
         kinds = list(cls._declarations.repositories.values())
-        for mapper in [kind.definition().mapper for kind in kinds]:
-            if issubclass(mapper.entity, entity_of(query)):
-                Kinds(kinds).check_paths(mapper, query)
+        entity = entity_of_summary(model) if issubclass(model, Summary) else entity_of(model)
+        if issubclass(entity, Summary):  # which a query object chooses among
+            cls._check_model(entity)
+        for kind in (one for one in kinds if issubclass(one.definition().mapper.entity, entity)):
+            if issubclass(model, Summary):
+                summarizing((kind, *(one for one in kinds if one is not kind)), model)
+            else:
+                Kinds(kinds).check_paths(kind.definition().mapper, model)
 
     @classmethod
     def _register(cls, work: Work, *, asynchronous: bool) -> None:

@@ -14,7 +14,8 @@ from sqlrepo.core.aggregates import Found
 from sqlrepo.core.definition import SCOPED, RepositoryConfig
 from sqlrepo.core.related import Call, all_kinds
 from sqlrepo.core.scope import ScopedDriver
-from sqlrepo.core.selection import condition, key_chunks
+from sqlrepo.core.selection import Literals, condition, key_chunks
+from sqlrepo.core.summaries import check_sums
 from sqlrepo.driver import Driver, Fetch, Lock, Lookup, Measure
 from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.language.criteria import (
@@ -40,7 +41,6 @@ from sqlrepo.language.entities import (
     value_object,
 )
 from sqlrepo.language.fields import Sort, fields
-from sqlrepo.language.predicate import parametrize
 from sqlrepo.language.query import Where
 from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.tables.mapper import Mapper
@@ -429,7 +429,7 @@ class View:
         at = len(rows[0]) - plan.looked_up if rows else 0
         for one in plan.more if rows else ():
             if not isinstance(one, Nested):
-                read[one.name], at = [row[at] for row in rows], at + 1
+                read[one.name], at = check_sums(one.name, [row[at] for row in rows]), at + 1
                 continue
             if one.inline:
                 end = at + one.plan.width
@@ -468,11 +468,11 @@ class View:
     # -- what a statement reads beside columns
 
     def _extend(self, plan: Plan, request: Fetch) -> Fetch:
-        literals = _Literals(request.where.params)
+        literals = Literals(request.where.params)
         lookups = (*request.lookups, *self._lookups(plan, literals))
         return replace(request, where=replace(request.where, params=literals.params), lookups=lookups)
 
-    def _lookups(self, plan: Plan, literals: _Literals, via: Via | None = None) -> Iterator[Lookup]:
+    def _lookups(self, plan: Plan, literals: Literals, via: Via | None = None) -> Iterator[Lookup]:
         """Yield the values that follow the columns of a row, or all those of one that ``via`` leads to."""
         yield from () if via is None else (replace(plan.mapper.ref(name), via=via) for name in plan.columns)
         for one in plan.more:
@@ -484,7 +484,7 @@ class View:
                 key = replace(plan.mapper.ref(*one.near), via=via)
                 yield from self._lookups(one.plan, literals, self._way(one, key, literals))
 
-    def _way(self, one: Nested, key: Ref, literals: _Literals) -> Via:
+    def _way(self, one: Nested, key: Ref, literals: Literals) -> Via:
         mapper = one.relation.mapper
         scope = literals.add(self._scope(mapper))
         return Via(key, mapper, one.relation.far[0], None if matches_all(scope) else scope)
@@ -501,18 +501,6 @@ class View:
 
     def _scope(self, mapper: AnyMapper) -> Criterion:
         return self._scopes[mapper.schema.full_name]
-
-
-class _Literals:
-    """The literals of one statement, by number."""
-
-    def __init__(self, params: tuple[Any, ...]) -> None:
-        self.params = params
-
-    def add(self, criterion: Criterion) -> Criterion:
-        """Add the literals of a criterion, and return its shape."""
-        shape, self.params = parametrize(criterion, self.params)
-        return shape
 
 
 def _exists(mapper: AnyMapper, near: Names, other: AnyMapper, far: Names, where: Criterion) -> Exists:

@@ -19,6 +19,7 @@ from fastapi.dependencies.utils import get_typed_return_annotation, get_typed_si
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -31,6 +32,7 @@ from sqlrepo import (
     Page,
     QueryObject,
     RepositoryError,
+    Summary,
     UnitStateError,
     UnsupportedError,
 )
@@ -112,22 +114,36 @@ def check_routes(app: FastAPI) -> None:
 
     Raises:
         RouteError: lists every refused route with the reason.
-        QueryError: a query object leads through a key to nothing that the route's unit keeps.
+        QueryError: a query object, or a summary in a response, does not fit the route's unit.
     """
     if refusals := [refusal for route in iter_routes(app) for refusal in _find_refusals(route)]:
         raise RouteError(refusals)
     for route in iter_routes(app):
-        _check_paths(list(iter_dependants(route.dependant, {})))
+        _check_models(route)
 
 
-def _check_paths(dependants: Iterable[Dependant]) -> None:
+def _check_models(route: AppRoute) -> None:
+    dependants = list(iter_dependants(route.dependant, {}))
     calls = [one.call for each in dependants for one in (each, *each.dependencies)]
     fields = [field for each in dependants for field in each.query_params]
-    queries = {one.query for one in calls if isinstance(one, FilterDependency)}
-    queries |= {model for field in fields for model in models_of(field) if issubclass(model, QueryObject)}
+    models: set[Any] = {*_find_summaries(getattr(route.effective, "response_model", None), [])}
+    models |= {one.query for one in calls if isinstance(one, FilterDependency)}
+    models |= {model for field in fields for model in models_of(field) if issubclass(model, QueryObject)}
     for unit in {one.unit for one in calls if isinstance(one, UnitDependency)}:
-        for query in queries:
-            unit._check_paths(query)
+        for model in models:
+            unit._check_model(model)
+
+
+def _find_summaries(annotation: Any, seen: list[Any]) -> Iterator[Any]:
+    """Yield the summaries in a response."""
+    if annotation in seen:
+        return
+    seen.append(annotation)
+    if _is_subclass(annotation, Summary):
+        yield annotation
+    fields = annotation.model_fields.values() if _is_subclass(annotation, BaseModel) else ()
+    for part in (*get_args(annotation), *(field.annotation for field in fields)):
+        yield from _find_summaries(part, seen)
 
 
 Reason: TypeAlias = Literal[

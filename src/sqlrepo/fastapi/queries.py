@@ -176,20 +176,17 @@ def _is_sequence(info: FieldInfo) -> bool:
 
 Overrides: TypeAlias = Mapping[Callable[..., Any], Callable[..., Any]]
 
-# Routes have no hash. Storing a route beside its keys keeps its id from being reused.
-_DECLARED: WeakKeyDictionary[FastAPI, dict[int, tuple[Any, frozenset[str]]]] = WeakKeyDictionary()
+# Routes have no hash. Storing a route beside its keys keeps its id from being reused; tests change the overrides.
+_DECLARED: WeakKeyDictionary[FastAPI, dict[int, tuple[Any, Overrides, frozenset[str]]]] = WeakKeyDictionary()
 
 
 def _get_declared_keys(request: Request) -> frozenset[str]:
     """Return the keys a request's route declares, wherever in the application the route is included."""
     app: FastAPI = request.app
-    route = request.scope["route"]
-    if app.dependency_overrides:  # tests add and remove them
-        return _find_declared_keys(app, route)
-    known = _DECLARED.setdefault(app, {})
-    if id(route) not in known:
-        known[id(route)] = route, _find_declared_keys(app, route)
-    return known[id(route)][1]
+    route, overrides, known = request.scope["route"], app.dependency_overrides, _DECLARED.setdefault(app, {})
+    if id(route) not in known or known[id(route)][1] != overrides:
+        known[id(route)] = route, dict(overrides), _find_declared_keys(app, route)
+    return known[id(route)][2]
 
 
 def _find_declared_keys(app: FastAPI, route: Any) -> frozenset[str]:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict
 
-from sqlrepo.errors import QueryError, nearest
+from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.language.criteria import Ref
-from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation
+from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation, value_object
 from sqlrepo.language.fields import Field, find_field, find_sort_ref
 from sqlrepo.language.query import type_argument
 from sqlrepo.language.values import Kind, ValueType
 
 T = TypeVar("T")
 
-_NUMBERS = frozenset({Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT})
+NUMBERS = frozenset({Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT})
 _ORDERED = frozenset(kind for kind in Kind if kind.ordered)
 # The kinds that each function takes, and the kind that it returns.
 _FUNCTIONS: Mapping[str, tuple[frozenset[Kind], Callable[[Kind], Kind]]] = {
     "count_distinct": (_ORDERED, lambda _: Kind.INTEGER),
     "count": (_ORDERED, lambda _: Kind.INTEGER),
-    "sum": (_NUMBERS, lambda kind: kind),
-    "avg": (_NUMBERS, lambda kind: Kind.DECIMAL if kind is Kind.INTEGER else kind),
+    "sum": (NUMBERS, lambda kind: kind),
+    "avg": (NUMBERS, lambda kind: Kind.DECIMAL if kind is Kind.INTEGER else kind),
     "min": (_ORDERED - {Kind.BOOLEAN}, lambda kind: kind),
     "max": (_ORDERED - {Kind.BOOLEAN}, lambda kind: kind),
     "": (_ORDERED, lambda kind: kind),  # a key
@@ -47,9 +47,6 @@ class Reading(NamedTuple):
         return "__".join(names)
 
 
-_READINGS: WeakKeyDictionary[type, Mapping[str, Reading]] = WeakKeyDictionary()
-
-
 class Summary(BaseModel, Generic[T]):
     """The base class of summaries of one entity class: of rows that agree in some fields, or of all rows.
 
@@ -70,15 +67,7 @@ class Summary(BaseModel, Generic[T]):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if cls.__pydantic_complete__ and isinstance(type_argument(cls, Summary), type):
-            _READINGS[cls] = _read(cls)
-
-
-def readings_of(summary: type[Summary[Any]]) -> Mapping[str, Reading]:
-    """Return how each field of a summary is read."""
-    if summary not in _READINGS:  # its forward references were unresolved when it was defined
-        summary.model_rebuild()
-        _READINGS[summary] = _read(summary)
-    return _READINGS[summary]
+            readings_of(cls)
 
 
 def entity_of_summary(cls: type[Summary[Any]]) -> type:
@@ -89,8 +78,11 @@ def entity_of_summary(cls: type[Summary[Any]]) -> type:
     return found
 
 
-def _read(cls: type[Summary[Any]]) -> Mapping[str, Reading]:
+@lru_cache(maxsize=1024)
+def readings_of(cls: type[Summary[Any]]) -> Mapping[str, Reading]:
+    """Return how each field of a summary is read."""
     entity = entity_of_summary(cls)
+    cls.model_rebuild()  # if its forward references were unresolved when it was defined
     found: dict[str, Reading] = {}
     for name in cls.model_fields:
         try:
@@ -113,47 +105,71 @@ def require_optional(cls: type[BaseModel], name: str, reason: str) -> None:
 
 
 def _read_name(entity: type, name: str) -> Reading:
-    found = list(_readings(entity, name))
+    found = _readings(entity, name)
     if len(found) > 1:
         spellings = " or ".join(f"{one.path}__{one.function}" for one in found if one.function)
         raise QueryError(f"the name is ambiguous, since {entity.__name__} has such a field too; write {spellings}")
     if found:
         return found[0]
-    known, first = describe(entity), name.partition("__")[0]
+    known, what = describe(entity), f"{entity.__name__} has no field {name!r}"
     many = next((one for one in known if name.startswith(f"{one}_") and child_class(entity, one)), None)
-    ref = find_sort_ref(entity, name) if first in known and many is None else None
+    if many is not None:
+        child = child_class(entity, many) or entity
+        paths = (f"{many}__{one}__" for one, spec in describe(child).items() if not value_object(spec.annotation))
+        if name.startswith(tuple(paths)):
+            raise QueryError(f"{what}; {beyond(entity)}")
+        hint = nearest(name, [f"{many}__count", *_measures(child, f"{many}__", _OF_PARTS)])
+        raise QueryError(f"{what}; children can be measured, but cannot be group keys{hint}")
+    ref = find_sort_ref(entity, name) if name.partition("__")[0] in known else None
     if ref is not None and ref.via is not None:
         return Reading("", ref)
-    what = f"{entity.__name__} has no field {name!r}"
-    if many is not None:
-        names = _measures(child_class(entity, many) or entity, f"{many}__", _OF_PARTS)
-        hint = nearest(name, [f"{many}__count", *names])
-        raise QueryError(f"{what}; children can be measured, but cannot be group keys{hint}")
     raise QueryError(f"{what}{nearest(name, [*known, 'count', *_measures(entity, '', _FUNCTIONS)])}")
 
 
-def _measures(entity: type, prefix: str, functions: Iterable[str]) -> list[str]:
-    """Return the names of all measures of an entity's fields."""
-    kinds = {name: find_field(entity, name).spec.type.kind for name in describe(entity)}
-    pairs = ((name, function) for name in kinds for function in functions if kinds[name] in _FUNCTIONS[function][0])
-    return [f"{prefix}{name}_{function}" for name, function in pairs if function]
+def beyond(entity: type) -> str:
+    """Say how to measure what no summary measures."""
+    return (
+        f"a summary measures fields of {entity.__name__} and of its parts only; for what those lead to, summarize the "
+        "repository of that table, or write SQL of your own, which SQLAlchemyRepository.select() begins"
+    )
 
 
-def _readings(entity: type, name: str) -> Iterator[Reading]:
-    """Yield all that a name may mean; ``field__function`` has one meaning."""
-    for function in filter(None, _FUNCTIONS):
-        stem = name.removesuffix(f"__{function}")
-        if stem != name and (reading := _measure(entity, stem, function)):
-            yield reading
-            return
-    if (field := _find(entity, name)) is not None:
-        yield Reading("", field.ref, field.spec)
-    elif name == "count":
-        yield Reading("count")
-    for function in filter(None, _FUNCTIONS):
-        stem = name.removesuffix(f"_{function}")
-        if stem != name and (reading := _measure(entity, stem, function)):
-            yield reading
+def is_measure(name: str) -> bool:
+    """Return True for a name that ends with a function's."""
+    return name.endswith(tuple(f"_{function}" for function in _FUNCTIONS if function))
+
+
+def check_approximate(entity: type, names: Iterable[str]) -> None:
+    """Refuse a name of `approximate` that no sum of floats has."""
+    parts = ((f"{name}__", child) for name in describe(entity) if (child := child_class(entity, name)))
+    known = [name for prefix, one in (("", entity), *parts) for name in _measures(one, prefix, ("sum",), Kind.FLOAT)]
+    for name in names:
+        reading = _measure(entity, name, "sum")
+        if reading is None or reading.spec is None or reading.spec.type.kind is not Kind.FLOAT:
+            hint = nearest(name, (one.removesuffix("_sum") for one in known))
+            raise MappingError(f"`approximate` names {name!r}, which is no float field of {entity.__name__}{hint}")
+
+
+def _measures(entity: type, prefix: str, functions: Iterable[str], *kinds: Kind) -> list[str]:
+    """Return the names of all measures of an entity's fields, or of those of some kinds."""
+    known = {name: find_field(entity, name).spec.type.kind for name in describe(entity)}
+    pairs = ((name, function) for name in known for function in functions if known[name] in _FUNCTIONS[function][0])
+    return [f"{prefix}{name}_{function}" for name, function in pairs if function and known[name] in (kinds or Kind)]
+
+
+def _readings(entity: type, name: str) -> list[Reading]:
+    """Return all that a name may mean; ``field__function`` has one meaning."""
+
+    def measures(separator: str) -> list[Reading]:
+        ends = ((function, f"{separator}{function}") for function in _FUNCTIONS if function)
+        found = (_measure(entity, name.removesuffix(end), function) for function, end in ends if name.endswith(end))
+        return [one for one in found if one is not None]
+
+    if exact := measures("__"):
+        return exact
+    field = _find(entity, name)
+    own = [Reading("count")] if name == "count" else []
+    return [*(own if field is None else [Reading("", field.ref, field.spec)]), *measures("_")]
 
 
 def _measure(entity: type, stem: str, function: str) -> Reading | None:
@@ -175,7 +191,7 @@ def _find(entity: type, name: str) -> Field | None:
         return None
 
 
-def check_kind(cls: type[BaseModel], name: str, reading: Reading) -> None:
+def check_kind(cls: type[Summary[Any]], name: str, reading: Reading) -> None:
     """Refuse a function that does not suit the field, and an annotation that does not suit the result."""
     function, spec, ref = reading.function, reading.spec, reading.ref
     if reading.many is not None and function not in _OF_PARTS:
@@ -186,7 +202,8 @@ def check_kind(cls: type[BaseModel], name: str, reading: Reading) -> None:
     given, own = parse_annotation("", annotation).type, ValueType(Kind.INTEGER, int) if spec is None else spec.type
     if spec is not None and own.kind not in takes:
         what = f"{function} does not fit it" if function else "it cannot be a group key"
-        raise QueryError(f"{reading.path} is {_shown(spec.annotation)}, so {what}")
+        hint = f"; {beyond(entity_of_summary(cls))}" if reading.many and not own.kind.ordered else ""
+        raise QueryError(f"{reading.path} is {_shown(spec.annotation)}, so {what}{hint}")
     if given.kind is not returns(own.kind) or (given.kind is Kind.ENUM and not issubclass(own.python, given.python)):
         needed = own.python.__name__ if returns(own.kind) is own.kind else returns(own.kind).value
         raise QueryError(f"is annotated {_shown(annotation)}, but it is {needed}")

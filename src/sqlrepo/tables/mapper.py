@@ -190,7 +190,8 @@ class Mapper(Generic[T]):
             if not (column.name in self._fields or column.fills_itself or given):
                 raise MappingError(
                     f"column {column.name!r} of table {self.schema.name} is required, and {self.entity.__name__} lacks "
-                    "the field; add it, give the column a default, or override to_row"
+                    "the field; add it, give the column a default, or override to_row; to read some columns only, pass "
+                    "a view as `into=` to the repository of the whole entity"
                 )
 
     # -- names
