@@ -158,6 +158,7 @@ def _attach(
     for part in parts if rows else ():
         owners = _owners(mapper, part, rows)
         groups: list[list[Stored]] = [[] for _ in rows]
+        found: list[list[Stored]]
         for written in (False, True):
             chosen = [at for at, one in enumerate(given) if (how.new or part.name in one) is written]
             theirs = [owners[at] for at in chosen]
