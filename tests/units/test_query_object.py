@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from sqlrepo import BaseRepository, QueryError, QueryObject, Where, icontains, matches, not_
+from sqlrepo import BaseRepository, InvalidLiteralError, QueryError, QueryObject, Where, icontains, matches, not_
 from tests.units.domain import Colour, Shop, Specimen, Todo, TodoQuery, TodoRow, Todos, todo
 
 T = TypeVar("T")
@@ -165,6 +165,25 @@ def test_a_field_may_be_named_like_an_operator_or_a_path(name, wanted):
 def test_a_name_that_is_a_field_and_a_path_is_ambiguous():
     with pytest.raises(QueryError, match=r"'exists__y' or a field in 'exists'"):
         define(Parent, exists__y=int | None)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "words"),
+    [
+        (lambda t, _: t.inn_ == 1, QueryError, "^Defined.own: .*mean 'in_'"),
+        (lambda t, _: True, QueryError, "^Defined.own: True is a bool"),
+        (lambda t, _: (t.eq == 1) and (t.eq == 2), QueryError, "^Defined.own: .*truth value"),
+        (lambda t, value: t.eq == value, InvalidLiteralError, "^own: expected int"),
+        (lambda t, _: 1 / 0, ZeroDivisionError, "division"),
+    ],
+)
+def test_an_error_inside_a_custom_filter_names_the_filter(function, error, words):
+    query = define(Parent, own=Annotated[str | None, Where(function)])
+    with pytest.raises(error, match=words) as caught:
+        query(own="x").criteria  # noqa: B018
+    assert type(caught.value) is error
+    if error is ZeroDivisionError:
+        assert caught.value.__notes__ == [f"raised by the function of {query.__name__}.own"]
 
 
 def test_a_custom_filter_is_a_function():

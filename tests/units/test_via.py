@@ -1,15 +1,20 @@
 """Criteria and orders that follow a key to another root's row, on every backend."""
 
 from itertools import chain
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel, create_model
+from sqlalchemy.orm import Mapped, mapped_column
 
 from sqlrepo import (
+    BaseRepository,
     BaseUnitOfWork,
     InvalidLiteralError,
     QueryError,
     QueryObject,
+    Where,
     asc,
     contains,
     desc,
@@ -24,7 +29,8 @@ from sqlrepo import (
     some,
     via,
 )
-from tests.units.domain import database
+from sqlrepo.memory import InMemoryDatabase
+from tests.units.domain import database, own_base
 from tests.units.related import (
     Base,
     Comment,
@@ -48,6 +54,7 @@ def shop(backend):
     db.dispose()
 
 
+NamedBase = own_base()
 o = fields(Order)
 customer = via(o.customer_id, Customer)
 country = via(customer.country, Country)
@@ -283,3 +290,68 @@ def test_writes_by_the_row_behind_a_key(shop):
     assert shop.employees.update_where(boss.name == "boss", set_={"salary": 1}) == 1
     assert shop.employees.delete_where(via(boss.boss_id, Employee).name == "boss") == 1
     assert [one.name for one in shop.employees.find(order_by="name")] == ["boss", "lead"]
+
+
+# -- names that begin with a field's and may lead through a key
+
+
+class Named(BaseModel):
+    id: int | None = None
+    customer_id: int | None = None
+    customer_id__name: str = "n"
+    customer_id__size: int = 1
+
+
+class NamedRow(NamedBase):
+    __tablename__ = "named_like_a_path"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    customer_id: Mapped[int | None] = mapped_column(sa.ForeignKey("held_by_name.id"))
+    customer_id__name: Mapped[str]
+    customer_id__size: Mapped[int]
+
+
+class HeldRow(NamedBase):
+    __tablename__ = "held_by_name"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Held(BaseModel):
+    id: int | None = None
+    name: str
+
+
+class Helds(BaseRepository[Held, int]):
+    model = HeldRow
+
+
+class Nameds(BaseRepository[Named, int]):
+    model = NamedRow
+
+
+@pytest.mark.parametrize(
+    ("name", "annotation"),
+    [
+        ("customer_id__name", str | None),
+        ("customer_id__name_contains", str | None),
+        ("customer_id__name__eq", str | None),
+        ("order_by", Literal["-customer_id__name"] | None),
+    ],
+)
+def test_a_name_that_is_a_field_and_leads_through_a_key_is_refused(name, annotation):
+    query = create_model("Query", __base__=QueryObject[Named], **{name: (annotation, None)})
+    for _ in range(2):
+        with pytest.raises(QueryError, match=rf"Query\.{name}: customer_id__name.* may mean a field or what is behind"):
+            Nameds(InMemoryDatabase()).find(query())
+
+
+def test_a_name_that_is_a_field_and_leads_nowhere_is_the_field(empty):
+    class Query(QueryObject[Named]):
+        customer_id__size_ge: int | None = None
+        customer_id__name: Annotated[str | None, Where(lambda t, name: t.customer_id__name == name)] = None
+        order_by: Literal["-customer_id__size"] = "-customer_id__size"
+
+    with Nameds(empty(NamedBase)) as nameds:
+        nameds.add_many([Named(customer_id__size=size) for size in (1, 2, 3)])
+        found = nameds.find(Query(customer_id__size_ge=2, customer_id__name="n"))
+        assert [one.customer_id__size for one in found] == [3, 2]

@@ -491,6 +491,21 @@ class TestCountsAndFlags:
         with pytest.raises(QueryError, match=r"Mine.body_first: Ticket has no field"):
             lamp(helpdesk, Mine)
 
+    def test_an_error_inside_a_flag_names_the_flag(self, helpdesk):
+        class Wrong(BaseModel):
+            mine: Annotated[bool, Where(lambda t, _: t.titel == "Lamp")]
+
+        class Outer(BaseModel):
+            comments: "list[Inner]"
+
+        class Inner(BaseModel):
+            mine: Annotated[bool, Where(lambda c, _: True)]
+
+        Outer.model_rebuild(_types_namespace={"Inner": Inner})
+        for view, words in ((Wrong, "Wrong.mine: Ticket has no field"), (Outer, "Inner.mine: True is a bool")):
+            with pytest.raises(QueryError, match=f"^{words}"):
+                lamp(helpdesk, view)
+
     def test_the_context_of_a_flag_is_the_units(self, helpdesk):
         class Mine(BaseModel):
             mine: Annotated[bool, Where(lambda t, me: t.assigned == me)]

@@ -13,7 +13,7 @@ from sqlrepo.core.scope import Scope, evaluate_scope
 from sqlrepo.errors import MappingError, QueryError
 from sqlrepo.language.criteria import EVERYTHING, Criterion, all_of, map_leaves, matches_all
 from sqlrepo.language.fields import Sort
-from sqlrepo.language.query import PATHS, QueryObject
+from sqlrepo.language.query import PATHS, Other, QueryObject
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.parts import Part, all_parts
 from sqlrepo.tables.schema import Schema
@@ -68,9 +68,14 @@ class Kinds:
                 if isinstance(path, Sort):
                     mapper.bind_sort(path, lambda: self)
                 else:
-                    map_leaves(path, partial(mapper.bind, relations=lambda: self))
+                    read = path.path if isinstance(path, Other) else path
+                    map_leaves(read, partial(mapper.bind, relations=lambda: self))
             except QueryError as error:
+                if isinstance(path, Other):
+                    continue
                 raise QueryError(f"{query.__name__}.{name}: {error}") from None
+            if isinstance(path, Other):
+                raise QueryError(f"{query.__name__}.{name}: {path.refusal}")
         checked.add(mapper)
 
 

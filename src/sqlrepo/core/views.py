@@ -25,7 +25,6 @@ from sqlrepo.language.criteria import (
     Ref,
     Via,
     all_of,
-    as_criterion,
     map_leaves,
     map_refs,
     matches_all,
@@ -40,7 +39,7 @@ from sqlrepo.language.entities import (
     require_entity,
     value_object,
 )
-from sqlrepo.language.fields import Sort, fields
+from sqlrepo.language.fields import Sort
 from sqlrepo.language.query import Where
 from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.tables.mapper import Mapper
@@ -133,6 +132,7 @@ class Flag(NamedTuple):
     name: str
     near: Names
     where: Where
+    view: type
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,7 +195,7 @@ class _Planner:
         name = field.name
         marks = view.model_fields[name].metadata if is_validating_model(view) else get_args(field.annotation)[1:]
         if (mark := next((one for one in marks if isinstance(one, Where)), None)) is not None:
-            return Flag(name, mapper.require_key().schema.key, mark)
+            return Flag(name, mapper.require_key().schema.key, mark, view)
         prefix, _, rest = name.partition("__")
         if (relation := self._relation(mapper, prefix)) is not None:
             return _fold(relation, field, rest) if rest else self._nest(relation, view, field, within)
@@ -408,7 +408,7 @@ class View:
         self.build = self._plan.build
         for mapper, one in self._plan.walk():
             if isinstance(one, Flag):
-                given = as_criterion(one.where.criterion(fields(mapper.entity), repository.context))
+                given = one.where.make(one.view, one.name, mapper.entity, repository.context)
                 self._flags[mapper, one] = map_leaves(given, partial(mapper.bind, relations=lambda: call))
                 continue
             for schema in (each.schema for each in one.relation.mappers):

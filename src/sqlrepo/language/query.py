@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-from sqlrepo.errors import QueryError, nearest
+from sqlrepo.errors import InvalidLiteralError, QueryError, nearest
 from sqlrepo.language.criteria import (
     And,
     Case,
@@ -67,6 +67,19 @@ class Where:
         if not callable(self.criterion):
             raise QueryError(f"Where() takes a function of two arguments, not {type(self.criterion).__name__}")
 
+    def make(self, cls: type, name: str, entity: type, value: Any) -> Criterion:
+        """Call the function; an error names the class and the field that are marked."""
+        try:
+            return as_criterion(self.criterion(fields(entity), value))
+        except InvalidLiteralError as error:
+            error.field = name
+            raise
+        except QueryError as error:
+            raise QueryError(f"{cls.__name__}.{name}: {error}") from error
+        except Exception as error:
+            error.add_note(f"raised by the function of {cls.__name__}.{name}")
+            raise
+
 
 @dataclass(frozen=True, slots=True)
 class _Suffix:
@@ -110,6 +123,18 @@ _SUFFIXES: Mapping[str, _Suffix] = {
 }
 
 
+class Other(NamedTuple):
+    """What a name would mean if it were no field's; it must lead nowhere."""
+
+    path: Path
+
+    @property
+    def refusal(self) -> str:
+        """Why it is refused, for it leads somewhere."""
+        key, rest = self.path.ref, self.path.rest.removesuffix("__is_null")
+        return f"{key}__{rest} may mean a field or what is behind the key {key}; use Where, or rename the field"
+
+
 class _Filter(NamedTuple):
     make: Callable[[Any], Criterion]
     many: tuple[Ref, ...] = ()  # the collection to one of whose children it applies, and those around it
@@ -118,7 +143,7 @@ class _Filter(NamedTuple):
 
 #: What leads through keys, or may have no column, by query class and field: checked when a repository first meets
 #: the class.
-PATHS: WeakKeyDictionary[type, Sequence[tuple[str, Criterion | Sort]]] = WeakKeyDictionary()
+PATHS: WeakKeyDictionary[type, Sequence[tuple[str, Criterion | Sort | Other]]] = WeakKeyDictionary()
 _FILTERS: WeakKeyDictionary[type, Mapping[str, _Filter]] = WeakKeyDictionary()
 _ENTITIES: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 
@@ -212,16 +237,20 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
         )
     _ENTITIES[cls] = entity
     filters: dict[str, _Filter] = {}
-    paths: list[tuple[str, Criterion | Sort]] = []
+    paths: list[tuple[str, Criterion | Sort | Other]] = []
     for name, info in cls.model_fields.items():
         try:
-            if (made := _read_field(entity, name, info)) is not None:
+            if (made := _read_field(cls, entity, name, info)) is not None:
                 filters[name] = made
                 if made.checked:
                     paths += [(name, path) for path in _combine([(made.many, made.make(None))])]
+                if not any(isinstance(mark, Where) for mark in info.metadata):
+                    paths += [(name, other) for other in _others(entity, name, info.annotation)]
             elif name == "order_by":
                 sorts = [sort for one in _orders(info.annotation) for sort in parse_order(entity, one)]
                 paths += [(name, sort) for sort in sorts if sort.ref.via is not None]
+                own = [f"{sort.ref.name}__is_null" for sort in sorts if sort.ref.via is None and "__" in sort.ref.name]
+                paths += [(name, other) for one in own for other in _others(entity, one, bool)]
         except QueryError as error:
             raise QueryError(f"{cls.__name__}.{name}: {error}") from None
     if paths:
@@ -229,13 +258,13 @@ def _read(cls: type[QueryObject[Any]]) -> Mapping[str, _Filter]:
     return filters
 
 
-def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
+def _read_field(cls: type, entity: type, name: str, info: FieldInfo) -> _Filter | None:
     """Check one field of a query object, and make its filter unless the field is an option."""
     if name == "criteria":
         raise QueryError("the name is reserved; name the filter criteria_eq")
     _refuse_nested(info.annotation)
     if where := next((mark for mark in info.metadata if isinstance(mark, Where)), None):
-        return _Filter(lambda value: as_criterion(where.criterion(fields(entity), value)))
+        return _Filter(partial(where.make, cls, name, entity))
     if name == "order_by":
         for order in _orders(info.annotation):
             parse_order(entity, order)
@@ -254,6 +283,15 @@ def _read_field(entity: type, name: str, info: FieldInfo) -> _Filter | None:
         ref = field.ref
         return _Filter(lambda value: IsNull(ref) if value is None else build(ref, value), many, checked=True)
     return _Filter(partial(build, field.ref), many)
+
+
+def _others(entity: type, name: str, annotation: Any) -> Iterator[Other]:
+    """Yield the path through a key that a name may mean, if it begins with a field that has ``__`` in its name."""
+    _parse_path(entity, name)  # which refuses what may be a field in a part
+    prefix, _, rest = name.partition("__")
+    readings = _readings(describe(entity), name)
+    if readings and readings[0][0] != prefix and prefix in describe(entity):
+        yield Other(Path(Ref(entity, prefix), rest, None, annotation))
 
 
 def open_path(path: Path, entity: type) -> Criterion:
