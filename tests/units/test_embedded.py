@@ -1,5 +1,6 @@
 """Value objects in columns of their owner's table, on every backend."""
 
+import types
 from dataclasses import dataclass, replace
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column
 
 from sqlrepo import (
+    AsyncBaseRepository,
     BaseRepository,
     Embedded,
     InvalidValueError,
@@ -21,7 +23,7 @@ from sqlrepo import (
     not_,
     some,
 )
-from tests.units.domain import tables_of
+from tests.units.domain import own_base, tables_of
 
 
 class Base(DeclarativeBase):
@@ -207,6 +209,85 @@ def test_what_does_not_fit_is_refused():
         class Titles(BaseRepository[Place, int]):
             model = PlaceRow
             parts = {"title": Embedded("t_")}
+
+
+class OldPlace(BaseModel):
+    id: int | None = None
+    title: str
+    ship_to: Address | None = None
+
+
+class Spot(BaseModel):
+    geo: Geo | None = None
+
+
+class Spots(BaseModel):
+    id: int | None = None
+    title: str
+    ship_to: Spot
+
+
+class DefaultRow(Base):
+    __tablename__ = "default_of_objects"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    geo_lat: Mapped[int] = mapped_column(server_default="7")
+    geo_lon: Mapped[int | None]
+
+
+class Defaulted(BaseModel):
+    id: int | None = None
+    geo: Geo | None = None
+
+
+@pytest.mark.parametrize(
+    ("entity", "words"),
+    [
+        (OldPlace, "'ship_to' of OldPlace may be None.*ship_to_city, ship_to_geo_lat of table place_of_objects"),
+        (Spots, r"'ship_to\.geo' of Spots may be None.*but ship_to_geo_lat of"),
+    ],
+)
+def test_an_object_that_may_be_none_is_refused_over_columns_that_cannot_be_null(entity, words):
+    members = {"model": PlaceRow}
+    with pytest.raises(MappingError, match=words):
+        types.new_class("Kept", (BaseRepository[entity, int],), exec_body=lambda body: body.update(members))
+    with pytest.raises(MappingError, match=words):
+        types.new_class("Kept", (AsyncBaseRepository[entity, int],), exec_body=lambda body: body.update(members))
+    # a repository with its own to_row may store None in another way
+    members["to_row"] = lambda _, entity: {"title": entity.title, "ship_to_city": "", "ship_to_geo_lat": 0}
+    types.new_class("Kept", (BaseRepository[entity, int],), exec_body=lambda body: body.update(members))
+
+
+def test_an_object_that_may_be_none_is_kept_over_columns_with_defaults(empty):
+    class Defaults(BaseRepository[Defaulted, int]):
+        model = DefaultRow
+        memory_defaults = {"geo_lat": 7}
+
+    with Defaults(empty(Base)) as kept:
+        assert kept.add(Defaulted()).geo == Geo(lat=7)
+
+
+def test_an_object_that_holds_nothing_but_objects_is_checked_as_well(empty):
+    class Holder(BaseModel):
+        geo: Geo
+
+    class Held(BaseModel):
+        id: int | None = None
+        held: Holder
+
+    own = own_base()
+
+    class HeldRow(own):
+        __tablename__ = "held_of_objects"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        held_geo_lat: Mapped[int]
+        held_geo_lon: Mapped[int | None]
+
+    class Helds(BaseRepository[Held, int]):
+        model = HeldRow
+
+    with Helds(empty(own)) as kept, pytest.raises(InvalidValueError) as caught:
+        kept.add(Held.model_construct(id=None, held=7))
+    assert caught.value.field == "held"
 
 
 @dataclass(frozen=True)

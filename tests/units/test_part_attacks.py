@@ -2,15 +2,16 @@
 
 import asyncio
 import threading
+import types as python_types
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import attrs
 import pytest
 import sqlalchemy as sa
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, model_validator
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqlrepo import (
@@ -21,6 +22,7 @@ from sqlrepo import (
     HasMany,
     HasOne,
     InvalidValueError,
+    MappingError,
     NotFoundError,
     ReadOnlyError,
     StaleEntityError,
@@ -81,6 +83,14 @@ logs = sa.Table(  # without a key, and with JSON, which PostgreSQL does not comp
     sa.Column("root_id", sa.ForeignKey(RootRow.id, ondelete="CASCADE"), nullable=False),
     sa.Column("data", sa.JSON, nullable=False),
     sa.Column("level", sa.Integer, nullable=False),
+)
+
+
+sizes = sa.Table(
+    "size_of_attacks",
+    Base.metadata,
+    sa.Column("root_id", sa.ForeignKey(RootRow.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("size", sa.SmallInteger, primary_key=True),
 )
 
 
@@ -189,6 +199,96 @@ class TestClasses:
             assert (stored.name, names(stored)) == ("OAK", ["a", "b"])
             assert names(trees.update(changed(stored, leaves=stored.leaves[1:]))) == ["b"]
             assert names(trees.find()[0]) == ["b"]
+
+    def test_own_to_row_loses_no_part_in_silence(self, db):
+        def kept_by(**more):
+            columns = ("id", "name", "version")
+            members = {
+                "to_row": lambda _, entity: {**{name: getattr(entity, name) for name in columns}, **more},
+            }
+            return python_types.new_class("Forgetful", (Roots,), exec_body=lambda body: body.update(members))(db)
+
+        with Roots(db) as roots:
+            stored = roots.add(Root(leaves=leaves("a")))
+        wrong = changed(stored, name="lost", leaves=leaves("b"))
+        for more, words in [({}, "leaves out part 'leaves'"), ({"leafs": []}, "mean 'leaves'")]:
+            with kept_by(**more) as roots:
+                for write in (
+                    lambda roots=roots: roots.add(wrong),
+                    lambda roots=roots: roots.add_many([wrong]),
+                    lambda roots=roots: roots.update(wrong),
+                    lambda roots=roots: roots.save(wrong),
+                    lambda roots=roots: roots.upsert(wrong, on="id"),
+                    lambda roots=roots: roots.upsert_many([wrong], on="id"),
+                ):
+                    with pytest.raises(MappingError, match=words):
+                        write()
+                assert roots.find() == [stored]  # nothing was sent, so the unit goes on
+                patched = roots.patch(stored.id, {"leaves": [*stored.leaves, *leaves("b")]})  # which asks no to_row
+                assert names(patched) == ["a", "b"]
+                stored = roots.patch(stored.id, {"leaves": stored.leaves})
+
+    def test_own_to_row_of_a_mapped_class_may_leave_out_what_is_not_loaded(self, db):
+        class Mapped(BaseRepository[RootRow, int]):
+            version = "version"
+            parts = {"leaves": HasMany(memory_defaults={"doubled": lambda row: row["position"] * 2})}
+
+        class Forgetful(Mapped):
+            def to_row(self, entity):
+                return {"id": entity.id, "name": entity.name, "version": entity.version}
+
+        with Mapped(db) as rows:
+            stored = rows.add(RootRow(leaves=[LeafRow(name="a", position=1)]))
+        with Forgetful(db) as rows:
+            assert names(rows.update(RootRow(id=stored.id, name="new", version=1))) == ["a"]
+            with pytest.raises(MappingError, match="leaves out part 'leaves'"):
+                rows.update(RootRow(id=stored.id, name="new", version=2, leaves=[LeafRow(name="b", position=1)]))
+
+    def test_a_patched_part_is_checked_as_its_root_checks_it(self, db):
+        class Short(BaseModel):
+            id: int | None = None
+            leaves: tuple[Leaf, ...] = Field(default=(), max_length=2)
+            grades: frozenset[Annotated[int, Field(lt=10)]] = Field(default=frozenset(), min_length=1)
+            version: int = 1
+
+        class Shorts(BaseRepository[Short, int]):
+            model = RootRow
+            version = "version"
+            parts = {"grades": HasMany(sizes, value="size")}
+
+        with Shorts(db) as roots:
+            stored = roots.add(Short(leaves=tuple(leaves("a")), grades=frozenset({1})))
+            for wrong, field in [
+                ({"leaves": leaves("a", "b", "c")}, "leaves"),
+                ({"grades": [11]}, "grades"),
+                ({"grades": set()}, "grades"),
+            ]:
+                with pytest.raises(InvalidValueError) as caught:
+                    roots.patch(stored.id, wrong)
+                assert caught.value.field == field
+            assert roots.get(stored.id) == stored  # the unit goes on
+            wanted = {"leaves": leaves("b", "c"), "grades": [1, 2, 2]}  # any collection of the right children
+            patched = roots.patch(stored.id, wanted)
+            assert (names(patched), patched.grades) == (["b", "c"], {1, 2})
+
+    def test_a_patched_part_that_a_validator_of_the_root_refuses_is_as_a_field_that_it_refuses(self, db):
+        class Strict(Root):
+            @model_validator(mode="after")
+            def check(self):
+                if self.name == "bad" or len(self.leaves) > 2:
+                    raise ValueError
+                return self
+
+        class Stricts(BaseRepository[Strict, int]):
+            model = RootRow
+            version = "version"
+
+        with Roots(db) as roots:
+            stored = roots.add(Root(leaves=leaves("a")))
+        for wrong in ({"name": "bad"}, {"leaves": leaves("a", "b", "c")}):
+            with pytest.raises(TransactionAbortedError), Stricts(db) as stricts, pytest.raises(MappingError):
+                stricts.patch(stored.id, wrong)
+        assert Roots(db).find() == [stored]
 
 
 class TestUnits:

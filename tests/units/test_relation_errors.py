@@ -33,7 +33,7 @@ from sqlrepo import (
     via,
 )
 from sqlrepo.testing import query_budget
-from tests.units.domain import changed, tables_of
+from tests.units.domain import changed, own_base, tables_of
 
 
 class Base(DeclarativeBase):
@@ -77,6 +77,12 @@ class LeavingRow(Base):
     __tablename__ = "leaving_of_case"
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int | None] = mapped_column(sa.ForeignKey(CaseRow.id, ondelete="SET NULL"))
+
+
+class FallingRow(own_base()):  # MariaDB has no SET DEFAULT
+    __tablename__ = "falling_of_case"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[int] = mapped_column(sa.ForeignKey(CaseRow.id, ondelete="SET DEFAULT"), server_default="1")
 
 
 class TagRow(Base):
@@ -169,6 +175,7 @@ class WithScalar(BaseModel):
         (WithLeaving, {}, ["'leaving'", "SET NULL", "CASCADE"]),
         (WithMore, {"more": HasMany(LineRow)}, ["'more'", "2 foreign keys", "by="]),
         (WithMore, {"more": HasMany(LineRow, by="case")}, ["'more'", "'case'", "'case_id'"]),
+        (WithMore, {"more": HasMany(FallingRow)}, ["'more'", "ON DELETE SET DEFAULT", "CASCADE"]),
         (WithMore, {"more": LineRow}, ["'more'", "LineRow", "HasMany"]),
         (WithMore, {"more": HasMany("LineRow")}, ["'LineRow'", "not a mapped class"]),
         (WithLocal, {"more": HasMany(LineRow)}, ["'more'", "unknown at module level"]),

@@ -73,6 +73,15 @@ class Aggregate:
         """Check the children of an entity before anything is sent; errors name the place."""
         return _dump_parts(self.parts, given)
 
+    def dump_assigned(self, given: Mapping[str, Any]) -> Children:
+        """Check children that are set without their entity, as it would check them too."""
+        dumped = self.dump(given)
+        for part in self.parts:
+            if part.name in dumped:
+                children = given[part.name]
+                self._mapper.check_part(part.name, children if part.single else part.collect(children))
+        return dumped
+
     # -- reading
 
     def load(self, driver: Driver, rows: list[Row], lock: Lock | None = None) -> Found:
@@ -231,7 +240,9 @@ def _dump(part: Part, given: Any, place: str) -> list[Child]:
         with _placed(part, at):
             values, more = _split(part.mapper, part.mapper.to_values(child))
             values = part.mapper.check_row(values)
-            part.mapper.check_given(child)
+            if part.plain and None in values.values() and not part.mapper.column("value").fills_itself:
+                raise InvalidValueError(None, "cannot be None")
+            part.mapper.check_given(child, more)
         key = _stored_values(part.schema, values, names)
         if not (names and key in seen and None not in key):
             children.append(Child(values, _dump_parts(part.parts, more, f"{at}."), at))
@@ -250,6 +261,8 @@ def _placed(part: Part, place: str) -> Generator[None]:
         error.field = f"{place}.{error.field}" if error.field and not part.plain else place
         raise
     except ConstraintError as error:
+        if part.plain:  # the only child's column whose type may make NULL of it
+            raise InvalidValueError(place, "is stored as NULL, which its column cannot be") from error
         error.fields = _paths(part, error.fields)
         raise
 

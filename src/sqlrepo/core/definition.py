@@ -207,7 +207,7 @@ def _define(cls: type[RepositoryConfig[Any]], *, complete: bool) -> Definition[A
     check_approximate(entity, names_of(cls.approximate))
     custom_load = cls.to_domain is not RepositoryConfig.to_domain
     custom_dump = cls.to_row is not RepositoryConfig.to_row
-    embedded = embedded_columns(entity, schema, cls.columns, cls.parts)
+    embedded = embedded_columns(entity, schema, cls.columns, cls.parts, custom_dump=custom_dump)
     if not (custom_load or custom_dump):  # which may read or write any column
         used = {*(cls.columns.get(name, name) for name in describe(entity)), *embedded.values()}
         schema = replace(schema, used=frozenset(used))

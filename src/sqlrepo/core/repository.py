@@ -104,7 +104,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
             QueryError: a field is unknown, or part of the key.
         """
         values, parts = self._aggregate.split(read_changes(changes))
-        values, children = self._mapper.check_assigned(values), self._aggregate.dump(parts)
+        values, children = self._mapper.check_assigned(values), self._aggregate.dump_assigned(parts)
         version = self._schema.version_of(values)
         values.pop(self._schema.version or "", None)
         row = self._complete(lambda: self._mapper.complete_update(values, explicit=True)) if values else {}
@@ -282,7 +282,7 @@ class BaseRepository(Readable[T, K], Generic[T, K]):
         """Return an entity's values and children to be stored; what nothing keeps raises `InvalidValueError`."""
         values, children = self._aggregate.split(self.to_row(entity))
         row = self._mapper.check_row(values)
-        self._mapper.check_given(entity)
+        self._mapper.check_given(entity, children)
         return row, self._aggregate.dump(children)
 
     def _complete_changes(self, values: Mapping[str, Any]) -> dict[str, Any]:

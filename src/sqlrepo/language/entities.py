@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache, lru_cache, partial
+from itertools import accumulate
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -171,6 +172,11 @@ def field_at(entity: type, path: str) -> EntityField:
     name, _, rest = path.partition(".")
     nested = value_object(describe(entity)[name].annotation) if rest else None
     return describe(entity)[name] if nested is None else field_at(nested, rest)
+
+
+def objects_in(paths: Iterable[str]) -> list[str]:
+    """Return the paths of the value objects that hold some fields; those that hold others first."""
+    return sorted({one for path in paths for one in accumulate(path.split(".")[:-1], "{}.{}".format)})
 
 
 def value_at(entity: Any, path: str) -> Any:

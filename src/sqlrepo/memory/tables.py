@@ -516,7 +516,7 @@ class Statement:
 
     def _act(self, reference: Reference, children: Iterable[Key], old: Key, after: Row | None) -> None:
         match reference.action(after):
-            case "NO ACTION":
+            case "NO ACTION" | "SET DEFAULT":  # memory keeps no table with the latter
                 if not reference.rule.deferred:
                     self._to_check.append((reference, old))
             case "RESTRICT":

@@ -48,6 +48,7 @@ from sqlrepo.language.entities import (
     is_mapped,
     is_validating_model,
     make_constructor,
+    objects_in,
     read_fields,
     refuse_unkept,
     value_at,
@@ -111,7 +112,7 @@ class Mapper(Generic[T]):
         self.links: dict[str, Any] = dict.fromkeys(parts)  # the parts, by field, once they are read
         self._supplied = frozenset(supplied)
         self._named = _name_columns(entity, columns, embedded or {})
-        self._objects = sorted({path.rpartition(".")[0] for path in embedded or ()})  # those that hold others first
+        self._objects = objects_in(embedded or ())
         self._columns = {name: schema.by_name[one] for name, one in self._named.items() if one in schema.by_name}
         self._fields = {column.name: name for name, column in self._columns.items()}
         self._verify(custom_load, custom_dump)
@@ -266,13 +267,24 @@ class Mapper(Generic[T]):
         values = {self._columns[name].name: value for name, value in read_fields(entity, self._columns).items()}
         if not self.links:
             return values
-        loaded = vars(entity) if is_mapped(self.entity) else self.links  # what is not loaded is left as it is
-        return {**values, **read_fields(entity, [name for name in self.links if name in loaded])}
+        return {**values, **read_fields(entity, self._given_parts(entity))}
 
-    def check_given(self, entity: T) -> None:
-        """Refuse what was given with an entity and no column keeps; a `to_row` of the repository's own decides that."""
+    def _given_parts(self, entity: T) -> list[str]:
+        loaded = vars(entity) if is_mapped(self.entity) else self.links  # what is not loaded is left as it is
+        return [name for name in self.links if name in loaded]
+
+    def check_given(self, entity: T, parts: Collection[str]) -> None:
+        """Refuse what was given with an entity and would not be kept.
+
+        A `to_row` of the repository's own decides about columns, but must return all parts.
+        """
         if not self._custom_dump:
             refuse_unkept(entity, self.entity, {*self.links, *self.reverse})
+        elif lost := [name for name in self._given_parts(entity) if name not in parts]:
+            raise MappingError(
+                f"to_row leaves out part {lost[0]!r} of {self.entity.__name__}, whose children would be lost; "
+                f"return them under {lost[0]!r} too, as super().to_row() does"
+            )
 
     def _check_objects(self, names: Iterable[str], read: Callable[[str], Any]) -> None:
         """Check the class of value objects, and that they were given nothing that no column keeps."""
@@ -293,9 +305,8 @@ class Mapper(Generic[T]):
         """Check a row's values by column; `to_row` may have named columns that do not exist."""
         for name in values:
             if name not in self.schema.by_name:
-                raise MappingError(
-                    f"table {self.schema.name} has no column {name!r}{nearest(name, self.schema.by_name)}"
-                )
+                known = {*self.schema.by_name, *self.links}
+                raise MappingError(f"table {self.schema.name} has no column {name!r}{nearest(name, known)}")
         return {name: self.check_value(self.schema.by_name[name], value) for name, value in values.items()}
 
     def check_value(self, column: Column, value: Any) -> Any:
@@ -313,8 +324,16 @@ class Mapper(Generic[T]):
         unset = value is None and ("." in name or not column.nullable)
         if self._converts or name not in self._columns or unset:
             return value
+        return self.check_value(column, self._accept(name, value))
+
+    def check_part(self, name: str, children: Any) -> None:
+        """Check children that are set without their entity as it would check them."""
+        if not (self._converts or is_mapped(self.entity)):
+            self._accept(name, children)
+
+    def _accept(self, name: str, value: Any) -> Any:
         try:
-            return self.check_value(column, field_at(self.entity, name).accept(value))
+            return field_at(self.entity, name).accept(value)
         except WrongValueError as wrong:
             raise InvalidValueError(name, str(wrong)) from None
 

@@ -9,7 +9,17 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from sqlrepo.errors import MappingError, nearest
-from sqlrepo.language.entities import ValueOfPart, child_class, collection_of, describe, is_mapped, value_object
+from sqlrepo.language.entities import (
+    EntityField,
+    ValueOfPart,
+    child_class,
+    collection_of,
+    describe,
+    field_at,
+    is_mapped,
+    objects_in,
+    value_object,
+)
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind
 from sqlrepo.tables.mapper import Mapper
@@ -91,7 +101,12 @@ Collect: TypeAlias = Callable[[Iterable[Any]], Any]
 
 
 def embedded_columns(
-    entity: type, schema: Schema, columns: Mapping[str, str], parts: Mapping[str, Declared]
+    entity: type,
+    schema: Schema,
+    columns: Mapping[str, str],
+    parts: Mapping[str, Declared],
+    *,
+    custom_dump: bool = False,  # the repository overrides to_row, which may store None in another way
 ) -> Mapping[str, str]:
     """Return the column of each field of an embedded value object, by path: ``{"ship_to.city": "ship_to_city"}``."""
     found: dict[str, str] = {}
@@ -106,13 +121,28 @@ def embedded_columns(
         own = _composite(schema, name, nested) or _flatten(nested, f"{name}_" if prefix is None else prefix)
         if declared is None and not set(own.values()) & set(schema.by_name):
             continue
-        if field_.optional and all(one.optional for one in describe(nested).values()):
-            raise MappingError(
-                f"{name!r} of {entity.__name__} may be None, and so may every field of {nested.__name__}, so NULL in "
-                "all columns has two meanings; make the field or one of its fields required"
-            )
         found |= {f"{name}.{path}": column for path, column in own.items()}
+    for name in objects_in(found):
+        if field_at(entity, name).optional:
+            kept = [schema.by_name.get(column) for path, column in found.items() if path.startswith(f"{name}.")]
+            needed = [one.name for one in kept if one and not (one.fills_itself or custom_dump)]
+            _verify_optional(f"{name!r} of {entity.__name__}", field_at(entity, name), schema.name, needed)
     return found
+
+
+def _verify_optional(what: str, field_: EntityField, table: str, needed: Sequence[str]) -> None:
+    """Check that a value object that is None can be stored, which is NULL in all its columns, and read again."""
+    nested = value_object(field_.annotation)
+    if nested is not None and all(one.optional for one in describe(nested).values()):
+        raise MappingError(
+            f"{what} may be None, and so may every field of {nested.__name__}, so NULL in all columns has two "
+            "meanings; make the field or one of its fields required"
+        )
+    if needed:
+        raise MappingError(
+            f"{what} may be None, which is NULL in all its columns, but {', '.join(needed)} of table {table} cannot be "
+            "NULL; make the columns nullable, or the field required"
+        )
 
 
 def _flatten(nested: type, prefix: str) -> dict[str, str]:
@@ -360,10 +390,11 @@ def _find_join(owner: Mapper[Any], name: str, declared: InTable, schema: Schema,
             f"the primaryjoin of relationship {name!r} says more than the foreign key of {schema.name}; a part holds "
             "all children of its owner in a table, so keep these in a table of their own"
         )
-    if key.on_delete == "SET NULL":
+    if key.on_delete in ("SET NULL", "SET DEFAULT"):
+        left = "without an owner" if key.on_delete == "SET NULL" else "to another owner"
         raise MappingError(
-            f"the foreign key of {schema.name} to {owner.schema.name} is ON DELETE SET NULL, which leaves children of "
-            f"part {name!r} without an owner; make it CASCADE"
+            f"the foreign key of {schema.name} to {owner.schema.name} is ON DELETE {key.on_delete}, which leaves "
+            f"children of part {name!r} {left}; make it CASCADE"
         )
     names = {column.column or column.name: column.name for column in owner.schema.columns}
     targets = tuple(names.get(target, target) for target in key.targets)

@@ -513,7 +513,7 @@ TYPES: Final[dict[type, tuple[_Read, str]]] = {one: (read, flags) for ones, read
 
 # -- constraints
 
-_ACTIONS: Final = frozenset(get_args(Action))
+_ACTIONS: Final = frozenset(get_args(Action)) - {"SET DEFAULT"}
 
 
 def _name_of(constraint: Any) -> str | None:
@@ -563,7 +563,7 @@ def _as_text(given: Any) -> Any:
 
 def _read_foreign_keys(table: sa.Table, names: Mapping[Any, str]) -> Iterator[ForeignKey]:
     for constraint in _in_order(table, sa.ForeignKeyConstraint):
-        if _unportable(constraint) or not all(column in names for column in constraint.columns):
+        if not all(column in names for column in constraint.columns):
             continue
         targets = [_target(element) for element in constraint.elements]
         yield ForeignKey(

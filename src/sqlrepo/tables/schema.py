@@ -19,7 +19,7 @@ TableName: TypeAlias = tuple[str | None, str]
 # One value per column, in the order of the schema's columns.
 Row: TypeAlias = tuple[Any, ...]
 Default: TypeAlias = Callable[[Mapping[str, Any]], Any]
-Action: TypeAlias = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"]
+Action: TypeAlias = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT"]
 
 
 @dataclass(frozen=True, slots=True)
