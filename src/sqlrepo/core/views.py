@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from itertools import chain
 from keyword import iskeyword
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast, get_args
+from typing import Any, NamedTuple, TypeAlias, cast, get_args
 
 from sqlrepo.core.aggregates import Found
 from sqlrepo.core.definition import SCOPED, RepositoryConfig
@@ -45,8 +45,6 @@ from sqlrepo.language.values import Kind, ValueType
 from sqlrepo.tables.mapper import Mapper
 from sqlrepo.tables.parts import Part, conditions_of
 from sqlrepo.tables.schema import Row, Schema, TableName
-
-V = TypeVar("V")
 
 Repository: TypeAlias = type[RepositoryConfig[Any]]
 AnyMapper: TypeAlias = Mapper[Any]
@@ -86,8 +84,8 @@ class Relation(NamedTuple):
 class Nested(NamedTuple):
     """A field of a view that holds views of related rows.
 
-    Those behind an association table are one step further: each of its rows has, as a field, a pair of a row behind it
-    and the view of that row.
+    Those behind an association table are one step further: each of its rows has, as a field, a list of pairs, of the
+    place in the order of a row behind it and the view of that row.
     """
 
     name: str
@@ -96,7 +94,7 @@ class Nested(NamedTuple):
     plan: Plan
     collect: Callable[[Iterable[Any]], Any] | None = None  # None for a single row
     optional: bool = True
-    behind: Plan | None = None  # of the rows behind an association table
+    ranked: bool = False  # behind an association table
 
     @property
     def inline(self) -> bool:
@@ -106,15 +104,14 @@ class Nested(NamedTuple):
             return False
         return relation.mapper.schema.is_unique(*relation.far)
 
-    def gather(self, children: list[Any]) -> Any:
-        """Return what the field holds."""
+    def gather(self, found: Mapping[Row, list[Any]], keys: list[Row]) -> list[Any]:
+        """Return what the field holds of each row, from the views by what leads to them."""
         if self.collect is not None:
-            plain = self.relation.part is not None and self.relation.part.plain
-            return self.collect(child.value for child in children) if plain else self.collect(children)
-        if not (children or self.optional):
+            return [self.collect(found.get(key, ())) for key in keys]
+        if not (self.optional or found.keys() >= {*keys}):
             table = self.relation.mapper.schema.name
             raise MappingError(f"a row refers to no row of table {table}, but {self.name!r} of its view cannot be None")
-        return children[0] if children else None
+        return [found[key][0] if key in found else None for key in keys]
 
 
 class Fold(NamedTuple):
@@ -216,20 +213,26 @@ class _Planner:
         if not (relation.many or field.optional):
             self._require_certain(relation, child)
         through, within = relation.through, (*within, view)
+        collect: Callable[[Iterable[Any]], Any] | None = collection and collection[0]
+        if collect is not None and plain:
+            collect = partial(_collect_values, collect)
         if through is None:
             plan = self.plan(relation.mapper, child, relation.far, within)
-            return Nested(field.name, relation.near, relation, plan, collection and collection[0], field.optional)
+            return Nested(field.name, relation.near, relation, plan, collect, field.optional)
         behind = self.plan(relation.mapper, child, (*relation.far, *(one.ref.name for one in relation.sort)), within)
         far = relation._replace(near=through.far, many=False, through=None)
-        pairs = replace(behind, build=lambda rows, parts: list(zip(rows, behind.build(rows, parts), strict=True)))
+
+        def build(rows: Sequence[Row], parts: Sequence[Mapping[str, Any]]) -> list[Any]:
+            return list(zip(_ranks(behind, relation.sort, rows), behind.build(rows, parts), strict=True))
+
         plan = Plan(
             through.mapper,
             (*through.near, *through.far),
             lambda _, parts: [each[""] for each in parts],
-            (Nested("", through.far, far, pairs),),
+            (Nested("", through.far, far, replace(behind, build=build), list),),
         )
-        near = relation._replace(mapper=through.mapper, far=through.near, through=None)
-        return Nested(field.name, near.near, near, plan, collection and collection[0], field.optional, behind)
+        near = relation._replace(mapper=through.mapper, far=through.near, sort=(), through=None)
+        return Nested(field.name, near.near, near, plan, collect, field.optional, ranked=True)
 
     def _require_certain(self, relation: Relation, child: type) -> None:
         """Refuse a field that cannot be None, where there may be no row, or a scope may hide it."""
@@ -440,29 +443,29 @@ class View:
                 keys = plan.read(one.near, rows)
                 inner = self._fetch(driver, one, [key for key in dict.fromkeys(keys) if None not in key], lock)
             found = self._build(driver, one, inner, lock)
-            read[one.name] = [one.gather(list(found.get(key, {}).values())) for key in keys]
+            read[one.name] = one.gather(found, keys)
         return Found(rows, [dict(zip(read, each, strict=True)) for each in zip(*read.values(), strict=True)])
 
     def _fetch(self, driver: Driver, one: Nested, keys: Sequence[Row], lock: Lock | None) -> list[Row]:
         """Read the rows that a field's key leads to, in chunks small enough for one statement each."""
         relation, mapper = one.relation, one.relation.mapper
-        order, lock = () if one.behind else relation.sort, "update" if lock and relation.part else None
+        lock = "update" if lock and relation.part else None
         scope, rows = condition(self._scope(mapper)), list[Row]()
         for chunk in key_chunks(mapper, keys, relation.far):
-            request = Fetch(one.plan.columns, condition(chunk).and_also(scope), order, lock=lock)
+            request = Fetch(one.plan.columns, condition(chunk).and_also(scope), relation.sort, lock=lock)
             rows += driver.fetch(mapper.schema, self._extend(one.plan, request))
         return rows
 
-    def _build(self, driver: Driver, one: Nested, rows: list[Row], lock: Lock | None) -> dict[Row, dict[int, Any]]:
-        """Build the views of rows, by what leads to them, and each once: an association may hold a pair twice."""
+    def _build(self, driver: Driver, one: Nested, rows: list[Row], lock: Lock | None) -> dict[Row, list[Any]]:
+        """Build the views of rows, by what leads to them; an association may hold a pair twice."""
         built = one.plan.build(*self._load(driver, one.plan, rows, lock))
         views: Iterable[tuple[Row, Any]] = zip(one.plan.read(one.relation.far, rows), built, strict=True)
-        if one.behind is not None:
-            pairs = [(pair[0], (key, pair[1])) for key, pair in views if pair]
-            views = _sorted(one.behind, one.relation.sort, pairs)
-        found: dict[Row, dict[int, Any]] = {}
+        if one.ranked:
+            ranked = {(rank, key): view for key, pairs in views for rank, view in pairs}
+            views = ((key, ranked[rank, key]) for rank, key in sorted(ranked, key=itemgetter(0)))
+        found: dict[Row, list[Any]] = {}
         for key, view in views:
-            found.setdefault(key, {})[id(view)] = view
+            found.setdefault(key, []).append(view)
         return found
 
     # -- what a statement reads beside columns
@@ -522,13 +525,18 @@ def _behind(via: Via | None, criterion: Criterion) -> Criterion:
     return criterion if via is None else map_leaves(criterion, change)
 
 
-def _sorted(plan: Plan, order: Sequence[Sort], pairs: list[tuple[Row, V]]) -> list[V]:
-    """Sort by rows what comes with them, as databases do: NULL is smaller than every value."""
+def _collect_values(collect: Callable[[Iterable[Any]], Any], children: Iterable[Any]) -> Any:
+    return collect(child.value for child in children)
 
-    def key_of(sort: Sort) -> Callable[[tuple[Row, V]], Any]:
+
+def _ranks(plan: Plan, order: Sequence[Sort], rows: Sequence[Row]) -> list[int]:
+    """Return the place of each row in an order, as databases sort: NULL is smaller than every value."""
+
+    def key_of(sort: Sort) -> Callable[[int], Any]:
         place, store = plan.columns.index(sort.ref.name), plan.mapper.schema.by_name[sort.ref.name].type.store
-        return lambda pair: (False, None) if (value := pair[0][place]) is None else (True, store(value))
+        return lambda at: (False, None) if (value := rows[at][place]) is None else (True, store(value))
 
+    found = list(range(len(rows)))
     for sort in reversed(order):
-        pairs = sorted(pairs, key=key_of(sort), reverse=sort.descending)
-    return [one for _, one in pairs]
+        found.sort(key=key_of(sort), reverse=sort.descending)
+    return sorted(found, key=found.__getitem__)
