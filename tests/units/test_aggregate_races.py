@@ -31,8 +31,8 @@ from tests.units.cargo import (
     Seal,
     SerialRow,
     canonical,
-    changed,
 )
+from tests.units.domain import changed
 
 THREADS, ROUNDS = 4, 12
 REFUSED = (StaleEntityError, TransactionConflictError, LockTimeoutError, NotFoundError)

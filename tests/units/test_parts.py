@@ -29,6 +29,7 @@ from sqlrepo import (
     not_,
     startswith,
 )
+from sqlrepo.language.entities import child_class
 from sqlrepo.testing import query_budget
 from tests.units.domain import changed, opened, tables_of
 
@@ -341,6 +342,16 @@ class TestFilters:
         ]:
             assert [order.status for order in shop.orders.find(query, order_by="id")] == wanted
             assert [order.status for order in orders if matches(query, order)] == wanted
+
+    def test_plain_values_stay_comparable_in_a_process_of_many_classes(self, shop, orders):
+        class TagQuery(QueryObject[Order]):
+            tags__eq: str | None = None
+
+        for number in range(1100):
+            child_class(dataclass(type(f"Other{number}", (), {"__annotations__": {"tags": list[str]}})), "tags")
+        tagged = exists(fields(Order).tags, lambda tag: tag == "g")
+        assert [order.status for order in shop.orders.find(TagQuery(tags__eq="g"))] == ["dear"]
+        assert [order.status for order in shop.orders.find(tagged)] == ["dear"]
 
     @pytest.mark.parametrize(
         ("name", "match"),

@@ -44,9 +44,8 @@ from tests.units.cargo import (
     Seal,
     Star,
     canonical,
-    changed,
 )
-from tests.units.domain import database
+from tests.units.domain import changed, database
 
 LONG = float(os.environ.get("SQLREPO_TEST_RANDOM_SECONDS", "0"))
 

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from itertools import accumulate
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
@@ -128,12 +128,20 @@ def collection_of(annotation: Any) -> tuple[type, Any] | None:
     return (kind, arguments[0]) if kind in (list, tuple, set, frozenset) and arguments else None
 
 
-@lru_cache(maxsize=1024)
+#: By entity and field, for as long as the entity lives: criteria and mappers compare the classes of plain values.
+_CHILDREN: WeakKeyDictionary[type, dict[str, type | None]] = WeakKeyDictionary()
+
+
 def child_class(entity: type, name: str) -> type | None:
     """Return the class of the children that a field holds, of plain values a class with the one field ``value``.
 
     Those of a mapped class are in a relationship, which is no field.
     """
+    known = _CHILDREN.setdefault(entity, {})
+    return known[name] if name in known else known.setdefault(name, _find_child(entity, name))
+
+
+def _find_child(entity: type, name: str) -> type | None:
     first, _, rest = name.partition(".")
     if rest:  # of a single child, or a value object
         nested = value_object(describe(entity)[first].annotation)
