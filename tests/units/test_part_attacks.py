@@ -369,7 +369,7 @@ class TestTables:
                 assert texts(books.update(wanted)) == texts(wanted) == texts(books.get(book.id))
 
     def test_tables_in_a_namespace(self, empty, backend):
-        if backend in ("sqlite", "mariadb"):  # a namespace is another file, or another database
+        if backend in ("sqlite", "mariadb", "mysql"):  # a namespace is another file, or another database
             return
         own = type("Own", (DeclarativeBase,), {"type_annotation_map": {str: sa.String(30)}})
         table = sa.Table(
@@ -424,14 +424,13 @@ async def work_async(db):
 
 
 def test_async_units_keep_them(backend, tmp_path):
-    drivers = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}
     if backend == "memory":
         db = database("memory", Base)
     elif backend == "sqlite":
         create(Database(f"sqlite:///{tmp_path}/async.db"), Base).dispose()
         db = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/async.db")
     else:
-        db = AsyncDatabase(servers.emptied(backend, Base).set(drivername=drivers[backend]))
+        db = AsyncDatabase(servers.emptied(f"{backend}+{'asyncpg' if backend == 'postgresql' else 'asyncmy'}", Base))
     asyncio.run(work_async(db))
 
 
