@@ -32,7 +32,7 @@ from sqlrepo.language.values import Kind
 from sqlrepo.sqlalchemy.compiler import compared_columns, write_order
 from sqlrepo.sqlalchemy.dialects.base import BYTES_PER_CHARACTER, Triggers
 from sqlrepo.sqlalchemy.errors import raise_translated, translate
-from sqlrepo.sqlalchemy.events import unsubscribe
+from sqlrepo.sqlalchemy.events import UNCOUNTED, unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.sqlalchemy.translator import scribe_with_values
 from sqlrepo.tables.reflection import mapper_of, sql_columns, table_of
@@ -147,6 +147,7 @@ class SQLAlchemyDriver:
             page = values[start : start + size]
             result = self._execute_generating(schema, statement, page if len(page) > 1 else page[0], given)
             step = self._key_step() if given and len(page) > 1 else 1
+            statement = statement.execution_options(**{UNCOUNTED: True})  # the pages that follow
             numbers += [(result.lastrowid + step * index,) if given else () for index in range(len(page))]
         self._expire()
         written = [(*row, *number) for row, number in zip(rows, numbers, strict=True)]

@@ -51,9 +51,10 @@ class MySQLText(mysql.LONGTEXT):
 @compiles(MySQLVarchar)
 @compiles(MySQLText)
 def _compile_text(type_: Any, compiler: Any, **options: Any) -> str:
-    plain = type(type_).__mro__[1]
     name = "mariadb" if getattr(compiler.dialect, "is_mariadb", False) else "mysql"
-    return str(compiler.process(plain(type_.length, charset="utf8mb4", collation=CODE_POINTS[name]), **options))
+    text = {"charset": "utf8mb4", "collation": CODE_POINTS[name]}
+    plain = mysql.LONGTEXT(**text) if type_.length is None else mysql.VARCHAR(type_.length, **text)
+    return str(compiler.process(plain, **options))
 
 
 def Text(length: int | None = None) -> String:  # noqa: N802  # used like a type's name
