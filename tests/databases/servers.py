@@ -188,6 +188,15 @@ def described(name):
     return f"{name}: {where}, databases sqlrepo_test_{run()}_…"
 
 
+def product(engine):
+    """What an engine is connected to, such as "MySQL 9.7.0"."""
+    with engine.connect() as connection:
+        dialect = connection.dialect
+    kind = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+    name = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB", "mysql": "MySQL"}[kind]
+    return f"{name} {'.'.join(map(str, dialect.server_version_info))}"
+
+
 def run():
     """What the databases of this run of the tests have in common."""
     return os.environ.setdefault("SQLREPO_TEST_RUN", str(os.getpid()))
