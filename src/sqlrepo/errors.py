@@ -283,8 +283,8 @@ def make_passed_over_error(table: str) -> CheckViolationError:
 def make_unreadable_error(table: str, fields: Iterable[str]) -> UnsupportedError:
     """Make the error of an INSERT whose row MySQL could not give back."""
     return UnsupportedError(
-        f"MySQL does not return what it fills in, and cannot find the new row of {table} without it: "
-        f"{', '.join(fields)}; give a value, or a default that Python makes"
+        f"MySQL does not return what it fills in or rounds, and cannot find the new row of {table} without it: "
+        f"{', '.join(fields)}; give a value, or a default that Python makes, and the table a primary key"
     )
 
 

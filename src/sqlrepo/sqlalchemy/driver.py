@@ -16,6 +16,7 @@ from sqlalchemy.orm import QueryableAttribute, Session, SessionTransaction
 from sqlrepo.driver import Condition, Fetch, Group, Lookup, Measure, Transaction, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
+    ForeignKeyViolationError,
     InvalidValueError,
     QueryError,
     RepositoryError,
@@ -139,7 +140,8 @@ class SQLAlchemyDriver:
         names = (*columns, *given)
         known = not changing and self._database.compiler.keeps(schema, names, returning)
         if not known and not (schema.key and {*schema.key} <= {*names}):
-            raise make_unreadable_error(schema.name, [one for one in schema.key or returning if one not in names])
+            lost = [one for one in schema.key or returning if one not in names]
+            raise make_unreadable_error(schema.name, lost or returning)
         statement = self._database.compiler.insert(schema, (), many=False)
         values, numbers = self._insert_values(schema, columns, rows), list[Row]()
         size = 1 if changing else self._rows_per_statement(rows)
@@ -160,11 +162,24 @@ class SQLAlchemyDriver:
     ) -> sa.CursorResult[Any]:
         try:
             return self._execute(statement, values)
+        except ForeignKeyViolationError as violation:  # which MySQL 9 checks first, and all others last
+            for row in values if isinstance(values, list) else [values]:
+                self._check_unique(schema, row, violation)
+            raise
         except UniqueViolationError as violation:
             if not {*given}.intersection(violation.fields):
                 raise
             # Behind the last number of its type, MySQL gives out the last one again.
             raise InvalidValueError(given[0], "is out of range", table=schema.name) from violation
+
+    def _check_unique(self, schema: Schema, parameters: Mapping[str, Any], cause: Exception) -> None:
+        """Raise the violation of a key or unique constraint by a row that the database has refused."""
+        for unique in schema.constraints:
+            names = self._database.compiler.parameter_names(schema, unique.columns)
+            values = tuple(parameters.get(name) for name in names)
+            shape = And(tuple(Compare(Ref(object, name), "==", Param(at)) for at, name in enumerate(unique.columns)))
+            if None not in values and self.count(schema, Condition(shape, values), 1):
+                raise UniqueViolationError(unique.name, unique.columns, table=schema.name) from cause
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         if self._database.dialect.has_upsert:

@@ -448,7 +448,9 @@ def _mysql(
         # The text begins with the value, which may contain anything.
         found = re.search(r".* for key '(.+)'$", text, re.DOTALL)
         owner, _, server = found[1].rpartition(".") if found else ("", "", None)  # MySQL names the table too
-        return _unique(tables.find(owner) or names or tables.with_unique(server), server)
+        if names is None or (owner and names.table != owner):
+            names = tables.find(owner) or names or tables.with_unique(server)
+        return _unique(names, server)
     if number in (1048, 1364):
         found = re.search(r"'([^']+)'", text)
         return _not_null(names, (found[1],) if found else ())

@@ -202,6 +202,8 @@ class MySQL(Dialect):
                 return isinstance(stored, sa.CHAR | sa.Uuid)
             case "datetime" | "time":
                 return bool(digits == _MICROSECONDS)
+            case "json":  # which is written in another form; without a key it cannot be read again
+                return not column.table.primary_key.columns
             case _:
                 return type_ in _KEPT
 
