@@ -194,7 +194,7 @@ def product(engine):
         dialect = connection.dialect
     kind = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
     name = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB", "mysql": "MySQL"}[kind]
-    return f"{name} {'.'.join(map(str, dialect.server_version_info))}"
+    return f"{name} {'.'.join(map(str, dialect.server_version_info[:3]))}"
 
 
 def run():
