@@ -11,7 +11,7 @@ export SQLREPO_TEST_LOCAL ?= 1
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help venv quick test repeats cover lint types docs demo run twins wheel check clean
+.PHONY: help venv quick test repeats cover lint types docs demo run twins newest wheel check clean
 
 help: ## list the targets, and how long each takes on two cores
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,7 @@ quick: export SQLREPO_TEST_LOCAL := 0
 quick: export SQLREPO_TEST_CONTAINERS := 0
 quick: export SQLREPO_TEST_POSTGRESQL_URL :=
 quick: export SQLREPO_TEST_MARIADB_URL :=
+quick: export SQLREPO_TEST_MYSQL_URL :=
 quick: $(READY) ## run the tests that need no server and start no process (under a minute)
 	$(BIN)/pytest --quiet --numprocesses auto -m "not repeats" tests/units tests/asynchronous tests/contract tests/schemas $(ARGS)
 
@@ -64,11 +65,14 @@ run: $(READY) ## serve the example and print where its /docs are
 twins: $(READY) ## run random programs, 100,000 operations on each database, and histories (20 minutes)
 	$(BIN)/python -m tests.twins $(ARGS)
 
+newest: $(READY) ## run the suite on Python 3.14, beside MySQL 9 and PostgreSQL 18, and the twins on both (40 minutes)
+	"$${SQLREPO_NEWEST:-../shared/tools/with-newest}" .ci/newest
+
 wheel: $(READY) ## build the wheel into dist/ (5 seconds)
 	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 check: lint types test repeats docs demo ## run lint, types, test, repeats, docs and demo (12 minutes)
 
 clean: ## back to a bare checkout
-	rm -rf .venv build dist site htmlcov .coverage .coverage.* .hypothesis .*_cache
+	rm -rf .venv .venv314 build dist site htmlcov .coverage .coverage.* .hypothesis .*_cache
 	find src tests examples docs -type d -name __pycache__ -prune -exec rm -rf {} +

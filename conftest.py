@@ -1,5 +1,7 @@
 """Our own tests use the contract as any user would, its report included; and what all tests have in common, servers."""
 
+from typing import Any
+
 import pytest
 
 from tests.databases import servers
@@ -14,7 +16,19 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> list[str]:
     """Tell which servers take part."""
-    return [servers.described(name) for name in servers.KINDS]
+    return [servers.described(name) for name in ("postgresql", "mariadb", "mysql")]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run on MySQL, if there is one, whatever runs on MariaDB: parameters of tests and of fixtures alike."""
+    parametrize = metafunc.parametrize
+
+    def on_mysql_too(names: Any, values: Any, *rest: Any, ids: Any = None, **options: Any) -> None:
+        values, ids = servers.with_mysql(values, ids)
+        parametrize(names, values, *rest, ids=ids, **options)
+
+    metafunc.parametrize = on_mysql_too
 
 
 def pytest_unconfigure() -> None:

@@ -4,11 +4,17 @@ Run ``nox``, or one of the cells that ``nox -l`` lists. A cell takes about five 
 """
 
 import os
+import shutil
+import sys
 
 import nox
 
 FASTAPI = {"floor": "==0.121.0", "newest": ""}
 PYTHONS = ["3.11", "3.12", "3.13"]
+if shutil.which("python3.14"):
+    PYTHONS.append("3.14")
+else:
+    sys.stderr.write("There is no python3.14 here, so its cells are left out; `make newest` brings one.\n")
 SQLALCHEMY = {"floor": "==2.0.41", "2.0": ">=2.0.41,<2.1", "2.1": ">=2.1,<2.2"}
 
 nox.options.error_on_missing_interpreters = True

@@ -32,7 +32,7 @@ def test_the_matrix_of_anomalies_is_what_the_contract_demands():
     usual = {
         name: {anomaly: answer.partition("/")[0] for anomaly, answer in answers.items()}
         for name, answers in ANSWERS.items()
-        if name.partition(" ")[0] in ("sqlite", "postgresql", "mariadb") or name.startswith("memory")
+        if name.partition(" ")[0] in ("sqlite", "postgresql", "mariadb", "mysql") or name.startswith("memory")
     }
 
     assert matrix == usual
@@ -52,7 +52,9 @@ def test_every_capability_is_described():
     assert set(rows()["memory"]) == NAMES
 
 
-@pytest.mark.parametrize("backend", ["memory", "SQLite", "PostgreSQL", "MariaDB"])
+@pytest.mark.parametrize(
+    "backend", ["memory", "SQLite", "PostgreSQL", "MariaDB", *(["MySQL"] if "mysql" in servers.KINDS else [])]
+)
 def test_backends_say_the_same_of_themselves(backend):
     if backend == "memory":
         db = InMemoryDatabase()

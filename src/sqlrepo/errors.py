@@ -282,6 +282,14 @@ def make_passed_over_error(table: str) -> CheckViolationError:
     return CheckViolationError(None, table=table, reason=reason)
 
 
+def make_unreadable_error(table: str, fields: Iterable[str]) -> UnsupportedError:
+    """Make the error of an INSERT whose row MySQL could not give back."""
+    return UnsupportedError(
+        f"MySQL does not return what it fills in or rounds, and cannot find the new row of {table} without it: "
+        f"{', '.join(fields)}; give a value, or a default that Python makes, and the table a primary key"
+    )
+
+
 def make_commit_lost_error() -> DatabaseUnavailableError:
     """Make the error of a connection lost during COMMIT, which must not be retried blindly."""
     reason = "the connection was lost during COMMIT, so the outcome is unknown; check before trying again"

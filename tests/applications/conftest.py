@@ -29,8 +29,8 @@ def async_db(kind, tmp_path, base):
     if kind == "memory":
         return InMemoryDatabase
     connect(kind, tmp_path, base).dispose()
-    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}[kind]
-    return lambda: AsyncDatabase(url_of(kind, tmp_path, base).set(drivername=driver))
+    driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}.get(kind, "asyncmy")
+    return lambda: AsyncDatabase(servers.through(driver, url_of(kind, tmp_path, base)))
 
 
 def connect(kind, folder, base):

@@ -9,12 +9,8 @@ from sqlrepo.sqlalchemy import AsyncDatabase
 from tests.asynchronous.domain import Base
 from tests.databases import servers
 
-DRIVERS = {
-    "asyncpg": ("postgresql", "postgresql+asyncpg"),
-    "psycopg": ("postgresql", "postgresql+psycopg"),
-    "asyncmy": ("mariadb", "mysql+asyncmy"),
-}
-SERVED = ["asyncpg", "asyncmy", pytest.param("psycopg", marks=pytest.mark.repeats)]  # its server is asyncpg's too
+# The last one's server is the first one's too.
+SERVED = ["postgresql+asyncpg", "mariadb+asyncmy", pytest.param("postgresql+psycopg", marks=pytest.mark.repeats)]
 
 
 @pytest.fixture
@@ -32,8 +28,7 @@ def db(request, loop, tmp_path):
         made = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/async.db")
         loop.run(tables(made))
     else:
-        server, driver = DRIVERS[request.param]
-        made = AsyncDatabase(servers.emptied(server, Base).set(drivername=driver))
+        made = AsyncDatabase(servers.emptied(request.param, Base))
     yield made
     assert made.engine.pool.checkedout() == 0
     loop.run(made.dispose())

@@ -20,8 +20,8 @@ LEVELS = [*REPEATABLE, *(pytest.param(name, marks=pytest.mark.repeats) for name 
 
 def connected(isolation, driver=None):
     kind, _, level = isolation.partition(" ")
-    url = servers.emptied(kind, Base)
-    return AsyncDatabase(url.set(drivername=driver), isolation=level) if driver else Database(url, isolation=level)
+    url = servers.through(driver, servers.emptied(kind, Base))
+    return AsyncDatabase(url, isolation=level) if driver else Database(url, isolation=level)
 
 
 class TestLevels(IsolationCases[Task]):
@@ -36,7 +36,7 @@ class TestLevels(IsolationCases[Task]):
 
 @pytest.mark.repeats
 class TestAsyncLevels(IsolationCases[Task]):
-    @pytest.fixture(params=zip(REPEATABLE, ["postgresql+asyncpg", "mysql+asyncmy"], strict=True), ids=REPEATABLE)
+    @pytest.fixture(params=zip(REPEATABLE, ["asyncpg", "asyncmy"], strict=True), ids=REPEATABLE)
     def subject(self, request):
         db = connected(*request.param)
         harness = Harness.from_async(open=lambda: AsyncWork(db), make=make, change=change, dispose=db.dispose)

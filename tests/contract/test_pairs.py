@@ -9,32 +9,19 @@ from sqlrepo.testing import Harness, RepositoryContract, harness
 from tests.contract.task import AsyncWork, Base, Task, Work, change, make
 from tests.databases import servers
 
-SYNC = {
-    "memory": None,
-    "memory-lossy": None,
-    "sqlite3": "sqlite",
-    "psycopg": "postgresql+psycopg",
-    "pymysql": "mysql+pymysql",
-}
-ASYNC = {
-    "memory": None,
-    "aiosqlite": "sqlite+aiosqlite",
-    "psycopg": "postgresql+psycopg",
-    "asyncpg": "postgresql+asyncpg",
-    "asyncmy": "mysql+asyncmy",
-}
+SYNC = ["memory", "memory-lossy", "sqlite", "postgresql+psycopg", "mariadb+pymysql"]
 # Async units run the sync body, so one async driver suffices; asynchronous/ tests what the others add.
-REPEATING = {"aiosqlite", "psycopg", "asyncmy"}
+ASYNC = ["memory", "postgresql+asyncpg"]
+REPEATING = ["sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy"]
 
 
 def url(driver, tmp_path):
-    kind = driver.partition("+")[0]
-    if kind == "sqlite":
+    if driver.startswith("sqlite"):
         engine = sa.create_engine(f"sqlite:///{tmp_path}/pairs.db")
         Base.metadata.create_all(engine)
         engine.dispose()
         return engine.url.set(drivername=driver)
-    return servers.emptied({"mysql": "mariadb"}.get(kind, kind), Base).set(drivername=driver)
+    return servers.emptied(driver, Base)
 
 
 @pytest.fixture(autouse=True)
@@ -46,18 +33,18 @@ def no_clause_is_skipped(monkeypatch):
 class TestSync(RepositoryContract[Task, int]):
     @pytest.fixture(params=SYNC)
     def harness(self, request, tmp_path):
-        driver = SYNC[request.param]
-        lossy = "allow" if request.param == "memory-lossy" else "refuse"
-        db = Database(url(driver, tmp_path)) if driver else InMemoryDatabase(lost_updates=lossy)
+        name = request.param
+        lossy = "allow" if name == "memory-lossy" else "refuse"
+        in_memory = name.startswith("memory")
+        db = InMemoryDatabase(lost_updates=lossy) if in_memory else Database(url(name, tmp_path))
         yield Harness(open=lambda: Work(db), make=make, change=change)
         db.dispose()
 
 
 class TestAsync(RepositoryContract[Task, int]):
-    @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.repeats] * (name in REPEATING)) for name in ASYNC])
+    @pytest.fixture(params=[*ASYNC, *(pytest.param(name, marks=pytest.mark.repeats) for name in REPEATING)])
     def harness(self, request, tmp_path):
-        driver = ASYNC[request.param]
-        db = AsyncDatabase(url(driver, tmp_path)) if driver else InMemoryDatabase()
+        db = InMemoryDatabase() if request.param == "memory" else AsyncDatabase(url(request.param, tmp_path))
         dispose = db.dispose if isinstance(db, AsyncDatabase) else None
         harness = Harness.from_async(open=lambda: AsyncWork(db), make=make, change=change, dispose=dispose)
         yield harness

@@ -1,9 +1,13 @@
 """Servers for the tests: one given by URL, one that listens on this machine, or one in a container; else a skip.
 
-``SQLREPO_TEST_POSTGRESQL_URL`` and ``SQLREPO_TEST_MARIADB_URL`` name servers; with ``SQLREPO_TEST_LOCAL=1`` the
-standard port is tried; ``SQLREPO_TEST_CONTAINERS=0`` starts no container; ``SQLREPO_TEST_REQUIRE=postgresql,mariadb``
-turns a skip into a failure. Every test process has databases of its own there, called ``sqlrepo_test_…``, and drops
-them at its end.
+``SQLREPO_TEST_POSTGRESQL_URL``, ``SQLREPO_TEST_MARIADB_URL`` and ``SQLREPO_TEST_MYSQL_URL`` name servers, as do the
+variables of the tool that brings the newest ones, ``SQLREPO_NEWEST_POSTGRESQL_URL`` and ``SQLREPO_NEWEST_MYSQL_URL``;
+with ``SQLREPO_TEST_LOCAL=1`` the standard port is tried, MySQL's for MariaDB; ``SQLREPO_TEST_CONTAINERS=0`` starts no
+container; ``SQLREPO_TEST_REQUIRE=postgresql,mariadb,mysql`` turns a skip into a failure. Every test process has
+databases of its own there, called ``sqlrepo_test_…``, and drops them at its end.
+
+Whatever runs on MariaDB runs on MySQL too (`with_mysql`). Where no MySQL is to be had, those tests are not collected,
+for they would all be skipped; the header says so.
 """
 
 import gc
@@ -13,11 +17,15 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import repeat
+from operator import is_
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 ENDED = ExitStack()
+PARAMETERS = type(pytest.param())
 
 
 @dataclass(frozen=True)
@@ -25,13 +33,29 @@ class Kind:
     """How to find a server, and how its databases are made."""
 
     name: str
-    local: str
+    local: str  # where one may listen on this machine
     port: int
     image: str
     options: dict = field(default_factory=dict)  # of CREATE DATABASE, by what is asked for
 
     def variable(self, what):
         return os.environ.get(f"SQLREPO_TEST_{self.name.upper()}_{what}")
+
+    @property
+    def url(self):
+        """The URL of a server that needs no container."""
+        given = self.variable("URL") or os.environ.get(f"SQLREPO_NEWEST_{self.name.upper()}_URL")
+        tried = self.local and os.environ.get("SQLREPO_TEST_LOCAL") == "1"
+        return given or (self.local if tried and listening(self.port) else None)
+
+    @property
+    def is_required(self):
+        return self.name in os.environ.get("SQLREPO_TEST_REQUIRE", "").split(",")
+
+    @property
+    def may_exist(self):
+        engine = os.environ.get("DOCKER_HOST") or Path("/var/run/docker.sock").exists()
+        return self.url or self.is_required or (engine and os.environ.get("SQLREPO_TEST_CONTAINERS") != "0")
 
 
 KINDS = {
@@ -57,6 +81,17 @@ KINDS = {
             "usual": "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
         },
     ),
+    "mysql": Kind(
+        "mysql",
+        "",
+        3306,
+        "mysql:8.4",
+        {
+            "": "CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
+            # Neither case nor accents by default, as most installations have it.
+            "usual": "CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci",
+        },
+    ),
 }
 
 
@@ -64,6 +99,45 @@ def listening(port):
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+if not KINDS["mysql"].may_exist:
+    del KINDS["mysql"]
+
+
+def with_mysql(values, ids=None):
+    """Parameters of tests with their ids; behind each that begins with "mariadb" the same for MySQL, if there is one.
+
+    "mariadb+asyncmy" is a driver, "mariadb-usual" a database, "mariadb REPEATABLE READ" an isolation.
+    """
+    values, named = list(values), ids is not None and not callable(ids)
+    known = {name for name in map(_name, values) if name}
+    found = []
+    for value, name in zip(values, ids if named else repeat(None), strict=False):
+        twin = _for_mysql(value)
+        is_new = "mysql" in KINDS and twin is not value and _name(twin) not in known
+        twin_name = name.replace("mariadb", "mysql") if isinstance(name, str) else name
+        found += [(value, name), *[(twin, twin_name)] * is_new]
+    return [value for value, _ in found], [name for _, name in found] if named else ids
+
+
+def _name(value):
+    if isinstance(value, PARAMETERS) and len(value.values) == 1:
+        return _name(value.values[0])
+    return value if isinstance(value, str) else None
+
+
+def _for_mysql(value):
+    """The same for MySQL; the value itself if it has nothing to do with MariaDB."""
+    if isinstance(value, str):
+        return f"mysql{value.removeprefix('mariadb')}" if value.startswith("mariadb") else value
+    if not isinstance(value, tuple):
+        return value
+    parts = value.values if isinstance(value, PARAMETERS) else value
+    twins = tuple(map(_for_mysql, parts))
+    if all(map(is_, parts, twins)):
+        return value
+    return pytest.param(*twins, marks=value.marks, id=_for_mysql(value.id)) if isinstance(value, PARAMETERS) else twins
 
 
 def in_container(kind):
@@ -97,10 +171,8 @@ def started(kind, image):
 def server(name):
     """The URL of a server; or none, and why."""
     kind = KINDS[name]
-    if url := kind.variable("URL"):
-        return url, ""
-    if os.environ.get("SQLREPO_TEST_LOCAL") == "1" and listening(kind.port):
-        return kind.local, ""
+    if kind.url:
+        return kind.url, ""
     allowed = os.environ.get("SQLREPO_TEST_CONTAINERS") != "0"
     url, reason = in_container(kind) if allowed else (None, "no container: SQLREPO_TEST_CONTAINERS=0")
     return url, f"no SQLREPO_TEST_{name.upper()}_URL, nothing local (SQLREPO_TEST_LOCAL=1), {reason}"
@@ -108,12 +180,21 @@ def server(name):
 
 def described(name):
     """What is known of a server without starting one, for the header."""
-    kind = KINDS[name]
-    local = kind.local if os.environ.get("SQLREPO_TEST_LOCAL") == "1" and listening(kind.port) else None
-    url = kind.variable("URL") or local
+    if name not in KINDS:
+        return f"{name}: no SQLREPO_TEST_{name.upper()}_URL, so tests on MariaDB are not repeated there"
+    kind, url = KINDS[name], KINDS[name].url
     last = "skipped" if os.environ.get("SQLREPO_TEST_CONTAINERS") == "0" else "a container, or skipped"
     where = f"{sa.make_url(url).host}:{sa.make_url(url).port or kind.port}" if url else last
     return f"{name}: {where}, databases sqlrepo_test_{run()}_…"
+
+
+def product(engine):
+    """What an engine is connected to, such as "MySQL 9.7.0"."""
+    with engine.connect() as connection:
+        dialect = connection.dialect
+    kind = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+    name = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB", "mysql": "MySQL"}[kind]
+    return f"{name} {'.'.join(map(str, dialect.server_version_info[:3]))}"
 
 
 def run():
@@ -122,16 +203,20 @@ def run():
 
 
 def made_for_tests(name, variant=""):
-    """The URL of a database made for this process, with "usual" as servers make them."""
-    return _made(name, variant)
+    """The URL of a database of this process, with "usual" as servers make them; "mariadb+asyncmy" has a driver."""
+    kind, _, driver = name.partition("+")
+    return through(driver, _made(kind, variant))
+
+
+def through(driver, url):
+    return url.set(drivername=f"{url.get_backend_name()}+{driver}") if driver else url
 
 
 @cache
 def _made(name, variant):
     url, reason = server(name)
     if url is None:
-        required = os.environ.get("SQLREPO_TEST_REQUIRE", "").split(",")
-        (pytest.fail if name in required else pytest.skip)(f"{name}: {reason}")
+        (pytest.fail if KINDS[name].is_required else pytest.skip)(f"{name}: {reason}")
     database = "_".join(filter(None, ("sqlrepo_test", run(), os.environ.get("PYTEST_XDIST_WORKER"), variant)))
     options = KINDS[name].options["usual" if variant.endswith("usual") else ""]
     admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
@@ -163,6 +248,8 @@ class Tables:
         self.is_postgresql = engine.dialect.name == "postgresql"
         patience = "lock_timeout = '5s'" if self.is_postgresql else "lock_wait_timeout = 5, foreign_key_checks = 0"
         self.run(f"SET {patience}")
+        if not self.is_postgresql and not engine.dialect.is_mariadb:
+            self.run("SET information_schema_stats_expiry = 0")  # for the numbers given out as they are
 
     def run(self, statement):
         return self.connection.exec_driver_sql(statement)
@@ -189,9 +276,10 @@ class Tables:
 
 def emptied(name, base, variant="", make=None):
     """The URL of a test database in which the tables of a base class are, and nothing in them; one for each class."""
-    tables = _tables(name, base, variant, make)
+    kind, _, driver = name.partition("+")
+    tables = _tables(kind, base, variant, make)
     tables.empty()
-    return tables.url
+    return through(driver, tables.url)
 
 
 @cache

@@ -26,15 +26,14 @@ from sqlrepo.tables.schema import Schema
 from tests.databases import servers
 from tests.databases.domain import Base, OwnerRow, Owners, Thing, ThingRow, Things
 
-DRIVERS = {
-    "sqlite+pysqlite": "sqlite",
-    "sqlite+aiosqlite": "sqlite",
-    "postgresql+psycopg": "postgresql",
-    "postgresql+psycopg_async": "postgresql",
-    "postgresql+asyncpg": "postgresql",
-    "mysql+pymysql": "mariadb",
-    "mysql+asyncmy": "mariadb",
-}
+DRIVERS = [
+    "sqlite+pysqlite",
+    "sqlite+aiosqlite",
+    "postgresql+psycopg",
+    "postgresql+psycopg_async",
+    "postgresql+asyncpg",
+]
+DRIVERS += ["mariadb+pymysql", "mariadb+asyncmy"]
 ROW = {"code": "secret", "size": 1, "weight": 1}
 
 
@@ -47,15 +46,23 @@ def tables():
 
 
 @pytest.fixture(params=DRIVERS)
-def url(request, tmp_path):
-    kind = DRIVERS[request.param]
+def driver(request):
+    return request.param
+
+
+@pytest.fixture
+def kind(driver):
+    return driver.partition("+")[0]
+
+
+@pytest.fixture
+def url(driver, kind, tmp_path):
     if kind == "sqlite":
         url = sa.make_url(f"sqlite:///{tmp_path}/faults.db")
         Base.metadata.create_all(engine := sa.create_engine(url))
         engine.dispose()
-    else:
-        url = servers.emptied(kind, Base)
-    return url.set(drivername=request.param)
+        return url.set(drivername=driver)
+    return servers.emptied(driver, Base)
 
 
 def failing(url, *statements):
@@ -137,6 +144,7 @@ def test_wrong_statements_are_translated_alike(url, tables, statement, error):
     assert type(translate(failing(url, statement), tables)) is error
 
 
+SEVEN = "(SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7)"
 SERVED = {
     "postgresql": {
         "too long": ["INSERT INTO thing (code, size, weight) VALUES (repeat('x', 21), 1, 1)"],
@@ -145,13 +153,16 @@ SERVED = {
         "slow": ["SET LOCAL statement_timeout = 50", "SELECT pg_sleep(5)"],
         "killed": ["SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1"],
     },
-    "mysql": {
+    "mariadb": {
         "too long": ["INSERT INTO thing (code, size, weight) VALUES (repeat('x', 21), 1, 1)"],
         "too large": ["INSERT INTO thing (code, size, weight) VALUES ('x', 3000000000, 1)"],
         "read only": ["SET SESSION TRANSACTION READ ONLY", "COMMIT", "DELETE FROM thing"],
         "slow": ["SET max_statement_time = 0.05", "SELECT count(*) FROM seq_1_to_1000000 a JOIN seq_1_to_1000000 b"],
         "killed": ["KILL CONNECTION_ID()", "SELECT 1"],
     },
+}
+SERVED["mysql"] = SERVED["mariadb"] | {
+    "slow": ["SET max_execution_time = 50", f"SELECT count(*) FROM {', '.join(f'{SEVEN} t{n}' for n in range(9))}"],
 }
 
 
@@ -165,10 +176,10 @@ SERVED = {
         ("killed", DatabaseUnavailableError),
     ],
 )
-def test_refusals_of_the_server_are_translated_alike(url, tables, what, error):
-    if url.get_backend_name() == "sqlite":
+def test_refusals_of_the_server_are_translated_alike(url, kind, tables, what, error):
+    if kind == "sqlite":
         pytest.skip("SQLite has no server")
-    assert type(translate(failing(url, *SERVED[url.get_backend_name()][what]), tables)) is error
+    assert type(translate(failing(url, *SERVED[kind][what]), tables)) is error
 
 
 @pytest.mark.parametrize("change", [{"port": 1}, {"database": "sqlrepo_test_missing"}, {"username": "sqlrepo_nobody"}])
@@ -178,10 +189,10 @@ def test_failures_to_connect_are_translated_alike(url, tables, change):
     assert type(translate(failing(url.set(**change), "SELECT 1"), tables)) is DatabaseUnavailableError
 
 
-def test_a_lock_that_is_not_waited_for_is_translated_alike(url, tables):
-    if url.get_backend_name() == "sqlite":
+def test_a_lock_that_is_not_waited_for_is_translated_alike(url, kind, tables):
+    if kind == "sqlite":
         pytest.skip("SQLite has no locks on rows")
-    with sa.create_engine(servers.emptied(DRIVERS[url.drivername], Base), poolclass=sa.NullPool).connect() as holder:
+    with sa.create_engine(servers.emptied(kind, Base), poolclass=sa.NullPool).connect() as holder:
         holder.execute(sa.insert(ThingRow).values(ROW | {"id": 1}))
         holder.commit()
         holder.execute(sa.select(ThingRow.id).with_for_update())

@@ -184,11 +184,12 @@ def test_an_older_server_folds_by_ascii_only_and_says_so(db, caplog, monkeypatch
     older.dispose()
 
 
-def test_a_server_that_is_mysql_is_refused(db, monkeypatch):
+def test_a_mysql_without_checks_is_refused(db, monkeypatch):
     other = Database(db.engine.url)
     with other.engine.connect():
         monkeypatch.setattr(other.engine.dialect, "is_mariadb", False)
-    with pytest.raises(UnsupportedError, match="MariaDB"), Words(other) as words:
+        monkeypatch.setattr(other.engine.dialect, "server_version_info", (8, 0, 16))
+    with pytest.raises(UnsupportedError, match=r"MySQL 8\.0\.16.*use MySQL 8\.0\.17"), Words(other) as words:
         words.find()
     assert other.engine.pool.checkedout() == 0
     other.dispose()

@@ -11,7 +11,17 @@ from pydantic import BaseModel
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sqlrepo import BaseRepository, InvalidValueError, UniqueViolationError, UnsupportedError, desc, fields, icontains
+from sqlrepo import (
+    BaseRepository,
+    InvalidValueError,
+    NotNullViolationError,
+    UniqueViolationError,
+    UnsupportedError,
+    desc,
+    fields,
+    icontains,
+)
+from sqlrepo.memory import InMemoryDatabase
 from sqlrepo.sqlalchemy import Database
 from tests.databases import servers
 
@@ -262,3 +272,78 @@ def test_a_key_that_is_always_generated_is_named(db):
     with pytest.raises(InvalidValueError) as caught, Slots(db) as slots:
         slots.add(Slot(key=7, start=1))
     assert (caught.value.field, caught.value.reason) == ("key", "is always generated; leave it None")
+
+
+# -- PostgreSQL 18
+
+
+@pytest.fixture
+def newest():
+    """A database of PostgreSQL 18 or later, and a function that maps a table of it as it is reflected."""
+    made = Database(servers.made_for_tests("postgresql", "own"))
+
+    def mapped(statement):
+        metadata = sa.MetaData()
+        with made.engine.begin() as connection:
+            if connection.dialect.server_version_info < (18,):
+                pytest.skip("PostgreSQL 18 has this first")
+            connection.exec_driver_sql("DROP TABLE IF EXISTS later")
+            connection.exec_driver_sql(f"CREATE TABLE later ({statement})")
+            metadata.reflect(connection, only=["later"])
+
+        class Own(DeclarativeBase): ...
+
+        class Later(Own):
+            __table__ = metadata.tables["later"]
+
+        class Laters(BaseRepository[Later, Any]):
+            memory_defaults = {"double": lambda row: row["size"] * 2} if "double" in Later.__table__.c else {}
+
+        return Later, Laters
+
+    yield made, mapped
+    with made.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS later")
+    made.dispose()
+
+
+def test_a_virtual_column_is_computed_and_uuidv7_is_known_to_memory(newest):
+    db, mapped = newest
+    later, laters = mapped(
+        "id uuid PRIMARY KEY DEFAULT uuidv7(), size int NOT NULL, double int GENERATED ALWAYS AS (size * 2) VIRTUAL"
+    )
+    for store in (db, InMemoryDatabase()):
+        with laters(store) as repository:
+            added = repository.add_many([later(size=size) for size in (3, 1, 2)])
+            assert [one.double for one in added] == [6, 2, 4]
+            assert [one.id.version for one in added] == [7, 7, 7]
+            assert [one.size for one in repository.find(order_by="id")] == [3, 1, 2]
+            added[0].size = 5
+            assert repository.update(added[0]).double == 10
+
+
+def test_a_not_null_constraint_with_a_name_names_its_column(newest):
+    db, mapped = newest
+    later, laters = mapped("id integer PRIMARY KEY, size integer CONSTRAINT size_is_told NOT NULL")
+    for store in (db, InMemoryDatabase()):
+        with pytest.raises(NotNullViolationError) as caught, laters(store) as repository:
+            repository.update_where(fields(later).id == 1, set_={"size": 1})
+            repository.add(later(id=1, size=None))
+        assert caught.value.fields == ("size",)
+
+
+def test_a_temporal_key_works_on_the_database_and_is_refused_in_memory(newest):
+    db, mapped = newest
+    later, laters = mapped("size int4range, span daterange, PRIMARY KEY (size, span WITHOUT OVERLAPS)")
+
+    def stay(first, last):
+        span = postgresql.Range(date(2024, 1, first), date(2024, 1, last))
+        return later(size=postgresql.Range(1, 5), span=span)
+
+    with laters(db) as repository:
+        repository.add_many([stay(1, 5), stay(5, 9)])
+    with pytest.raises(UniqueViolationError) as caught, laters(db) as repository:
+        repository.add(stay(4, 6))
+    assert caught.value.fields == ("size", "span")
+    with pytest.raises(UnsupportedError, match="its type DATERANGE"), laters(InMemoryDatabase()) as repository:
+        repository.add(stay(4, 6))

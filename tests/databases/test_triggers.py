@@ -118,6 +118,7 @@ REFUSING = {
         "CREATE TRIGGER no BEFORE INSERT ON part FOR EACH ROW IF new.size < 0 THEN SIGNAL SQLSTATE '45000'; END IF"
     ],
 }
+REFUSING["mysql"] = REFUSING["mariadb"]
 
 
 @pytest.fixture

@@ -18,9 +18,7 @@ from tests.servers.programs import CHILDREN, PATIENCE, ROUNDS, store
 from tests.web.domain import Prompt
 
 ROOT = Path(__file__).parents[2]
-SERVERS = {"postgresql": "postgresql", "asyncpg": "postgresql", "psycopg_async": "postgresql"}
-SERVERS |= {"mariadb": "mariadb", "asyncmy": "mariadb"}
-KINDS = ["sqlite", "aiosqlite", *SERVERS]
+KINDS = ["sqlite", "aiosqlite", "postgresql", "postgresql+asyncpg", "postgresql async", "mariadb", "mariadb+asyncmy"]
 SYNC = ["sqlite", "postgresql", "mariadb"]
 WORKERS = 3
 CLIENTS = 100
@@ -30,13 +28,10 @@ WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
 
 def url_of(kind, directory):
-    if kind in SERVERS:
-        url = servers.emptied(SERVERS[kind], Prompt)
-        if kind == "asyncpg":
-            url = url.set(drivername="postgresql+asyncpg")
-        if kind == "asyncmy":
-            url = url.set(drivername="mysql+asyncmy")
-        if kind == "psycopg_async":
+    if "sqlite" not in kind:
+        name, _, is_async = kind.partition(" ")
+        url = servers.emptied(name, Prompt)
+        if is_async:
             url = url.set(query={"application_name": "async"})
         return url.render_as_string(hide_password=False)
     url = f"sqlite:///{directory.as_posix()}/fork.db"
@@ -88,12 +83,12 @@ def test_children_have_connections_of_their_own(url):
     assert_apart(ran("used_by_all", url), "sqlite" not in url)
 
 
-@on(*with_repeats("sqlite", "postgresql", "asyncpg", "mariadb"))
+@on(*with_repeats("sqlite", "postgresql", "postgresql+asyncpg", "mariadb"))
 def test_children_have_connections_of_their_own_over_the_applications_engine(url):
     assert_apart(ran("used_by_all_over_a_foreign_engine", url), "sqlite" not in url)
 
 
-@on(*with_repeats("postgresql", "asyncpg", "mariadb"))
+@on(*with_repeats("postgresql", "postgresql+asyncpg", "mariadb"))
 def test_children_have_connections_of_their_own_after_a_fork_in_c(url):
     assert_apart(ran("used_by_all_of_a_server_in_c", url), has_sessions=True)
 
@@ -207,7 +202,7 @@ async def crowd(address):
     return [answer for pair in pairs for answer in pair]
 
 
-@on(*with_repeats("sqlite", "postgresql", "asyncpg", "mariadb"))
+@on(*with_repeats("sqlite", "postgresql", "postgresql+asyncpg", "mariadb"))
 def test_workers_of_a_preloaded_application_share_no_connection(url, tmp_path):
     with gunicorn(url, tmp_path) as address:
         try:

@@ -44,10 +44,10 @@ def agrees(name, shapes, operations, seed):
     chosen = {unit: queries for unit, queries in shapes_on(name).items() if unit.__name__ in shapes}
     for unit, queries in chosen.items():
         stores = Stores(UnitUnderTest(unit, queries), connect(name, unit))
-        driver = stores.name
         share = -(-operations // len(chosen))
         run = Run(stores, Effort(programs=min(300, share // 50 + 1), operations=share, seed=seed))
         try:
+            driver = f"{stores.name} ({servers.product(stores.database.engine)})"
             stores.create_tables()
             run.execute()
         except AssertionError as difference:

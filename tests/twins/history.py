@@ -81,7 +81,7 @@ class Done:
 # -- databases
 
 _SERVER = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
-LEVELS = {"memory": ("refuse", "allow"), "sqlite": ("SERIALIZABLE",), "postgresql": _SERVER, "mariadb": _SERVER}
+LEVELS = {"memory": ("refuse", "allow"), "sqlite": ("SERIALIZABLE",)} | dict.fromkeys(servers.KINDS, _SERVER)
 
 
 def stores(name):

@@ -3,22 +3,14 @@
 from sqlrepo.sqlalchemy import AsyncDatabase, Database
 from tests.databases import servers
 
-SYNCHRONOUS = ("sqlite", "postgresql", "mariadb")
-ASYNCHRONOUS = {
-    "aiosqlite": ("", "sqlite+aiosqlite"),
-    "asyncpg": ("postgresql", "postgresql+asyncpg"),
-    "asyncmy": ("mariadb", "mysql+asyncmy"),
-}
+SYNCHRONOUS = ("sqlite", *servers.KINDS)
 
 
 def connect(name, unit, directory=None):
-    """Connect to a database for a unit of work, by the name of a server or of an asynchronous driver."""
+    """Connect to a database for a unit of work, by the name of a server, or with that of an asynchronous driver."""
     variant = f"twins_{unit.__name__.lower()}"
     if name == "sqlite":
         return Database("sqlite://")
-    if name in servers.KINDS:
-        return Database(servers.made_for_tests(name, variant))
-    server, driver = ASYNCHRONOUS[name]
-    if not server:
-        return AsyncDatabase(f"{driver}:///{directory}/twins.db")
-    return AsyncDatabase(servers.made_for_tests(server, variant).set(drivername=driver))
+    if name == "sqlite+aiosqlite":
+        return AsyncDatabase(f"sqlite+aiosqlite:///{directory}/twins.db")
+    return (Database if name in servers.KINDS else AsyncDatabase)(servers.made_for_tests(name, variant))

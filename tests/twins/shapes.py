@@ -47,8 +47,8 @@ SHAPES = {
     MusicShop: {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery},
 }
 
-# MariaDB has no deferrable constraints.
-ELSEWHERE = {"mariadb": {League}}
+# MariaDB and MySQL have no deferrable constraints.
+ELSEWHERE = {"mariadb": {League}, "mysql": {League}}
 
 
 def shapes_on(database):

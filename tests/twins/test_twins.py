@@ -27,7 +27,9 @@ class OnAsyncDrivers(TwinContract):
     programs = 5
 
     # MariaDB is OnDatabases' too, and async units run the sync body.
-    @pytest.fixture(params=["aiosqlite", "asyncpg", pytest.param("asyncmy", marks=pytest.mark.repeats)])
+    @pytest.fixture(
+        params=["sqlite+aiosqlite", "postgresql+asyncpg", pytest.param("mariadb+asyncmy", marks=pytest.mark.repeats)]
+    )
     def database(self, request, tmp_path):
         return connect(request.param, self.unit, tmp_path)
 

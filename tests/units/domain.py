@@ -91,8 +91,7 @@ def async_database(kind, base, folder):
     if kind == "sqlite":
         create(Database(f"sqlite:///{folder}/async.db"), base).dispose()
         return AsyncDatabase(f"sqlite+aiosqlite:///{folder}/async.db")
-    drivers = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}
-    return AsyncDatabase(servers.emptied(kind, base).set(drivername=drivers[kind]))
+    return AsyncDatabase(servers.emptied(f"{kind}+{'asyncpg' if kind == 'postgresql' else 'asyncmy'}", base))
 
 
 def connections_out(db):

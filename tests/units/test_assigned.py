@@ -1,12 +1,12 @@
 """Values set by the name of a field that is no scalar: checked as the entity would check them, before they are sent."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import pytest
 import sqlalchemy as sa
 from attrs import define
-from pydantic import BaseModel, Field, HttpUrl
+from pydantic import BaseModel, Field, HttpUrl, PydanticUserError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlrepo import BaseRepository, InvalidValueError, fields
@@ -171,7 +171,12 @@ def test_an_annotation_that_cannot_be_read_checks_nothing(empty):
     def init(self, **values):
         vars(self).update(values)
 
-    annotations = {"id": "int | None", "nums": "list['Nowhere']", "doc": TypedDict("Doc", {"a": int})}
+    class Unreadable(dict):
+        @classmethod
+        def __get_pydantic_core_schema__(cls, *_):  # as Pydantic refuses a TypedDict of typing before Python 3.12
+            raise PydanticUserError("unreadable", code=None)
+
+    annotations = {"id": "int | None", "nums": "list['Nowhere']", "doc": Unreadable}
     odd = dataclass(init=False)(type("Odd", (), {"__annotations__": annotations, "__init__": init}))
 
     class Odds(BaseRepository[odd, int]):

@@ -145,18 +145,17 @@ def test_generated_keys_are_positive_beside_negative_ones(empty):
         assert repository.add(Ticket(text="g")).number > max(one.number for one in given)
 
 
-@pytest.mark.parametrize("driver", ["memory", "sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy"])
+@pytest.mark.parametrize("driver", ["memory", "sqlite+aiosqlite", "postgresql+asyncpg", "mariadb+asyncmy"])
 def test_async_alike(driver, tmp_path):
-    kind = {"mysql": "mariadb"}.get(driver.partition("+")[0], driver.partition("+")[0])
     if driver == "memory":
         db = InMemoryDatabase()
-    elif kind == "sqlite":
+    elif driver == "sqlite+aiosqlite":
         db = AsyncDatabase(f"{driver}:///{tmp_path}/tickets.db")
         plain = sa.create_engine(f"sqlite:///{tmp_path}/tickets.db")
         Base.metadata.create_all(plain)
         plain.dispose()
     else:
-        db = AsyncDatabase(servers.emptied(kind, Base).set(drivername=driver))
+        db = AsyncDatabase(servers.emptied(driver, Base))
 
     async def work():
         async with AsyncTickets(db) as repository:

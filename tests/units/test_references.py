@@ -390,7 +390,7 @@ def test_set_null_where_none_is_taken_is_a_not_null_violation(empty, backend):
 
 
 def test_a_table_in_a_named_schema_is_referred_to(empty, backend):
-    space = {"sqlite": "main", "mariadb": None}.get(backend, "public")
+    space = {"sqlite": "main", "mariadb": None, "mysql": None}.get(backend, "public")
 
     class Local(DeclarativeBase):
         metadata = sa.MetaData(schema=space)

@@ -287,7 +287,9 @@ SPELLINGS = {
         "(now() AT TIME ZONE 'utc'::text)", "(datetime('now'))", "('now'::text)::timestamp with time zone",
     ),
     sa.Date(): ("CURRENT_DATE", "('now'::text)::date", "curdate()", "(date('now'))"),
-    sa.Uuid(): ("gen_random_uuid()", "uuid_generate_v4()", "public.uuid_generate_v1()", "uuid()"),
+    sa.Uuid(): (
+        "gen_random_uuid()", "uuid_generate_v4()", "public.uuid_generate_v1()", "uuid()", "uuidv4()", "uuidv7()",
+    ),
     sa.String(36): ("uuid()", "(gen_random_uuid())::text"),
 }  # fmt: skip
 CASTS = [

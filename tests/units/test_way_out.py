@@ -375,11 +375,10 @@ def test_memory_says_what_to_do():
         assert library.papers.find() == []  # nothing was sent, so the unit goes on
 
 
-@pytest.fixture(params=["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy"])
+@pytest.fixture(params=["sqlite+aiosqlite", "postgresql+asyncpg", "mariadb+asyncmy"])
 def async_url(request, tmp_path):
-    kind = {"postgresql+asyncpg": "postgresql", "mysql+asyncmy": "mariadb"}.get(request.param)
-    if kind is not None:
-        return servers.emptied(kind, Base).set(drivername=request.param)
+    if not request.param.startswith("sqlite"):
+        return servers.emptied(request.param, Base)
     return f"sqlite+aiosqlite:///{tmp_path}/way_out.db"
 
 

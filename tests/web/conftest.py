@@ -11,14 +11,7 @@ from tests.databases import servers
 from tests.web.domain import Base, Prompt
 
 SYNC = ["sqlite", "postgresql"]
-ASYNC = ["aiosqlite", "asyncpg", "asyncmy"]
-
-_SERVED = {
-    "postgresql": ("postgresql", "psycopg"),
-    "asyncpg": ("postgresql", "asyncpg"),
-    "mariadb": ("mariadb", "pymysql"),
-    "asyncmy": ("mariadb", "asyncmy"),
-}
+ASYNC = ["aiosqlite", "asyncpg", "mariadb+asyncmy", "mysql+asyncmy"]
 
 
 def repeats(*names):
@@ -26,11 +19,11 @@ def repeats(*names):
 
 
 def make_url(name, directory, base, prompt):
-    """The URL of an empty database with our tables; on MariaDB those without deferred foreign keys."""
-    if name in _SERVED:
-        server, driver = _SERVED[name]
-        url = servers.emptied(server, prompt if server == "mariadb" else base)
-        return url.set(drivername=f"{url.get_backend_name()}+{driver}")
+    """The URL of an empty database with our tables; on MariaDB and MySQL those without deferred foreign keys."""
+    if name in ("postgresql", "asyncpg"):
+        return servers.emptied("postgresql+asyncpg" if name == "asyncpg" else "postgresql+psycopg", base)
+    if name.startswith(("mariadb", "mysql")):
+        return servers.emptied(name, prompt)
     path = f"{directory.as_posix()}/web.db"
     made = Database(f"sqlite:///{path}")
     base.metadata.create_all(made.engine)
@@ -66,7 +59,7 @@ def sync_db(request, open_store):
     return open_store(request.param)
 
 
-@pytest.fixture(params=["aiosqlite", "asyncpg", *repeats("asyncmy")])
+@pytest.fixture(params=["aiosqlite", "asyncpg", *repeats("mariadb+asyncmy")])
 def async_db(request, open_store):
     """A database of each asynchronous driver."""
     return open_store(request.param)

@@ -59,7 +59,7 @@ def application(db, style="sync"):
 @pytest.fixture(
     params=[
         *("sqlite-sync", "sqlite-async", "aiosqlite", "postgresql-sync"),
-        *repeats("postgresql-async", "mariadb-sync", "asyncpg", "asyncmy"),
+        *repeats("postgresql-async", "mariadb-sync", "asyncpg", "mariadb+asyncmy"),
     ]
 )
 def app(request, open_store):
@@ -93,7 +93,7 @@ def test_a_refused_or_lost_commit_gets_its_status(app, error, expected):
     assert in_use(app.state.db) == 0
 
 
-@pytest.mark.parametrize("name", ["mariadb", "asyncmy"])
+@pytest.mark.parametrize("name", ["mariadb", "mariadb+asyncmy"])
 def test_a_connection_killed_before_its_commit_is_no_success(open_store, name):
     """MariaDB checks references with each statement, so this is how a COMMIT really fails there."""
     db = open_store(name)

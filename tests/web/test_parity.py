@@ -15,7 +15,7 @@ from tests.web.conftest import ASYNC, opened, repeats
 from tests.web.server import client, eventually, serving
 from tests.web.warehouse import EARLY, LATE, application
 
-STORES = ["memory-async", "sqlite", "aiosqlite", *repeats("postgresql", "mariadb", "asyncpg", "asyncmy")]
+STORES = ["memory-async", "sqlite", "aiosqlite", *repeats("postgresql", "mariadb", "asyncpg", "mariadb+asyncmy")]
 LACKING = {"sqlite": {"fk_error_details"}, "aiosqlite": {"fk_error_details"}}
 
 
@@ -259,7 +259,7 @@ class Asking:
 
 def answers(name, directory):
     """The responses of a store: to the steps, then to the walks."""
-    rows = EARLY if name in ("mariadb", "asyncmy") else LATE
+    rows = EARLY if name.startswith(("mariadb", "mysql")) else LATE
     with opened(name.removesuffix("-async"), directory, LATE.Base, EARLY.Base) as db:
         app = application(db, rows, asynchronous=name in ("memory-async", *ASYNC))
         with serving(app) as address, client(address) as ask:

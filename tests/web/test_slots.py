@@ -151,7 +151,7 @@ class Hurry:
             await send({"type": "http.response.body", "body": b""})
 
 
-@pytest.fixture(params=["sqlite", "aiosqlite", *repeats("postgresql", "mariadb", "asyncpg", "asyncmy")])
+@pytest.fixture(params=["sqlite", "aiosqlite", *repeats("postgresql", "mariadb", "asyncpg", "mariadb+asyncmy")])
 def slow(request, open_store):
     """An application whose endpoints write, then dawdle until they are cancelled."""
     db = open_store(request.param)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +16,7 @@ from sqlrepo.core.aggregates import Aggregate
 from sqlrepo.core.selection import CALL_OPTIONS, NOT_GIVEN, ambiguous_option
 from sqlrepo.errors import InvalidValueError, MappingError, QueryError, nearest
 from sqlrepo.language.criteria import EVERYTHING
-from sqlrepo.language.entities import NO_ENTITY, describe, is_entity, is_mapped
+from sqlrepo.language.entities import NO_ENTITY, annotations_of, describe, is_entity, is_mapped
 from sqlrepo.language.summaries import check_approximate
 from sqlrepo.language.values import Kind, WrongValueError
 from sqlrepo.tables.mapper import Fold, Mapper, Record
@@ -411,9 +409,7 @@ class Declarations:
         """Yield all annotations, those of bases first; one that cannot be resolved stays text."""
         for base in reversed(self._cls.__mro__):
             own = base.__dict__.get("_declarations")
-            names = {**vars(sys.modules[base.__module__]), **(own.names if isinstance(own, Declarations) else {})}
-            for name, annotation in inspect.get_annotations(base).items():
-                yield name, _resolve(annotation, names)
+            yield from annotations_of(base, own.names if isinstance(own, Declarations) else {})
 
 
 def local_names(frame: FrameType | None) -> Mapping[str, Any]:
@@ -421,12 +417,3 @@ def local_names(frame: FrameType | None) -> Mapping[str, Any]:
     while frame is not None and frame.f_code.co_name == "__init_subclass__":
         frame = frame.f_back
     return {} if frame is None or frame.f_locals is frame.f_globals else dict(frame.f_locals)
-
-
-def _resolve(annotation: Any, names: dict[str, Any]) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
-    try:
-        return eval(annotation, names)  # noqa: S307  # the user's own annotation, as typing.get_type_hints does
-    except NameError:
-        return annotation  # known to type checkers only

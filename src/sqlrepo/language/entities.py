@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache, partial
 from itertools import accumulate
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ForwardRef, Literal, Union, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_json
-from typing_extensions import TypeAliasType
+from typing_extensions import Format, TypeAliasType, evaluate_forward_ref, get_annotations
 
 from sqlrepo.errors import InvalidValueError, MappingError, QueryError
 from sqlrepo.language.values import Kind, ValueType, WrongValueError, kind_of
@@ -447,18 +446,25 @@ def _hints(entity: type) -> dict[str, Any]:
         return get_type_hints(entity, include_extras=True)
     except NameError:
         # Some annotation of a class local to a function cannot be resolved; it becomes Any.
-        resolved: dict[str, Any] = {}
-        for base in reversed(entity.__mro__):
-            names = {**vars(sys.modules[base.__module__]), base.__name__: base}
-            for name, annotation in inspect.get_annotations(base).items():
-                resolved[name] = _evaluate(annotation, names)
-        return resolved
+        return {
+            name: Any if isinstance(annotation, str) else annotation
+            for base in reversed(entity.__mro__)
+            for name, annotation in annotations_of(base, {base.__name__: base})
+        }
 
 
-def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
-    try:
+def annotations_of(cls: type, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield a class's own annotations, resolved with the names of its module and others; else one stays text."""
+    names = {**vars(sys.modules[cls.__module__]), **names}
+    # From Python 3.14 they are evaluated when they are read, and a name that is not defined yet is a ForwardRef.
+    for name, annotation in get_annotations(cls, format=Format.FORWARDREF).items():
+        try:
+            yield name, _resolve(annotation, names)
+        except NameError:
+            yield name, getattr(annotation, "__forward_arg__", annotation)  # known to type checkers only
+
+
+def _resolve(annotation: Any, names: dict[str, Any]) -> Any:
+    if isinstance(annotation, str):
         return eval(annotation, names)  # noqa: S307  # the user's own annotation, as typing.get_type_hints does
-    except NameError:
-        return Any
+    return evaluate_forward_ref(annotation, locals=names) if isinstance(annotation, ForwardRef) else annotation

@@ -37,6 +37,7 @@ from sqlrepo.language.criteria import (
 )
 from sqlrepo.language.fields import Sort
 from sqlrepo.sqlalchemy.dialects.base import Dialect, with_operators
+from sqlrepo.sqlalchemy.events import AT_ONCE
 from sqlrepo.tables.reflection import sql_columns, table_of
 from sqlrepo.tables.schema import Schema
 
@@ -62,7 +63,7 @@ class PerDialect(sa.ColumnElement[Any]):
 
 @compiles(PerDialect)
 def _compile_choice(element: PerDialect, compiler: Any, **options: Any) -> str:
-    name = {"mariadb": "mysql"}.get(compiler.dialect.name, compiler.dialect.name)
+    name = "mariadb" if getattr(compiler.dialect, "is_mariadb", False) else compiler.dialect.name
     index = element.names.index(name) if name in element.names else 0
     return str(compiler.process(element.choices[index], **options))
 
@@ -327,6 +328,10 @@ class Compiler:
     def delete(self, schema: Schema, where: Condition) -> tuple[sa.Executable, Parameters]:
         return self._delete(schema, where.shape), self._parameters(schema, where)
 
+    def keeps(self, schema: Schema, names: Sequence[str], returning: Sequence[str]) -> bool:
+        """Return True if the returned values are those that are written: nothing is filled in, rounded or cut."""
+        return {*returning} <= {*names} and all(self._dialect.keeps(self._columns(schema)[name]) for name in returning)
+
     def parameter_names(self, schema: Schema, columns: Sequence[str]) -> list[str]:
         """Return the names of INSERT's parameters."""
         return [self._columns(schema)[name].key for name in columns]
@@ -486,6 +491,8 @@ class Compiler:
         return sa.select(sa.func.count()).select_from(found.subquery())
 
     def _write_insert(self, schema: Schema, returning: tuple[str, ...], *, many: bool) -> sa.Executable:
+        if not self._dialect.returns_inserted:
+            return sa.insert(table_of(schema)).inline().execution_options(**{AT_ONCE: True})
         columns = self._columns(schema)
         chosen = [self._dialect.read(columns[name]) for name in returning]
         return sa.insert(table_of(schema)).returning(*chosen, sort_by_parameter_order=many)

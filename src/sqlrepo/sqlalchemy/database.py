@@ -120,8 +120,8 @@ class Engines(ForkAware):
 class Database:
     """Connect units of work to a database. Make one per process and share it.
 
-    Supported are SQLite, PostgreSQL and MariaDB (10.10 or later; from 10.5 with ``fold = "ascii"``). Read-only units
-    have connections of their own, on which the server refuses writes.
+    Supported are SQLite, PostgreSQL, MySQL (8.0.17 or later) and MariaDB (10.10 or later; from 10.5 with
+    ``fold = "ascii"``). Read-only units have connections of their own, on which the server refuses writes.
 
     Args:
         url: a SQLAlchemy URL that names the driver, or an engine of your application. Such an engine keeps its

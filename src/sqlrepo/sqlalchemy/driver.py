@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from sqlalchemy.orm import QueryableAttribute, Session, SessionTransaction
 from sqlrepo.driver import Condition, Fetch, Group, Lookup, Measure, Transaction, Upsert
 from sqlrepo.errors import (
     DatabaseUnavailableError,
+    ForeignKeyViolationError,
     InvalidValueError,
     QueryError,
     RepositoryError,
@@ -25,14 +26,15 @@ from sqlrepo.errors import (
     add_failure_note,
     make_commit_lost_error,
     make_passed_over_error,
+    make_unreadable_error,
 )
-from sqlrepo.language.criteria import And, Compare, Param, Ref, matches_all
+from sqlrepo.language.criteria import And, Compare, OneOf, Param, Ref, matches_all
 from sqlrepo.language.fields import Sort
 from sqlrepo.language.values import Kind
 from sqlrepo.sqlalchemy.compiler import compared_columns, write_order
 from sqlrepo.sqlalchemy.dialects.base import BYTES_PER_CHARACTER, Triggers
 from sqlrepo.sqlalchemy.errors import raise_translated, translate
-from sqlrepo.sqlalchemy.events import unsubscribe
+from sqlrepo.sqlalchemy.events import UNCOUNTED, unsubscribe
 from sqlrepo.sqlalchemy.session import UnitSession
 from sqlrepo.sqlalchemy.translator import scribe_with_values
 from sqlrepo.tables.reflection import mapper_of, sql_columns, table_of
@@ -111,14 +113,13 @@ class SQLAlchemyDriver:
     ) -> list[Row]:
         if len(rows) > 1 and _changes_keys(schema, columns, rows):
             return [self.insert(schema, columns, [row], returning)[0] for row in rows]
-        names = self._database.compiler.parameter_names(schema, columns)
-        bound = (self._database.compiler.parameter_values(schema, columns, row) for row in rows)
-        values = [dict(zip(names, row, strict=True)) for row in bound]
-        many = len(rows) > 1
         self._check_decimals(schema, columns, rows)
+        if not self._database.dialect.returns_inserted:
+            return self._insert_plainly(schema, columns, rows, returning)
+        values, many = self._insert_values(schema, columns, rows), len(rows) > 1
         statement = self._database.compiler.insert(schema, tuple(returning), many=many)
         changing = self._triggers(schema).changing
-        if many and (size := self._rows_per_statement(rows)) is not None:
+        if many and (size := self._rows_per_statement(rows)) < _PAGE:
             statement = statement.execution_options(insertmanyvalues_page_size=size)
         found = self._execute_insert(schema, statement, values if many else values[0])
         if len(found) != len(rows):
@@ -130,7 +131,61 @@ class SQLAlchemyDriver:
         elif schema.generated is not None and not self._database.dialect.limits_keys:
             stored = self._with_valid_keys(schema, columns, rows, returning, stored)
         self._expire()
-        return self._read_again(schema, returning, stored) if changing else stored
+        return self._read_again(schema, returning, _pick(schema.key, returning, stored)) if changing else stored
+
+    def _insert_plainly(
+        self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str]
+    ) -> list[Row]:
+        """Insert where INSERT returns no rows but the first generated key, from which those of a statement follow.
+
+        The rows are read again, by their keys, only if the database stores what cannot be known.
+        """
+        self._inspect_table(schema)
+        changing = self._triggers(schema).changing  # the keys too, so that each row needs a statement
+        given = [column for column in (schema.generated,) if column is not None and column not in columns]
+        names = (*columns, *given)
+        known = not changing and self._database.compiler.keeps(schema, names, returning)
+        if not known and not (schema.key and {*schema.key} <= {*names}):
+            lost = [one for one in schema.key or returning if one not in names]
+            raise make_unreadable_error(schema.name, lost or returning)
+        statement = self._database.compiler.insert(schema, (), many=False)
+        values, numbers = self._insert_values(schema, columns, rows), list[Row]()
+        size = 1 if changing else self._rows_per_statement(rows)
+        for start in range(0, len(rows), size):
+            page = values[start : start + size]
+            result = self._execute_generating(schema, statement, page if len(page) > 1 else page[0], given)
+            step = self._key_step() if given and len(page) > 1 else 1
+            statement = statement.execution_options(**{UNCOUNTED: True})  # the pages that follow
+            numbers += [(result.lastrowid + step * index,) if given else () for index in range(len(page))]
+        self._expire()
+        written = [(*row, *number) for row, number in zip(rows, numbers, strict=True)]
+        if not known:
+            return self._read_again(schema, returning, _pick(schema.key, names, written))
+        return _pick(returning, names, [_as_stored(schema, names, row) for row in written])
+
+    def _execute_generating(
+        self, schema: Schema, statement: sa.Executable, values: Any, given: Sequence[str]
+    ) -> sa.CursorResult[Any]:
+        try:
+            return self._execute(statement, values)
+        except ForeignKeyViolationError as violation:  # which MySQL 9 checks first, and all others last
+            for row in values if isinstance(values, list) else [values]:
+                self._check_unique(schema, row, violation)
+            raise
+        except UniqueViolationError as violation:
+            if not {*given}.intersection(violation.fields):
+                raise
+            # Behind the last number of its type, MySQL gives out the last one again.
+            raise InvalidValueError(given[0], "is out of range", table=schema.name) from violation
+
+    def _check_unique(self, schema: Schema, parameters: Mapping[str, Any], cause: Exception) -> None:
+        """Raise the violation of a key or unique constraint by a row that the database has refused."""
+        for unique in schema.constraints:
+            names = self._database.compiler.parameter_names(schema, unique.columns)
+            values = tuple(parameters.get(name) for name in names)
+            shape = And(tuple(Compare(Ref(object, name), "==", Param(at)) for at, name in enumerate(unique.columns)))
+            if None not in values and self.count(schema, Condition(shape, values), 1):
+                raise UniqueViolationError(unique.name, unique.columns, table=schema.name) from cause
 
     def upsert(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         if self._database.dialect.has_upsert:
@@ -323,7 +378,9 @@ class SQLAlchemyDriver:
             self._after_insert(schema, [request.row[schema.generated]])
         self._expire()
         stored = _with_utc(schema, returning, [found[:-1]])
-        return (self._read_again(schema, returning, stored) if changing else stored)[0], found[-1]
+        if changing:
+            stored = self._read_again(schema, returning, _pick(schema.key, returning, stored))
+        return stored[0], found[-1]
 
     def _insert_or_update(self, schema: Schema, request: Upsert, returning: Sequence[str]) -> tuple[Row, bool]:
         """Insert, and update if the row exists already.
@@ -370,14 +427,18 @@ class SQLAlchemyDriver:
                 raise
             raise make_passed_over_error(schema.name) from error
 
-    def _rows_per_statement(self, rows: Sequence[Row]) -> int | None:
-        """Return how many rows of a batch fit in one statement, if SQLAlchemy might send too many."""
+    def _insert_values(self, schema: Schema, columns: Sequence[str], rows: Sequence[Row]) -> list[dict[str, Any]]:
+        names = self._database.compiler.parameter_names(schema, columns)
+        bound = (self._database.compiler.parameter_values(schema, columns, row) for row in rows)
+        return [dict(zip(names, row, strict=True)) for row in bound]
+
+    def _rows_per_statement(self, rows: Sequence[Row]) -> int:
+        """Return how many rows of a batch fit in one statement."""
         limit = self._database.dialect.longest_statement
         if limit is None:
-            return None
+            return _PAGE
         longest = max(sum(map(_measure, row)) for row in rows)
-        fitting = limit // (BYTES_PER_CHARACTER * longest + _REST_OF_ROW)
-        return max(fitting, 1) if fitting < _PAGE else None
+        return min(max(limit // (BYTES_PER_CHARACTER * longest + _REST_OF_ROW), 1), _PAGE)
 
     def _check_missing(self, schema: Schema, where: Condition) -> int:
         """Return 0, the number of rows written, unless there are rows, which a trigger must have passed over."""
@@ -385,15 +446,19 @@ class SQLAlchemyDriver:
             raise make_passed_over_error(schema.name)
         return 0
 
-    def _read_again(self, schema: Schema, returning: Sequence[str], rows: list[Row]) -> list[Row]:
-        """Read new rows, which triggers may have changed after they were returned."""
-        places = [returning.index(name) for name in schema.key]
-        shape = And(tuple(Compare(Ref(object, name), "==", Param(index)) for index, name in enumerate(schema.key)))
-        conditions = [Condition(shape, tuple(row[place] for place in places)) for row in rows]
-        found = [row for where in conditions for row in self.fetch(schema, Fetch(tuple(returning), where))]
-        if len(found) != len(rows):
+    def _read_again(self, schema: Schema, returning: Sequence[str], keys: list[Row]) -> list[Row]:
+        """Read new rows, in which the database may have changed or filled in something, in the order of their keys."""
+        shape = And(tuple(OneOf(Ref(object, name), Param(index)) for index, name in enumerate(schema.key)))
+        found: dict[Row, Row] = {}
+        for start in range(0, len(keys), _PAGE):
+            where = Condition(shape, tuple(zip(*keys[start : start + _PAGE], strict=True)))
+            rows = self.fetch(schema, Fetch(tuple(returning), where))
+            found.update(zip(_pick(schema.key, returning, rows), rows, strict=True))
+        if len(keys) == 1:  # which its type may have changed
+            found = dict(zip(keys, found.values(), strict=False))
+        if not found.keys() >= {*keys}:
             raise make_passed_over_error(schema.name)
-        return found
+        return [found[key] for key in keys]
 
     def _with_valid_keys(
         self, schema: Schema, columns: Sequence[str], rows: Sequence[Row], returning: Sequence[str], stored: list[Row]
@@ -439,6 +504,9 @@ class SQLAlchemyDriver:
             self._call(self._connection.commit)
         except DatabaseUnavailableError as error:
             raise make_commit_lost_error() from error
+
+    def _key_step(self) -> int:
+        return self._call(self._database.dialect.key_step, self._connection)
 
     def _inspect_table(self, schema: Schema) -> None:
         self._call(self._database.dialect.inspect_table, self._connection, schema)
@@ -503,6 +571,17 @@ def _changes_keys(schema: Schema, columns: Sequence[str], rows: Sequence[Row]) -
     types = [(index, schema.by_name[name].type) for index, name in enumerate(columns) if name in schema.key]
     changing = [(index, type_) for index, type_ in types if type_.bind is not None]
     return any(type_.load(type_.store(row[index])) != row[index] for index, type_ in changing for row in rows)
+
+
+def _pick(names: Sequence[str], columns: Sequence[str], rows: Iterable[Row]) -> list[Row]:
+    """Return the values of some columns of each row."""
+    places = [columns.index(name) for name in names]
+    return [tuple(row[place] for place in places) for row in rows]
+
+
+def _as_stored(schema: Schema, names: Sequence[str], row: Row) -> Row:
+    types = (schema.by_name[name].type for name in names)
+    return tuple(one.load(one.store(value)) for one, value in zip(types, row, strict=True))
 
 
 def _measure(value: Any) -> int:

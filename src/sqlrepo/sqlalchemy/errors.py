@@ -93,7 +93,7 @@ class TableNames:
         return tuple(columns[field] for field in unique.columns)
 
     def _generated_names(self, unique: Unique) -> Iterable[str]:
-        """Return the names that PostgreSQL and MariaDB give to a constraint without a name."""
+        """Return the names that PostgreSQL, MySQL and MariaDB give to a constraint without a name."""
         if unique is self._key:
             return (f"{self.table}_pkey", "PRIMARY")
         if unique.name is not None:
@@ -168,8 +168,8 @@ def translate(
     original = error.orig if isinstance(error, exc.StatementError) and error.orig is not None else error
     if isinstance(original, sqlite3.Error):
         return _sqlite(original, tables, table)
-    if (number := _mariadb_number(original)) is not None:
-        return _mariadb(number, str(original.args[-1]), tables, table, too_long)
+    if (number := _mysql_number(original)) is not None:
+        return _mysql(number, str(original.args[-1]), tables, table, too_long)
     if (state := _sqlstate(original)) is not None:
         return _postgresql(state, original, tables, table)
     return _without_code(error, original)
@@ -425,11 +425,11 @@ _POSTGRESQL: Mapping[str, Make] = {
 }
 
 
-# -- MariaDB reports a number
+# -- MySQL and MariaDB report a number
 
 
-def _mariadb_number(original: BaseException) -> int | None:
-    """Read the number of an error of a MariaDB driver; each driver has a class MySQLError."""
+def _mysql_number(original: BaseException) -> int | None:
+    """Read the number of an error of one of their drivers; each driver has a class MySQLError."""
     if not any(base.__name__ == "MySQLError" for base in type(original).__mro__):
         return None
     return original.args[0] if original.args and isinstance(original.args[0], int) else None
@@ -440,15 +440,21 @@ _SEQUENCE_FAILED = 1467
 PACKET_TOO_LARGE = 1153
 
 
-def _mariadb(
+def _mysql_unique(text: str, tables: KnownTables, names: TableNames | None) -> UniqueViolationError:
+    # The text begins with the value, which may contain anything.
+    found = re.search(r".* for key '(.+)'$", text, re.DOTALL)
+    owner, _, server = found[1].rpartition(".") if found else ("", "", None)  # MySQL names the table too
+    if names is None or (owner and names.table != owner):
+        names = tables.find(owner) or names or tables.with_unique(server)
+    return _unique(names, server)
+
+
+def _mysql(
     number: int, text: str, tables: KnownTables, table: TableName | None, too_long: str | None
 ) -> RepositoryError:
     names = tables.find(table[1], table[0]) if table else None
     if number in (1062, 1586, 1169):
-        # The text begins with the value, which may contain anything.
-        found = re.search(r".* for key '(.+)'$", text, re.DOTALL)
-        server = found[1].rpartition(".")[2] if found else None
-        return _unique(names or tables.with_unique(server), server)
+        return _mysql_unique(text, tables, names)
     if number in (1048, 1364):
         found = re.search(r"'([^']+)'", text)
         return _not_null(names, (found[1],) if found else ())
@@ -459,9 +465,11 @@ def _mariadb(
         return _foreign_key(tables.find(found[2], found[1]), found[3], found[4].strip("`").split("`, `"))
     if number in (4025, 3819):
         found = re.search(r"CONSTRAINT `([^`]+)` failed for `([^`]*)`\.`([^`]+)`", text)
+        if found is None and (found := re.search(r"constraint '(.+)' is violated", text)):
+            return _check(tables.with_check(found[1], table), found[1])
         return _check(tables.find(found[3], found[2]) if found else names, found[1] if found else None)
-    make = _MARIADB.get(number)
-    error = make() if make else ProgrammingError(f"the database refused the statement (MariaDB reports {number})")
+    make = _MYSQL.get(number)
+    error = make() if make else ProgrammingError(f"the database refused the statement (it reports error {number})")
     if number == PACKET_TOO_LARGE:
         return _with_field(error, names, too_long)
     found = re.search(_COLUMN, text, re.DOTALL)
@@ -469,9 +477,9 @@ def _mariadb(
     return _with_field(error, names, generated or (found[1] if found else None))
 
 
-_MARIADB: Mapping[int, Make] = {
+_MYSQL: Mapping[int, Make] = {
     **dict.fromkeys(
-        (0, 1053, 1077, 1079, 1080, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055), _unavailable(_LOST)
+        (0, 1053, 1077, 1079, 1080, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055, 4031), _unavailable(_LOST)
     ),
     **dict.fromkeys((1040, 1203, 1226), _unavailable("the database has no free connection")),
     **dict.fromkeys((2002, 2003, 2005), _unavailable(_UNREACHABLE)),
@@ -479,10 +487,10 @@ _MARIADB: Mapping[int, Make] = {
     1049: _misconfigured("there is no such database; check the URL"),
     **dict.fromkeys((1213, 1479), _deadlock),
     1020: _serialization,
-    1205: _lock_timeout,
+    **dict.fromkeys((1205, 3572), _lock_timeout),
     **dict.fromkeys((1317, 1969, 3024), _statement_timeout),
     **dict.fromkeys((1290, 1792, 1836), _read_only),
-    **dict.fromkeys((1054, 1064, 1109, 1146, 1051, 1267, 1305, 1327), _bad_statement),
+    **dict.fromkeys((1054, 1055, 1064, 1109, 1146, 1051, 1267, 1305, 1327), _bad_statement),
     **dict.fromkeys((1142, 1143, 1227, 1370), _forbidden),
     **dict.fromkeys((167, 1264, 1467, 1690, 1411), _out_of_range),
     1406: _too_long,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -18,10 +19,15 @@ from sqlrepo.tables.schema import TableName
 #: An execution option of the library's own statements, which no query budget counts.
 UNCOUNTED = "sqlrepo_uncounted"
 
+#: An execution option of an INSERT whose rows must be sent as one statement, so that their keys are consecutive.
+AT_ONCE = "sqlrepo_at_once"
+
 # Statements that begin, end or configure transactions.
 _FRAME = re.compile(
     r"\s*(BEGIN|START TRANSACTION|SET TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|PRAGMA query_only)\b", re.IGNORECASE
 )
+
+_PARAMETER = re.compile(r"%\((.+?)\)s")
 
 
 class Listener(Protocol):
@@ -58,6 +64,7 @@ def listen(engine: sa.Engine) -> None:
     event.listen(root, "handle_error", _on_error)
     event.listen(root, "before_cursor_execute", _on_send)
     event.listen(root, "after_cursor_execute", _on_answer)
+    event.listen(root, "do_executemany", _insert_at_once)
 
 
 def subscribe(connection: sa.Connection, listener: Listener) -> None:
@@ -117,6 +124,18 @@ def _on_send(connection: sa.Connection, _: Any, statement: str, *more: Any) -> N
 def _on_answer(connection: sa.Connection, *_: Any) -> None:
     for listener in _LISTENERS.get(connection, ()):
         listener.on_answer()
+
+
+def _insert_at_once(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+    """Write the values of all rows into one statement; drivers would split it, or send each row by itself."""
+    if AT_ONCE not in context.execution_options:
+        return False
+    start, _, row = statement.rpartition(" VALUES ")
+    named = _PARAMETER.findall(row)
+    values = [one[name] for one in parameters for name in named] if named else chain.from_iterable(parameters)
+    rows = ", ".join([_PARAMETER.sub("%s", row)] * len(parameters))
+    cursor.execute(f"{start} VALUES {rows}", tuple(values))
+    return True
 
 
 def _on_error(context: sa.ExceptionContext) -> None:

@@ -24,7 +24,8 @@ from sqlrepo.tables.reflection import schema_of
 S = TypeVar("S", bound=GenerativeSelect)
 
 # The statement is written before there is a connection, so for every database and without knowledge of the server.
-_DIALECTS = tuple(dialect_of(module.dialect()) for module in (sqlite, postgresql, mysql))
+_BARE: tuple[Any, ...] = (sqlite.dialect, postgresql.dialect, mysql.dialect)
+_DIALECTS = (*(dialect_of(one()) for one in _BARE), dialect_of(_BARE[-1](is_mariadb=True)))
 
 
 def apply_query(statement: S, query: QueryObject[Any]) -> S:
@@ -59,10 +60,10 @@ def apply_query(statement: S, query: QueryObject[Any]) -> S:
     schema, where = alone._mapper.schema, selection.where
     columns = compared_columns(schema)
     scribes = [scribe_with_values(where, one) for one in _DIALECTS]
-    result = selected.where(PerDialect({one.dialect.sql.name: one.clause(where.shape, columns) for one in scribes}))
+    result = selected.where(PerDialect({one.dialect.name: one.clause(where.shape, columns) for one in scribes}))
     orders = [write_order(schema, one, columns, selection.order) for one in scribes]
     for keys in zip(*orders, strict=True):
-        result = result.order_by(PerDialect({one.sql.name: key for one, key in zip(_DIALECTS, keys, strict=True)}))
+        result = result.order_by(PerDialect({one.name: key for one, key in zip(_DIALECTS, keys, strict=True)}))
     result = result if selection.limit is None else result.limit(selection.limit)
     return cast(S, result.offset(selection.offset) if selection.offset else result)
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import BigInteger, DateTime, Dialect, Double, LargeBinary, Numeric, String, Time, Uuid
 from sqlalchemy import Text as PlainText
 from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from sqlrepo.language.values import Kind, ValueType, WrongValueError
@@ -33,9 +34,27 @@ __all__ = [
 ]
 
 _MYSQL = ("mysql", "mariadb")
-_CODE_POINTS = "utf8mb4_nopad_bin"
+#: The collations that compare by code point, trailing blanks included.
+CODE_POINTS = {"mariadb": "utf8mb4_nopad_bin", "mysql": "utf8mb4_0900_bin"}
 _MAX_DIGITS = 18  # what a 64-bit integer holds
 _MICROSECOND = timedelta(microseconds=1)
+
+
+class MySQLVarchar(mysql.VARCHAR):
+    """VARCHAR in the collation that compares by code point: a URL of MySQL may lead to MariaDB, which has another."""
+
+
+class MySQLText(mysql.LONGTEXT):
+    """LONGTEXT in the collation that compares by code point; see `MySQLVarchar`."""
+
+
+@compiles(MySQLVarchar)
+@compiles(MySQLText)
+def _compile_text(type_: Any, compiler: Any, **options: Any) -> str:
+    name = "mariadb" if getattr(compiler.dialect, "is_mariadb", False) else "mysql"
+    text = {"charset": "utf8mb4", "collation": CODE_POINTS[name]}
+    plain = mysql.LONGTEXT(**text) if type_.length is None else mysql.VARCHAR(type_.length, **text)
+    return str(compiler.process(plain, **options))
 
 
 def Text(length: int | None = None) -> String:  # noqa: N802  # used like a type's name
@@ -48,12 +67,12 @@ def Text(length: int | None = None) -> String:  # noqa: N802  # used like a type
         return (
             PlainText()
             .with_variant(postgresql.TEXT(collation="C"), "postgresql")
-            .with_variant(mysql.LONGTEXT(charset="utf8mb4", collation=_CODE_POINTS), *_MYSQL)
+            .with_variant(MySQLText(charset="utf8mb4", collation=CODE_POINTS["mysql"]), *_MYSQL)
         )
     return (
         String(length)
         .with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
-        .with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation=_CODE_POINTS), *_MYSQL)
+        .with_variant(MySQLVarchar(length, charset="utf8mb4", collation=CODE_POINTS["mysql"]), *_MYSQL)
     )
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import partial
+from secrets import randbits
+from time import time_ns
 from typing import Any
 from uuid import UUID, uuid1, uuid4
 
@@ -134,9 +136,22 @@ _NOW = (
     "timezone('utc',now())", "now()attimezone'utc'", "current_timestampattimezone'utc'",
 )  # fmt: skip
 _TODAY = ("current_date", "current_date()", "curdate()", "date('now')")
+_UUID7_STEP = 245  # nanoseconds, of which twelve bits make a millisecond
+_latest = [0]
+
+
+def uuid7() -> UUID:
+    """Make a UUID as PostgreSQL does: later ones of a process are larger."""
+    _latest[0] = now = max(time_ns(), _latest[0] + _UUID7_STEP)
+    milliseconds, rest = divmod(now, 1_000_000)
+    return UUID(int=milliseconds << 80 | 7 << 76 | rest * 4096 // 1_000_000 << 64 | 2 << 62 | randbits(62))
+
+
 _UUIDS: Mapping[str, Callable[[], UUID]] = {
     "gen_random_uuid()": uuid4,
     "uuid_generate_v4()": uuid4,
+    "uuidv4()": uuid4,
+    "uuidv7()": uuid7,
     "uuid_generate_v1()": uuid1,
     "uuid_generate_v1mc()": uuid1,
     "uuid()": uuid1,
@@ -154,8 +169,12 @@ def _now(*, aware: bool, rounded: bool) -> datetime:
 
 
 # One function each, because tables are the same only if their functions are.
-_UUID_FUNCTIONS = {make: _made_by(make) for make in (uuid1, uuid4)}
-_UUID_TEXTS = {uuid1: _made_by(lambda: str(uuid1())), uuid4: _made_by(lambda: str(uuid4()))}
+_UUID_FUNCTIONS = {make: _made_by(make) for make in (uuid1, uuid4, uuid7)}
+_UUID_TEXTS = {
+    uuid1: _made_by(lambda: str(uuid1())),
+    uuid4: _made_by(lambda: str(uuid4())),
+    uuid7: _made_by(lambda: str(uuid7())),
+}
 _TODAY_FUNCTION = _made_by(lambda: datetime.now(UTC).date())
 _NOW_FUNCTIONS = {
     (aware, rounded): _made_by(partial(_now, aware=aware, rounded=rounded))

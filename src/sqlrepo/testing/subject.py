@@ -21,7 +21,6 @@ from sqlrepo import (
     AsyncBaseUnitOfWork,
     BaseRepository,
     BaseUnitOfWork,
-    MappingError,
     QueryError,
     QueryObject,
     RepositoryError,
@@ -178,19 +177,7 @@ class UnderTest(Generic[T]):
 
 
 def declared_repositories(unit: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys(name for base in type(unit).__mro__ for name in _annotations(base)):
-        try:
-            value = getattr(unit, name, None)
-        except MappingError:  # an annotation that only type checkers can resolve declares nothing
-            continue
-        if isinstance(value, BaseRepository | AsyncBaseRepository):
-            found[name] = value
-    return found
-
-
-def _annotations(cls: type) -> Iterable[str]:
-    return cast("Mapping[str, Any]", vars(cls).get("__annotations__", {}))
+    return {name: getattr(unit, name) for name in type(unit)._declarations.repositories}
 
 
 def count_rows(repository: Any, part: Part) -> int:

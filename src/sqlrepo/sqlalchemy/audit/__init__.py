@@ -17,7 +17,6 @@ from sqlrepo.sqlalchemy.dialects.base import is_first, log
 from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema
 
-# URLs and table options call MariaDB by two names.
 _DIALECTS = ("sqlite", "postgresql", "mariadb", "mysql")
 
 

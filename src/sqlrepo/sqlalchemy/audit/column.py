@@ -12,11 +12,13 @@ from sqlalchemy import exc
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.types import TypeDecorator
 
+from sqlrepo.sqlalchemy.types import CODE_POINTS
 from sqlrepo.tables.reflection import BY_CODE_POINT
 
-MARIADB = frozenset({"mariadb", "mysql"})
+MARIADB = frozenset({"mariadb"})
+MYSQL = MARIADB | {"mysql"}
 
-# The capacity of MariaDB's text and binary types that are declared without a length.
+# The capacity of MySQL's text and binary types that are declared without a length.
 _CAPACITIES: Mapping[str, str] = {
     "TINYTEXT": "255 bytes",
     "TEXT": "65,535 bytes",
@@ -25,6 +27,11 @@ _CAPACITIES: Mapping[str, str] = {
     "BLOB": "65,535 bytes",
     "MEDIUMBLOB": "16 MB",
 }
+
+
+def server_name(dialect: sa.Dialect) -> str:
+    """Return the name of the database, which is MariaDB too if it was found behind a URL of MySQL."""
+    return "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class ColumnInfo:
 
     @property
     def capacity(self) -> str | None:
-        """The size limit of a MariaDB type without a declared length."""
+        """The size limit of a type of MySQL or MariaDB without a declared length."""
         return None if self.has_length else _CAPACITIES.get(self.type_name)
 
     @property
@@ -135,9 +142,10 @@ class ColumnInfo:
         length = getattr(self.type, "length", None) or ""
         if self.dialect.name == "postgresql":
             return f'types.Text({length}), which is COLLATE "C".'
+        collation = CODE_POINTS[server_name(self.dialect)]
         if length or self.type_name == "CHAR" or not self.ddl:
-            return f"types.Text({length or '<length>'}), which is VARCHAR … COLLATE utf8mb4_nopad_bin."
-        return "types.Text(), which is LONGTEXT COLLATE utf8mb4_nopad_bin."
+            return f"types.Text({length or '<length>'}), which is VARCHAR … COLLATE {collation}."
+        return f"types.Text(), which is LONGTEXT COLLATE {collation}."
 
     def _table_option(self, *names: str) -> str:
         options = self.column.table.kwargs

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sqlrepo.core.definition import Definition, RepositoryConfig, type_arguments
 from sqlrepo.errors import MappingError
-from sqlrepo.sqlalchemy.audit.column import MARIADB, ColumnInfo
+from sqlrepo.sqlalchemy.audit.column import MARIADB, MYSQL, ColumnInfo, server_name
 from sqlrepo.sqlalchemy.audit.server import Server
 from sqlrepo.tables.parts import all_parts
 from sqlrepo.tables.reflection import left_out, refusals
@@ -91,7 +91,7 @@ def findings_of(
     """Find what is not portable in a table: its columns one by one, then its constraints and indexes."""
     columns = {one: ColumnInfo(one, dialect, server.collation(one), server.default) for one in table.columns}
     info = TableInfo(table, dialect.name, columns)
-    rules = [rule for rule in RULES if info.database in rule.databases and rule.code not in without]
+    rules = [rule for rule in RULES if server_name(dialect) in rule.databases and rule.code not in without]
     found = [_finding(rule, info, spot) for rule in rules for spot in rule.find(info)]
     refused = [*refusals(table), *left_out(table)]
     for column in columns.values():
@@ -312,7 +312,7 @@ def _plain_columns(part: Any) -> list[sa.Column[Any]]:
 # -- the rules
 
 _POSTGRESQL, _SQLITE = frozenset({"postgresql"}), frozenset({"sqlite"})
-_SERVERS = _POSTGRESQL | MARIADB
+_SERVERS = _POSTGRESQL | MYSQL
 _TEXT = "{0.text_remedy}"
 _TIME = "types.TimeOfDay(), types.LocalDateTime(), or types.Instant() for a time zone."
 _AT_COMMIT = "A violation is found at COMMIT; other databases find it at the statement."
@@ -327,12 +327,12 @@ RULES = (
         _SERVERS,
         _columns(lambda c: c.is_native_enum),
         "The database sorts members as declared, and repositories by name, without an index. A new member needs ALTER "
-        "TABLE (MariaDB) or ALTER TYPE (PostgreSQL).",
+        "TABLE (MySQL, MariaDB) or ALTER TYPE (PostgreSQL).",
         "types.Member(…), which stores the name as text.",
     ),
     Rule(
         "enum-labels",
-        MARIADB,
+        MYSQL,
         _columns(_has_clashing_labels),
         "Labels that differ only in case or trailing blanks are equal in this collation.",
         "Names that differ in more than that.",
@@ -340,29 +340,29 @@ RULES = (
     ),
     Rule(
         "text-length",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.is_text and not c.ddl),
-        "MariaDB has no VARCHAR without a length, so CREATE TABLE fails.",
+        "MySQL and MariaDB have no VARCHAR without a length, so CREATE TABLE fails.",
         _TEXT,
     ),
     Rule(
         "char",
         _SERVERS,
         _columns(lambda c: c.is_text and c.type_name == "CHAR"),
-        "MariaDB drops blanks at the end, and PostgreSQL fills short texts up with blanks. Repositories give texts "
-        "without them, and refuse a text that ends with a blank; your own statements read what the database gives.",
+        "MySQL and MariaDB drop blanks at the end, and PostgreSQL fills short texts up with blanks. Repositories give "
+        "texts without them, and refuse a text that ends with a blank; your own statements read what the database has.",
         _TEXT,
     ),
     Rule(
         "charset",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.is_text and c.collation.charset not in ("", "utf8mb4")),
         "The character set {0.collation.charset} lacks most characters; writing one of those fails.",
         _TEXT,
     ),
     Rule(
         "collation",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.is_text and not c.collation.exact),
         "{0.collation_name} does not compare by code point: most treat 'a', 'A', 'á' and 'a ' as equal. Repositories "
         "compare and sort exactly, but an index then gives no order. Your own statements compare by the collation.",
@@ -388,21 +388,21 @@ RULES = (
     ),
     Rule(
         "short-text",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.capacity is not None and isinstance(c.type, sa.String)),
         "The column holds {0.capacity}. Longer texts are refused, unlike in memory and in other databases.",
         _TEXT,
     ),
     Rule(
         "short-bytes",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.capacity is not None and not isinstance(c.type, sa.String)),
         "The column holds {0.capacity}. Longer values are refused, unlike in memory and in other databases.",
         "types.Bytes(), which is LONGBLOB.",
     ),
     Rule(
         "padded-bytes",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.type_name == "BINARY"),
         "Short values come back filled up with zero bytes.",
         "types.Bytes(<length>), which is VARBINARY.",
@@ -416,7 +416,7 @@ RULES = (
     ),
     Rule(
         "numeric",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.type_name in _NUMERIC and not c.has_length),
         "The column is DECIMAL(10, 0): 1.5 becomes 2, without an error. Repositories refuse such values.",
         "types.Exact(<precision>, <scale>).",
@@ -431,7 +431,7 @@ RULES = (
     ),
     Rule(
         "integer-range",
-        MARIADB,
+        MYSQL,
         _columns(_has_odd_range),
         "This is not the range of a portable integer. In a variant, numbers that do not fit are found by the database "
         "alone.",
@@ -439,23 +439,23 @@ RULES = (
     ),
     Rule(
         "interval",
-        MARIADB | _SQLITE,
+        MYSQL | _SQLITE,
         _columns(lambda c: c.is_interval),
-        "The interval is stored as a date after 1970, which loses range (and microseconds in MariaDB).",
+        "The interval is stored as a date after 1970, which loses range (and microseconds in MySQL and MariaDB).",
         "types.Duration().",
     ),
     Rule(
         "timestamp",
-        MARIADB,
+        MYSQL,
         _columns(lambda c: c.type_name == "TIMESTAMP" and not c.is_interval),
         "TIMESTAMP ends in 2038, and is converted to the time zone of the session.",
         "types.Instant() or types.LocalDateTime().",
     ),
     Rule(
         "microseconds",
-        MARIADB,
+        MYSQL,
         _columns(_drops_microseconds),
-        "Microseconds are cut off, so == does not find the value that was written.",
+        "Microseconds are cut off (MySQL rounds to seconds), so == does not find the value that was written.",
         _TIME,
     ),
     Rule(
@@ -467,7 +467,7 @@ RULES = (
     ),
     Rule(
         "zone",
-        MARIADB | _SQLITE,
+        MYSQL | _SQLITE,
         _columns(_loses_zone),
         "The time zone is not stored. Repositories write and read UTC; your own statements read a date without zone.",
         "types.Instant(), which gives UTC to every statement.",
@@ -479,6 +479,13 @@ RULES = (
         "MariaDB's UUID sorts by swapped segments and refuses some values. Repositories sort by the digits, without an "
         "index; your own statements do not. (For mysql+…:// URLs, SQLAlchemy 2.0 makes the column CHAR(32), "
         "and 2.1 makes it UUID.)",
+        "types.UniqueId().",
+    ),
+    Rule(
+        "native-uuid",
+        MYSQL - MARIADB,
+        _columns(lambda c: c.type_name == "UUID"),
+        "MySQL has no type UUID: CREATE TABLE is a syntax error.",
         "types.UniqueId().",
     ),
     Rule(
@@ -505,7 +512,7 @@ RULES = (
     ),
     Rule(
         "numbering",
-        MARIADB | _SQLITE,
+        MYSQL | _SQLITE,
         _columns(_counts_otherwise),
         "Only PostgreSQL counts by Identity(start={0.column.identity.start}, increment={0.column.identity.increment}); "
         "here numbers begin at 1.",
@@ -522,9 +529,9 @@ RULES = (
     ),
     Rule(
         "partial-unique",
-        MARIADB,
+        MYSQL,
         _total_indexes,
-        "MariaDB has no partial indexes, so the index is unique over all rows.",
+        "MySQL and MariaDB have no partial indexes, so the index is unique over all rows.",
         "A table of their own for the rows that the condition selects.",
     ),
     Rule(
@@ -536,24 +543,24 @@ RULES = (
     ),
     Rule(
         "set-default",
-        MARIADB,
+        MYSQL,
         _actions("SET DEFAULT"),
-        "MariaDB does RESTRICT instead, without an error.",
+        "MySQL and MariaDB do RESTRICT instead, without an error.",
         "RESTRICT.",
     ),
     Rule(
         "set-null",
         _SERVERS | _SQLITE,
         _actions("SET NULL", lambda key: not all(column.nullable for column in key.columns)),
-        "The column is NOT NULL. MariaDB refuses CREATE TABLE; other databases refuse to delete or change a parent "
-        "that has children.",
+        "The column is NOT NULL. MySQL and MariaDB refuse CREATE TABLE; other databases refuse to delete or change a "
+        "parent that has children.",
         "A nullable column, or RESTRICT.",
     ),
     Rule(
         "deferrable",
-        MARIADB,
+        MYSQL,
         _deferrable("deferrable", _is_deferrable, sa.ForeignKeyConstraint, sa.UniqueConstraint),
-        "MariaDB has no deferrable constraints: CREATE TABLE is a syntax error.",
+        "MySQL and MariaDB have no deferrable constraints: CREATE TABLE is a syntax error.",
         _AT_ONCE,
     ),
     Rule(
@@ -586,7 +593,7 @@ RULES = (
     ),
     Rule(
         "engine",
-        MARIADB,
+        MYSQL,
         _other_engine,
         "The storage engine has no transactions, or no foreign keys: what a unit of work rolls back stays written.",
         "InnoDB.",

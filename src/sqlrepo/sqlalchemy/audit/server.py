@@ -12,8 +12,8 @@ from sqlrepo.sqlalchemy.audit.column import Collation
 
 _ColumnName: TypeAlias = tuple[str, str, str]
 
-_MARIADB_DEFAULT = sa.text("SELECT database(), @@collation_database, @@character_set_database")
-_MARIADB_COLUMNS = sa.text("""
+_MYSQL_DEFAULT = sa.text("SELECT database(), @@collation_database, @@character_set_database")
+_MYSQL_COLUMNS = sa.text("""
     SELECT table_schema, table_name, column_name, collation_name, character_set_name
     FROM information_schema.columns
     WHERE collation_name IS NOT NULL
@@ -52,11 +52,11 @@ class Server:
 UNKNOWN = Server()
 
 
-def _mariadb(connection: sa.Connection) -> Server:
-    schema, default, default_charset = connection.execute(_MARIADB_DEFAULT).one()
+def _mysql(connection: sa.Connection) -> Server:
+    schema, default, default_charset = connection.execute(_MYSQL_DEFAULT).one()
     columns = {
         (namespace, table, column): Collation(collation, charset)
-        for namespace, table, column, collation, charset in connection.execute(_MARIADB_COLUMNS)
+        for namespace, table, column, collation, charset in connection.execute(_MYSQL_COLUMNS)
     }
     return Server(schema, Collation(default, default_charset), columns)
 
@@ -93,8 +93,8 @@ def _sqlite_columns(connection: sa.Connection) -> Iterator[tuple[_ColumnName, Co
 _READERS: Mapping[str, Callable[[sa.Connection], Server]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
-    "mysql": _mariadb,
-    "mariadb": _mariadb,
+    "mysql": _mysql,
+    "mariadb": _mysql,
 }
 
 

@@ -55,8 +55,9 @@ class Triggers(NamedTuple):
 class Dialect(ABC):
     """One kind of database: its settings, its connections and the SQL that is particular to it."""
 
-    name: ClassVar[str]
+    name: str
     usual_isolation: ClassVar[str] = READ_COMMITTED
+    returns_inserted: bool = True  # INSERT returns the rows as they are stored
     has_upsert: ClassVar[bool] = False  # one statement that also returns whether it inserted
     survives_interrupts: ClassVar[bool] = False  # a connection can be used after an interrupt during a statement
     inspects_tables: ClassVar[bool] = False  # the SQL of statements depends on properties of their table
@@ -195,7 +196,15 @@ class Dialect(ABC):
     def after_insert(self, connection: sa.Connection, schema: Schema, given: Sequence[int]) -> None:
         """Keep the database from generating key numbers that were inserted explicitly."""
 
+    def key_step(self, connection: sa.Connection) -> int:
+        """Return the distance between the generated keys of one statement, where INSERT returns only the first."""
+        return 1
+
     # -- statements
+
+    def keeps(self, column: AnyColumn) -> bool:
+        """Return True if a value that was checked comes back as it is, where INSERT returns no rows."""
+        return False
 
     def read(self, column: AnyColumn) -> AnyColumn:
         """Return an expression for the column's value as every database gives it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, assert_never
+from typing import Any, assert_never
 
 import sqlalchemy as sa
 from sqlalchemy import event, func, literal
@@ -60,7 +60,7 @@ _ADVANCE = """
 class PostgreSQL(Dialect):
     """PostgreSQL through psycopg 3 or asyncpg."""
 
-    name: ClassVar[str] = "postgresql"
+    name = "postgresql"
     has_upsert = True
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:

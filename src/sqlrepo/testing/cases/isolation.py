@@ -43,6 +43,10 @@ ANSWERS: dict[str, dict[str, str]] = {
             "no/error no no no no/error no possible/error possible/error no no possible/error possible possible"
         ),
         "mariadb SERIALIZABLE": f"no no no error no no error error no no {'error ' * 3}",
+        "mysql READ UNCOMMITTED": f"no {'possible ' * 5} no {'possible ' * 6}",
+        "mysql READ COMMITTED": f"{'no ' * 5} possible no {'possible ' * 6}",
+        "mysql REPEATABLE READ": f"{'no ' * 6} possible possible no no possible possible possible",
+        "mysql SERIALIZABLE": "no no no error no no no/error error no no no/error error error",
         # What every database promises, for a harness of your own.
         "READ UNCOMMITTED": f"no/error {'no/error/possible ' * 12}",
         "READ COMMITTED": f"{'no/error ' * 4} {'no/error/possible ' * 9}",

@@ -1,4 +1,4 @@
-"""MariaDB: comparing text by code point, whatever the collation of its column."""
+"""MySQL and MariaDB: comparing text by code point, whatever the collation of its column."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from weakref import WeakMethod
 
 import sqlalchemy as sa
 from sqlalchemy import event, func, literal
+from sqlalchemy.types import TypeDecorator
 
 from sqlrepo.errors import UnsupportedError
 from sqlrepo.language.criteria import Match, Operator
@@ -19,36 +20,56 @@ from sqlrepo.sqlalchemy.dialects.base import (
     AnyColumn,
     Dialect,
     Needle,
+    Triggers,
     compare,
     successor,
 )
 from sqlrepo.sqlalchemy.errors import PACKET_TOO_LARGE
 from sqlrepo.sqlalchemy.events import UNCOUNTED
+from sqlrepo.sqlalchemy.types import CODE_POINTS
 from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema, TableName
 
-_EXACT = "utf8mb4_nopad_bin"
-_UNICODE_FOLD = "utf8mb4_uca1400_ai_ci"  # whose LOWER knows current Unicode; older collations know that of 2003
+_UNICODE_FOLD = "utf8mb4_uca1400_ai_ci"  # whose LOWER knows current Unicode; MariaDB's older ones know that of 2003
 _FIRST_WITH_FOLD = (10, 10)
+_FIRST_MYSQL = (8, 0, 17)
+# Letters that need more bytes in lower case, where MySQL's LOWER cuts off the end of the text.
+_GROWING = ("\N{LATIN CAPITAL LETTER A WITH STROKE}", "\N{LATIN CAPITAL LETTER T WITH DIAGONAL STROKE}")
 
 _COLUMNS = sa.text("""
-    SELECT column_name, character_set_name, collation_name, numeric_scale FROM information_schema.columns
-    WHERE table_schema = coalesce(:namespace, database()) AND table_name = :name
+    SELECT column_name, character_set_name, collation_name, numeric_scale, data_type, datetime_precision
+    FROM information_schema.columns WHERE table_schema = coalesce(:namespace, database()) AND table_name = :name
+""").execution_options(**{UNCOUNTED: True})
+_UNKNOWN = (None,) * 5
+
+# A trigger before INSERT may set any column; the other ones cannot change rows of their own table.
+_TRIGGERS = sa.text("""
+    SELECT count(*) > 0 FROM information_schema.triggers WHERE action_timing = 'BEFORE'
+    AND event_manipulation = 'INSERT' AND event_object_table = :name
+    AND event_object_schema = coalesce(:namespace, database())
 """).execution_options(**{UNCOUNTED: True})
 
+# The types of MySQL that give back what was written, if the value is valid.
+_KEPT = (
+    *("tinyint", "smallint", "mediumint", "int", "bigint", "date", "varbinary"),
+    *("varchar", "tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob"),
+)
+_STEP_OF_SESSION = sa.text("SELECT @@SESSION.auto_increment_increment").execution_options(**{UNCOUNTED: True})
+_MICROSECONDS = 6
+_STEP = "sqlrepo_step"
 
-class MariaDB(Dialect):
-    """MariaDB through PyMySQL or asyncmy; URLs may begin with ``mysql`` or ``mariadb``."""
 
-    name: ClassVar[str] = "mariadb"
+class MySQL(Dialect):
+    """MySQL or MariaDB through PyMySQL or asyncmy. A URL that begins with ``mysql`` may lead to either of them."""
+
     inspects_tables: ClassVar[bool] = True
     reads_changed_table: ClassVar[bool] = False
     # No native upsert: ON DUPLICATE KEY reacts to any key, and does not tell insert from update.
 
     def __init__(self, sql: sa.Dialect, isolation: str | None = None) -> None:
         super().__init__(sql, isolation)
-        self.types = type(sql)()  # the engine's own would keep what it says before it knows its server
-        # The character set, collation and scale of each column.
+        self._meet(sql)
+        # The character set, collation, scale, type and digits of seconds of each column.
         self._properties: dict[TableName, dict[str, tuple[Any, ...]]] = {}
 
     # -- engines
@@ -105,12 +126,25 @@ class MariaDB(Dialect):
         if read_only:
             connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
+    def _meet(self, server: Any) -> None:
+        """Tell the two servers apart; a dialect of SQLAlchemy knows which one it has as soon as it has connected."""
+        self.name = "mariadb" if server.is_mariadb else "mysql"
+        self.returns_inserted = server.is_mariadb
+        self._exact = CODE_POINTS[self.name]
+        # The engine's own would keep what a type said before the engine knew its server.
+        self.types = type(server)(is_mariadb=server.is_mariadb)
+
     def _inspect(self, connection: sa.Connection) -> Sequence[str]:
-        server: Any = connection.dialect  # which has connected, so it knows the version
-        if not server.is_mariadb:
-            raise UnsupportedError("this server is MySQL, which cannot return the rows it inserts; use MariaDB")
-        version = tuple(server.server_version_info[:2])
-        if version >= _FIRST_WITH_FOLD:
+        server: Any = connection.dialect
+        self._meet(server)
+        version = tuple(server.server_version_info)
+        if self.name == "mysql" and version < _FIRST_MYSQL:
+            raise UnsupportedError(
+                f"this server is MySQL {'.'.join(map(str, version))}, which has no checks or no collation "
+                f"{self._exact}; use MySQL 8.0.17 or later"
+            )
+        version = version[:2]
+        if self.name == "mysql" or version >= _FIRST_WITH_FOLD:
             return ()
         self.no_unicode_fold = f"MariaDB {'.'.join(map(str, version))} cannot fold case by Unicode (10.10 can)"
         return (f'{self.no_unicode_fold}; for icontains and its family, set `fold = "ascii"` on the repository',)
@@ -132,6 +166,19 @@ class MariaDB(Dialect):
         if known:  # else the table does not exist yet
             self._properties[schema.full_name] = known
 
+    def _read_triggers(self, connection: sa.Connection, schema: Schema) -> Triggers | None:
+        if self.returns_inserted:  # as its triggers have made them
+            return super()._read_triggers(connection, schema)
+        namespace = connection.schema_for_object(table_of(schema))
+        found = connection.execute(_TRIGGERS, {"namespace": namespace, "name": schema.name}).scalar_one()
+        return Triggers(changing=bool(found), refusing=False)
+
+    def key_step(self, connection: sa.Connection) -> int:
+        """Return the distance of the keys of one statement, which is the number of servers where several write."""
+        if _STEP not in connection.info:  # which lives as long as the connection to the server
+            connection.info[_STEP] = connection.execute(_STEP_OF_SESSION).scalar_one()
+        return int(connection.info[_STEP])
+
     def forbid_writes(self, connection: sa.Connection, *, forbidden: bool) -> None:
         """Do nothing: the transaction was begun as a read-only one."""
 
@@ -142,13 +189,33 @@ class MariaDB(Dialect):
         scale = self._server_properties(column)[2] or 0
         return f"needs more than {scale} digits after the point" if len(fraction_of(value)) > scale else None
 
+    def keeps(self, column: AnyColumn) -> bool:
+        """Trust the type that the server reports, not the declared one."""
+        if isinstance(column.type, TypeDecorator) and not hasattr(column.type, "value_type"):
+            return False
+        stored: Any = self.stored_type(column)
+        _, _, scale, type_, digits = self._server_properties(column)
+        match type_:
+            case "decimal":
+                return isinstance(stored, sa.Numeric) and stored.precision is not None and stored.scale == scale
+            case "double":
+                return isinstance(stored, sa.Float)
+            case "char":
+                return isinstance(stored, sa.CHAR | sa.Uuid)
+            case "datetime" | "time":
+                return bool(digits == _MICROSECONDS)
+            case "json":  # which is written in another form; without a key it cannot be read again
+                return not column.table.primary_key.columns
+            case _:
+                return type_ in _KEPT
+
     def exact(self, column: AnyColumn) -> AnyColumn:
         """Return text in an exact collation; UUIDs as text, because MariaDB sorts them by swapped segments."""
         if self._is_uuid(column):
-            return _convert(column).collate(_EXACT)
-        if not self._is_text(column) or self._collation(column) == _EXACT:
+            return _convert(column).collate(self._exact)
+        if not self._is_text(column) or self._collation(column) == self._exact:
             return column
-        return _convert(column, type_=column.type).collate(_EXACT)
+        return _convert(column, type_=column.type).collate(self._exact)
 
     def key(self, column: AnyColumn) -> AnyColumn:
         return sa.type_coerce(self.exact(column), column.type) if self._is_text(column) else column
@@ -193,20 +260,26 @@ class MariaDB(Dialect):
             # LOWER changes A to Z and nothing else only in the character set ascii.
             octets = sa.cast(_convert(column), sa.LargeBinary())
             lowered = sa.cast(func.lower(_convert(octets, "ascii")), sa.LargeBinary())
-            return _convert(lowered).collate(_EXACT)
+            return _convert(lowered).collate(self._exact)
         self.require_unicode_fold()
-        return func.lower(_convert(column).collate(_UNICODE_FOLD), type_=column.type).collate(_EXACT)
+        if self.name == "mariadb":
+            return func.lower(_convert(column).collate(_UNICODE_FOLD), type_=column.type).collate(self._exact)
+        text: AnyColumn = _convert(column).collate(self._exact)
+        for letter in _GROWING:
+            text = func.replace(text, sa.literal(letter), sa.literal(letter.lower()))
+        return func.lower(text, type_=column.type)
 
     def _is_text(self, column: AnyColumn) -> bool:
         return isinstance(self.stored_type(column), sa.String)
 
     def _is_uuid(self, column: AnyColumn) -> bool:
         stored = self.stored_type(column)
-        return isinstance(stored, sa.UUID) or (isinstance(stored, sa.Uuid) and stored.native_uuid)
+        native = isinstance(stored, sa.UUID) or (isinstance(stored, sa.Uuid) and stored.native_uuid)
+        return native and self.name == "mariadb"
 
     def _is_broader(self, column: AnyColumn) -> bool:
         """Return True if the column's own collation treats all equal texts as equal, and others too."""
-        return self._is_text(column) and self._collation(column) != _EXACT and self._charset(column) == "utf8mb4"
+        return self._is_text(column) and self._collation(column) != self._exact and self._charset(column) == "utf8mb4"
 
     def _collation(self, column: AnyColumn) -> str | None:
         return self._server_properties(column)[1] or getattr(self.stored_type(column), "collation", None)
@@ -215,11 +288,11 @@ class MariaDB(Dialect):
         return self._server_properties(column)[0] or getattr(self.stored_type(column), "charset", None)
 
     def _server_properties(self, column: AnyColumn) -> tuple[Any, ...]:
-        """Return the character set, the collation and the scale that the server reported."""
+        """Return what the server reported of a column."""
         table = getattr(column, "table", None)
         if not isinstance(table, sa.Table) or not isinstance(column, sa.Column):
-            return None, None, None
-        return self._properties.get((table.schema, table.name), {}).get(column.name, (None, None, None))
+            return _UNKNOWN
+        return self._properties.get((table.schema, table.name), {}).get(column.name, _UNKNOWN)
 
 
 def _fix_ping(engine: sa.Engine) -> None:
