@@ -355,3 +355,14 @@ def test_a_name_that_is_a_field_and_leads_nowhere_is_the_field(empty):
         nameds.add_many([Named(customer_id__size=size) for size in (1, 2, 3)])
         found = nameds.find(Query(customer_id__size_ge=2, customer_id__name="n"))
         assert [one.customer_id__size for one in found] == [3, 2]
+
+
+def test_rows_on_the_way_are_joined_one_by_one(sqlite):
+    """In a list with commas PostgreSQL would try all orders of them, which takes seconds for ten."""
+    engine, sent = sqlite.engine, []
+    Base.metadata.create_all(engine)
+    sa.event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    with Shop(sqlite) as shop:
+        shop.orders.find(not_(country.name == "x"), order_by="id")
+    assert " JOIN related_country " in sent[-1]
+    assert "," not in sent[-1].partition("WHERE")[2].partition("FROM")[2].partition("WHERE")[0]

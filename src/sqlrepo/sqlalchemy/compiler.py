@@ -205,8 +205,12 @@ class Scribe(NamedTuple):
 
     @staticmethod
     def select(way: Way, value: Any, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        tables = dict.fromkeys(table for table, _ in way)
-        chosen = sa.select(value).select_from(*tables).where(*(one for _, one in way), *where)
+        """Select from tables that are joined one by one: a planner tries all orders of those in a list with commas."""
+        first, *others = tables = dict.fromkeys(table for table, _ in way)
+        found = first
+        for table in others:
+            found = found.join(table, sa.and_(*(one for at, one in way if at is table)))
+        chosen = sa.select(value).select_from(found).where(*(one for at, one in way if at is first), *where)
         return chosen.correlate_except(*tables)
 
 
