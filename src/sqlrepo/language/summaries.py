@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict
 
 from sqlrepo.errors import MappingError, QueryError, nearest
 from sqlrepo.language.criteria import Ref
-from sqlrepo.language.entities import EntityField, ValueOfPart, child_class, describe, parse_annotation, value_object
+from sqlrepo.language.entities import (
+    EntityField,
+    ValueOfPart,
+    child_class,
+    describe,
+    is_mapped,
+    parse_annotation,
+    value_object,
+)
 from sqlrepo.language.fields import Field, find_field, find_sort_ref
 from sqlrepo.language.query import type_argument
 from sqlrepo.language.values import Kind, ValueType
@@ -140,14 +148,23 @@ def is_measure(name: str) -> bool:
 
 
 def check_approximate(entity: type, names: Iterable[str]) -> None:
-    """Refuse a name of `approximate` that no sum of floats has."""
-    parts = ((f"{name}__", child) for name in describe(entity) if (child := child_class(entity, name)))
-    known = [name for prefix, one in (("", entity), *parts) for name in _measures(one, prefix, ("sum",), Kind.FLOAT)]
+    """Refuse a name of `approximate` that no sum of floats has.
+
+    Not the children of a mapped class, whose relationships cannot be asked for before all classes are mapped.
+    """
     for name in names:
+        if is_mapped(entity) and name not in describe(entity):
+            continue
         reading = _measure(entity, name, "sum")
         if reading is None or reading.spec is None or reading.spec.type.kind is not Kind.FLOAT:
-            hint = nearest(name, (one.removesuffix("_sum") for one in known))
+            hint = nearest(name, (one.removesuffix("_sum") for one in _float_sums(entity)))
             raise MappingError(f"`approximate` names {name!r}, which is no float field of {entity.__name__}{hint}")
+
+
+def _float_sums(entity: type) -> list[str]:
+    children = {} if is_mapped(entity) else {f"{name}__": child_class(entity, name) for name in describe(entity)}
+    owners = {"": entity, **{prefix: child for prefix, child in children.items() if child}}
+    return [name for prefix, one in owners.items() for name in _measures(one, prefix, ("sum",), Kind.FLOAT)]
 
 
 def _measures(entity: type, prefix: str, functions: Iterable[str], *kinds: Kind) -> list[str]:
