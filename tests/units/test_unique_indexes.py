@@ -128,6 +128,17 @@ def test_what_the_locale_of_a_database_decides_is_refused():
             members.add(Member(email="É"))
 
 
+def test_a_refused_statement_leaves_no_row_behind():
+    with Members(InMemoryDatabase()) as members:
+        with pytest.raises(UnsupportedError, match="memory_uniques"):
+            members.add_many([Member(email="plain"), Member(email="É")])
+        assert members.count() == 0
+        members.add_many(Member(email=letter, team=number) for number, letter in enumerate("ab"))
+        with pytest.raises(UnsupportedError, match="memory_uniques"):
+            members.update_where(set_={"email": "É"}, everything=True)
+        assert sorted(one.email for one in members.find()) == ["a", "b"]
+
+
 # -- functions in place of what cannot be read
 
 

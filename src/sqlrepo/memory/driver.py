@@ -172,7 +172,7 @@ class MemoryDriver:
 
     def savepoint(self) -> str:
         name = f"savepoint_{len(self._savepoints) + 1}"
-        self._savepoints[name] = {table: changes.mark() for table, changes in self._changes.items()}
+        self._savepoints[name] = self._marks()
         self._transaction.open_savepoint(name)
         return name
 
@@ -184,8 +184,7 @@ class MemoryDriver:
         marks = self._savepoints.get(savepoint)
         if marks is None:
             return
-        for table, changes in self._changes.items():
-            changes.undo(marks.get(table, 0))
+        self._undo(marks)
         self._forget(savepoint)
         self._transaction.roll_back_savepoint(savepoint)
 
@@ -205,13 +204,27 @@ class MemoryDriver:
 
     @contextmanager
     def _statement(self) -> Generator[None]:
-        """Hold the lock; a violation after another transaction took a row is a conflict, which a retry solves."""
+        """Hold the lock; a violation after another transaction took a row is a conflict, which a retry solves.
+
+        What memory does not support aborts no unit, so the statement leaves none of its rows behind.
+        """
         with self._tables.lock:
+            marks = self._marks()
             try:
                 yield
+            except UnsupportedError:
+                self._undo(marks)
+                raise
             except ConstraintError:
                 self._require_unchanged()
                 raise
+
+    def _marks(self) -> dict[Table, int]:
+        return {table: changes.mark() for table, changes in self._changes.items()}
+
+    def _undo(self, marks: Mapping[Table, int]) -> None:
+        for table, changes in self._changes.items():
+            changes.undo(marks.get(table, 0))
 
     def _require_unchanged(self) -> None:
         for changes in self._changes.values():
