@@ -150,9 +150,15 @@ class Line(BaseModel):
     todo_id: int
 
 
+class Place(BaseModel):
+    city: str
+
+
 class Basket(BaseModel):
     id: int | None = None
     name: str
+    place: Place
+    other: Place | None = None
     todo_id: int | None = None
     lines: list[Line] = []
     tags: frozenset[str] = frozenset()
@@ -160,6 +166,13 @@ class Basket(BaseModel):
 
 
 b = fields(Basket)
+
+
+def criteria_reach_into_value_objects() -> None:
+    assert_type(b.place.city, str)
+    assert_type(some(b.other).city == "a", bool)
+    repr(b.place.citi)  # type: ignore[attr-defined]
+    repr(some(b.other).city >= 3)  # type: ignore[operator]
 
 
 def criteria_speak_of_related_rows() -> None:
@@ -176,7 +189,10 @@ def criteria_speak_of_related_rows() -> None:
     exists(Line, lambda line: line.skuu == b.name)  # type: ignore[attr-defined]
     every(Line, lambda line: line.todo_id >= "3")  # type: ignore[operator]
     exists(b.lines, lambda line: via(line.todo_id, Todo).kye == "a")  # type: ignore[attr-defined]
+    exists(b.lines, lambda line: line.todo_id >= "3")  # type: ignore[operator]
+    every(b.tags, lambda tag: tag >= 3)  # type: ignore[operator]
     exists(b.name, lambda one: one == "a")  # type: ignore[call-overload]
+    every(b.todo_id, lambda one: one == 1)  # type: ignore[call-overload]
     exists(Line)  # type: ignore[call-overload]
     via(b.todo_id, "Todo")  # type: ignore[arg-type]
 
@@ -227,6 +243,8 @@ def summaries_are_typed_by_class_and_field() -> None:
     assert_type(todos.counts(t.key, t.done, TodoQuery()), dict[str, int])
     assert_type(todos.counts(t.due), dict[date | None, int])
     assert_type(todos.distinct(t.priority), list[int])
+    assert_type(todos.counts(via(t.id, Todo).due), dict[date | None, int])
+    todos.counts(t.kye)  # type: ignore[attr-defined]
     todos.summarize(Todo)  # type: ignore[type-var]
     todos.summarize(ByKey, OtherQuery())  # type: ignore[arg-type]
     todos.summarize(ByKey, having=TodoQuery())  # type: ignore[misc]

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from sqlrepo import BaseRepository, BaseUnitOfWork
+from sqlrepo import BaseRepository, BaseUnitOfWork, QueryError
 from sqlrepo.testing import query_budget
 from tests.units.domain import opened, own_base, tables_of
 
@@ -25,6 +25,14 @@ friendships = sa.Table(
     sa.Column("other", sa.ForeignKey("link_person.id"), nullable=False),
 )
 
+mentors = sa.Table(  # one for a person at most
+    "link_mentor",
+    Base.metadata,
+    sa.Column("person_id", sa.ForeignKey("link_person.id"), primary_key=True),
+    sa.Column("mentor_id", sa.ForeignKey("link_person.id"), nullable=False),
+    sa.Column("word", sa.String(60)),
+)
+
 
 class PersonRow(Base):
     __tablename__ = "link_person"
@@ -41,6 +49,18 @@ class PersonRow(Base):
         primaryjoin=lambda: PersonRow.id == friendships.c.one,
         secondaryjoin=lambda: PersonRow.id == friendships.c.other,
         order_by="desc(PersonRow.name)",
+        viewonly=True,
+    )
+    mentor: Mapped["PersonRow | None"] = relationship(
+        secondary=mentors,
+        primaryjoin=lambda: PersonRow.id == mentors.c.person_id,
+        secondaryjoin=lambda: PersonRow.id == mentors.c.mentor_id,
+        viewonly=True,
+    )
+    motto: Mapped["WordRow | None"] = relationship(
+        secondary=mentors,
+        primaryjoin=lambda: PersonRow.id == mentors.c.person_id,
+        secondaryjoin=lambda: WordRow.name == sa.orm.foreign(mentors.c.word),
         viewonly=True,
     )
 
@@ -73,6 +93,12 @@ class Friendship(BaseModel):
     other: int
 
 
+class Mentor(BaseModel):
+    person_id: int
+    mentor_id: int
+    word: str | None = None
+
+
 class People(BaseRepository[Person, int]):
     model = PersonRow
 
@@ -89,11 +115,16 @@ class Friendships(BaseRepository[Friendship, tuple[int, int]]):
     model = friendships
 
 
+class Mentors(BaseRepository[Mentor, int]):
+    model = mentors
+
+
 class Circle(BaseUnitOfWork):
     people: People
     words: Words
     topics: Topics
     friendships: Friendships
+    mentors: Mentors
 
 
 class Named(BaseModel):
@@ -142,3 +173,18 @@ def test_friends_of_friends_each_once_and_in_order(circle, people):
         found = circle.people.get(ann.id, into=Social)
     names = [(one.name, [each.name for each in one.friends]) for one in found.friends]
     assert names == [("Cid", ["Ann"]), ("Bob", []), ("Ann", ["Cid", "Bob", "Ann"])]
+
+
+def test_a_single_row_behind_an_association_that_is_unique_on_both_sides(circle, people):
+    class Taught(BaseModel):
+        mentor: Named | None
+
+    class Minded(BaseModel):
+        motto: Text | None
+
+    ann, bob, _ = people
+    circle.mentors.add_many([Mentor(person_id=bob.id, mentor_id=ann.id)])
+    taught = circle.people.find(order_by="name", into=Taught)
+    assert taught == [Taught(mentor=None), Taught(mentor=Named(name="Ann")), Taught(mentor=None)]
+    with pytest.raises(QueryError, match="several rows may follow relationship 'motto': no unique constraint"):
+        circle.people.find(into=Minded)

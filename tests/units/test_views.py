@@ -102,6 +102,7 @@ class TicketRow(Base):
     tags: Mapped[list[TagRow]] = relationship(secondary=ticket_tags, order_by=[TagRow.rank.desc(), TagRow.label])
     summary: Mapped["SummaryRow | None"] = relationship()
     some_comment: Mapped["CommentRow | None"] = relationship(uselist=False, viewonly=True)
+    some_tag: Mapped[TagRow | None] = relationship(secondary=ticket_tags, uselist=False, viewonly=True)
     steps: Mapped[list["StepRow"]] = relationship(order_by="StepRow.position", cascade="all, delete-orphan")
 
 
@@ -678,6 +679,7 @@ class TestRefusals:
             ({"assignee": PersonBrief}, "V.assignee: cannot be None, but there may be no row; annotate Pers"),
             ({"summary": TagBrief}, "V.summary: cannot be None, but there may be no row"),
             ({"some_comment": (CommentView | None, None)}, "several rows may follow relationship 'some_comment'"),
+            ({"some_tag": (TagBrief | None, None)}, "several rows may follow relationship 'some_tag'"),
             ({"loud": list[CommentView]}, "the join of relationship 'loud' says more than its foreign key"),
             ({"comments__body_sum": int}, "sum does not fit 'body', whose column holds str"),
             ({"comments__hidden_max": bool}, "max does not fit 'hidden', whose column holds bool"),

@@ -266,13 +266,13 @@ class _Planner:
             pairs = given.local_remote_pairs
             near, remote = _names(mapper, (one for one, _ in pairs)), _names(far, (one for _, one in pairs))
             to_one = given.direction.name == "MANYTOONE"
-            if not (to_one or given.uselist or {*remote} in [{*one.columns} for one in far.schema.constraints]):
-                raise QueryError(f"several rows may follow relationship {given.key!r}: no unique constraint forbids it")
+            _require_single(given, to_one or far.schema.is_unique(*remote))
             return Relation(near, far, remote, given.uselist, to_one and not {*near} & mapper.schema.nullable, order)
         middle, pairs = self._mapper_of(given.secondary), given.synchronize_pairs
         others = given.secondary_synchronize_pairs
         near, remote = _names(mapper, (one for one, _ in pairs)), _names(far, (one for one, _ in others))
         through = Through(middle, _names(middle, (one for _, one in pairs)), _names(middle, (one for _, one in others)))
+        _require_single(given, middle.schema.is_unique(*through.near) and far.schema.is_unique(*remote))
         return Relation(near, far, remote, given.uselist, False, order, through)
 
     def _of_key(self, mapper: AnyMapper, name: str) -> Relation | None:
@@ -362,6 +362,12 @@ def _relationships(schema: Schema) -> Mapping[str, Any]:
     """Return the relationships of a mapped class by name, which configures all mappers."""
     mapper = getattr(schema.model, "__mapper__", None)
     return {} if mapper is None else dict(mapper.relationships.items())
+
+
+def _require_single(relationship: Any, unique: bool) -> None:
+    if not (relationship.uselist or unique):
+        why = "no unique constraint forbids it"
+        raise QueryError(f"several rows may follow relationship {relationship.key!r}: {why}")
 
 
 def _names(mapper: AnyMapper, columns: Iterable[Any]) -> Names:

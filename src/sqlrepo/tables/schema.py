@@ -285,9 +285,9 @@ class Schema:
         """The key, if the table enforces one, and the other unique constraints."""
         return (Unique(self.key, self.key_name), *self.uniques) if self.key and self.enforces_key else self.uniques
 
-    def is_unique(self, column: str) -> bool:
-        """Return True if no two rows have the same value in a column."""
-        return any(one.columns == (column,) for one in self.constraints)
+    def is_unique(self, *columns: str) -> bool:
+        """Return True if no two rows have the same values in some columns."""
+        return any({*columns}.issuperset(one.columns) for one in self.constraints)
 
     @property
     def full_name(self) -> TableName:
