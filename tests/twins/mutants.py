@@ -360,8 +360,8 @@ def misread(patch, change):
             case _:
                 return change(criterion)
 
-    right = selection.condition
-    patch.setattr(selection, "condition", lambda criterion: right(changed(criterion)))
+    right = selection.parametrize
+    patch.setattr(selection, "parametrize", lambda criterion, *before: right(changed(criterion), *before))
 
 
 def last_of_three_alternatives_is_lost(patch):

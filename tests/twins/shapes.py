@@ -47,7 +47,7 @@ SHAPES = {
     MusicShop: {"tracks": TrackQuery, "customers": CustomerQuery, "invoices": InvoiceQuery},
 }
 
-# MariaDB and MySQL have no deferrable constraints. MySQL 9.7 refuses to delete a row with descendants in its own table.
+# MariaDB and MySQL have no deferrable constraints. MySQL 9.7 refuses some cascades of a table to itself.
 ELSEWHERE = {"mariadb": {League}, "mysql": {League, Tree}}
 
 
