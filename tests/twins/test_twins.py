@@ -20,6 +20,8 @@ class OnDatabases(TwinContract):
 
     @pytest.fixture
     def database(self, request, tmp_path):
+        if self.unit in ELSEWHERE.get(request.param, ()):  # MySQL's programs repeat those of MariaDB
+            pytest.skip(f"{request.param} refuses what these tables do")
         return connect(request.param, self.unit, tmp_path)
 
 
