@@ -26,6 +26,7 @@ from sqlrepo import (
 from sqlrepo.sqlalchemy import AsyncDatabase, Database, audit, types
 from sqlrepo.testing import query_budget
 from tests.databases import servers
+from tests.twins.linked import Folder, Folders
 
 pytestmark = pytest.mark.skipif("mysql" not in servers.KINDS, reason="no MySQL")
 
@@ -259,6 +260,22 @@ def test_case_folds_without_cutting_the_text(db):
     assert [one.name for one in Plains(db).find(iequals(name, "\u2c66XYZ"))] == ["\u023exyz"]
     assert [one.name for one in Plains(db).find(icontains(name, "éA"))] == ["Éa"]
     assert [one.name for one in Plains(db).find(icontains(name, "i"))] == ["İ"]
+
+
+def test_a_tree_that_the_server_cannot_delete_says_where_to_begin(db):
+    chain = [Folder(id=one + 1, parent_id=one or None, name="deep") for one in range(16)]
+    wide = [Folder(id=101, parent_id=None, name="wide")]
+    wide += [Folder(id=one, parent_id=101, name="branch") for one in (102, 103)]
+    wide += [Folder(id=one + 10, parent_id=one, name="leaf") for one in (102, 103)]
+    with Folders(Database(servers.emptied("mysql", Folders.model))) as folders:
+        for root, tree in ((1, chain), (101, wide)):
+            for one in tree:
+                folders.add(one)
+            with pytest.raises(UnsupportedError, match="from the leaves"), folders.unit.savepoint():
+                folders.delete(root)
+            for one in reversed(tree):
+                folders.delete(one.id)
+        assert folders.count() == 0
 
 
 def test_a_check_is_named(db):

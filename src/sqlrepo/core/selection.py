@@ -81,14 +81,14 @@ class Selection:
         return condition(self.criterion)
 
     def fetch(self, columns: tuple[str, ...], limit: int | None, offset: int = 0, lock: Lock | None = None) -> Fetch:
-        shape, params = parametrize(self.criterion)
-        refs: list[Ref] = []  # the literals in the scopes of other tables are parameters too
-        for ref in self.lookups:
-            leaf, params = parametrize(IsNull(ref), params)
-            refs.append(cast(IsNull, leaf).ref)
+        where = condition(self.criterion)
+        if not self.lookups:
+            return Fetch(columns, where, self.order, limit, offset, lock=lock)
+        literals = Literals(where.params)
+        refs = tuple(map(literals.bind, self.lookups))
         numbered = dict(zip(self.lookups, refs, strict=True))
-        order = tuple(Sort(numbered.get(one.ref, one.ref), one.descending) for one in self.order if numbered)
-        return Fetch(columns, Condition(shape, params), order or self.order, limit, offset, tuple(refs), lock)
+        order = tuple(Sort(numbered.get(one.ref, one.ref), one.descending) for one in self.order)
+        return Fetch(columns, replace(where, params=literals.params), order, limit, offset, refs, lock)
 
     @property
     def names(self) -> list[str]:

@@ -66,10 +66,11 @@ class Summarizing:
 
     def request(self, repository: HasMapper, criteria: Iterable[object], selection: Selection) -> Group:
         """Return the group to ask the driver for; `load` applies a selection by averages."""
-        group, chosen = bind_group(repository, criteria, self.keys, self.measures), selection
+        group = bind_group(repository, criteria, self.keys, self.measures)
         if self._selects_averages(selection):
             return group
-        return replace(group, having=chosen.where, order=chosen.order, limit=chosen.limit, offset=chosen.offset)
+        limit, offset = selection.limit, selection.offset
+        return replace(group, having=selection.where, order=selection.order, limit=limit, offset=offset)
 
     def load(self, rows: Sequence[Row], selection: Selection) -> list[Any]:
         whole = [(*row, *(_divide(row, average) for average in self.averages)) for row in rows]

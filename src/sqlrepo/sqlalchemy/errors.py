@@ -26,6 +26,7 @@ from sqlrepo.errors import (
     TransactionAbortedError,
     TransactionConflictError,
     UniqueViolationError,
+    UnsupportedError,
 )
 from sqlrepo.tables.reflection import table_of
 from sqlrepo.tables.schema import Schema, TableName, Unique
@@ -477,6 +478,7 @@ def _mysql(
     return _with_field(error, names, generated or (found[1] if found else None))
 
 
+_CASCADE = "MySQL cannot cascade through so many rows of one table; delete the rows below first, from the leaves"
 _MYSQL: Mapping[int, Make] = {
     **dict.fromkeys(
         (0, 1053, 1077, 1079, 1080, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055, 4031), _unavailable(_LOST)
@@ -498,5 +500,6 @@ _MYSQL: Mapping[int, Make] = {
     **dict.fromkeys((PACKET_TOO_LARGE, 1105), _too_large),
     **dict.fromkeys((1906, 3105), _computed),
     1644: partial(CheckViolationError, None),
+    **dict.fromkeys((3008, 6575), partial(UnsupportedError, _CASCADE)),
     1022: partial(UniqueViolationError, None),
 }
